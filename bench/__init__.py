@@ -1,0 +1,1 @@
+"""The command, and everything that runs an experiment."""

@@ -1,0 +1,1 @@
+"""Data, not code: published tables, our results, regression expectations."""

@@ -1,0 +1,1 @@
+"""The paper methods, one package each; pure torch."""

@@ -1,0 +1,62 @@
+"""What a source yields: references to clips on disk, before any of them has been opened."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class ClipRef:
+    """One continuous span of one source file, as listed; nothing in it was read from the media itself.
+
+    Attributes:
+        clip_id: unique within the data set, ``speaker/clip`` style, POSIX separators.
+        split: ``train``, ``val``, ``test`` or ``pretrain``.
+        source: the media file, relative to the root of the data set, POSIX separators.
+        speaker: identity, or ``""`` where the corpus does not tell.
+        start: seconds from the video's first frame.
+        stop: seconds from the video's first frame, or None for the end of the file.
+        still: the source is an image; the row has one frame and no sound.
+        crop: ``(x, y, width, height)`` in source pixels, applied before anything else, or None.
+        size: side in pixels to which a (square) crop is resized, or None.
+        height: the height in pixels that the source must have for ``crop`` to be right, or None.
+        text_file: a file of the LRS form (``Text:``, ``Conf:`` …), relative to the root, or ``""``.
+        aligned: the frame is already aligned by FFHQ's rule.
+        landmarks68: 136 values x0, y0, x1, y1 … in source pixels delivered by the corpus, or None.
+        problem: why the clip cannot be used, where the listing already knows (a missing file …), or ``""``.
+    """
+
+    clip_id: str
+    split: str
+    source: str
+    speaker: str = ""
+    start: float = 0.0
+    stop: float | None = None
+    still: bool = False
+    crop: tuple[int, int, int, int] | None = None
+    size: int | None = None
+    height: int | None = None
+    text_file: str = ""
+    aligned: bool = False
+    landmarks68: tuple[float, ...] | None = field(default=None, repr=False)
+    problem: str = ""
+
+
+class Source(Protocol):
+    """A corpus layout: what is on disk becomes a list of clips."""
+
+    #: One line for ``bench ls sources``.
+    summary: str
+    #: Views that this corpus is usually wanted in.
+    default_views: tuple[str, ...]
+
+    def list_clips(self, root: Path, split: str | None = None) -> Iterable[ClipRef]:
+        """List the clips under ``root``, of one split or of all, without opening any media file.
+
+        Raises:
+            PrepError: nothing there looks like this corpus; the message says what was looked for.
+        """
+        ...
