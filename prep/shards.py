@@ -1,0 +1,316 @@
+"""Shard files: atomic streaming writes, the manifest, the failures, and reading."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import secrets
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, BinaryIO
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from prep.errors import PrepError
+from prep.schema import Clip, from_table, schema_views, to_table
+
+SHARDS = "shards"
+MANIFEST = "manifest.json"
+FAILURES = "failures.parquet"
+
+_FAILURE_SCHEMA = pa.schema(
+    [(name, pa.string()) for name in ("clip_id", "split", "source", "step", "reason")],
+)
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A clip that could not be used, and why."""
+
+    clip_id: str
+    split: str
+    source: str
+    step: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class ShardInfo:
+    """What the manifest says of one shard."""
+
+    name: str
+    split: str
+    clips: int
+    frames: int
+    failures: int
+    bytes: int
+    sha256: str
+
+
+class AtomicFile:
+    """A binary file under a temporary name in its own folder, hashed as it is written, renamed by :meth:`commit`.
+
+    Leaving the ``with`` block without a commit removes it. Nothing half-written is ever visible under ``path``.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+        self._hash = hashlib.sha256()
+        self.bytes = 0
+        self._file: BinaryIO = self._temporary.open("wb")
+
+    def write(self, data: bytes | memoryview | pa.Buffer) -> int:
+        """Append ``data``; returns its length in bytes."""
+        view = memoryview(data)
+        self._hash.update(view)
+        self._file.write(view)
+        self.bytes += view.nbytes
+        return view.nbytes
+
+    def flush(self) -> None:
+        """Hand what is buffered to the operating system."""
+        self._file.flush()
+
+    def tell(self) -> int:
+        """Bytes written so far."""
+        return self.bytes
+
+    @property
+    def closed(self) -> bool:
+        """Whether the file has been committed or dropped."""
+        return self._file.closed
+
+    @property
+    def sha256(self) -> str:
+        """Hex digest of what was written so far."""
+        return self._hash.hexdigest()
+
+    def commit(self) -> None:
+        """Make the file durable and visible."""
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        self._file.close()
+        self._temporary.replace(self.path)
+        folder = os.open(self.path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
+    def __enter__(self) -> AtomicFile:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: object, trace: TracebackType | None) -> None:
+        if not self._file.closed:
+            with suppress(OSError):
+                self._file.close()
+        self._temporary.unlink(missing_ok=True)
+
+
+class ShardWriter:
+    """Writes one shard, a row group a clip, so that memory holds one clip at a time.
+
+    Use as a context manager and call :meth:`finish`; without it nothing appears on disk. The failures of the shard's
+    clips are stored in its own footer, so that one rename makes both complete.
+    """
+
+    def __init__(self, path: Path, schema: pa.Schema) -> None:
+        self.path = path
+        self.schema = schema
+        self.clips = 0
+        self.frames = 0
+        self._failures: list[Failure] = []
+        self._sink = AtomicFile(path)
+        bulk = {
+            name
+            for name in schema.names
+            if pa.types.is_list(schema.field(name).type) or pa.types.is_binary(schema.field(name).type)
+        }
+        plain = [name for name in schema.names if name not in bulk]
+        self._writer = pq.ParquetWriter(
+            pa.PythonFile(self._sink, mode="w"),
+            schema,
+            compression="NONE",
+            use_dictionary=False,
+            write_statistics=plain,
+            data_page_size=1 << 26,
+            store_schema=True,
+        )
+
+    def add(self, clip: Clip) -> None:
+        """Append a clip."""
+        self._writer.write_table(to_table(clip, self.schema), row_group_size=1)
+        self.clips += 1
+        self.frames += clip.n_frames
+
+    def fail(self, failure: Failure) -> None:
+        """Record a clip that could not be used."""
+        self._failures.append(failure)
+
+    def finish(self, split: str) -> ShardInfo:
+        """Close the shard and make it visible."""
+        rows = [list(asdict(f).values()) for f in self._failures]
+        self._writer.add_key_value_metadata({"failures": json.dumps(rows)})
+        self._writer.close()
+        self._sink.commit()
+        return ShardInfo(
+            name=self.path.name,
+            split=split,
+            clips=self.clips,
+            frames=self.frames,
+            failures=len(rows),
+            bytes=self._sink.bytes,
+            sha256=self._sink.sha256,
+        )
+
+    def __enter__(self) -> ShardWriter:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: object, trace: TracebackType | None) -> None:
+        with suppress(OSError, pa.ArrowException, ValueError):
+            self._writer.close()
+        self._sink.__exit__(kind, error, trace)
+
+
+def describe(path: Path, split: str) -> ShardInfo:
+    """What the manifest says of a shard that is already on disk.
+
+    Raises:
+        PrepError: the file is not a whole shard.
+    """
+    metadata = _open(path).metadata
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 22):
+            digest.update(block)
+    frames = 0
+    if metadata.num_rows:
+        frames = sum(pq.read_table(path, columns=["n_frames"]).column("n_frames").to_pylist())
+    return ShardInfo(
+        name=path.name,
+        split=split,
+        clips=metadata.num_rows,
+        frames=frames,
+        failures=len(shard_failures(path)),
+        bytes=path.stat().st_size,
+        sha256=digest.hexdigest(),
+    )
+
+
+def shard_failures(path: Path) -> list[Failure]:
+    """The failures recorded in a shard's footer."""
+    stored = (_open(path).metadata.metadata or {}).get(b"failures", b"[]")
+    return [Failure(*row) for row in json.loads(stored)]
+
+
+def write_failures(folder: Path, failures: Sequence[Failure]) -> None:
+    """Write ``failures.parquet``, one row a failure, sorted by clip."""
+    rows = [asdict(f) for f in sorted(failures, key=lambda f: (f.clip_id, f.step))]
+    with AtomicFile(folder / FAILURES) as sink:
+        pq.write_table(pa.Table.from_pylist(rows, _FAILURE_SCHEMA), pa.PythonFile(sink, mode="w"))
+        sink.commit()
+
+
+def read_failures(folder: Path) -> list[Failure]:
+    """All failures of a data set, from ``failures.parquet``."""
+    path = folder / FAILURES
+    if not path.is_file():
+        return []
+    return [Failure(**row) for row in pq.read_table(path).to_pylist()]
+
+
+def write_json(path: Path, value: dict[str, Any]) -> None:
+    """Write a JSON file atomically, with stable key order."""
+    with AtomicFile(path) as sink:
+        sink.write((json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n").encode())
+        sink.commit()
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """The manifest of a data set.
+
+    Raises:
+        PrepError: ``folder`` is not a data set.
+    """
+    path = folder / MANIFEST
+    try:
+        manifest = json.loads(path.read_text("utf-8"))
+    except FileNotFoundError:
+        raise PrepError(f"{folder} is not a prepared data set: {MANIFEST} is missing; make one with `bench prep`") from None
+    except (OSError, ValueError) as error:
+        raise PrepError(f"{path} cannot be read ({error}); delete it and run the same `bench prep` again") from None
+    if not isinstance(manifest, dict):
+        raise PrepError(f"{path} is not a manifest; delete it and run the same `bench prep` again")
+    return manifest
+
+
+def shard_paths(folder: Path, split: str | None = None) -> list[Path]:
+    """Shard files of a data set in order, of one split or of all.
+
+    Raises:
+        PrepError: there are none.
+    """
+    pattern = f"{split}-*.parquet" if split else "*.parquet"
+    paths = sorted(p for p in (folder / SHARDS).glob(pattern) if not p.name.startswith("."))
+    if not paths:
+        what = f"split {split!r}" if split else "shards"
+        raise PrepError(f"{folder} has no {what}: make them with `bench prep`")
+    return paths
+
+
+def read(folder: Path | str, split: str | None = None, columns: Sequence[str] | None = None) -> Iterator[Clip]:
+    """Iterate over the clips of a prepared data set, in order, one in memory at a time.
+
+    Args:
+        folder: what ``bench prep --out`` wrote.
+        split: one split, or None for all.
+        columns: columns to read (``n_frames`` and the names are always read); None reads everything.
+
+    Raises:
+        PrepError: no shards there, or a file that is not a shard.
+    """
+    for path in shard_paths(Path(folder), split):
+        file = _open(path)
+        for group in range(file.num_row_groups):
+            yield read_clip(file, group, columns)
+
+
+#: Columns without which a :class:`~prep.schema.Clip` cannot be built.
+_KEYS = ("clip_id", "dataset", "split", "source", "n_frames", "width", "height")
+
+
+def read_clip(file: pq.ParquetFile, row_group: int, columns: Sequence[str] | None = None) -> Clip:
+    """One clip of an open shard. Raises ``KeyError`` for a column that the shard lacks."""
+    wanted = None
+    if columns is not None:
+        unknown = [c for c in columns if c not in file.schema_arrow.names]
+        if unknown:
+            raise KeyError(f"no column {unknown[0]!r}; there are: {', '.join(file.schema_arrow.names)}")
+        wanted = [*_KEYS, *(c for c in columns if c not in _KEYS)]
+    table = file.read_row_group(row_group, columns=wanted, use_threads=False)
+    if table.schema.metadata is None:
+        table = table.replace_schema_metadata(file.schema_arrow.metadata)
+    return from_table(table)
+
+
+def open_shard(path: Path) -> pq.ParquetFile:
+    """Open a shard memory-mapped for random access. Raises :class:`PrepError` if it is not one."""
+    file = _open(path)
+    schema_views(file.schema_arrow)
+    return file
+
+
+def _open(path: Path) -> pq.ParquetFile:
+    try:
+        file = pq.ParquetFile(path, memory_map=True, pre_buffer=False)
+    except (pa.ArrowException, OSError) as error:
+        raise PrepError(f"{path} is not a whole shard ({error}); delete it and run the same `bench prep` again") from None
+    if b"schema_version" not in (file.schema_arrow.metadata or {}):
+        raise PrepError(f"{path} was not written by `bench prep`; move it out of the data set's folder")
+    return file
