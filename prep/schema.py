@@ -135,7 +135,7 @@ def make_schema(views: Sequence[str], provenance: dict[str, str] | None = None) 
     ]
     for view in views:
         fields.append(pa.field(f"{view}_transform", pa.list_(pa.list_(pa.float32(), 6)), nullable=False))
-        fields.append(pa.field(view, pa.list_(IMAGE), nullable=False))
+        fields.append(pa.field(view, pa.list_(IMAGE)))
     fields += [pa.field("audio", pa.binary()), _tensor_field("mel")]
     metadata = {
         "schema_version": str(SCHEMA_VERSION),

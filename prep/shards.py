@@ -185,10 +185,6 @@ def describe(path: Path, split: str) -> ShardInfo:
         PrepError: the file is not a whole shard.
     """
     metadata = _open(path).metadata
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 22):
-            digest.update(block)
     frames = 0
     if metadata.num_rows:
         frames = sum(pq.read_table(path, columns=["n_frames"]).column("n_frames").to_pylist())
@@ -199,8 +195,17 @@ def describe(path: Path, split: str) -> ShardInfo:
         frames=frames,
         failures=len(shard_failures(path)),
         bytes=path.stat().st_size,
-        sha256=digest.hexdigest(),
+        sha256=sha256(path),
     )
+
+
+def sha256(path: Path) -> str:
+    """Hex digest of a file's bytes."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 22):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 def shard_failures(path: Path) -> list[Failure]:

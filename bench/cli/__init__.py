@@ -1,0 +1,49 @@
+"""The ``bench`` command: one file a subcommand, heavy imports inside the functions."""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from bench.cli import demo, inspect, ls, prep, toy
+
+app = typer.Typer(
+    name="bench",
+    help="Audio-driven talking faces, made comparable: real video in, one true table out.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+for command in (prep, toy, inspect, ls, demo):
+    command.register(app)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        typer.echo(f"talking-face-bench {version('talking-face-bench')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: bool = typer.Option(False, "--version", help="Show the version.", callback=_version, is_eager=True),
+) -> None:
+    pass
+
+
+def main() -> None:
+    """Run the command; errors that the user can mend are one line on stderr and exit code 1."""
+    from prep.errors import PrepError
+
+    try:
+        app()
+    except PrepError as error:
+        typer.echo(f"error: {error}", err=True)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        typer.echo("stopped: what is complete stays; the same command goes on from there", err=True)
+        sys.exit(130)

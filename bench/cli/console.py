@@ -1,0 +1,93 @@
+"""What the commands print, in rich."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console, Group, RenderableType
+from rich.table import Table
+
+from prep.inspect import Inspection
+from prep.options import PrepOptions
+from prep.pipeline import ShardPlan
+
+console = Console(highlight=False)
+
+
+def plan_table(plans: list[ShardPlan], options: PrepOptions, out: Path) -> RenderableType:
+    """What `bench prep --dry-run` shows."""
+    table = _table("split", "clips", "of these unusable", "shards", right=3)
+    for split in sorted({plan.split for plan in plans}):
+        mine = [plan for plan in plans if plan.split == split]
+        refs = [ref for plan in mine for ref in plan.refs]
+        unusable = sum(bool(ref.problem) for ref in refs)
+        table.add_row(split, f"{len(refs):,}", f"{unusable:,}", f"{len(mine):,}")
+    views = ", ".join(options.views)
+    return Group(table, f"would write {out}: views {views}, {options.encoding}, FaceMesh {_mode(options)}")
+
+
+def summary(manifest: dict[str, Any], out: Path) -> None:
+    """Print what a finished `bench prep` wrote, and what it could not use."""
+    table = _table("split", "clips", "frames", "failures", right=3)
+    for split, counts in manifest["splits"].items():
+        table.add_row(split, f"{counts['clips']:,}", f"{counts['frames']:,}", f"{counts['failures']:,}")
+    console.print(table)
+    size = sum(shard["bytes"] for shard in manifest["shards"])
+    console.print(f"{out}: {len(manifest['shards'])} shards, {human_bytes(size)}")
+    failed = sum(counts["failures"] for counts in manifest["splits"].values())
+    if failed:
+        console.print(f"{failed} clips could not be used; `bench inspect {out}` counts the reasons")
+
+
+def inspection(found: Inspection) -> RenderableType:
+    """What `bench inspect` shows."""
+    counts = _table("split", "clips", "speakers", "minutes", "frames", "no face in", right=5)
+    for split, s in found.splits.items():
+        counts.add_row(
+            split,
+            f"{s.clips:,}",
+            f"{s.speakers:,}",
+            f"{s.seconds / 60:.1f}",
+            f"{s.frames:,}",
+            f"{s.frames - s.detected:,} frames",
+        )
+    disk = _table("column", "bytes", "share", right=2)
+    total = sum(found.bytes_by_column.values()) or 1
+    for name, size in sorted(found.bytes_by_column.items(), key=lambda item: -item[1]):
+        disk.add_row(name, human_bytes(size), f"{size / total:.1%}")
+    parts: list[RenderableType] = [counts, disk]
+    if found.failures:
+        failures = _table("failures", "step", "reason", "for example", right=0)
+        for (step, reason), ids in found.failures.items():
+            failures.add_row(f"{len(ids):,}", step, reason, ids[0])
+        parts.append(failures)
+    return Group(*parts)
+
+
+def listing(kind: str, entries: dict[str, str]) -> Table:
+    """What `bench ls` shows of one kind."""
+    table = Table(title=kind, title_justify="left", title_style="bold", box=None, show_header=False, padding=(0, 2))
+    for name, line in entries.items():
+        table.add_row(name, line)
+    return table
+
+
+def human_bytes(n: float) -> str:
+    """``n`` bytes with a binary unit."""
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if n < 1024:
+            return f"{n:.0f} {unit}" if unit == "B" else f"{n:.1f} {unit}"
+        n /= 1024
+    return f"{n:.1f} TiB"
+
+
+def _mode(options: PrepOptions) -> str:
+    return "tracking" if options.tracking else "static"
+
+
+def _table(*columns: str, right: int) -> Table:
+    table = Table(box=None, header_style="bold", padding=(0, 2, 0, 0))
+    for i, column in enumerate(columns):
+        table.add_column(column, justify="right" if 0 < i <= right else "left")
+    return table

@@ -1,0 +1,31 @@
+"""``bench inspect``: what is in a prepared data set, in numbers and in a picture."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Optional
+
+import typer
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to ``app``."""
+    app.command("inspect")(inspect)
+
+
+def inspect(
+    folder: Path = typer.Argument(..., help="What `bench prep --out` wrote."),
+    sheet: Optional[Path] = typer.Option(None, help="Contact sheet to write; default: FOLDER/contact-sheet.png."),
+    clips: int = typer.Option(6, min=1, max=40, help="Rows of the contact sheet."),
+    verify: bool = typer.Option(False, "--verify", help="Check every shard's sha256 against the manifest."),
+) -> None:
+    """Counts, durations, failures by reason, disk by column, and a contact sheet to look at."""
+    from bench.cli.console import console, inspection
+    from prep.inspect import contact_sheet, inspect_folder, verify_folder
+
+    if verify:
+        checked = verify_folder(folder)
+        console.print(f"{checked} shards are what the manifest says")
+    console.print(inspection(inspect_folder(folder)))
+    path = contact_sheet(folder, sheet or folder / "contact-sheet.png", clips=clips)
+    console.print(f"contact sheet: {path}")

@@ -1,0 +1,59 @@
+"""Progress bars, in rich."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
+
+from bench.cli.console import console
+from prep.pipeline import Progress as PrepProgress
+
+
+@contextmanager
+def simple_progress(what: str, total: int) -> Iterator[Callable[[], None]]:
+    """A bar for ``total`` steps; yields the function that says one is done."""
+    with Progress(
+        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), console=console
+    ) as bar:
+        task = bar.add_task(what, total=total)
+        yield lambda: bar.advance(task)
+
+
+@contextmanager
+def prep_progress(clips: int, shards: int) -> Iterator[Callable[[PrepProgress], None]]:
+    """Bars for `bench prep`: clips, frames a second, failures, shards, time left; yields their listener."""
+    done = PrepProgress()
+    started = time.monotonic()
+    with Progress(
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]}  failures {task.fields[failures]}  shards {task.fields[shards]}"),
+        TimeRemainingColumn(compact=True),
+        console=console,
+        refresh_per_second=4,
+    ) as bar:
+        task = bar.add_task("clips", total=clips, rate="", failures=0, shards=f"0/{shards}")
+
+        def notify(step: PrepProgress) -> None:
+            nonlocal done
+            done = PrepProgress(
+                done.clips + step.clips,
+                done.frames + step.frames,
+                done.failures + step.failures,
+                done.shards + step.shards,
+            )
+            rate = done.frames / max(time.monotonic() - started, 1e-3)
+            bar.update(
+                task,
+                completed=min(done.clips + done.failures, clips),
+                rate=f"{rate:.0f} frames/s",
+                failures=done.failures,
+                shards=f"{done.shards}/{shards}",
+            )
+
+        yield notify

@@ -1,0 +1,221 @@
+"""One listed clip becomes rows: decode, find the face, cut the views, transform the sound."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+
+from prep import images, media
+from prep.errors import ClipError
+from prep.landmarks import Fan68, FaceMesh, detect_clip
+from prep.mel import melspectrogram
+from prep.options import PrepOptions
+from prep.schema import Clip
+from prep.shards import Failure
+from prep.sources.base import ClipRef
+from prep.sources.lrs_text import read_lrs_text
+from prep.views import VIEWS
+
+#: The shortest clip that anything can be trained on or measured over: one window of five frames.
+MIN_FRAMES = 5
+#: Decoded frames held between the two passes over a clip, bytes; a larger clip is decoded twice instead.
+FRAME_BUDGET = 512 << 20
+#: How far, in seconds, a listed span may reach beyond the end of its video; lists are made in whole seconds.
+SPAN_TOLERANCE = 1.0
+
+Frames = Iterable[np.ndarray]
+
+
+@dataclass(frozen=True)
+class _Track:
+    """A source video opened for cutting: its sound, and which 25 fps frames are wanted."""
+
+    path: Path
+    ref: ClipRef
+    start: int
+    stop: int
+    width: int
+    height: int
+    source_fps: float
+    sound: media.Sound
+    av_difference: float
+
+    def frames(self, start: int, stop: int) -> Iterator[np.ndarray]:
+        return media.frames(self.path, start, stop, crop=self.ref.crop, size=self.ref.size)
+
+
+class ClipProcessor:
+    """Turns listed clips into rows. Holds the detectors, so that a process makes them once."""
+
+    def __init__(self, root: Path, options: PrepOptions) -> None:
+        self.root = root
+        self.options = options
+        self.mesh = FaceMesh(tracking=options.tracking)
+        self.fan = Fan68() if options.fan else None
+
+    def process(self, ref: ClipRef) -> Iterator[Clip | Failure]:
+        """Rows of one source span, at most ``clip_seconds`` each; what cannot be used is a :class:`Failure`."""
+        try:
+            if ref.problem:
+                raise ClipError("source", ref.problem)
+            if ref.still:
+                yield self._still(ref)
+            else:
+                yield from self._video(ref)
+        except ClipError as error:
+            yield _failure(ref, error)
+
+    def _still(self, ref: ClipRef) -> Clip:
+        frame = media.image(self.root / ref.source)
+        height, width = frame.shape[:2]
+        clip = self._row(ref, 1, width, height, [frame], lambda: [frame])
+        clip.fps = 0.0
+        if ref.landmarks68 is not None:
+            clip.landmarks68 = np.array(ref.landmarks68, np.float32).reshape(1, 68, 2)
+        return clip
+
+    def _video(self, ref: ClipRef) -> Iterator[Clip | Failure]:
+        track = _open_track(self.root / ref.source, ref)
+        longest = round(self.options.clip_seconds * media.FPS)
+        n_pieces = math.ceil((track.stop - track.start) / longest)
+        bounds = [track.start + i * (track.stop - track.start) // n_pieces for i in range(n_pieces + 1)]
+        stream = track.frames(track.start, track.stop)
+        for i in range(n_pieces):
+            start, stop = bounds[i], bounds[i + 1]
+            piece = replace(
+                ref,
+                clip_id=ref.clip_id if n_pieces == 1 else f"{ref.clip_id}-{i:03d}",
+                start=start / media.FPS,
+                stop=stop / media.FPS,
+            )
+            try:
+                yield self._piece(track, piece, start, stop, islice(stream, stop - start))
+            except ClipError as error:
+                yield _failure(piece, error)
+
+    def _piece(self, track: _Track, piece: ClipRef, start: int, stop: int, stream: Frames) -> Clip:
+        n_frames = stop - start
+        if n_frames * track.width * track.height * 3 <= FRAME_BUDGET:
+            held = list(stream)
+            clip = self._row(piece, n_frames, track.width, track.height, held, lambda: held)
+        else:
+            again = lambda: track.frames(start, stop)  # noqa: E731
+            clip = self._row(piece, n_frames, track.width, track.height, stream, again)
+        samples = track.sound.samples[start * media.SAMPLES_PER_FRAME : stop * media.SAMPLES_PER_FRAME]
+        # The last frame is kept where there is any sound under it; the rest of it is silence.
+        clip.audio = np.pad(samples, (0, n_frames * media.SAMPLES_PER_FRAME - len(samples)))
+        clip.mel = melspectrogram(clip.audio, self.options.mel_padding)
+        clip.source_fps = track.source_fps
+        clip.audio_start = track.sound.starts
+        clip.av_difference = track.av_difference
+        return clip
+
+    def _row(
+        self, ref: ClipRef, n_frames: int, width: int, height: int, frames: Frames, again: Callable[[], Frames]
+    ) -> Clip:
+        """Two passes over the frames: landmarks first, since the views' geometry needs the whole clip."""
+        self.mesh.reset()
+        found = detect_clip(self.mesh, frames)
+        if len(found.detected) < n_frames:
+            raise ClipError("video", f"{len(found.detected)} of {n_frames} frames could be decoded")
+        _check_faces(found.detected, self.options.min_detected)
+        views = {name: VIEWS[name] for name in self.options.views}
+        transforms = {
+            name: view.transforms(found.landmarks, found.detected, width, height, aligned=ref.aligned)
+            for name, view in views.items()
+        }
+        detected = found.detected.copy()
+        for matrices in transforms.values():
+            detected &= np.isfinite(matrices).all(axis=(1, 2))
+        _check_faces(detected, self.options.min_detected)
+        encoded: dict[str, list[bytes | None]] = {name: [] for name in views}
+        landmarks68 = np.full((n_frames, 68, 2), np.nan, np.float32) if self.fan else None
+        for i, frame in enumerate(again()):
+            if landmarks68 is not None and self.fan is not None and detected[i]:
+                landmarks68[i] = self.fan.detect_near(frame, found.landmarks[i])
+            for name, view in views.items():
+                image = None
+                if detected[i]:
+                    crop = view.crop(frame, transforms[name][i])
+                    image = images.encode(crop, self.options.encoding, self.options.quality)
+                encoded[name].append(image)
+        landmarks = found.landmarks.astype(np.float32)
+        landmarks[~detected] = np.nan
+        return Clip(
+            clip_id=ref.clip_id,
+            dataset=self.options.name,
+            split=ref.split,
+            source=ref.source,
+            speaker=ref.speaker,
+            text=read_lrs_text(self.root / ref.text_file).text if ref.text_file else "",
+            start=ref.start,
+            stop=ref.stop or 0.0,
+            n_frames=n_frames,
+            width=width,
+            height=height,
+            crop=ref.crop,
+            landmarks=landmarks,
+            detected=detected,
+            n_faces=found.n_faces,
+            landmarks68=landmarks68,
+            transforms=transforms,
+            images=encoded,
+        )
+
+
+def _open_track(path: Path, ref: ClipRef) -> _Track:
+    info = media.probe(path)
+    if ref.height is not None and info.height != ref.height:
+        raise ClipError(
+            "source",
+            f"the video is {info.height}p but the list's crop is for {ref.height}p: fetch it in {ref.height}p",
+        )
+    start = round(ref.start * media.FPS)
+    stop = info.n_frames if ref.stop is None else round(ref.stop * media.FPS)
+    if stop - info.n_frames > SPAN_TOLERANCE * media.FPS:
+        seconds = info.n_frames / media.FPS
+        raise ClipError("source", f"the span {ref.start:g}-{ref.stop:g} s ends after the video ({seconds:g} s)")
+    sound = media.sound(path)
+    heard = math.ceil(len(sound.samples) / media.SAMPLES_PER_FRAME)
+    stop = min(stop, info.n_frames)
+    if stop - start < MIN_FRAMES:
+        raise ClipError("video", f"{_count(stop - start, 'frame')}, at least {MIN_FRAMES} are needed")
+    stop = min(stop, heard)
+    if stop - start < MIN_FRAMES:
+        raise ClipError("audio", f"{_count(stop - start, 'frame')} with sound, at least {MIN_FRAMES} are needed")
+    width, height = (info.width, info.height) if ref.crop is None else ref.crop[2:]
+    if ref.size is not None:
+        width = height = ref.size
+    return _Track(
+        path=path,
+        ref=ref,
+        start=start,
+        stop=stop,
+        width=width,
+        height=height,
+        source_fps=info.source_fps,
+        sound=sound,
+        av_difference=len(sound.samples) / media.SAMPLE_RATE - info.n_frames / media.FPS,
+    )
+
+
+def _check_faces(detected: np.ndarray, least: float) -> None:
+    seen, total = int(detected.sum()), len(detected)
+    if seen == 0:
+        raise ClipError("landmarks", f"no face in {_count(total, 'frame')}")
+    if seen < least * total:
+        raise ClipError("landmarks", f"a face in {seen} of {total} frames, fewer than {least:.0%}")
+
+
+def _count(n: int, what: str) -> str:
+    n = max(n, 0)
+    return f"{n} {what}" if n == 1 else f"{n} {what}s"
+
+
+def _failure(ref: ClipRef, error: ClipError) -> Failure:
+    return Failure(ref.clip_id, ref.split, ref.source, error.step, error.reason)

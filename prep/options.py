@@ -1,0 +1,88 @@
+"""What a preprocessing run was asked for, and the fingerprint by which a folder remembers it."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from prep.schema import SCHEMA_VERSION
+from prep.sources.base import ClipRef
+
+#: Distributions whose version can change the bytes of a shard.
+_VERSIONED = ("talking-face-bench", "mediapipe", "av", "opencv-contrib-python", "numpy", "pyarrow")
+
+
+@dataclass(frozen=True)
+class PrepOptions:
+    """Everything that decides the content of the shards; the number of workers is not among it.
+
+    Attributes:
+        source: name of the corpus layout (``lrs2``, ``lrs3``, ``hdtf``, ``ffhq``, ``folder``).
+        name: what the ``dataset`` column says.
+        views: crop geometries to store.
+        encoding: ``jpeg``, ``png`` or ``webp``.
+        quality: of ``jpeg`` and ``webp``, 1 to 100.
+        tracking: FaceMesh follows the face from frame to frame, instead of looking afresh in each.
+        fan: store 68 landmarks of face-alignment's FAN beside the mesh.
+        mel_padding: ``constant`` (librosa ≥ 0.9, IP-LAP) or ``reflect`` (librosa 0.7, Wav2Lip).
+        min_detected: smallest share of a clip's frames, 0 to 1, in which a face must be found.
+        clip_seconds: longest clip; longer sources are cut evenly.
+        clips_per_shard: or None for a size that follows from the number of clips.
+    """
+
+    source: str
+    name: str
+    views: tuple[str, ...]
+    encoding: str = "jpeg"
+    quality: int = 95
+    tracking: bool = False
+    fan: bool = False
+    mel_padding: str = "constant"
+    min_detected: float = 0.5
+    clip_seconds: float = 10.0
+    clips_per_shard: int | None = None
+
+
+def suite_version() -> str:
+    """Version of this suite."""
+    return importlib.metadata.version("talking-face-bench")
+
+
+def fingerprint(options: PrepOptions, refs: Sequence[ClipRef]) -> dict[str, Any]:
+    """What must be equal for two runs to write the same shards: options, clips, versions."""
+    digest = hashlib.sha256()
+    for ref in refs:
+        digest.update(json.dumps(asdict(ref), sort_keys=True).encode())
+    return {
+        **asdict(options),
+        "views": list(options.views),
+        "clips": len(refs),
+        "clips_sha256": digest.hexdigest(),
+        "schema_version": SCHEMA_VERSION,
+        "versions": {name: importlib.metadata.version(name) for name in _VERSIONED},
+    }
+
+
+def difference(old: dict[str, Any], new: dict[str, Any]) -> str:
+    """In words, what differs between two fingerprints; ``""`` where nothing does."""
+    parts = []
+    for key in sorted(old.keys() | new.keys()):
+        a, b = old.get(key), new.get(key)
+        if a == b:
+            continue
+        if isinstance(a, dict) and isinstance(b, dict):
+            parts.append(difference(a, b))
+        elif key == "clips_sha256":
+            if old.get("clips") == new.get("clips"):
+                parts.append("the list of clips is another")
+        else:
+            parts.append(f"{key} was {_show(a)}, is now {_show(b)}")
+    return "; ".join(parts)
+
+
+def _show(value: Any) -> str:
+    return ",".join(map(str, value)) if isinstance(value, list) else str(value)

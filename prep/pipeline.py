@@ -1,0 +1,367 @@
+"""The Dask pipeline: one task a shard, decided before anything runs, resumable at any moment."""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+import pickle
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext, suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from prep.errors import PrepError
+from prep.options import PrepOptions, difference, fingerprint, suite_version
+from prep.schema import Clip, make_schema
+from prep.shards import (
+    MANIFEST,
+    SHARDS,
+    Failure,
+    ShardInfo,
+    ShardWriter,
+    describe,
+    read_manifest,
+    shard_failures,
+    write_failures,
+    write_json,
+)
+from prep.sources.base import ClipRef
+
+log = logging.getLogger(__name__)
+
+#: Topic of the workers' progress messages.
+TOPIC = "prep-progress"
+#: Seconds after which a clip that is tried alone, because it ended a worker, counts as stuck.
+ISOLATION_TIMEOUT = 600
+
+
+@dataclass(frozen=True)
+class ShardPlan:
+    """Which clips go into which shard; follows from the sorted ids alone."""
+
+    name: str
+    split: str
+    refs: tuple[ClipRef, ...]
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What has happened since the last message: clips done, frames written, clips failed, shards complete."""
+
+    clips: int = 0
+    frames: int = 0
+    failures: int = 0
+    shards: int = 0
+
+
+def select(refs: Sequence[ClipRef], limit: int | None) -> list[ClipRef]:
+    """Sort by id, and keep at most ``limit`` clips of each split.
+
+    Raises:
+        PrepError: an id occurs twice, or there is nothing.
+    """
+    chosen: list[ClipRef] = []
+    taken: dict[str, int] = {}
+    previous = ""
+    for ref in sorted(refs, key=lambda ref: ref.clip_id):
+        if ref.clip_id == previous:
+            raise PrepError(f"two clips are called {ref.clip_id!r} ({ref.source}): rename one of the files")
+        previous = ref.clip_id
+        if limit is None or taken.setdefault(ref.split, 0) < limit:
+            taken[ref.split] = taken.get(ref.split, 0) + 1
+            chosen.append(ref)
+    if not chosen:
+        raise PrepError("no clips found: check the root folder and --split")
+    return chosen
+
+
+def plan_shards(refs: Sequence[ClipRef], clips_per_shard: int | None = None) -> list[ShardPlan]:
+    """Lay sorted clips out into shards, split by split.
+
+    The default size follows from the number of clips, never from the number of workers: about 64 shards a split,
+    of 4 to 256 clips each.
+    """
+    by_split: dict[str, list[ClipRef]] = {}
+    for ref in refs:
+        by_split.setdefault(ref.split, []).append(ref)
+    plans = []
+    for split, members in sorted(by_split.items()):
+        size = clips_per_shard or min(max(-(-len(members) // 64), 4), 256)
+        for i in range(0, len(members), size):
+            plans.append(ShardPlan(f"{split}-{i // size:05d}.parquet", split, tuple(members[i : i + size])))
+    return plans
+
+
+def prepare(
+    refs: Sequence[ClipRef],
+    root: Path,
+    out: Path,
+    options: PrepOptions,
+    *,
+    workers: int | None = None,
+    scheduler: str | None = None,
+    report: Path | None = None,
+    on_progress: Callable[[Progress], None] | None = None,
+) -> dict[str, Any]:
+    """Write the data set ``out`` from clips that :func:`select` returned; continues what an earlier run left.
+
+    Args:
+        refs: selected clips.
+        root: the corpus; every worker must see it under this path.
+        out: folder to write; every worker must see it under this path.
+        options: what to store.
+        workers: local worker processes, one thread each; the number of cores where None.
+        scheduler: address of a running Dask scheduler to use instead of a local cluster.
+        report: where to write Dask's performance report, HTML.
+        on_progress: called in this process for every message.
+
+    Returns:
+        The manifest, as written.
+
+    Raises:
+        PrepError: the folder holds another preparation, is in use, cannot be written, or a shard cannot be finished.
+    """
+    plans = plan_shards(refs, options.clips_per_shard)
+    stamp = fingerprint(options, refs)
+    notify = on_progress or (lambda progress: None)
+    try:
+        (out / SHARDS).mkdir(parents=True, exist_ok=True)
+        with _locked(out):
+            _refuse_other(out, stamp, plans)
+            _sweep(out)
+            manifest = {"root": str(root.resolve()), "suite": suite_version(), "options": stamp, "complete": False}
+            done = {plan.name: plan for plan in plans if (out / SHARDS / plan.name).is_file()}
+            pending = [plan for plan in plans if plan.name not in done]
+            infos = {name: describe(out / SHARDS / name, plan.split) for name, plan in done.items()}
+            for info in infos.values():
+                notify(Progress(info.clips, info.frames, info.failures, 1))
+            if pending:
+                write_json(out / MANIFEST, manifest)
+                schema_metadata = _provenance(options)
+                for info in _compute(
+                    pending, root, out, options, schema_metadata, workers, scheduler, report, notify
+                ):
+                    infos[info.name] = info
+            return _finish(out, manifest, [infos[plan.name] for plan in plans])
+    except OSError as error:
+        raise PrepError(_os_error(error, out)) from error
+
+
+def make_shard(
+    plan: ShardPlan,
+    root: Path,
+    out: Path,
+    options: PrepOptions,
+    provenance: dict[str, str],
+    isolate: bool = False,
+) -> ShardInfo:
+    """Write one shard; the task that Dask runs.
+
+    With ``isolate``, every clip is first tried in a process of its own, so that one which brings the process down
+    (a decoder's crash on a damaged file) becomes a failure row and costs the others nothing.
+    """
+    processor = _processor(root, options)
+    schema = make_schema(options.views, provenance)
+    with ShardWriter(out / SHARDS / plan.name, schema) as writer:
+        for ref in plan.refs:
+            crash = _try_alone(ref, root, options) if isolate else None
+            results: Iterator[Clip | Failure] = iter([crash]) if crash else processor.process(ref)
+            clips = frames = failures = 0
+            for result in results:
+                if isinstance(result, Failure):
+                    writer.fail(result)
+                    failures += 1
+                else:
+                    writer.add(result)
+                    clips += 1
+                    frames += result.n_frames
+            _report(Progress(clips, frames, failures))
+        return writer.finish(plan.split)
+
+
+_processors: dict[tuple[Path, PrepOptions], Any] = {}
+
+
+def _processor(root: Path, options: PrepOptions) -> Any:
+    """The process's own processor: its detectors take longer to make than a clip takes to run."""
+    from prep.clip import ClipProcessor
+
+    key = (root, options)
+    if key not in _processors:
+        import cv2
+
+        cv2.setNumThreads(1)
+        _processors.clear()
+        _processors[key] = ClipProcessor(root, options)
+    return _processors[key]
+
+
+def _report(progress: Progress) -> None:
+    from distributed import get_worker
+
+    with suppress(ValueError):
+        get_worker().log_event(TOPIC, asdict(progress))
+
+
+def _compute(
+    plans: list[ShardPlan],
+    root: Path,
+    out: Path,
+    options: PrepOptions,
+    provenance: dict[str, str],
+    workers: int | None,
+    scheduler: str | None,
+    report: Path | None,
+    notify: Callable[[Progress], None],
+) -> Iterator[ShardInfo]:
+    from distributed import Client, KilledWorker, as_completed, performance_report
+
+    with _cluster(workers or os.cpu_count() or 1, scheduler) as address, Client(address) as client:
+        client.subscribe_topic(TOPIC, lambda event: notify(Progress(**event[1])))
+
+        def submit(plan: ShardPlan, isolate: bool) -> Any:
+            return client.submit(
+                make_shard, plan, root, out, options, provenance, isolate=isolate, pure=False, key=None
+            )
+
+        with performance_report(filename=str(report)) if report else nullcontext():
+            waiting = {submit(plan, False): (plan, False) for plan in plans}
+            queue = as_completed(list(waiting))
+            for future in queue:
+                plan, isolated = waiting.pop(future)
+                try:
+                    info: ShardInfo = future.result()
+                except KilledWorker:
+                    if isolated:
+                        raise PrepError(
+                            f"{plan.name}: workers die on it even with every clip tried alone; "
+                            "give the workers more memory and run the same command again"
+                        ) from None
+                    log.warning("%s ended its worker several times: its clips are now tried one by one", plan.name)
+                    again = submit(plan, True)
+                    waiting[again] = (plan, True)
+                    queue.add(again)
+                    continue
+                notify(Progress(shards=1))
+                yield info
+                future.release()
+
+
+@contextmanager
+def _cluster(workers: int, scheduler: str | None) -> Iterator[Any]:
+    if scheduler:
+        yield scheduler
+        return
+    import dask
+    from distributed import LocalCluster
+
+    # A shard that kills its worker is tried once more whole, then clip by clip.
+    with (
+        dask.config.set({"distributed.scheduler.allowed-failures": 1}),
+        LocalCluster(
+            n_workers=workers,
+            threads_per_worker=1,
+            processes=True,
+            dashboard_address=None,
+            silence_logs=logging.CRITICAL,
+        ) as cluster,
+    ):
+        yield cluster
+
+
+def _try_alone(ref: ClipRef, root: Path, options: PrepOptions) -> Failure | None:
+    """Run a clip in a process of its own; a failure where that process dies or hangs."""
+    command = [sys.executable, "-m", "prep.pipeline"]
+    try:
+        done = subprocess.run(
+            command, input=pickle.dumps((ref, root, options)), capture_output=True, timeout=ISOLATION_TIMEOUT
+        )
+    except subprocess.TimeoutExpired:
+        reason = f"did not end within {ISOLATION_TIMEOUT} s"
+    else:
+        if done.returncode == 0:
+            return None
+        if done.returncode < 0:
+            reason = f"the decoder crashed ({signal.Signals(-done.returncode).name})"
+        else:
+            reason = done.stderr.decode(errors="replace").strip().splitlines()[-1]
+    return Failure(ref.clip_id, ref.split, ref.source, "crash", reason)
+
+
+def _provenance(options: PrepOptions) -> dict[str, str]:
+    import json
+
+    from prep.views import VIEWS
+
+    return {
+        "suite_version": suite_version(),
+        "options": json.dumps({**asdict(options), "views": list(options.views)}, sort_keys=True),
+        "view_geometry": json.dumps({name: VIEWS[name].summary for name in options.views}, sort_keys=True),
+    }
+
+
+@contextmanager
+def _locked(out: Path) -> Iterator[None]:
+    folder = os.open(out, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise PrepError(f"{out} is being written by another `bench prep`: wait for it, or stop it") from None
+        yield
+    finally:
+        os.close(folder)
+
+
+def _refuse_other(out: Path, stamp: dict[str, Any], plans: list[ShardPlan]) -> None:
+    if not (out / MANIFEST).is_file():
+        stray = next((out / SHARDS).glob("[!.]*.parquet"), None)
+        if stray is not None:
+            raise PrepError(f"{stray} lies there without a {MANIFEST}: use another --out, or delete it")
+        return
+    changed = difference(read_manifest(out)["options"], stamp)
+    if changed:
+        raise PrepError(f"{out} was prepared otherwise ({changed}): use another --out, or delete the folder")
+    extra = {p.name for p in (out / SHARDS).glob("[!.]*.parquet")} - {plan.name for plan in plans}
+    if extra:
+        raise PrepError(f"{out / SHARDS / min(extra)} is none of this data set's shards: move it out of the folder")
+
+
+def _sweep(out: Path) -> None:
+    """Remove what a killed run left half-written."""
+    for folder in (out, out / SHARDS):
+        for stale in folder.glob(".*.tmp"):
+            stale.unlink(missing_ok=True)
+
+
+def _finish(out: Path, manifest: dict[str, Any], infos: list[ShardInfo]) -> dict[str, Any]:
+    failures = [f for info in infos for f in shard_failures(out / SHARDS / info.name)]
+    write_failures(out, failures)
+    splits: dict[str, dict[str, int]] = {}
+    for info in infos:
+        counts = splits.setdefault(info.split, {"clips": 0, "frames": 0, "failures": 0})
+        counts["clips"] += info.clips
+        counts["frames"] += info.frames
+        counts["failures"] += info.failures
+    manifest = {**manifest, "complete": True, "splits": splits, "shards": [asdict(info) for info in infos]}
+    write_json(out / MANIFEST, manifest)
+    return manifest
+
+
+def _os_error(error: OSError, out: Path) -> str:
+    import errno
+
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return f"the disk of {out} is full: free some space and run the same command again, it goes on where it stopped"
+    return f"{error.filename or out}: {error.strerror or error}"
+
+
+if __name__ == "__main__":
+    ref_, root_, options_ = pickle.load(sys.stdin.buffer)
+    for _ in _processor(root_, options_).process(ref_):
+        pass
