@@ -73,6 +73,8 @@ class ClipProcessor:
     def _still(self, ref: ClipRef) -> Clip:
         frame = media.image(self.root / ref.source)
         height, width = frame.shape[:2]
+        if ref.height is not None and height != ref.height:
+            raise ClipError("source", f"the image is {height} pixels high, the corpus says {ref.height}")
         clip = self._row(ref, 1, width, height, [frame], lambda: [frame])
         clip.fps = 0.0
         if ref.landmarks68 is not None:
@@ -152,7 +154,7 @@ class ClipProcessor:
             split=ref.split,
             source=ref.source,
             speaker=ref.speaker,
-            text=read_lrs_text(self.root / ref.text_file).text if ref.text_file else "",
+            text=self._text(ref),
             start=ref.start,
             stop=ref.stop or 0.0,
             n_frames=n_frames,
@@ -166,6 +168,14 @@ class ClipProcessor:
             transforms=transforms,
             images=encoded,
         )
+
+    def _text(self, ref: ClipRef) -> str:
+        if not ref.text_file:
+            return ""
+        try:
+            return read_lrs_text(self.root / ref.text_file).text
+        except OSError as error:
+            raise ClipError("source", f"its text {ref.text_file} cannot be read: {error.strerror}") from None
 
 
 def _open_track(path: Path, ref: ClipRef) -> _Track:

@@ -22,7 +22,8 @@ class ClipRef:
         still: the source is an image; the row has one frame and no sound.
         crop: ``(x, y, width, height)`` in source pixels, applied before anything else, or None.
         size: side in pixels to which a (square) crop is resized, or None.
-        height: the height in pixels that the source must have for ``crop`` to be right, or None.
+        height: the height in pixels that the source must have for ``crop`` or ``landmarks68`` to be right, or
+            None.
         text_file: a file of the LRS form (``Text:``, ``Conf:`` …), relative to the root, or ``""``.
         aligned: the frame is already aligned by FFHQ's rule.
         landmarks68: 136 values x0, y0, x1, y1 … in source pixels delivered by the corpus, or None.

@@ -1,0 +1,207 @@
+"""What the sources share: walking a tree, reading split lists, and choosing a split.
+
+Listing must stay cheap for 150,000 clips on a network disk, so nothing here opens or stats a media file: one
+``scandir`` a folder tells all that is needed.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from prep.errors import PrepError
+from prep.sources.base import ClipRef
+
+VIDEO_SUFFIXES = frozenset({"mp4", "mov", "mkv", "webm", "avi", "m4v", "mpg", "ts"})
+IMAGE_SUFFIXES = frozenset({"png", "jpg", "jpeg", "webp", "bmp"})
+
+#: Splits that a list file ``<split>.txt`` in the root of a data set may define.
+LISTED_SPLITS = ("train", "val", "test")
+
+
+def require_folder(root: Path) -> None:
+    """Raise ``PrepError`` unless ``root`` is a folder."""
+    if not root.is_dir():
+        raise PrepError(f"{root} is not a folder" if root.exists() else f"there is no folder {root}")
+
+
+def scan(folder: Path) -> list[os.DirEntry[str]]:
+    """Entries of ``folder`` sorted by name, hidden ones (``.git``, ``._00001.mp4`` …) left out.
+
+    Raises:
+        PrepError: the folder cannot be read.
+    """
+    try:
+        with os.scandir(folder) as entries:
+            return sorted((entry for entry in entries if entry.name[0] != "."), key=lambda entry: entry.name)
+    except OSError as error:
+        raise PrepError(f"cannot read the folder {folder}: {error.strerror}") from error
+
+
+def names_in(folder: Path) -> frozenset[str]:
+    """Names in ``folder``; none where there is no such folder. Raises PrepError where it cannot be read."""
+    try:
+        with os.scandir(folder) as entries:
+            return frozenset(entry.name for entry in entries)
+    except (FileNotFoundError, NotADirectoryError):
+        return frozenset()
+    except OSError as error:
+        raise PrepError(f"cannot read the folder {folder}: {error.strerror}") from error
+
+
+def walk(root: Path, suffixes: frozenset[str]) -> list[str]:
+    """Files below ``root`` with one of ``suffixes`` (given in lower case, without a dot), in upper case too.
+
+    Hidden files and folders are skipped. Links are followed; a folder is entered once, by its real path where
+    it has one below ``root``, so that links in a circle end.
+
+    Returns:
+        Sorted paths relative to ``root``, POSIX separators.
+
+    Raises:
+        PrepError: a folder cannot be read.
+    """
+    found: list[str] = []
+    entered: set[tuple[int, int]] = set()
+    folders: list[str] = [""]
+    links: list[str] = []
+    while folders or links:
+        prefix = folders.pop() if folders else links.pop(0)
+        status = (root / prefix).stat()
+        if (status.st_dev, status.st_ino) in entered:
+            continue
+        entered.add((status.st_dev, status.st_ino))
+        for entry in scan(root / prefix):
+            if entry.is_dir():
+                (links if entry.is_symlink() else folders).append(f"{prefix}{entry.name}/")
+            elif suffix_of(entry.name) in suffixes and _may_be_opened(entry):
+                found.append(prefix + entry.name)
+    return sorted(found)
+
+
+def _may_be_opened(entry: os.DirEntry[str]) -> bool:
+    # Opening a pipe would wait for ever. A broken link is kept: a failure row, and not a silent absence.
+    return entry.is_file() or (entry.is_symlink() and not Path(entry).exists())
+
+
+def suffix_of(name: str) -> str:
+    """``mp4`` for ``a/B.MP4``, and ``""`` for a name without a dot."""
+    _, dot, suffix = name.rpartition(".")
+    return suffix.lower() if dot else ""
+
+
+def clip_ids(paths: Sequence[str]) -> list[str]:
+    """Name every path by itself without its suffix; where two would share that name, both keep the suffix."""
+    stems = [path.rpartition(".")[0] for path in paths]
+    count = Counter(stems)
+    count.update(paths)
+    return [stem if count[stem] == 1 else path for stem, path in zip(stems, paths, strict=True)]
+
+
+def shown(path: str) -> tuple[str, str]:
+    """``path`` as it can be written to a shard, and the problem where that is not its name on disk."""
+    name = os.fsencode(path).decode("utf-8", "backslashreplace")
+    return name, "" if name == path else "the name of the file is not valid UTF-8"
+
+
+def file_clips(paths: Iterable[str], split: str, *, still: bool = False) -> list[ClipRef]:
+    """One clip a file, named by ``clip_ids``."""
+    files = [shown(path) for path in paths]
+    return [
+        ClipRef(clip_id, split, name, still=still, problem=problem)
+        for clip_id, (name, problem) in zip(clip_ids([name for name, _ in files]), files, strict=True)
+    ]
+
+
+def read_list(path: Path) -> list[str]:
+    """Entries of a list file: one a line, blanks stripped, empty lines left out, CRLF and a BOM tolerated.
+
+    Raises:
+        PrepError: the file cannot be read.
+    """
+    try:
+        text = path.read_bytes().decode("utf-8-sig", "backslashreplace")
+    except OSError as error:
+        raise PrepError(f"cannot read the list {path}: {error.strerror}") from error
+    return [line for line in map(str.strip, text.split("\n")) if line]
+
+
+def find_lists(folders: Iterable[Path], splits: Iterable[str] = LISTED_SPLITS) -> dict[str, Path]:
+    """Map each of ``splits`` to its ``<split>.txt`` in the first of ``folders`` that has one."""
+    found: dict[str, Path] = {}
+    for folder in folders:
+        for split in splits:
+            if split not in found and (folder / f"{split}.txt").is_file():
+                found[split] = folder / f"{split}.txt"
+    return found
+
+
+class Claims:
+    """Which list named which clip: twice in one list is noise, in two lists it is a leak between splits."""
+
+    def __init__(self) -> None:
+        self._owner: dict[str, Path] = {}
+
+    def claim(self, clip_id: str, path: Path) -> bool:
+        """Return whether the clip is new; False where ``path`` has named it before.
+
+        Raises:
+            PrepError: another list has named it before.
+        """
+        owner = self._owner.get(clip_id)
+        if owner not in (None, path):
+            raise PrepError(f"{clip_id} is in {owner} and in {path}: take it out of one of them")
+        self._owner[clip_id] = path
+        return owner is None
+
+
+def split_by_lists(
+    clips: Iterable[ClipRef],
+    lists: Mapping[str, Path],
+    names: Callable[[ClipRef], Iterable[str]] = lambda clip: (clip.clip_id, clip.source),
+) -> list[ClipRef]:
+    """Give each clip the split whose list names it, by any of ``names(clip)``.
+
+    Clips that no list names are left out; a line that names nothing becomes a clip with a problem.
+
+    Raises:
+        PrepError: two lists name the same clip.
+    """
+    by_name: dict[str, list[ClipRef]] = {}
+    for clip in clips:
+        for name in dict.fromkeys(names(clip)):
+            by_name.setdefault(name, []).append(clip)
+    chosen: list[ClipRef] = []
+    claims = Claims()
+    for split, path in lists.items():
+        for line in read_list(path):
+            entry = line.removeprefix("./")
+            missing = ClipRef(
+                entry, split, entry, problem=f"listed in {path.name}, but there is no such file"
+            )
+            for clip in by_name.get(entry, [missing]):
+                if claims.claim(clip.clip_id, path):
+                    chosen.append(replace(clip, split=split))
+    return chosen
+
+
+def choose(
+    clips: Iterable[ClipRef], split: str | None, available: Iterable[str], root: Path
+) -> list[ClipRef]:
+    """Clips of ``split`` (all, for None), sorted by id.
+
+    Raises:
+        PrepError: ``split`` is not one of ``available``.
+    """
+    check_split(split, available, root)
+    return sorted((c for c in clips if split in (None, c.split)), key=lambda clip: clip.clip_id)
+
+
+def check_split(split: str | None, available: Iterable[str], root: Path) -> None:
+    """Raise ``PrepError``, naming what there is, unless ``split`` is None or one of ``available``."""
+    there = list(available)
+    if split is not None and split not in there:
+        raise PrepError(f"no split {split!r} in {root}: there is {', '.join(there) or 'none'}")

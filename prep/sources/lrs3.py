@@ -1,0 +1,85 @@
+"""LRS3-TED (Afouras et al., "LRS3-TED: a large-scale dataset for visual speech recognition", 2018).
+
+Layout::
+
+    {pretrain,trainval,test}/<youtube-id>/<n>.mp4
+    {pretrain,trainval,test}/<youtube-id>/<n>.txt      Text, Conf, Ref, face boxes; see prep.sources.lrs_text
+
+LRS3 has no official validation split. Where ``val.txt`` lies in the root, the clips it names are held out of
+training: lines ``trainval/<youtube-id>/<n>``, as in AV-HuBERT's ``lrs3-valid.id``, or ``<youtube-id>/<n>``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+from prep.errors import PrepError
+from prep.sources.base import ClipRef
+from prep.sources.listing import check_split, find_lists, names_in, read_list, require_folder, scan, shown
+
+_SPLITS = {"pretrain": "pretrain", "trainval": "train", "test": "test"}
+
+
+class Lrs3:
+    """Every mp4 on disk is used; ``trainval`` is ``train``. ``clip_id`` is ``<folder>/<youtube-id>/<n>``."""
+
+    summary = "LRS3: {pretrain,trainval,test}/<youtube-id>/<n>.mp4; val where a val.txt holds clips out"
+    default_views = ("box128", "face96")
+
+    def list_clips(self, root: Path, split: str | None = None) -> list[ClipRef]:
+        """List the clips on disk; one that ``val.txt`` names but is not on disk carries its ``problem``.
+
+        Raises:
+            PrepError: not LRS3, a split that is not there, or a test clip in ``val.txt``.
+        """
+        require_folder(root)
+        folders = [folder for folder in _SPLITS if (root / folder).is_dir()]
+        if not folders:
+            raise PrepError(
+                f"{root} is not LRS3: it holds none of {', '.join(f'{folder}/' for folder in _SPLITS)}"
+            )
+        lists = find_lists([root], ["val"])
+        check_split(split, [*(_SPLITS[folder] for folder in folders), *lists], root)
+        clips = {clip.clip_id: clip for folder in folders for clip in _clips(root, folder)}
+        if not clips:
+            raise PrepError(
+                f"no <youtube-id>/<n>.mp4 in {', '.join(f'{folder}/' for folder in folders)} of {root}"
+            )
+        if "val" in lists:
+            clips |= _held_out(clips, lists["val"])
+        return [clips[name] for name in sorted(clips) if split in (None, clips[name].split)]
+
+
+def _clips(root: Path, folder: str) -> Iterator[ClipRef]:
+    for speaker in scan(root / folder):
+        if not speaker.is_dir():
+            continue
+        there = names_in(root / folder / speaker.name)
+        for name in there:
+            stem = name.removesuffix(".mp4")
+            if stem == name or name.startswith("."):
+                continue
+            clip_id, problem = shown(f"{folder}/{speaker.name}/{stem}")
+            yield ClipRef(
+                clip_id=clip_id,
+                split=_SPLITS[folder],
+                source=f"{clip_id}.mp4",
+                speaker=clip_id.split("/")[1],
+                text_file=f"{clip_id}.txt" if f"{stem}.txt" in there else "",
+                problem=problem,
+            )
+
+
+def _held_out(clips: dict[str, ClipRef], path: Path) -> dict[str, ClipRef]:
+    held: dict[str, ClipRef] = {}
+    for line in read_list(path):
+        entry = line.split()[0].removesuffix(".mp4")
+        clip_id = entry if entry.count("/") > 1 else f"trainval/{entry}"
+        problem = f"listed in {path.name}, but {clip_id}.mp4 is missing"
+        clip = clips.get(clip_id) or ClipRef(clip_id, "val", f"{clip_id}.mp4", problem=problem)
+        if clip.split == "test":
+            raise PrepError(f"{path} names {clip_id}, a test clip: take it out")
+        held[clip_id] = replace(clip, split="val")
+    return held
