@@ -12,7 +12,7 @@ import numpy as np
 
 from prep import images, media
 from prep.errors import ClipError
-from prep.landmarks import Fan68, FaceMesh, detect_clip
+from prep.landmarks import FaceMesh, Fan68, choose_face, detect_clip
 from prep.mel import melspectrogram
 from prep.options import PrepOptions
 from prep.schema import Clip
@@ -118,13 +118,22 @@ class ClipProcessor:
         return clip
 
     def _row(
-        self, ref: ClipRef, n_frames: int, width: int, height: int, frames: Frames, again: Callable[[], Frames]
+        self,
+        ref: ClipRef,
+        n_frames: int,
+        width: int,
+        height: int,
+        frames: Frames,
+        again: Callable[[], Frames],
     ) -> Clip:
         """Two passes over the frames: landmarks first, since the views' geometry needs the whole clip."""
-        self.mesh.reset()
         found = detect_clip(self.mesh, frames)
         if len(found.detected) < n_frames:
             raise ClipError("video", f"{len(found.detected)} of {n_frames} frames could be decoded")
+        if not found.confirmed and found.n_faces.any():
+            raise ClipError(
+                "landmarks", f"no human face in {_count(n_frames, 'frame')}, only something like one"
+            )
         _check_faces(found.detected, self.options.min_detected)
         views = {name: VIEWS[name] for name in self.options.views}
         transforms = {
@@ -139,7 +148,9 @@ class ClipProcessor:
         landmarks68 = np.full((n_frames, 68, 2), np.nan, np.float32) if self.fan else None
         for i, frame in enumerate(again()):
             if landmarks68 is not None and self.fan is not None and detected[i]:
-                landmarks68[i] = self.fan.detect_near(frame, found.landmarks[i])
+                faces = self.fan.detect(frame)
+                if len(faces):
+                    landmarks68[i] = faces[choose_face(faces, found.landmarks[i])]
             for name, view in views.items():
                 image = None
                 if detected[i]:
@@ -189,7 +200,9 @@ def _open_track(path: Path, ref: ClipRef) -> _Track:
     stop = info.n_frames if ref.stop is None else round(ref.stop * media.FPS)
     if stop - info.n_frames > SPAN_TOLERANCE * media.FPS:
         seconds = info.n_frames / media.FPS
-        raise ClipError("source", f"the span {ref.start:g}-{ref.stop:g} s ends after the video ({seconds:g} s)")
+        raise ClipError(
+            "source", f"the span {ref.start:g}-{ref.stop:g} s ends after the video ({seconds:g} s)"
+        )
     sound = media.sound(path)
     heard = math.ceil(len(sound.samples) / media.SAMPLES_PER_FRAME)
     stop = min(stop, info.n_frames)
@@ -197,7 +210,9 @@ def _open_track(path: Path, ref: ClipRef) -> _Track:
         raise ClipError("video", f"{_count(stop - start, 'frame')}, at least {MIN_FRAMES} are needed")
     stop = min(stop, heard)
     if stop - start < MIN_FRAMES:
-        raise ClipError("audio", f"{_count(stop - start, 'frame')} with sound, at least {MIN_FRAMES} are needed")
+        raise ClipError(
+            "audio", f"{_count(stop - start, 'frame')} with sound, at least {MIN_FRAMES} are needed"
+        )
     width, height = (info.width, info.height) if ref.crop is None else ref.crop[2:]
     if ref.size is not None:
         width = height = ref.size

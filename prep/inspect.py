@@ -13,7 +13,7 @@ import numpy as np
 from prep import images, landmark_sets, shards
 from prep.errors import PrepError
 from prep.schema import Clip, schema_views
-from prep.views import VIEWS, map_points
+from prep.views import map_points
 
 _INK, _PAPER, _FAINT = (32, 32, 36), (250, 250, 248), (150, 150, 150)
 _LINES = (
@@ -94,13 +94,17 @@ def verify_folder(folder: Path) -> int:
     """
     manifest = shards.read_manifest(folder)
     if not manifest.get("complete"):
-        raise PrepError(f"{folder} is not complete: run the same `bench prep` again, it goes on where it stopped")
+        raise PrepError(
+            f"{folder} is not complete: run the same `bench prep` again, it goes on where it stopped"
+        )
     for entry in manifest["shards"]:
         path = folder / shards.SHARDS / entry["name"]
         if not path.is_file():
             raise PrepError(f"{path} is missing: run the same `bench prep` again to make it anew")
         if shards.sha256(path) != entry["sha256"]:
-            raise PrepError(f"{path} is not what the manifest says: delete it and run the same `bench prep` again")
+            raise PrepError(
+                f"{path} is not what the manifest says: delete it and run the same `bench prep` again"
+            )
     return len(manifest["shards"])
 
 
@@ -122,9 +126,13 @@ def contact_sheet(folder: Path, path: Path, clips: int = 6, frames: int = 7) -> 
         raise PrepError(f"{folder} has no clips to draw; `bench inspect` counts why they failed")
     views = schema_views(shards.open_shard(paths[0]).schema_arrow)
     picks = np.unique(np.linspace(0, len(places) - 1, min(clips, len(places))).round().astype(int))
-    rows = [_row(shards.read_clip(shards.open_shard(places[i][0]), places[i][1]), views, frames) for i in picks]
+    rows = [
+        _row(shards.read_clip(shards.open_shard(places[i][0]), places[i][1]), views, frames) for i in picks
+    ]
     width = max(row.shape[1] for row in rows)
-    rows = [cv2.copyMakeBorder(r, 0, 0, 0, width - r.shape[1], cv2.BORDER_CONSTANT, value=_PAPER) for r in rows]
+    rows = [
+        cv2.copyMakeBorder(r, 0, 0, 0, width - r.shape[1], cv2.BORDER_CONSTANT, value=_PAPER) for r in rows
+    ]
     sheet = np.vstack(rows)
     sheet = cv2.copyMakeBorder(sheet, *[_MARGIN] * 4, cv2.BORDER_CONSTANT, value=_PAPER)
     with shards.AtomicFile(path) as sink:
@@ -158,13 +166,15 @@ def _tile(clip: Clip, view: str, frame: int) -> np.ndarray:
     for indices, colour, closed in _LINES:
         line = np.round((points[indices] - 0.5) * 16).astype(np.int32)
         cv2.polylines(picture, [line], closed, colour, 1, cv2.LINE_AA, shift=4)
-    _label(picture, view if frame == 0 or view not in VIEWS else f"{view} {frame}")
+    _label(picture, f"{view} {frame}")
     return picture
 
 
 def _label(picture: np.ndarray, text: str) -> None:
     for colour, thickness in (((0, 0, 0), 3), ((255, 255, 255), 1)):
-        cv2.putText(picture, text, (5, _TILE - 7), cv2.FONT_HERSHEY_SIMPLEX, 0.36, colour, thickness, cv2.LINE_AA)
+        cv2.putText(
+            picture, text, (5, _TILE - 7), cv2.FONT_HERSHEY_SIMPLEX, 0.36, colour, thickness, cv2.LINE_AA
+        )
 
 
 def _caption(clip: Clip, width: int) -> np.ndarray:
@@ -180,6 +190,8 @@ def _caption(clip: Clip, width: int) -> np.ndarray:
 
 def _mel_strip(mel: np.ndarray, width: int, total: int) -> np.ndarray:
     grey = np.clip((mel.T[::-1] + 4) * (255 / 8), 0, 255).astype(np.uint8)
-    picture = cv2.applyColorMap(cv2.resize(grey, (width, 40), interpolation=cv2.INTER_AREA), cv2.COLORMAP_MAGMA)
+    picture = cv2.applyColorMap(
+        cv2.resize(grey, (width, 40), interpolation=cv2.INTER_AREA), cv2.COLORMAP_MAGMA
+    )
     picture = cv2.cvtColor(picture, cv2.COLOR_BGR2RGB)
     return cv2.copyMakeBorder(picture, _GAP, 0, 0, total - width, cv2.BORDER_CONSTANT, value=_PAPER)

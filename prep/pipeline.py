@@ -11,8 +11,9 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, astuple, dataclass
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 from prep.errors import PrepError
@@ -57,6 +58,12 @@ class Progress:
     frames: int = 0
     failures: int = 0
     shards: int = 0
+
+    def __add__(self, other: Progress) -> Progress:
+        return Progress(*(a + b for a, b in zip(astuple(self), astuple(other), strict=True)))
+
+    def __sub__(self, other: Progress) -> Progress:
+        return Progress(*(a - b for a, b in zip(astuple(self), astuple(other), strict=True)))
 
 
 def select(refs: Sequence[ClipRef], limit: int | None) -> list[ClipRef]:
@@ -134,7 +141,12 @@ def prepare(
         with _locked(out):
             _refuse_other(out, stamp, plans)
             _sweep(out)
-            manifest = {"root": str(root.resolve()), "suite": suite_version(), "options": stamp, "complete": False}
+            manifest = {
+                "root": str(root.resolve()),
+                "suite": suite_version(),
+                "options": stamp,
+                "complete": False,
+            }
             done = {plan.name: plan for plan in plans if (out / SHARDS / plan.name).is_file()}
             pending = [plan for plan in plans if plan.name not in done]
             infos = {name: describe(out / SHARDS / name, plan.split) for name, plan in done.items()}
@@ -180,7 +192,7 @@ def make_shard(
                     writer.add(result)
                     clips += 1
                     frames += result.n_frames
-            _report(Progress(clips, frames, failures))
+            _report(plan.name, Progress(clips, frames, failures))
         return writer.finish(plan.split)
 
 
@@ -201,11 +213,37 @@ def _processor(root: Path, options: PrepOptions) -> Any:
     return _processors[key]
 
 
-def _report(progress: Progress) -> None:
+def _report(shard: str, progress: Progress) -> None:
     from distributed import get_worker
 
+    # Called without a worker, there is nobody to tell.
     with suppress(ValueError):
-        get_worker().log_event(TOPIC, asdict(progress))
+        get_worker().log_event(TOPIC, {"shard": shard, "progress": asdict(progress)})
+
+
+class _Tally:
+    """Makes the messages of each shard add up to what the shard turned out to hold.
+
+    Messages of a worker that died are counted as well, and some arrive after their shard is complete.
+    """
+
+    def __init__(self, notify: Callable[[Progress], None]) -> None:
+        self._notify = notify
+        self._lock = Lock()
+        self._told: dict[str, Progress] = {}
+        self._complete: set[str] = set()
+
+    def message(self, shard: str, step: Progress) -> None:
+        with self._lock:
+            if shard not in self._complete:
+                self._told[shard] = self._told.get(shard, Progress()) + step
+                self._notify(step)
+
+    def complete(self, info: ShardInfo) -> None:
+        with self._lock:
+            self._complete.add(info.name)
+            whole = Progress(info.clips, info.frames, info.failures, 1)
+            self._notify(whole - self._told.get(info.name, Progress()))
 
 
 def _compute(
@@ -222,7 +260,10 @@ def _compute(
     from distributed import Client, KilledWorker, as_completed, performance_report
 
     with _cluster(workers or os.cpu_count() or 1, scheduler) as address, Client(address) as client:
-        client.subscribe_topic(TOPIC, lambda event: notify(Progress(**event[1])))
+        tally = _Tally(notify)
+        client.subscribe_topic(
+            TOPIC, lambda event: tally.message(event[1]["shard"], Progress(**event[1]["progress"]))
+        )
 
         def submit(plan: ShardPlan, isolate: bool) -> Any:
             return client.submit(
@@ -242,12 +283,14 @@ def _compute(
                             f"{plan.name}: workers die on it even with every clip tried alone; "
                             "give the workers more memory and run the same command again"
                         ) from None
-                    log.warning("%s ended its worker several times: its clips are now tried one by one", plan.name)
+                    log.warning(
+                        "%s ended its worker several times: its clips are now tried one by one", plan.name
+                    )
                     again = submit(plan, True)
                     waiting[again] = (plan, True)
                     queue.add(again)
                     continue
-                notify(Progress(shards=1))
+                tally.complete(info)
                 yield info
                 future.release()
 
@@ -312,7 +355,9 @@ def _locked(out: Path) -> Iterator[None]:
         try:
             fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise PrepError(f"{out} is being written by another `bench prep`: wait for it, or stop it") from None
+            raise PrepError(
+                f"{out} is being written by another `bench prep`: wait for it, or stop it"
+            ) from None
         yield
     finally:
         os.close(folder)
@@ -329,7 +374,9 @@ def _refuse_other(out: Path, stamp: dict[str, Any], plans: list[ShardPlan]) -> N
         raise PrepError(f"{out} was prepared otherwise ({changed}): use another --out, or delete the folder")
     extra = {p.name for p in (out / SHARDS).glob("[!.]*.parquet")} - {plan.name for plan in plans}
     if extra:
-        raise PrepError(f"{out / SHARDS / min(extra)} is none of this data set's shards: move it out of the folder")
+        raise PrepError(
+            f"{out / SHARDS / min(extra)} is none of this data set's shards: move it out of the folder"
+        )
 
 
 def _sweep(out: Path) -> None:

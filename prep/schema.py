@@ -204,7 +204,9 @@ def from_table(table: pa.Table, row: int = 0) -> Clip:
     for view in schema_views(table.schema):
         if view in names:
             images = table.column(view).chunk(0)[row].values
-            clip.images[view] = (images.field("bytes") if pa.types.is_struct(images.type) else images).to_pylist()
+            clip.images[view] = (
+                images.field("bytes") if pa.types.is_struct(images.type) else images
+            ).to_pylist()
         if f"{view}_transform" in names:
             flat = table.column(f"{view}_transform")[row].as_py()
             clip.transforms[view] = np.array(flat, np.float32).reshape(t, 2, 3)

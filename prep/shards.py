@@ -247,9 +247,13 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     try:
         manifest = json.loads(path.read_text("utf-8"))
     except FileNotFoundError:
-        raise PrepError(f"{folder} is not a prepared data set: {MANIFEST} is missing; make one with `bench prep`") from None
+        raise PrepError(
+            f"{folder} is not a prepared data set: {MANIFEST} is missing; make one with `bench prep`"
+        ) from None
     except (OSError, ValueError) as error:
-        raise PrepError(f"{path} cannot be read ({error}); delete it and run the same `bench prep` again") from None
+        raise PrepError(
+            f"{path} cannot be read ({error}); delete it and run the same `bench prep` again"
+        ) from None
     if not isinstance(manifest, dict):
         raise PrepError(f"{path} is not a manifest; delete it and run the same `bench prep` again")
     return manifest
@@ -269,7 +273,9 @@ def shard_paths(folder: Path, split: str | None = None) -> list[Path]:
     return paths
 
 
-def read(folder: Path | str, split: str | None = None, columns: Sequence[str] | None = None) -> Iterator[Clip]:
+def read(
+    folder: Path | str, split: str | None = None, columns: Sequence[str] | None = None
+) -> Iterator[Clip]:
     """Iterate over the clips of a prepared data set, in order, one in memory at a time.
 
     Args:
@@ -315,7 +321,9 @@ def _open(path: Path) -> pq.ParquetFile:
     try:
         file = pq.ParquetFile(path, memory_map=True, pre_buffer=False)
     except (pa.ArrowException, OSError) as error:
-        raise PrepError(f"{path} is not a whole shard ({error}); delete it and run the same `bench prep` again") from None
+        raise PrepError(
+            f"{path} is not a whole shard ({error}); delete it and run the same `bench prep` again"
+        ) from None
     if b"schema_version" not in (file.schema_arrow.metadata or {}):
         raise PrepError(f"{path} was not written by `bench prep`; move it out of the data set's folder")
     return file

@@ -16,3 +16,14 @@ def clips_dir() -> Path:
     if not path.is_dir():
         pytest.skip("the real clips are not on this machine")
     return path
+
+
+@pytest.fixture(scope="session")
+def toy_corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small embedded corpus, in LRS2's layout; made once a test run."""
+    pytest.importorskip("espeakng_loader", reason="the extra `toy` is not installed")
+    from prep.toy.corpus import write_corpus
+
+    out = tmp_path_factory.mktemp("toy")
+    write_corpus(out, clips=8, seconds=2.0, size=128, seed=1, workers=2)
+    return out

@@ -67,7 +67,9 @@ def inspection(found: Inspection) -> RenderableType:
 
 def listing(kind: str, entries: dict[str, str]) -> Table:
     """What `bench ls` shows of one kind."""
-    table = Table(title=kind, title_justify="left", title_style="bold", box=None, show_header=False, padding=(0, 2))
+    table = Table(
+        title=kind, title_justify="left", title_style="bold", box=None, show_header=False, padding=(0, 2)
+    )
     for name, line in entries.items():
         table.add_row(name, line)
     return table

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Optional
 
 import typer
 
@@ -15,7 +14,9 @@ def register(app: typer.Typer) -> None:
 
 def inspect(
     folder: Path = typer.Argument(..., help="What `bench prep --out` wrote."),
-    sheet: Optional[Path] = typer.Option(None, help="Contact sheet to write; default: FOLDER/contact-sheet.png."),
+    sheet: Path | None = typer.Option(
+        None, help="Contact sheet to write; default: FOLDER/contact-sheet.png."
+    ),
     clips: int = typer.Option(6, min=1, max=40, help="Rows of the contact sheet."),
     verify: bool = typer.Option(False, "--verify", help="Check every shard's sha256 against the manifest."),
 ) -> None:

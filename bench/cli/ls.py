@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Optional
-
 import typer
 
 
@@ -12,12 +10,10 @@ def register(app: typer.Typer) -> None:
     app.command("ls")(ls)
 
 
-def ls(kind: Optional[str] = typer.Argument(None, help="One kind only; all where left out.")) -> None:
+def ls(kind: str | None = typer.Argument(None, help="One kind only; all where left out.")) -> None:
     """List what there is to choose from: corpora, views, landmark sets, mel rules."""
     from bench.cli.console import console, listing
-    from bench.registry import KINDS, entries
+    from bench.registry import KINDS, entries, known
 
-    if kind is not None and kind not in KINDS:
-        raise typer.BadParameter(f"{kind!r} is none of: {', '.join(KINDS)}", param_hint="KIND")
-    for name in [kind] if kind else KINDS:
+    for name in known("kind", [kind], KINDS) if kind else KINDS:
         console.print(listing(name, entries(name)))

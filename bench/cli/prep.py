@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Optional
 
 import typer
 
@@ -17,37 +16,42 @@ def prep(
     source: str = typer.Argument(..., help="Layout of the corpus: lrs2, lrs3, hdtf, ffhq or folder."),
     root: Path = typer.Argument(..., help="Where the corpus lies."),
     out: Path = typer.Option(..., "--out", "-o", help="Folder to write; an interrupted one is continued."),
-    views: Optional[str] = typer.Option(None, help="Crops to store, comma-separated; see `bench ls views`."),
-    split: Optional[str] = typer.Option(None, help="Only this split."),
-    limit: Optional[int] = typer.Option(None, min=1, help="At most N clips of each split, for a first try."),
+    views: str | None = typer.Option(None, help="Crops to store, comma-separated; see `bench ls views`."),
+    split: str | None = typer.Option(None, help="Only this split."),
+    limit: int | None = typer.Option(None, min=1, help="At most N clips of each split, for a first try."),
     encoding: str = typer.Option("jpeg", help="jpeg, png or webp."),
     quality: int = typer.Option(95, min=1, max=100, help="Of jpeg and webp."),
     tracking: bool = typer.Option(False, help="Let FaceMesh follow the face: faster, not what IP-LAP did."),
     fan: bool = typer.Option(False, help="Store face-alignment's 68 landmarks as well."),
-    mel_padding: str = typer.Option("constant", help="Edges of the mel: constant (IP-LAP) or reflect (Wav2Lip)."),
+    mel_padding: str = typer.Option(
+        "constant", help="Edges of the mel: constant (IP-LAP) or reflect (Wav2Lip)."
+    ),
     min_detected: float = typer.Option(0.5, min=0, max=1, help="Least share of frames with a face."),
     clip_seconds: float = typer.Option(10.0, min=0.2, max=10.0, help="Longest clip; longer ones are cut."),
-    clips_per_shard: Optional[int] = typer.Option(None, min=1, help="Default: follows from the number of clips."),
-    name: Optional[str] = typer.Option(None, help="Name of the data set in its rows; default: the layout's."),
-    workers: Optional[int] = typer.Option(None, min=1, help="Local processes; default: one a core."),
-    scheduler: Optional[str] = typer.Option(None, help="Address of a running Dask scheduler to use instead."),
-    performance_report: Optional[Path] = typer.Option(None, help="Write Dask's performance report, HTML."),
+    clips_per_shard: int | None = typer.Option(
+        None, min=1, help="Default: follows from the number of clips."
+    ),
+    name: str | None = typer.Option(None, help="Name of the data set in its rows; default: the layout's."),
+    workers: int | None = typer.Option(None, min=1, help="Local processes; default: one a core."),
+    scheduler: str | None = typer.Option(None, help="Address of a running Dask scheduler to use instead."),
+    performance_report: Path | None = typer.Option(None, help="Write Dask's performance report, HTML."),
     dry_run: bool = typer.Option(False, "--dry-run", help="Only say what would be done."),
 ) -> None:
     """Turn LRS2, LRS3, HDTF, FFHQ or any folder of videos into Parquet shards."""
     from bench.cli.console import console, plan_table, summary
     from bench.cli.progress import prep_progress
+    from bench.registry import known
     from prep.images import ENCODINGS
     from prep.mel import PADDINGS
     from prep.options import PrepOptions
     from prep.pipeline import plan_shards, prepare, select
     from prep.sources import get_source
-    from prep.views import get_views
+    from prep.views import VIEWS
 
     corpus = get_source(source)
-    _one_of("--encoding", encoding, ENCODINGS)
-    _one_of("--mel-padding", mel_padding, PADDINGS)
-    chosen = get_views(views.split(",")) if views else get_views(corpus.default_views)
+    known("encoding", [encoding], ENCODINGS)
+    known("mel padding", [mel_padding], PADDINGS)
+    chosen = known("view", views.split(","), VIEWS) if views else corpus.default_views
     options = PrepOptions(
         source=source,
         name=name or source,
@@ -81,8 +85,3 @@ def prep(
     summary(manifest, out)
     if not any(counts["clips"] for counts in manifest["splits"].values()):
         raise typer.Exit(1)
-
-
-def _one_of(option: str, value: str, known: tuple[str, ...]) -> None:
-    if value not in known:
-        raise typer.BadParameter(f"{value!r} is none of: {', '.join(known)}", param_hint=option)

@@ -6,7 +6,14 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TextColumn,
+    TimeRemainingColumn,
+)
 
 from bench.cli.console import console
 from prep.pipeline import Progress as PrepProgress
@@ -16,7 +23,11 @@ from prep.pipeline import Progress as PrepProgress
 def simple_progress(what: str, total: int) -> Iterator[Callable[[], None]]:
     """A bar for ``total`` steps; yields the function that says one is done."""
     with Progress(
-        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), console=console
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=console,
     ) as bar:
         task = bar.add_task(what, total=total)
         yield lambda: bar.advance(task)
@@ -41,12 +52,7 @@ def prep_progress(clips: int, shards: int) -> Iterator[Callable[[PrepProgress], 
 
         def notify(step: PrepProgress) -> None:
             nonlocal done
-            done = PrepProgress(
-                done.clips + step.clips,
-                done.frames + step.frames,
-                done.failures + step.failures,
-                done.shards + step.shards,
-            )
+            done += step
             rate = done.frames / max(time.monotonic() - started, 1e-3)
             bar.update(
                 task,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Optional
 
 import typer
 
@@ -19,19 +18,22 @@ def toy(
     seconds: float = typer.Option(4.0, min=1.0, max=10.0, help="Longest clip."),
     size: int = typer.Option(256, min=96, max=1024, help="Side of the picture, pixels; even."),
     seed: int = typer.Option(0, min=0, help="The same seed gives the same bytes."),
-    workers: Optional[int] = typer.Option(None, min=1, help="Processes; default: one a core."),
+    workers: int | None = typer.Option(None, min=1, help="Processes; default: one a core."),
 ) -> None:
     """Make portraits in the public domain speak: a small corpus that needs no licence.
 
     It is for learning the tool and for regression tests, not for judging methods. Needs the extra `toy`, whose speech
     synthesiser (eSpeak NG) is under the GPL and is only loaded when this command runs.
     """
+    from prep.toy.corpus import write_corpus
+
     from bench.cli.console import console
     from bench.cli.progress import simple_progress
-    from prep.toy.corpus import write_corpus
 
     with simple_progress("toy corpus", clips) as advance:
         report = write_corpus(
             out, clips=clips, seconds=seconds, size=size, seed=seed, workers=workers, progress=advance
         )
-    console.print(f"{report.clips} clips, {report.seconds:.0f} s of speech, {report.speakers} speakers: {out}")
+    console.print(
+        f"{report.clips} clips, {report.seconds:.0f} s of speech, {report.speakers} speakers: {out}"
+    )

@@ -1,4 +1,4 @@
-"""Some two hundred files that no careful tool would have written, for everything that reads media to survive."""
+"""Some two hundred files that no careful tool would have written; whatever reads media must survive them."""
 
 from __future__ import annotations
 
@@ -40,7 +40,9 @@ def write_broken_files(folder: Path, seed: int, source: Path | None = None) -> l
     return paths
 
 
-def pictures(rng: np.random.Generator, count: int = FRAMES, size: tuple[int, int] = (SIDE, SIDE)) -> list[np.ndarray]:
+def pictures(
+    rng: np.random.Generator, count: int = FRAMES, size: tuple[int, int] = (SIDE, SIDE)
+) -> list[np.ndarray]:
     """Frames of a gradient under noise, each with its own brightness; size is (height, width)."""
     height, width = size
     ramp = np.linspace(0, 160, width)[None, :, None] + np.zeros((height, 1, 3))
@@ -65,7 +67,6 @@ def encode(
     pts: list[int] | None = None,
     time_base: Fraction = Fraction(1, 25),
     options: dict[str, str] | None = None,
-    rotation: int = 0,
     sound: np.ndarray | None = None,
     sound_codec: str = "aac",
     sound_format: str = "s16",
@@ -75,8 +76,8 @@ def encode(
 ) -> None:
     """Write a file with any codec, any times and any sound; what :func:`prep.media.write_video` would not.
 
-    ``pts`` are in ``time_base``; ``sound`` is (channels, n) or, for packed formats, (1, n * channels); it starts
-    at sample ``sound_start``.
+    ``pts`` are in ``time_base``; ``sound`` is (channels, n) or, for packed formats, (1, n * channels), and
+    starts at sample ``sound_start``.
     """
     with av.open(str(path), "w") as container:
         video = None
@@ -86,8 +87,6 @@ def encode(
             video.pix_fmt = pix_fmt
             video.codec_context.time_base = time_base
             video.codec_context.thread_count = 1
-            if rotation:
-                video.set_display_rotation(rotation)
         voice = container.add_stream(sound_codec, rate=rate, layout=layout) if sound is not None else None
         if video is not None and frames is not None:
             for number, rgb in enumerate(frames):
@@ -217,7 +216,14 @@ def _encoded(folder: Path, rng: np.random.Generator) -> Iterator[Path]:
         yield (path := named(f"size-{width}x{height}.mp4"))
         encode(path, pictures(rng, 3, (height, width)), pix_fmt="yuv444p", sound=voice[None])
     yield (path := named("size-17x33.avi"))
-    encode(path, pictures(rng, 3, (33, 17)), codec="mjpeg", pix_fmt="yuvj444p", sound=voice[None], sound_codec="mp3")
+    encode(
+        path,
+        pictures(rng, 3, (33, 17)),
+        codec="mjpeg",
+        pix_fmt="yuvj444p",
+        sound=voice[None],
+        sound_codec="mp3",
+    )
     for name, height, width in (("4k.mp4", 2160, 3840), ("too-wide.mp4", 16, 8208)):
         yield (path := named(name))
         flat = np.full((height, width, 3), 90, np.uint8)

@@ -1,0 +1,246 @@
+"""Torch datasets over prepared shards: windows of video with their landmarks and sound, and still pictures.
+
+A sample is a pure function of (data set, spec, seed, epoch, index); data-loader workers and ranks decide who
+reads it (see :mod:`prep.order`), never what it is. What cannot be delivered whole is left out when the index
+is built, and counted; reading never tries again. No detector and no video library is needed here.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from torch.utils.data import Dataset
+
+from prep import images
+from prep.errors import PrepError
+from prep.index import build_index
+from prep.landmark_sets import LANDMARK_SETS
+from prep.mel import mel_chunk
+from prep.pages import MappedShards, binary_values, fixed_values, float_values
+from prep.sampling import LANDMARKS68, Draw, SampleSpec, draw, find_windows, generator
+from prep.schema import TENSORS
+from prep.shards import shard_paths
+from prep.views import iplap_box, map_points
+
+Sample = dict[str, Any]
+
+
+class WindowDataset(Dataset[Sample]):
+    """One window of every clip, another one each epoch.
+
+    A sample is a dict; T and N are the window and references of ``spec``, P the points of its landmark set:
+
+    =======================  ====================  =========================================================
+    ``clip``                 str                   ``clip_id``
+    ``frames``               (T,) int64            frames of the window
+    ``reference_frames``     (N,) int64            all outside the window; where N > 0
+    ``images``               (T, 3, H, W) uint8    RGB, where ``spec.view``
+    ``reference_images``     (N, 3, H, W) uint8    RGB, where ``spec.view`` and N > 0
+    ``landmarks``            (T, P, 2) float32     as ``spec.normalise`` says, where ``spec.landmarks``
+    ``reference_landmarks``  (N, P, 2) float32     likewise, where N > 0
+    ``boxes``                (T, 4) float32        x0, y0, x1, y1 in frame pixels, where ``iplap``
+    ``reference_boxes``      (N, 4) float32        likewise, where N > 0
+    ``frame_mels``           (T, 80, 16) float32   in [-4, 4], where ``spec.frame_mel``
+    ``window_mel``           (80, 16) float32      in [-4, 4], where ``spec.window_mel``
+    ``negative_mel``         (80, 16) float32      of another window, where ``spec.negative_gap``
+    =======================  ====================  =========================================================
+
+    Args:
+        folder: a prepared data set, or several.
+        split: ``train``, ``val``, ``test`` or ``pretrain``, or several.
+        spec: what a sample holds.
+        seed: of windows, references and order.
+
+    Attributes:
+        excluded: reason → number of clips that offer no window.
+
+    Raises:
+        PrepError: the data set is missing, lacks a column, or offers no window at all.
+    """
+
+    def __init__(
+        self,
+        folder: Path | str | Sequence[Path | str],
+        split: str | Sequence[str],
+        spec: SampleSpec,
+        seed: int = 0,
+    ) -> None:
+        folders = [folder] if isinstance(folder, (Path, str)) else folder
+        splits = [split] if isinstance(split, str) else split
+        paths = [path for f in folders for s in splits for path in shard_paths(Path(f), s)]
+        self.spec = spec
+        self.seed = seed
+        self._index = build_index(paths, spec.columns)
+        self._windows = find_windows(self._index, spec)
+        self.excluded = self._windows.excluded
+        self._shards = MappedShards(paths)
+        # In shared memory, so that set_epoch() reaches data-loader workers that are already running.
+        self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
+        if not len(self):
+            raise PrepError(f"nothing to train on in {', '.join(map(str, folders))}: {self.report()}")
+
+    def __len__(self) -> int:
+        """Number of clips that offer a window."""
+        return len(self._windows.clips)
+
+    def __getitem__(self, index: int) -> Sample:
+        """The window of clip ``index`` in the current epoch."""
+        return self.sample(int(self._epoch), index)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch of ``dataset[index]``, also in workers that are already running."""
+        self._epoch.fill_(epoch)
+
+    def report(self) -> str:
+        """One line: clips used, and clips left out by reason."""
+        left_out = [f"{count} × {reason}" for reason, count in sorted(self.excluded.items())]
+        line = f"{len(self)} of {len(self._index)} clips"
+        return f"{line}; left out: {', '.join(left_out)}" if left_out else line
+
+    def sample(self, epoch: int, index: int) -> Sample:
+        """The window of clip ``index`` in ``epoch``.
+
+        Raises:
+            IndexError: ``index`` is not in 0 … len - 1.
+            PrepError: a shard was changed since the index was built.
+        """
+        if not 0 <= index < len(self):
+            raise IndexError(f"{index} of {len(self)}")
+        clip = int(self._windows.clips[index])
+        span = slice(self._index.first[clip], self._index.first[clip + 1])
+        chosen = draw(
+            self.spec,
+            self._windows.starts[span],
+            self._index.detected[span],
+            generator(self.seed, epoch, index),
+        )
+        try:
+            return self._read(clip, chosen)
+        except ValueError as error:
+            path = self._index.paths[self._index.shard[clip]]
+            raise PrepError(
+                f"{path}, clip {self._index.clip_ids[clip]}: {error}; was the shard rewritten?"
+            ) from None
+
+    @property
+    def fingerprint(self) -> str:
+        """Hex digest of all that decides what samples are and how they are ordered: clips, spec and seed."""
+        clips = (self._index.clip_ids[clip] for clip in self._windows.clips)
+        return hashlib.sha256("\n".join([repr(self.spec), str(self.seed), *clips]).encode()).hexdigest()
+
+    def _read(self, clip: int, chosen: Draw) -> Sample:
+        spec, t = self.spec, self.spec.window
+        frames = np.concatenate([np.arange(chosen.start, chosen.start + t), chosen.references])
+        parts: dict[str, np.ndarray] = {"frames": frames}
+        # What is stored of undetected frames is null, and nulls take no place among a page's values.
+        values = np.cumsum(self._index.detected_in(clip)) - 1
+        count, places = int(values[-1]) + 1, values[frames]
+        if spec.view is not None:
+            parts["images"] = _planes(binary_values(self._chunk(clip, spec.view), count, places.tolist()))
+        if spec.landmarks == LANDMARKS68:
+            points = fixed_values(self._chunk(clip, LANDMARKS68), len(values), TENSORS[LANDMARKS68][1])[
+                frames
+            ]
+            parts["landmarks"] = self._normalised(clip, points, frames)
+        elif spec.landmarks is not None:
+            mesh = fixed_values(self._chunk(clip, "landmarks"), count, TENSORS["landmarks"][1])[places, :, :2]
+            points = mesh[:, LANDMARK_SETS[spec.landmarks]]
+            if spec.normalise == "iplap":
+                boxes = iplap_box(mesh, *self._index.sizes[clip].tolist())
+                low, high = boxes[:, None, :2], boxes[:, None, 2:]
+                parts["boxes"] = boxes.astype(np.float32)
+                parts["landmarks"] = ((points - low) / (high - low)).astype(np.float32)
+            else:
+                parts["landmarks"] = self._normalised(clip, points, frames)
+        sample: Sample = {"clip": self._index.clip_ids[clip]}
+        for name, array in parts.items():
+            tensor = torch.from_numpy(array)
+            sample[name] = tensor[:t]
+            if spec.references:
+                sample[f"reference_{name}"] = tensor[t:]
+        if "mel" in self._index.chunks:
+            self._add_mel(sample, clip, chosen)
+        return sample
+
+    def _normalised(self, clip: int, points: np.ndarray, frames: np.ndarray) -> np.ndarray:
+        """Full-frame points of ``frames``, (n, P, 2) float32, as ``frame`` and ``view`` want them."""
+        if self.spec.normalise == "frame":
+            return points
+        n_frames = len(self._index.detected_in(clip))
+        stored = float_values(self._chunk(clip, f"{self.spec.view}_transform"), 6 * n_frames)
+        return map_points(points, stored.reshape(-1, 2, 3)[frames]).astype(np.float32)
+
+    def _add_mel(self, sample: Sample, clip: int, chosen: Draw) -> None:
+        spec = self.spec
+        mel = fixed_values(self._chunk(clip, "mel"), int(self._index.mel_columns[clip]), TENSORS["mel"][1])
+        if spec.frame_mel is not None:
+            window = range(chosen.start, chosen.start + spec.window)
+            sample["frame_mels"] = torch.from_numpy(
+                np.stack([mel_chunk(mel, frame, spec.frame_mel) for frame in window])
+            )
+        if spec.window_mel is not None:
+            starts = {"window_mel": chosen.start, "negative_mel": chosen.negative}
+            for name, start in starts.items():
+                if start is not None:
+                    chunk = mel_chunk(mel, start + spec.window_mel_frame, spec.window_mel)
+                    sample[name] = torch.from_numpy(chunk)
+
+    def _chunk(self, clip: int, column: str) -> memoryview:
+        start, size = self._index.chunks[column][clip].tolist()
+        return self._shards.read(int(self._index.shard[clip]), start, size)
+
+
+class StillDataset(WindowDataset):
+    """One picture of every clip or still, another frame of a clip each epoch.
+
+    A sample is a dict: ``clip`` str, ``frame`` () int64, ``image`` (3, H, W) uint8 RGB and, where asked for,
+    ``landmarks`` (P, 2) float32 in pixels of the view.
+
+    Args:
+        folder: a prepared data set, or several.
+        split: ``train``, ``val``, ``test`` or ``pretrain``, or several.
+        view: crop geometry.
+        landmarks: a name of :data:`prep.landmark_sets.LANDMARK_SETS`, or ``landmarks68``, or None.
+        seed: of frames and order.
+
+    Raises:
+        PrepError: as :class:`WindowDataset`.
+    """
+
+    def __init__(
+        self,
+        folder: Path | str | Sequence[Path | str],
+        split: str | Sequence[str],
+        view: str,
+        landmarks: str | None = None,
+        seed: int = 0,
+    ) -> None:
+        super().__init__(
+            folder, split, SampleSpec(window=1, view=view, landmarks=landmarks, normalise="view"), seed
+        )
+
+    def sample(self, epoch: int, index: int) -> Sample:
+        """The picture of clip ``index`` in ``epoch``; raises as :meth:`WindowDataset.sample`."""
+        names = {"frames": "frame", "images": "image"}
+        window = super().sample(epoch, index)
+        return {names.get(key, key): value if key == "clip" else value[0] for key, value in window.items()}
+
+
+def _planes(encoded: list[bytes]) -> np.ndarray:
+    """Decode pictures of one size: (n, 3, H, W) uint8 RGB."""
+    out = np.empty(0, np.uint8)
+    for i, data in enumerate(encoded):
+        picture = images.decode(data)
+        if i == 0:
+            out = np.empty((len(encoded), 3, *picture.shape[:2]), np.uint8)
+        elif picture.shape[:2] != out.shape[2:]:
+            raise ValueError(f"pictures of {picture.shape[:2]} and {out.shape[2:]} in one clip")
+        # Into place, and five times as fast as transposing.
+        cv2.split(picture, list(out[i]))
+    return out

@@ -1,0 +1,349 @@
+"""Landmark detectors, the choice between several faces, and the track of one face through a clip.
+
+All points are in continuous pixels of the full frame: pixel (column j, row i) covers [j, j+1) × [i, i+1).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import inspect
+import os
+import sys
+import warnings
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any, Protocol
+from urllib.parse import urlparse
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from prep.errors import PrepError
+
+Float = npt.NDArray[np.float64]
+Image = npt.NDArray[np.uint8]
+
+
+class Detector(Protocol):
+    """What finds landmarks: :class:`FaceMesh` and :class:`Fan68`."""
+
+    #: Points of a face and values of a point.
+    shape: tuple[int, int]
+
+    def detect(self, frame: Image) -> Float:
+        """Landmarks (F, *shape) of all faces in a frame (H, W, 3) uint8 RGB; F may be 0."""
+        ...
+
+    def confirms(self, frame: Image, face: Float) -> bool:
+        """Whether ``face`` (*shape), detected in ``frame``, is human beyond doubt."""
+        ...
+
+    def reset(self) -> None:
+        """Forget the frames seen so far; the next one begins a clip."""
+        ...
+
+    def close(self) -> None:
+        """Free the networks; the detector cannot be used any more."""
+        ...
+
+
+@dataclass(frozen=True)
+class ClipLandmarks:
+    """One face through the frames of a clip.
+
+    Attributes:
+        landmarks: (T, N, D) float64, full-frame pixels, NaN where no face was detected.
+        detected: (T,) bool.
+        n_faces: (T,) uint8, faces seen in the frame, among which one was chosen.
+        confirmed: a human face was confirmed in some frame. Where it is False, ``detected`` is all False:
+            nothing was found, or something like the face of an animal.
+    """
+
+    landmarks: Float
+    detected: npt.NDArray[np.bool_]
+    n_faces: npt.NDArray[np.uint8]
+    confirmed: bool
+
+
+def choose_face(faces: Float, previous: Float | None = None) -> int:
+    """Index of the face that goes on with a track, or else of the largest.
+
+    Args:
+        faces: (F, N, 2 or 3), F > 0.
+        previous: (N, 2 or 3), the face last chosen; None at the start of a track.
+
+    Returns:
+        The face whose bounding box has the largest intersection over union with that of ``previous``; where
+        none meets it, the one with the largest box; the first of equals.
+    """
+    low, high = faces[..., :2].min(axis=1), faces[..., :2].max(axis=1)
+    area = (high - low).prod(axis=1)
+    if previous is not None:
+        start, end = previous[:, :2].min(axis=0), previous[:, :2].max(axis=0)
+        shared = np.clip(np.minimum(high, end) - np.maximum(low, start), 0, None).prod(axis=1)
+        if shared.any():
+            return int(np.argmax(shared / (area + (end - start).prod() - shared)))
+    return int(np.argmax(area))
+
+
+def detect_clip(detector: Detector, frames: Iterable[Image]) -> ClipLandmarks:
+    """Follow one face through a clip; frames are taken one at a time and not kept.
+
+    Detectors take the odd dog for a person. So the detector must confirm the chosen face in one frame at
+    least, the first where it can; a clip without such a frame counts as one without a face. Otherwise the
+    frames are what the detector gives.
+    """
+    detector.reset()
+    previous: Float | None = None
+    rows, n_faces, confirmed = [], [], False
+    missing = np.full(detector.shape, np.nan)
+    for frame in frames:
+        faces = detector.detect(frame)
+        n_faces.append(len(faces))
+        if len(faces):
+            previous = faces[choose_face(faces, previous)]
+            confirmed = confirmed or detector.confirms(frame, previous)
+        rows.append(previous if len(faces) else missing)
+    landmarks = np.array(rows, np.float64).reshape(-1, *detector.shape)
+    if not confirmed:
+        landmarks[:] = np.nan
+    detected = np.isfinite(landmarks[:, 0, 0])
+    return ClipLandmarks(landmarks, detected, np.array(n_faces, np.uint8), confirmed)
+
+
+# A serialised landmark list is 478 times: field 1, 15 bytes; fields 1, 2, 3 as 32-bit floats x, y, z.
+_POINT = np.dtype({"names": ["x", "y", "z"], "formats": ["<f4"] * 3, "offsets": [3, 8, 13], "itemsize": 17})
+_TAG_PLACES, _TAGS = [0, 1, 2, 7, 12], np.array([0x0A, 15, 0x0D, 0x15, 0x1D], np.uint8)
+
+
+def _parse(message: Any) -> Float:
+    """Points (N, 3) of a ``NormalizedLandmarkList``, read from its bytes and not one attribute at a time."""
+    data = np.frombuffer(message.SerializeToString(), np.uint8)
+    points = np.empty((len(message.landmark), 3))
+    if data.size == 17 * len(points) and (data.reshape(-1, 17)[:, _TAG_PLACES] == _TAGS).all():
+        records = data.view(_POINT)
+        points[:, 0], points[:, 1], points[:, 2] = records["x"], records["y"], records["z"]
+    else:  # Another layout: optional fields are set, or this is another version of the format.
+        points[:] = [(point.x, point.y, point.z) for point in message.landmark]
+    return points
+
+
+@contextmanager
+def _silence() -> Iterator[None]:
+    """Send what native code writes to descriptor 2 nowhere: MediaPipe's chatter has no other switch."""
+    sys.stderr.flush()
+    try:
+        saved = os.dup(2)
+    except OSError:  # The process has no standard error.
+        yield
+        return
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 2)
+        yield
+    finally:
+        os.dup2(saved, 2)
+        os.close(saved)
+        os.close(nowhere)
+
+
+class FaceMesh:
+    """MediaPipe's legacy FaceMesh with refined lips and irises: 478 points, as IP-LAP used it.
+
+    By default every frame is treated as a still image, so that a frame gives the same points whatever came
+    before, and up to 4 faces are seen. With ``tracking`` the face is followed from frame to frame, which is
+    faster and smoother, follows a single face, and differs from the reference.
+
+    A mesh is also put on dogs. The confirmation is the other, full-range face detector that MediaPipe
+    carries: it must see a face in the middle of a crop of three times the size. Of 19 pictures of a dog
+    and two cats that FaceMesh had accepted it confirmed none, of 201 variants of human faces (80 px, blur,
+    noisy, turned, dark, half covered …) all but 2.
+    """
+
+    shape = (478, 3)
+
+    def __init__(self, *, tracking: bool = False) -> None:
+        self._tracking = tracking
+        self._confirmer: Any = None
+        with _silence():
+            solution = importlib.import_module("mediapipe.python.solutions.face_mesh")
+            self._mesh = solution.FaceMesh(
+                static_image_mode=not tracking,
+                max_num_faces=1 if tracking else 4,
+                refine_landmarks=True,
+                min_detection_confidence=0.5,
+            )
+            self._warm_up()
+
+    def _warm_up(self) -> None:
+        # Native threads start, and write to stderr, until the first picture has gone through; more lines come
+        # with the first face.
+        self._mesh.process(np.zeros((64, 64, 3), np.uint8))
+        self._chatty = True
+
+    def detect(self, frame: Image) -> Float:
+        """Detect faces.
+
+        Args:
+            frame: (H, W, 3) uint8 RGB.
+
+        Returns:
+            (F, 478, 3) float64, the most certain face first, F from 0 to 4: x and y in full-frame pixels
+            (they may lie outside of the frame), z in the same unit, smaller is nearer, 0 at the head's
+            centre.
+
+        Raises:
+            ValueError: not such a picture.
+        """
+        if frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[2] != 3 or not frame.size:
+            raise ValueError(f"not an RGB picture: {frame.dtype} of shape {frame.shape}")
+        # MediaPipe copies an array that could change under its hands.
+        frame = np.ascontiguousarray(frame).view()
+        frame.flags.writeable = False
+        with _silence() if self._chatty else nullcontext():
+            found = self._mesh.process(frame).multi_face_landmarks or []
+        if found:
+            self._chatty = False
+        height, width = frame.shape[:2]
+        faces = np.empty((len(found), *self.shape))
+        for face, message in zip(faces, found, strict=True):
+            np.multiply(_parse(message), (width, height, width), out=face)
+        return faces
+
+    def confirms(self, frame: Image, face: Float) -> bool:
+        """Whether the full-range detector too sees a face where the mesh lies; see the class."""
+        low, high = face[:, :2].min(axis=0), face[:, :2].max(axis=0)
+        side = 3 * (high - low).max()
+        (x0, y0), (x1, y1) = (low + high - side) / 2, (low + high + side) / 2
+        part = frame[max(0, int(y0)) : max(0, int(y1)), max(0, int(x0)) : max(0, int(x1))]
+        if not part.size:
+            return False
+        # The network sees 192². The border comes last: the crop of a large face can be many times the frame.
+        scale = 192 / side
+        size = [max(1, round(length * scale)) for length in (part.shape[1], part.shape[0])]
+        beyond = (-y0, y1 - frame.shape[0], -x0, x1 - frame.shape[1])
+        top, bottom, left, right = (max(0, round(length * scale)) for length in beyond)
+        small = cv2.resize(part, size, interpolation=cv2.INTER_AREA)
+        small = cv2.copyMakeBorder(small, top, bottom, left, right, cv2.BORDER_REPLICATE)
+        with _silence() if self._confirmer is None else nullcontext():
+            if self._confirmer is None:
+                solution = importlib.import_module("mediapipe.python.solutions.face_detection")
+                self._confirmer = solution.FaceDetection(model_selection=1, min_detection_confidence=0.5)
+            found = self._confirmer.process(small).detections or []
+        for detection in found:
+            box = detection.location_data.relative_bounding_box
+            if max(abs(box.xmin + box.width / 2 - 0.5), abs(box.ymin + box.height / 2 - 0.5)) < 1 / 6:
+                return True
+        return False
+
+    def reset(self) -> None:
+        """Forget the track; does nothing without ``tracking``."""
+        if self._tracking:
+            with _silence():
+                self._mesh.reset()
+                self._warm_up()
+
+    def close(self) -> None:
+        """Free the networks."""
+        self._mesh.close()
+        if self._confirmer is not None:
+            self._confirmer.close()
+
+    def __enter__(self) -> FaceMesh:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def fan_weights() -> list[tuple[Path, str]]:
+    """Files that :class:`Fan68` needs on this machine, each with the address to fetch it from.
+
+    They are those of the installed ``face-alignment``, in torch hub's folder: S3FD's and the 2-D FAN's.
+
+    Raises:
+        PrepError: the package is not installed.
+    """
+    try:
+        api = importlib.import_module("face_alignment.api")
+        s3fd = importlib.import_module("face_alignment.detection.sfd.sfd_detector")
+    except ImportError as error:
+        raise PrepError("FAN needs the package face-alignment: pip install face-alignment") from error
+    from torch.hub import get_dir
+
+    # Up to release 1.4 these are TorchScript archives, listed under another name.
+    fan = getattr(api, "default_model_urls", api.models_urls)["2DFAN-4"]
+    folder = Path(get_dir()) / "checkpoints"
+    return [(folder / PurePosixPath(urlparse(url).path).name, url) for url in (s3fd.models_urls["s3fd"], fan)]
+
+
+class Fan68:
+    """The 2-D FAN of Bulat and Tzimiropoulos (ICCV 2017) behind S3FD, from the package ``face-alignment``.
+
+    It gives iBUG's 68 points, averaged over the picture and its mirror image. Weights are never downloaded:
+    they must be there, and their SHA-256 must begin as their names say.
+
+    Args:
+        device: torch device.
+        network: in place of the real one, an object with ``get_landmarks_from_image(image) -> list of (68, 2)
+            arrays, or None``.
+
+    Raises:
+        PrepError: the package or a file with weights is missing or damaged; the message says how to get it.
+    """
+
+    shape = (68, 2)
+
+    def __init__(self, *, device: str = "cpu", network: Any = None) -> None:
+        self._network = _load_fan(device) if network is None else network
+
+    def detect(self, frame: Image) -> Float:
+        """Detect faces.
+
+        Args:
+            frame: (H, W, 3) uint8 RGB.
+
+        Returns:
+            (F, 68, 2) float64, full-frame pixels. The network truncates its result to whole pixels; half a
+            pixel is added here, so that a point is the centre of its pixel.
+        """
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # It warns of every frame without a face.
+            found = self._network.get_landmarks_from_image(frame)
+        return np.array(found or [], np.float64).reshape(-1, *self.shape) + 0.5
+
+    def confirms(self, frame: Image, face: Float) -> bool:
+        """Always: S3FD's faces are taken as they are."""
+        return True
+
+    def reset(self) -> None:
+        """Nothing: every frame stands for itself."""
+
+    def close(self) -> None:
+        """Drop the networks."""
+        self._network = None
+
+    def __enter__(self) -> Fan68:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def _load_fan(device: str) -> Any:
+    for path, url in fan_weights():
+        if not path.is_file():
+            raise PrepError(f"FAN needs {path}; get it with: curl --create-dirs -o {path} {url}")
+        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+        if not digest.startswith(path.stem.split(".")[0].rpartition("-")[2]):
+            raise PrepError(f"{path} is damaged: its SHA-256 is {digest}; delete it and fetch {url} again")
+    face_alignment = importlib.import_module("face_alignment")
+    parameters = inspect.signature(face_alignment.FaceAlignment).parameters
+    # Compiling, where the release can, takes minutes and changes the last digits.
+    eager = {"compile": False} if "compile" in parameters else {}
+    two_d = face_alignment.LandmarksType.TWO_D
+    return face_alignment.FaceAlignment(two_d, device=device, flip_input=True, **eager)

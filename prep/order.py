@@ -1,0 +1,174 @@
+"""Who reads which sample, and when: orders that ranks and workers share and that training can resume.
+
+Two ways, for an epoch-wise and for a step-wise training loop::
+
+    DataLoader(dataset, batch_size, sampler=ResumableSampler(dataset, rank=rank, world_size=world_size))
+    DataLoader(WindowStream(dataset, batch_size, rank=rank, world_size=world_size), batch_size)
+
+Loaders read ahead, so that only the loop knows what has been used: after each batch it calls ``advance(n)``
+on the sampler or stream, whose ``state_dict()`` then is the place to go on from.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.data import IterableDataset, Sampler, get_worker_info
+
+from prep.dataset import Sample, WindowDataset
+from prep.errors import PrepError
+from prep.sampling import epoch_order
+
+
+class ResumableSampler(Sampler[int]):
+    """The order of an epoch's clips for one of several ranks, and the place in it.
+
+    All ranks draw the same permutation from (seed, epoch) and take every ``world_size``-th clip, so that
+    together they visit each clip once. What is saved counts over all ranks, so that their number may change.
+
+    Args:
+        dataset: gives length and seed; its epoch follows the sampler's.
+        rank: 0 … world_size - 1.
+        world_size: number of ranks.
+        shuffle: otherwise in the order of the shards.
+        drop_last: leave out the last ``len(dataset) % world_size`` clips of the order (others each epoch), so
+            that all ranks get the same number; otherwise some ranks get one more, and no clip is missed.
+    """
+
+    def __init__(
+        self,
+        dataset: WindowDataset,
+        *,
+        rank: int = 0,
+        world_size: int = 1,
+        shuffle: bool = True,
+        drop_last: bool = True,
+    ) -> None:
+        _check_rank(rank, world_size)
+        self._dataset = dataset
+        self._rank = rank
+        self._world_size = world_size
+        self._shuffle = shuffle
+        self._drop_last = drop_last
+        self._consumed = 0
+        self.epoch = 0
+        dataset.set_epoch(0)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Go to the start of ``epoch``; where it is the current one already, stay at the place in it."""
+        if epoch != self.epoch:
+            self.epoch = epoch
+            self._consumed = 0
+        self._dataset.set_epoch(epoch)
+
+    def advance(self, n: int) -> None:
+        """Note that this rank has used ``n`` samples, and each other rank as many."""
+        self._consumed += n * self._world_size
+
+    def _indices(self) -> np.ndarray:
+        n = len(self._dataset)
+        end = n - n % self._world_size if self._drop_last else n
+        order = epoch_order(n, self._dataset.seed, self.epoch, self._shuffle)
+        return order[self._consumed + self._rank : end : self._world_size]
+
+    def __iter__(self) -> Iterator[int]:
+        """This rank's clips of the current epoch that have not been used."""
+        return iter(self._indices().tolist())
+
+    def __len__(self) -> int:
+        """How many of them."""
+        return len(self._indices())
+
+    def state_dict(self) -> dict[str, Any]:
+        """The place in training; the same on every rank."""
+        return {"fingerprint": self._dataset.fingerprint, "epoch": self.epoch, "consumed": self._consumed}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go to a saved place. Raises :class:`PrepError` if it was saved with other clips, spec or seed."""
+        _check_state(state, self._dataset)
+        self.set_epoch(state["epoch"])
+        self._consumed = state["consumed"]
+
+
+class WindowStream(IterableDataset[Sample]):
+    """Epoch after epoch without end, for training that counts steps: batches run across the ends of epochs.
+
+    Clips come in the order of :class:`ResumableSampler`, each once an epoch over all ranks, and in the same
+    batches whatever the number of data-loader workers.
+
+    Args:
+        dataset: what is streamed.
+        batch_size: that of the ``DataLoader``; it hands out whole batches from one worker after the other.
+        rank: 0 … world_size - 1.
+        world_size: number of ranks.
+        shuffle: otherwise in the order of the shards.
+    """
+
+    def __init__(
+        self,
+        dataset: WindowDataset,
+        batch_size: int,
+        *,
+        rank: int = 0,
+        world_size: int = 1,
+        shuffle: bool = True,
+    ) -> None:
+        _check_rank(rank, world_size)
+        if batch_size < 1:
+            raise ValueError(f"batch_size {batch_size}")
+        self._dataset = dataset
+        self._batch_size = batch_size
+        self._rank = rank
+        self._world_size = world_size
+        self._shuffle = shuffle
+        # In shared memory, so that a second iteration by persistent workers starts at the right place.
+        self._consumed = torch.zeros((), dtype=torch.int64).share_memory_()
+
+    @property
+    def epoch(self) -> float:
+        """Epochs consumed, with the fraction of the current one."""
+        return int(self._consumed) / len(self._dataset)
+
+    def advance(self, n: int) -> None:
+        """Note that this rank has used ``n`` samples, and each other rank as many."""
+        self._consumed += n * self._world_size
+
+    def __iter__(self) -> Iterator[Sample]:
+        """Samples after those consumed: this worker's, in a data-loader worker."""
+        info = get_worker_info()
+        worker, workers = (0, 1) if info is None else (info.id, info.num_workers)
+        first = int(self._consumed) + self._rank
+        current, order = -1, np.empty(0, np.int64)
+        for batch in itertools.count(worker, workers):
+            for place in range(batch * self._batch_size, (batch + 1) * self._batch_size):
+                epoch, offset = divmod(first + place * self._world_size, len(self._dataset))
+                if epoch != current:
+                    current = epoch
+                    order = epoch_order(len(self._dataset), self._dataset.seed, epoch, self._shuffle)
+                yield self._dataset.sample(epoch, int(order[offset]))
+
+    def state_dict(self) -> dict[str, Any]:
+        """The place in training; the same on every rank."""
+        return {"fingerprint": self._dataset.fingerprint, "consumed": int(self._consumed)}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go to a saved place. Raises :class:`PrepError` if it was saved with other clips, spec or seed."""
+        _check_state(state, self._dataset)
+        self._consumed.fill_(state["consumed"])
+
+
+def _check_rank(rank: int, world_size: int) -> None:
+    if not 0 <= rank < world_size:
+        raise ValueError(f"rank {rank} of {world_size}")
+
+
+def _check_state(state: dict[str, Any], dataset: WindowDataset) -> None:
+    if state["fingerprint"] != dataset.fingerprint:
+        raise PrepError(
+            "this training cannot go on here: it was saved with other clips, another seed or other samples; "
+            "use the same data set and options, or start a new run"
+        )

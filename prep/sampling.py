@@ -1,0 +1,258 @@
+"""What a training sample consists of, which windows qualify, and in which order clips are visited."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from prep.index import ClipIndex
+from prep.landmark_sets import LANDMARK_SETS
+from prep.mel import MEL_RULES, valid_frames
+
+#: The name under which a sample asks for the corpus' or detector's own 68 points.
+LANDMARKS68 = "landmarks68"
+
+
+@dataclass(frozen=True)
+class SampleSpec:
+    """What one training sample must hold. Frames count from the start of their clip; T and N are below.
+
+    Attributes:
+        window: T, consecutive frames, a face found in each.
+        references: N, frames outside the window, a face found in each.
+        reference_mode: ``random``: any N frames, in random order, none twice (IP-LAP); ``run``: N consecutive
+            frames (Wav2Lip's "wrong window"); ``first``: the first N frames of the clip outside the window.
+        view: crop geometry whose pictures are wanted, or None.
+        landmarks: a name of :data:`prep.landmark_sets.LANDMARK_SETS`, or ``landmarks68``, or None.
+        normalise: ``frame``: landmarks in pixels of the full frame; ``view``: in pixels of ``view``;
+            ``iplap``: in [0, 1] over IP-LAP's own box, which is delivered with them.
+        frame_mel: rule of :data:`prep.mel.MEL_RULES` by which every frame of the window gets a mel chunk.
+        window_mel: rule by which the window as a whole gets one mel chunk.
+        window_mel_frame: the frame of the window, from 0, whose chunk ``window_mel`` takes.
+        negative_gap: where not 0, a second, wrong chunk by ``window_mel`` is delivered, of another window at
+            least so many frames away (for sync experts; Wav2Lip's own takes 1).
+        min_frames: clips with fewer frames in which a face was found are left out (IP-LAP: 25).
+    """
+
+    window: int = 5
+    references: int = 0
+    reference_mode: Literal["random", "run", "first"] = "random"
+    view: str | None = None
+    landmarks: str | None = None
+    normalise: Literal["frame", "view", "iplap"] = "frame"
+    frame_mel: str | None = None
+    window_mel: str | None = None
+    window_mel_frame: int = 0
+    negative_gap: int = 0
+    min_frames: int = 0
+
+    def __post_init__(self) -> None:
+        if self.window < 1 or self.references < 0 or self.negative_gap < 0:
+            raise ValueError(
+                f"window {self.window}, references {self.references}, negative_gap {self.negative_gap}"
+            )
+        if not 0 <= self.window_mel_frame < self.window:
+            raise ValueError(
+                f"window_mel_frame {self.window_mel_frame} lies outside a window of {self.window}"
+            )
+        if self.negative_gap and self.window_mel is None:
+            raise ValueError("negative_gap needs window_mel")
+        _one_of("reference_mode", self.reference_mode, ("random", "run", "first"))
+        _one_of("normalise", self.normalise, ("frame", "view", "iplap"))
+        for name in ("frame_mel", "window_mel"):
+            _one_of(name, getattr(self, name), (None, *MEL_RULES))
+        _one_of("landmarks", self.landmarks, (None, LANDMARKS68, *LANDMARK_SETS))
+        if self.normalise == "view" and self.view is None:
+            raise ValueError("normalise='view' needs a view")
+        if self.normalise == "iplap" and self.landmarks in (None, LANDMARKS68):
+            raise ValueError("normalise='iplap' needs landmarks of the mesh")
+
+    @property
+    def columns(self) -> list[str]:
+        """Columns of the shards that a sample is made of."""
+        names = []
+        if self.view is not None:
+            names.append(self.view)
+        if self.landmarks is not None:
+            names.append(LANDMARKS68 if self.landmarks == LANDMARKS68 else "landmarks")
+            if self.normalise == "view":
+                names.append(f"{self.view}_transform")
+        if self.frame_mel is not None or self.window_mel is not None:
+            names.append("mel")
+        return names
+
+
+@dataclass(frozen=True)
+class Windows:
+    """Where the windows of a :class:`SampleSpec` can start, over a :class:`~prep.index.ClipIndex`.
+
+    Attributes:
+        clips: (m,) int64, positions of the clips that have at least one window.
+        starts: (F,) bool over all frames of the index: a window can start here.
+        excluded: reason → number of clips left out for it; a clip counts once.
+    """
+
+    clips: np.ndarray
+    starts: np.ndarray
+    excluded: dict[str, int]
+
+
+def find_windows(index: ClipIndex, spec: SampleSpec) -> Windows:
+    """Find every window that can be delivered whole, so that no later draw can fail."""
+    clips: list[np.ndarray] = []
+    starts: list[np.ndarray] = []
+    excluded: Counter[str] = Counter()
+    # In blocks: a large corpus has tens of millions of frames, and each step makes arrays of that length.
+    for begin in range(0, len(index), _BLOCK):
+        block = _Block(index, begin, min(begin + _BLOCK, len(index)))
+        block.search(spec)
+        clips.append(begin + np.flatnonzero(block.alive))
+        starts.append(block.starts)
+        excluded.update(block.excluded)
+    return Windows(np.concatenate(clips), np.concatenate(starts), dict(excluded))
+
+
+_BLOCK = 4096
+
+
+class _Block:
+    """The search over consecutive clips: n clips of f frames in all, laid out one after the other."""
+
+    def __init__(self, index: ClipIndex, begin: int, end: int) -> None:
+        self.first = index.first[begin : end + 1] - index.first[begin]
+        self.detected = index.detected[index.first[begin] : index.first[end]]
+        self.mel_columns = index.mel_columns[begin:end]
+        self.has_landmarks68 = index.has_landmarks68[begin:end]
+        self.clip = np.repeat(np.arange(end - begin), np.diff(self.first))
+        self.frame = np.arange(len(self.detected)) - self.first[self.clip]
+        self.alive = np.ones(end - begin, bool)
+        self.starts = np.ones(len(self.detected), bool)
+        self.excluded: Counter[str] = Counter()
+
+    def search(self, spec: SampleSpec) -> None:
+        t, n = spec.window, spec.references
+        found = self.count(self.detected)
+        self.keep(found >= spec.min_frames, f"fewer than {spec.min_frames} frames with a face")
+        if spec.landmarks == LANDMARKS68:
+            self.keep(self.has_landmarks68, "no 68 landmarks")
+        if "mel" in spec.columns:
+            self.keep(self.mel_columns > 0, "no sound")
+        self.narrow(self.runs(t), f"no {t} consecutive frames with a face")
+        covered = np.ones(len(self.frame), bool)
+        if spec.frame_mel is not None:
+            low, high = self.heard(spec.frame_mel)
+            covered &= (self.frame >= low) & (self.frame + t <= high)
+        if spec.window_mel is not None:
+            low, high = self.heard(spec.window_mel)
+            at = self.frame + spec.window_mel_frame
+            covered &= (at >= low) & (at < high)
+        self.narrow(covered, "the sound does not cover a window's mel chunks")
+        if n and spec.reference_mode == "run":
+            self.narrow(
+                self.elsewhere(self.runs(n), before=n, after=t), f"no {n} consecutive frames beside a window"
+            )
+        elif n:
+            self.keep(found >= t + n, f"fewer than {n} frames beside a window")
+        if gap := spec.negative_gap:
+            self.narrow(self.elsewhere(self.starts, gap, gap), f"no second window {gap} frames away")
+
+    def keep(self, good: np.ndarray, reason: str) -> None:
+        """Leave out clips; ``good`` is (n,) bool."""
+        if dropped := int((self.alive & ~good).sum()):
+            self.excluded[reason] += dropped
+        self.alive &= good
+        self.starts &= good[self.clip]
+
+    def narrow(self, good: np.ndarray, reason: str) -> None:
+        """Leave out starts, and the clips to which none is left; ``good`` is (f,) bool."""
+        self.starts &= good
+        self.keep(self.count(self.starts) > 0, reason)
+
+    def count(self, flags: np.ndarray) -> np.ndarray:
+        """(n,) number of frames of each clip where ``flags`` holds."""
+        return np.bincount(self.clip[flags], minlength=len(self.alive))
+
+    def runs(self, length: int) -> np.ndarray:
+        """(f,) bool: a face was found in this frame and the ``length - 1`` after it, all of the same clip."""
+        total = np.concatenate([[0], np.cumsum(self.detected)])
+        stop = np.arange(len(self.detected)) + length
+        inside = stop <= self.first[1:][self.clip]
+        return inside & (total[np.minimum(stop, len(self.detected))] - total[:-1] == length)
+
+    def heard(self, rule: str) -> tuple[np.ndarray, np.ndarray]:
+        """(f,) first frame, and end, of each frame's clip for which there is a mel chunk."""
+        columns, of = np.unique(self.mel_columns, return_inverse=True)
+        valid = [valid_frames(int(c), rule) for c in columns]
+        low, high = np.array([(r.start, r.stop) for r in valid]).T
+        return low[of][self.clip], high[of][self.clip]
+
+    def elsewhere(self, starts: np.ndarray, before: int, after: int) -> np.ndarray:
+        """(f,) bool: ``starts`` also holds at least ``before`` frames earlier or ``after`` later."""
+        far = 1 << 30
+        earliest = np.full(len(self.alive), far)
+        latest = np.full(len(self.alive), -far)
+        np.minimum.at(earliest, self.clip[starts], self.frame[starts])
+        np.maximum.at(latest, self.clip[starts], self.frame[starts])
+        return (earliest[self.clip] <= self.frame - before) | (latest[self.clip] >= self.frame + after)
+
+
+@dataclass(frozen=True)
+class Draw:
+    """The frames of one sample: ``start`` of the window, (N,) ``references``, ``negative`` start or None."""
+
+    start: int
+    references: np.ndarray
+    negative: int | None
+
+
+def draw(spec: SampleSpec, starts: np.ndarray, detected: np.ndarray, rng: np.random.Generator) -> Draw:
+    """Choose a window and what goes with it.
+
+    Args:
+        spec: what is wanted.
+        starts: (n_frames,) bool, from :func:`find_windows`.
+        detected: (n_frames,) bool.
+        rng: its state decides everything.
+    """
+    t, n = spec.window, spec.references
+    possible = np.flatnonzero(starts)
+    start = int(possible[rng.integers(len(possible))])
+    if n == 0:
+        references = np.empty(0, np.int64)
+    elif spec.reference_mode == "run":
+        total = np.concatenate([[0], np.cumsum(detected)])
+        runs = np.flatnonzero(total[n:] - total[:-n] == n)
+        runs = runs[(runs + n <= start) | (runs >= start + t)]
+        references = runs[rng.integers(len(runs))] + np.arange(n)
+    else:
+        outside = detected.copy()
+        outside[start : start + t] = False
+        candidates = np.flatnonzero(outside)
+        references = candidates[:n] if spec.reference_mode == "first" else rng.permutation(candidates)[:n]
+    negative = None
+    if spec.negative_gap:
+        others = possible[np.abs(possible - start) >= spec.negative_gap]
+        negative = int(others[rng.integers(len(others))])
+    return Draw(start, references, negative)
+
+
+def epoch_order(n: int, seed: int, epoch: int, shuffle: bool) -> np.ndarray:
+    """(n,) int64, the items 0 … n - 1 in the order in which an epoch visits them."""
+    if not shuffle:
+        return np.arange(n)
+    return generator(seed, epoch).permutation(n)
+
+
+def generator(seed: int, epoch: int, index: int | None = None) -> np.random.Generator:
+    """The random numbers of an epoch's order (``index`` None) or of one of its samples."""
+    # Shifted by one, for a seed sequence takes missing numbers for zeros.
+    return np.random.default_rng([seed, epoch, 0 if index is None else index + 1])
+
+
+def _one_of(field: str, value: object, known: Sequence[object]) -> None:
+    if value not in known:
+        raise ValueError(f"{field} is {value!r}; known are: {', '.join(map(str, known))}")

@@ -1,0 +1,140 @@
+"""The two portraits that the toy corpus starts from: photographs by NASA and the US Navy, in the public domain."""
+
+from __future__ import annotations
+
+import importlib.util
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from prep.errors import PrepError
+
+NEEDS = 'bench toy needs an optional extra: pip install "talking-face-bench[toy]"'
+
+#: The portraits lie inside the wheels of scikit-image and Matplotlib; neither package is imported.
+_FILES = {
+    "astronaut": ("skimage", "data/astronaut.png"),
+    "hopper": ("matplotlib", "mpl-data/sample_data/grace_hopper.jpg"),
+}
+
+#: Forehead and chin of the FaceMesh.
+_TOP, _CHIN = 10, 152
+_EYES = ((33, 133), (362, 263))
+#: In a stage (the unit square of the picture to come, with a margin all around) the face, from the forehead's to the
+#: chin's landmark, has this height and this centre.
+FACE_HEIGHT = 0.57
+FACE_CENTRE = (0.5, 0.52)
+MARGIN = 0.12
+
+
+@dataclass(frozen=True)
+class Portrait:
+    """A face on a stage: upright, of standard size, cut out from its background.
+
+    Attributes:
+        rgb: uint8 (n, n, 3); the stage runs from -MARGIN to 1 + MARGIN in both directions.
+        matte: float32 (n, n), how much of a pixel the person covers, 0 to 1.
+        points: float64 (468, 3) FaceMesh points; x, y in stage units, z in the same scale, growing away from us.
+    """
+
+    rgb: NDArray[np.uint8]
+    matte: NDArray[np.float32]
+    points: NDArray[np.float64]
+
+
+def portrait_file(name: str) -> Path:
+    """Where the package's portrait lies; PrepError if the package, or the file in it, is missing."""
+    package, inside = _FILES[name]
+    spec = importlib.util.find_spec(package)
+    if spec is None or spec.origin is None:
+        raise PrepError(NEEDS)
+    path = Path(spec.origin).parent / inside
+    if not path.is_file():
+        raise PrepError(f"{package} is installed without {inside}; {NEEDS}")
+    return path
+
+
+def load_portrait(name: str, side: int, mirror: bool = False) -> Portrait:
+    """Read ``astronaut`` or ``hopper``, find the face and the person, and put them on a stage of ``side`` pixels.
+
+    A mirrored portrait is mirrored before the mesh is found, so that every mesh point keeps its meaning.
+
+    The mesh and the matte come from MediaPipe's FaceMesh and selfie segmentation, whose models its wheel carries.
+
+    Raises:
+        PrepError: a package of the extra ``toy`` is missing, or the picture in it shows no face.
+    """
+    path = portrait_file(name)
+    picture = np.asarray(Image.open(path).convert("RGB"))
+    if mirror:
+        picture = np.ascontiguousarray(picture[:, ::-1])
+    points = _mesh(picture, path.name)
+
+    right, left = (points[list(pair), :2].mean(0) for pair in _EYES)
+    angle = np.arctan2(*(left - right)[::-1])
+    turn = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
+    upright = points[:, :2] @ turn.T
+    unit = (upright[_CHIN, 1] - upright[_TOP, 1]) / FACE_HEIGHT
+    centre = (upright[_TOP] + upright[_CHIN]) / 2
+    xy = (upright - centre) / unit + FACE_CENTRE
+    stage_points = np.concatenate([xy, points[:, 2:] / unit], axis=1)
+
+    # Picture coordinates to stage pixels, with OpenCV's integer pixel centres on both sides.
+    scale = side / (1 + 2 * MARGIN)
+    linear = turn / unit * scale
+    offset = (np.array(FACE_CENTRE) + MARGIN - centre / unit) * scale
+    matrix = np.column_stack([linear, offset + linear @ [0.5, 0.5] - 0.5])
+    # A stage much smaller than the photograph would alias: blur by the reduction first.
+    reduction = unit / scale
+    sharp = cv2.GaussianBlur(picture, (0, 0), 0.45 * reduction) if reduction > 1.2 else picture
+    to_stage = {"dsize": (side, side), "flags": cv2.INTER_CUBIC, "borderMode": cv2.BORDER_REFLECT}
+    rgb = cv2.warpAffine(sharp, matrix, **to_stage)
+    person = _person(picture, centre @ turn, 0.9 * unit)
+    return Portrait(rgb, _matte(rgb, cv2.warpAffine(person, matrix, **to_stage)), stage_points)
+
+
+def _mesh(picture: NDArray[np.uint8], name: str) -> NDArray[np.float64]:
+    """FaceMesh's points in pixels, z in the scale of x; float64 (468, 3)."""
+    from mediapipe.python.solutions.face_mesh import FaceMesh
+
+    with FaceMesh(static_image_mode=True, max_num_faces=1, refine_landmarks=True) as detector:
+        found = detector.process(picture).multi_face_landmarks
+    if not found:
+        raise PrepError(f"no face was found in {name}")
+    height, width = picture.shape[:2]
+    points = np.array([(p.x, p.y, p.z) for p in found[0].landmark], dtype=np.float64)
+    return points[:468] * (width, height, width)
+
+
+def _person(picture: NDArray[np.uint8], centre: NDArray[np.float64], reach: float) -> NDArray[np.float32]:
+    """Roughly where the person is, looking at what is within ``reach`` pixels of the face; float32 (h, w), 0 to 1."""
+    from mediapipe.python.solutions.selfie_segmentation import SelfieSegmentation
+
+    height, width = picture.shape[:2]
+    left, top = np.maximum(np.rint(centre - reach).astype(int), 0)
+    right, bottom = np.minimum(np.rint(centre + reach).astype(int), (width, height))
+    found = np.zeros((height, width), np.float32)
+    with SelfieSegmentation(model_selection=0) as segmenter:
+        part = segmenter.process(np.ascontiguousarray(picture[top:bottom, left:right])).segmentation_mask
+    found[top:bottom, left:right] = part
+    return found
+
+
+def _matte(rgb: NDArray[np.uint8], rough: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Coverage of each pixel: the rough one with its edges moved to the picture's own; float32 (n, n)."""
+    # Guided filter (He et al., PAMI 2013).
+    grey = cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY).astype(np.float32) / 255
+    side = int(len(rgb) * 0.02) | 1
+
+    def mean(x: NDArray[np.float32]) -> NDArray[np.float32]:
+        return cv2.blur(x, (side, side))
+
+    m_grey, m_rough = mean(grey), mean(rough)
+    slope = (mean(grey * rough) - m_grey * m_rough) / (mean(grey * grey) - m_grey**2 + 1e-3)
+    fine = mean(slope) * grey + mean(m_rough - slope * m_grey)
+    # Doubtful pixels count as background: a halo of the old background is worse than a slightly tight cut.
+    return np.clip((np.minimum(fine, rough + 0.15) - 0.45) / 0.45, 0, 1).astype(np.float32)

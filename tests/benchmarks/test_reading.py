@@ -1,0 +1,282 @@
+"""Training samples are read at least 8 times faster than from IP-LAP's per-frame files (``--benchmark-only``).
+
+Both layouts are written from the same clips in one run. The per-frame one is IP-LAP's: a PNG a crop, a PNG a sketch,
+one ``.npy`` of a pickled dict a frame, one mel a clip; and it is read the way the official training code reads it
+(Zhong et al., CVPR 2023, ``train_landmarks_generator.py`` and ``train_video_renderer.py``). Both are in the page
+cache, on one core.
+
+The official render sample holds sketches, ours the landmarks that they are drawn from, since sketches are as easily
+drawn on the way. What it costs when they are drawn here, and pictures are made floats as the official code makes
+them, is measured too, for information.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from prep import images, media
+from prep.dataset import Sample, WindowDataset
+from prep.landmark_sets import IPLAP_131, IPLAP_CONNECTIONS, IPLAP_CONTENT, IPLAP_POSE
+from prep.sampling import SampleSpec
+from prep.schema import Clip
+from prep.views import iplap_box, iplap_normalise
+from tests.prep.fakes import fake_clip, write_fake_dataset
+
+CLIPS, FRAMES = 40, 75
+ROUNDS, BATCH = 20, 16
+FACTOR = 8
+
+LANDMARK_SPEC = SampleSpec(
+    window=5, references=15, landmarks="iplap131", normalise="iplap", frame_mel="iplap", min_frames=25
+)
+RENDER_SPEC = SampleSpec(
+    window=5,
+    references=3,
+    view="box128",
+    landmarks="iplap131",
+    normalise="iplap",
+    window_mel="iplap",
+    window_mel_frame=2,
+    min_frames=25,
+)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_core() -> Iterator[None]:
+    threads = torch.get_num_threads(), cv2.getNumThreads()
+    torch.set_num_threads(1)
+    cv2.setNumThreads(1)
+    yield
+    torch.set_num_threads(threads[0])
+    cv2.setNumThreads(threads[1])
+
+
+@pytest.fixture(scope="module")
+def roots(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> tuple[Path, Path]:
+    """A folder of shards, and one of per-frame files with the same content."""
+    try:
+        videos = sorted(request.getfixturevalue("clips_dir").glob("*.mp4"))
+    except pytest.skip.Exception:
+        videos = []
+    folder = tmp_path_factory.mktemp("reading")
+    clips = []
+    for number in range(CLIPS):
+        clip = fake_clip(f"speaker/{number:05d}", FRAMES)
+        crops = _real_crops(videos[number % len(videos)], number) if videos else _textured_crops(number)
+        clip = replace(clip, images={"box128": [images.encode(crop, "jpeg", 95) for crop in crops]})
+        clips.append(clip)
+        _write_per_frame(folder / "files", clip, crops)
+    write_fake_dataset(folder / "shards", clips, clips_per_shard=8)
+    return folder / "shards", folder / "files"
+
+
+def test_landmark_sample(benchmark: Any, roots: tuple[Path, Path]) -> None:
+    shards, files = roots
+    dataset = WindowDataset(shards, "train", LANDMARK_SPEC)
+    reference = PerFrameFiles(files)
+    sample, (mels, pose, content, *_) = dataset[0], reference.landmark_sample()
+    assert sample["frame_mels"].shape == (5, 80, 16) and mels.shape == (5, 1, 80, 16)
+    assert sample["landmarks"].shape == (5, 131, 2) and (pose.shape, content.shape) == (
+        (5, 2, 74),
+        (5, 2, 57),
+    )
+
+    ours, theirs = in_turn(each_clip(dataset), reference.landmark_sample)
+    benchmark.extra_info.update(ours_ms=ours, per_frame_files_ms=theirs, factor=theirs / ours)
+    benchmark.pedantic(each_clip(dataset), rounds=100)
+    assert theirs > FACTOR * ours, f"{theirs:.2f} ms against {ours:.2f} ms"
+
+
+def test_render_sample(benchmark: Any, roots: tuple[Path, Path]) -> None:
+    shards, files = roots
+    dataset = WindowDataset(shards, "train", RENDER_SPEC)
+    reference = PerFrameFiles(files)
+    sample, (faces, sketches, *_) = dataset[0], reference.render_sample()
+    assert sample["images"].shape == faces.shape == sketches.shape == (5, 3, 128, 128)
+    drawn = with_sketches(sample)
+    assert drawn["reference_sketches"].shape == drawn["reference_images"].shape == (3, 3, 128, 128)
+
+    read = each_clip(dataset)
+    ours, theirs, complete = in_turn(read, reference.render_sample, lambda: with_sketches(read()))
+    benchmark.extra_info.update(
+        ours_ms=ours,
+        per_frame_files_ms=theirs,
+        factor=theirs / ours,
+        ours_with_sketches_and_floats_ms=complete,
+    )
+    benchmark.pedantic(read, rounds=100)
+    assert theirs > FACTOR * ours, f"{theirs:.2f} ms against {ours:.2f} ms"
+
+
+def test_index(benchmark: Any, roots: tuple[Path, Path]) -> None:
+    """50,000 clips are indexed in seconds: the 40 here, as often as it takes for 4000."""
+    shards, _ = roots
+    folders = [shards] * (4000 // CLIPS)
+
+    dataset = benchmark.pedantic(lambda: WindowDataset(folders, "train", RENDER_SPEC), rounds=3)
+    assert len(dataset) == 4000
+    # A shard is opened for every 8 clips here, for up to 256 in a large data set.
+    assert benchmark.stats.stats.min < 4000 / 50_000 * 60
+
+
+def each_clip(dataset: WindowDataset) -> Callable[[], Sample]:
+    """A function that reads the next sample, through all clips and epochs."""
+    epochs = ((epoch, index) for epoch in range(1 << 30) for index in range(len(dataset)))
+    return lambda: dataset.sample(*next(epochs))
+
+
+def in_turn(*functions: Callable[[], object]) -> list[float]:
+    """Median milliseconds of each, measured in turn, so that a busy machine slows all of them."""
+    seconds: list[list[float]] = [[] for _ in functions]
+    for _ in range(ROUNDS):
+        for function, measured in zip(functions, seconds, strict=True):
+            # In batches, lest each call finds the caches full of the other's data.
+            for _ in range(BATCH):
+                start = time.perf_counter()
+                function()
+                measured.append(time.perf_counter() - start)
+    return [1000 * median(measured) for measured in seconds]
+
+
+def with_sketches(sample: Sample) -> Sample:
+    """Add what is left to do until the sample is the official one: sketches, and floats in 0 … 1."""
+    for prefix in ("", "reference_"):
+        boxes = sample[f"{prefix}boxes"].numpy()
+        points = sample[f"{prefix}landmarks"].numpy()
+        pictures = np.stack([_sketch(p, box) for p, box in zip(points, boxes, strict=True)])
+        sample[f"{prefix}sketches"] = (
+            torch.from_numpy(pictures).permute(0, 3, 1, 2).contiguous().float() / 255
+        )
+        sample[f"{prefix}images"] = sample[f"{prefix}images"].float() / 255
+    return sample
+
+
+class PerFrameFiles:
+    """Reads samples from IP-LAP's files, with the steps of its two training scripts."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.names = sorted(str(path.relative_to(root / "landmarks")) for path in root.glob("landmarks/*/*"))
+        # The scripts look every point's place up in a list.
+        self.order = IPLAP_131.tolist()
+        self.random = random.Random(0)
+
+    def landmark_sample(self) -> tuple[torch.Tensor, ...]:
+        name = self.random.choice(self.names)
+        start = self.random.randint(2, FRAMES - 5 - 2)
+        window = list(range(start, start + 5))
+        references = self.random.sample([i for i in range(FRAMES) if i not in window], 15)
+        reference_pose, reference_content = self._points(name, references)
+        pose, content = self._points(name, window)
+        mel = np.load(self.root / "audio" / name / "audio.npy")
+        chunks = np.asarray([self._chunk(mel, frame) for frame in window])
+        return torch.FloatTensor(chunks).unsqueeze(1), pose, content, reference_pose, reference_content
+
+    def render_sample(self) -> tuple[torch.Tensor, ...]:
+        name = self.random.choice(self.names)
+        faces = [str(path) for path in (self.root / "face" / name).glob("*.png")]
+        start = self.random.randint(2, FRAMES - 5 - 2)
+        window = [str(self.root / "face" / name / f"{i}.png") for i in range(start, start + 5)]
+        references = self.random.sample(faces, 3)
+        mel = np.load(self.root / "audio" / name / "audio.npy")
+        chunk = torch.FloatTensor(self._chunk(mel, start + 2)).unsqueeze(0).unsqueeze(0)
+        return *self._pictures(window), *self._pictures(references), chunk
+
+    def _points(self, name: str, frames: list[int]) -> tuple[torch.Tensor, torch.Tensor]:
+        stored = []
+        for frame in frames:
+            path = self.root / "landmarks" / name / f"{frame}.npy"
+            assert path.exists()
+            stored.append(np.load(path, allow_pickle=True).item())
+        tensors = []
+        for key, count in (("pose_landmarks", 74), ("content_landmarks", 57)):
+            tensor = torch.zeros((len(frames), 2, count))
+            for row, points in enumerate(stored):
+                in_order = sorted(points[key], key=lambda point: self.order.index(point[0]))
+                tensor[row, 0] = torch.FloatTensor([x for _, x, _ in in_order])
+                tensor[row, 1] = torch.FloatTensor([y for _, _, y in in_order])
+            tensors.append(tensor)
+        return tensors[0], tensors[1]
+
+    def _pictures(self, paths: list[str]) -> tuple[torch.Tensor, torch.Tensor]:
+        faces, sketches = [], []
+        for face in paths:
+            sketch = face.replace("/face/", "/sketch/")
+            assert Path(face).is_file() and Path(sketch).is_file()
+            faces.append(cv2.resize(cv2.imread(face), (128, 128)))
+            sketches.append(cv2.imread(sketch))
+        both = [np.transpose(np.asarray(pictures) / 255.0, (0, 3, 1, 2)) for pictures in (faces, sketches)]
+        return torch.FloatTensor(both[0]), torch.FloatTensor(both[1])
+
+    def _chunk(self, mel: np.ndarray, frame: int) -> np.ndarray:
+        first = int(80.0 * (frame - 2) / 25)
+        return mel[first : first + 16].T
+
+
+def _write_per_frame(root: Path, clip: Clip, crops: list[np.ndarray]) -> None:
+    places = {kind: root / kind / clip.clip_id for kind in ("face", "sketch", "landmarks", "audio")}
+    for place in places.values():
+        place.mkdir(parents=True)
+    boxes = iplap_box(clip.landmarks, clip.width, clip.height)
+    pose, content = iplap_normalise(clip.landmarks, boxes)
+    for t, crop in enumerate(crops):
+        cv2.imwrite(str(places["face"] / f"{t}.png"), crop[..., ::-1])
+        cv2.imwrite(
+            str(places["sketch"] / f"{t}.png"), _sketch(np.concatenate([pose[t], content[t]]), boxes[t])
+        )
+        stored = {}
+        for key, indices, points in (
+            ("pose_landmarks", IPLAP_POSE, pose[t]),
+            ("content_landmarks", IPLAP_CONTENT, content[t]),
+        ):
+            # The official files hold the points in ascending order.
+            tuples = [(int(i), float(x), float(y)) for i, (x, y) in zip(indices, points, strict=True)]
+            stored[key] = sorted(tuples)
+        np.save(places["landmarks"] / f"{t}.npy", stored)  # type: ignore[arg-type]
+    assert clip.mel is not None
+    np.save(places["audio"] / "audio.npy", clip.mel)
+
+
+#: The sketch's edges, as places among the 131 points.
+_EDGES = np.argsort(IPLAP_131)[np.searchsorted(np.sort(IPLAP_131), IPLAP_CONNECTIONS)]
+
+
+def _sketch(points: np.ndarray, box: np.ndarray) -> np.ndarray:
+    """(128, 128, 3) uint8: ``points`` (131, 2) in 0 … 1, drawn in the proportions of ``box`` and then squeezed."""
+    size = box[2:] - box[:2]
+    width, height = (size * 128 / size.min()).astype(int).tolist()
+    canvas = np.zeros((height, width, 3), np.uint8)
+    lines = np.floor(points * [width, height]).astype(np.int32)[_EDGES]
+    cv2.polylines(canvas, list(lines), False, (0, 0, 255))
+    return cv2.resize(canvas, (128, 128))
+
+
+def _real_crops(video: Path, number: int) -> list[np.ndarray]:
+    """The middle of consecutive frames, at another size for every clip."""
+    info = media.probe(video)
+    share = 0.5 + 0.4 * (number * 7 % CLIPS) / CLIPS
+    side = int(min(info.width, info.height) * share)
+    crop = ((info.width - side) // 2, (info.height - side) // 2, side, side)
+    crops = list(media.frames(video, 0, FRAMES, crop=crop, size=128))
+    return (crops * (FRAMES // len(crops) + 1))[:FRAMES]
+
+
+def _textured_crops(number: int) -> list[np.ndarray]:
+    """Noise whose spectrum falls off as that of natural pictures does, drifting."""
+    rng = np.random.default_rng(number)
+    frequency = np.hypot(np.fft.fftfreq(256)[:, None], np.fft.rfftfreq(256)[None])
+    spectrum = np.fft.rfft2(rng.standard_normal((3, 256, 256))) / np.maximum(frequency, 1 / 256) ** 1.3
+    texture = np.moveaxis(np.fft.irfft2(spectrum), 0, -1)
+    texture = np.clip(128 + 50 * texture / texture.std(), 0, 255).astype(np.uint8)
+    return [np.ascontiguousarray(texture[t : t + 128, t : t + 128]) for t in range(FRAMES)]

@@ -1,0 +1,31 @@
+from dataclasses import replace
+
+from prep.options import PrepOptions, difference, fingerprint
+from prep.sources.base import ClipRef
+
+OPTIONS = PrepOptions(source="lrs2", name="lrs2", views=("box128",))
+REFS = [ClipRef("a/1", "train", "a/1.mp4"), ClipRef("b/1", "train", "b/1.mp4")]
+
+
+def test_equal_runs_have_equal_fingerprints() -> None:
+    assert fingerprint(OPTIONS, REFS) == fingerprint(OPTIONS, list(REFS))
+    assert difference(fingerprint(OPTIONS, REFS), fingerprint(OPTIONS, REFS)) == ""
+
+
+def test_every_option_that_changes_is_named_with_both_values() -> None:
+    old = fingerprint(OPTIONS, REFS)
+    new = fingerprint(replace(OPTIONS, views=("box128", "face96"), quality=90), REFS)
+    assert difference(old, new) == "quality was 95, is now 90; views was box128, is now box128,face96"
+
+
+def test_another_list_of_clips_is_named() -> None:
+    old = fingerprint(OPTIONS, REFS)
+    assert difference(old, fingerprint(OPTIONS, REFS[:1])) == "clips was 2, is now 1"
+    renamed = [REFS[0], replace(REFS[1], source="b/2.mp4")]
+    assert difference(old, fingerprint(OPTIONS, renamed)) == "the list of clips is another"
+
+
+def test_another_version_is_named() -> None:
+    old = fingerprint(OPTIONS, REFS)
+    new = {**old, "versions": {**old["versions"], "mediapipe": "0.9.0"}}
+    assert difference(old, new) == f"mediapipe was {old['versions']['mediapipe']}, is now 0.9.0"

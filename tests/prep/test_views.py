@@ -1,0 +1,436 @@
+from __future__ import annotations
+
+import math
+import warnings
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from prep import views
+from prep.landmark_sets import IPLAP_131, IPLAP_CONTENT, IPLAP_POSE, MESH_TO_68
+from prep.views import VIEWS, map_points, unmap_points
+
+PARITY = Path(__file__).parents[1] / "parity"
+IPLAP = np.load(PARITY / "ip_lap_prep" / "landmarks.npz")
+SIDE = int(IPLAP["frame_hw"][0])  # The reference frames are square.
+FACES = IPLAP["raw_mediapipe"].astype(np.float64) * SIDE
+ALL = np.ones(len(FACES), bool)
+BOX_VIEWS = [name for name in VIEWS if name != "aligned512"]
+
+
+def similarity(points: np.ndarray, scale: float, degrees: float, shift: tuple[float, float]) -> np.ndarray:
+    """Scale and turn points (T, N, 3) about the centre of the first face, and put that centre at ``shift``."""
+    c, s = scale * math.cos(math.radians(degrees)), scale * math.sin(math.radians(degrees))
+    centre = points[0, :, :2].mean(axis=0)
+    moved = points * scale
+    moved[..., :2] = (points[..., :2] - centre) @ np.array([[c, s], [-s, c]]) + shift
+    return moved
+
+
+def test_the_views_and_their_sizes():
+    assert {name: (view.width, view.height) for name, view in VIEWS.items()} == {
+        "box128": (128, 128),
+        "face96": (96, 96),
+        "aligned512": (512, 512),
+        "mouth416x320": (320, 416),
+        "lower512": (512, 512),
+    }
+    assert list(VIEWS) == ["box128", "face96", "aligned512", "mouth416x320", "lower512"]
+    assert all(view.name == name and "\n" not in view.summary for name, view in VIEWS.items())
+
+
+# Parity with the official preprocessings -------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("name", "margin"), [("train", 5), ("inference", 25)])
+def test_iplap_box_is_the_official_one(name, margin):
+    box = views.iplap_box(FACES, SIDE, SIDE, margin)
+    expected = IPLAP[f"{name}_box_y1y2x1x2"]
+    np.testing.assert_array_equal(box.astype(int)[:, [1, 3, 0, 2]], expected)
+    if name == "train":
+        np.testing.assert_array_equal(box, IPLAP["train_box_xyxy_normalised"] * SIDE)
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_iplap_normalised_landmarks_are_the_official_ones(dtype):
+    stored = FACES.astype(dtype)
+    box = views.iplap_box(stored, SIDE, SIDE)
+    training = views.iplap_normalise(stored, box)
+    inference = views.iplap_normalise(stored, views.iplap_box(stored, SIDE, SIDE, margin=25).astype(int))
+    for name, (pose, content) in (("train", training), ("inference", inference)):
+        # The official files are in ascending order of the indices, the networks' order is ours.
+        np.testing.assert_allclose(pose[:, np.argsort(IPLAP_POSE)], IPLAP[f"{name}_pose"], atol=1e-5)
+        np.testing.assert_allclose(content[:, np.argsort(IPLAP_CONTENT)], IPLAP[f"{name}_content"], atol=1e-5)
+
+
+def test_box128_is_the_official_box():
+    matrices = VIEWS["box128"].transforms(FACES, ALL, SIDE, SIDE)
+    corners = unmap_points(np.broadcast_to([[0.0, 0.0], [128.0, 128.0]], (len(FACES), 2, 2)), matrices)
+    np.testing.assert_allclose(
+        corners.reshape(-1, 4)[:, [1, 3, 0, 2]], IPLAP["train_box_y1y2x1x2"], atol=1e-9
+    )
+
+
+@pytest.mark.clips
+def test_box128_crops_are_the_official_ones_bit_for_bit(clips_dir):
+    video = cv2.VideoCapture(str(clips_dir / "talk2.mp4"))
+    matrices = VIEWS["box128"].transforms(FACES, ALL, SIDE, SIDE).astype(np.float32)
+    for i in range(3):
+        _, bgr = video.read()
+        official = cv2.imread(str(clips_dir.parent / "parity" / "ip_lap_prep" / f"train_crop_{i}.png"))
+        rgb = np.ascontiguousarray(bgr[..., ::-1])
+        np.testing.assert_array_equal(VIEWS["box128"].crop(rgb, matrices[i])[..., ::-1], official)
+
+
+def test_dinet_radius_is_the_official_one():
+    expected = np.load(PARITY / "dinet_crop" / "expected.npz")
+    landmarks = expected["landmarks"]
+    assert views.dinet_crop_radius(landmarks, (640, 480)) == (True, expected["radius"])
+    # A frame that is too small for the crop, and a face that grows too much, are refused.
+    assert views.dinet_crop_radius(landmarks, (640, 350)) == (False, expected["radius"])
+    grown = landmarks.copy()
+    grown[0] = (grown[0] - grown[0, 29]) * 1.7 + grown[0, 29]
+    assert views.dinet_crop_radius(grown, (6400, 4800))[0] is False
+
+
+def test_mouth416x320_holds_the_mouth_region():
+    view = VIEWS["mouth416x320"]
+    matrices = view.transforms(FACES, ALL, SIDE, SIDE)
+    points = map_points(FACES[:, MESH_TO_68, :2], matrices)
+    scale = matrices[0, 0, 0]
+    # Point 29, of the nose's bridge, lies on the region's first row, 33 on its middle column: up to truncation.
+    np.testing.assert_allclose(points[:, 29, 1], 128, atol=scale)
+    np.testing.assert_allclose(points[:, 33, 0], 160, atol=scale)
+    lips, chin = points[:, 48:68], points[:, 8]
+    assert (lips > [32 + 40, 128 + 40]).all() and (lips < [288 - 40, 384 - 40]).all()
+    assert (chin[:, 1] > 350).all() and (chin[:, 1] < 384).all()
+    # One radius for the clip, the same scale both ways.
+    np.testing.assert_allclose(matrices[:, 0, 0], scale)
+    np.testing.assert_allclose(matrices[:, 1, 1], scale)
+    _, radius = views.dinet_crop_radius(FACES[:, MESH_TO_68, :2], (SIDE, SIDE))
+    assert scale == pytest.approx(128 / radius)
+
+
+# Geometry --------------------------------------------------------------------------------------------
+
+
+def test_face96_holds_the_face_and_a_tenth_below():
+    matrices = VIEWS["face96"].transforms(FACES, ALL, SIDE, SIDE)
+    points = map_points(FACES, matrices)[..., :2]
+    pixel = np.stack([matrices[:, 0, 0], matrices[:, 1, 1]], axis=-1)
+    low, high = points.min(axis=1), points.max(axis=1)
+    assert (low >= 0).all() and (low <= pixel).all()
+    assert (high[:, 0] <= 96).all() and (high[:, 0] >= 96 - pixel[:, 0]).all()
+    below = (96 - high[:, 1]) / (high[:, 1] - low[:, 1])
+    assert (below >= 0.1).all() and (below < 0.11).all()
+
+
+def test_aligned512_is_ffhq_s_square():
+    matrices = VIEWS["aligned512"].transforms(FACES, ALL, SIDE, SIDE)
+    for matrix, points in zip(matrices, FACES[:, MESH_TO_68, :2], strict=True):
+        # The quadrilateral that recreate_aligned_images hands to Pillow, in complex numbers.
+        z = points[:, 0] + 1j * points[:, 1]
+        left, right, mouth = z[36:42].mean(), z[42:48].mean(), (z[48] + z[54]) / 2
+        eyes = (left + right) / 2
+        down = mouth - eyes
+        x = (right - left) - 1j * down
+        x *= max(2.0 * abs(right - left), 1.8 * abs(down)) / abs(x)
+        y, c = 1j * x, eyes + 0.1 * down
+        quad = np.array([c - x - y, c - x + y, c + x + y, c + x - y])
+        corners = map_points(np.stack([quad.real, quad.imag], axis=-1), matrix)
+        np.testing.assert_allclose(corners, [[0, 0], [0, 512], [512, 512], [512, 0]], atol=1e-9)
+
+
+@given(st.floats(0.1, 4), st.floats(-180, 180), st.floats(0, 1920), st.floats(0, 1080))
+@settings(max_examples=40, deadline=None)
+def test_aligned512_shows_a_moved_face_the_same_way(scale, degrees, x, y):
+    moved = similarity(FACES[:1], scale, degrees, (x, y))
+    seen = map_points(moved, VIEWS["aligned512"].transforms(moved, [True], 1920, 1080))
+    expected = map_points(FACES[:1], VIEWS["aligned512"].transforms(FACES[:1], [True], SIDE, SIDE))
+    np.testing.assert_allclose(seen, expected, atol=1e-6)
+
+
+def test_aligned512_only_scales_what_is_aligned():
+    matrices = VIEWS["aligned512"].transforms(FACES, ALL, 1024, 1024, aligned=True)
+    np.testing.assert_array_equal(matrices, np.broadcast_to([[0.5, 0, 0], [0, 0.5, 0]], (len(FACES), 2, 3)))
+
+
+@pytest.mark.parametrize(
+    ("face_height", "width", "height", "side"),
+    [
+        (300, 1920, 1080, 512),
+        (341, 1920, 1080, 512),
+        (342, 1920, 1080, 768),
+        (512, 1920, 1080, 768),
+        (513, 1920, 1080, 1024),
+        (900, 3840, 2160, 1024),
+        (513, 1280, 720, 720),
+        (90, 160, 160, 160),
+        (200, 512, 512, 512),
+    ],
+)
+def test_lower512_takes_its_side_from_the_face(face_height, width, height, side):
+    # The median counts: one wild frame must not decide.
+    faces = np.zeros((5, 478, 2))
+    faces[:, 10, 1], faces[:, 152, 1] = 10, 10 + face_height
+    faces[4, 152, 1] = 5000
+    assert views.lower_side(faces, width, height) == side
+
+
+def test_lower512_is_centred_on_the_lower_face_and_copies_pixels():
+    frame = np.random.default_rng(0).integers(0, 256, (1080, 1920, 3), np.uint8)
+    face = similarity(FACES[:1], 0.8, 0, (900, 500))
+    matrix = VIEWS["lower512"].transforms(face, [True], 1920, 1080)[0]
+    x0, y0 = (int(v) for v in -matrix[:, 2])
+    np.testing.assert_array_equal(VIEWS["lower512"].crop(frame, matrix), frame[y0 : y0 + 512, x0 : x0 + 512])
+    lower = map_points(face[0, IPLAP_CONTENT, :2], matrix)
+    np.testing.assert_allclose(lower.min(axis=0) + lower.max(axis=0), [512, 512], atol=1.01)
+
+
+def test_lower512_enlarges_small_sources():
+    face = similarity(FACES[:1], 90 / np.ptp(FACES[0, :, 1]), 0, (80, 75))
+    matrix = VIEWS["lower512"].transforms(face, [True], 160, 160)[0]
+    assert matrix[0, 0] == matrix[1, 1] == 512 / 160
+    assert VIEWS["lower512"].crop(np.full((160, 160, 3), 9, np.uint8), matrix).min() == 9
+
+
+# Points map both ways --------------------------------------------------------------------------------
+
+placements = st.fixed_dictionaries(
+    {
+        "scale": st.floats(0.05, 4),
+        "degrees": st.floats(-60, 60),
+        "x": st.floats(0.02, 0.98),
+        "y": st.floats(0.02, 0.98),
+        "width": st.integers(96, 3840),
+        "height": st.integers(96, 2160),
+    }
+)
+
+
+def pose(place: dict[str, float]) -> tuple[float, float, tuple[float, float]]:
+    return place["scale"], place["degrees"], (place["x"] * place["width"], place["y"] * place["height"])
+
+
+@pytest.mark.parametrize("name", VIEWS)
+@given(place=placements, data=st.data())
+@settings(max_examples=60, deadline=None)
+def test_points_map_there_and_back_with_stored_matrices(name, place, data):
+    width, height = place["width"], place["height"]
+    faces = similarity(FACES[:3], *pose(place))
+    exact = VIEWS[name].transforms(faces, np.ones(3, bool), width, height)
+    assert exact.shape == (3, 2, 3) and exact.dtype == np.float64
+    # The matrix of a box that only touches the frame can be missing; a face inside the frame always has one.
+    inside = (faces[..., :2] > 0).all() and (faces[..., :2] < [width, height]).all()
+    kept = np.isfinite(exact).all(axis=(1, 2))
+    assert kept.all() or not inside
+    stored, faces = exact[kept].astype(np.float32), faces[kept]
+    point = [
+        data.draw(st.floats(-100, 4000)),
+        data.draw(st.floats(-100, 2300)),
+        data.draw(st.floats(-500, 500)),
+    ]
+    points = np.concatenate([faces, np.broadcast_to(point, (len(faces), 1, 3))], axis=1)
+    seen = map_points(points, stored)
+    assert np.abs(unmap_points(seen, stored) - points).max(initial=0) < 0.01
+    # What is stored says the same as what was computed: to 0.01 source pixels.
+    assert np.abs(unmap_points(map_points(points, exact[kept]), stored) - points).max(initial=0) < 0.01
+
+
+@pytest.mark.parametrize("name", BOX_VIEWS)
+@given(place=placements)
+@settings(max_examples=25, deadline=None)
+def test_a_stored_matrix_cuts_the_same_box(name, place):
+    width, height = place["width"], place["height"]
+    face = similarity(FACES[:1], *pose(place))
+    view = VIEWS[name]
+    exact = view.transforms(face, [True], width, height)[0]
+    if np.isfinite(exact).all():
+        frame = np.random.default_rng(width).integers(0, 256, (height, width, 3), np.uint8)
+        expected = view.crop(frame, exact)
+        assert expected.shape == (view.height, view.width, 3) and expected.dtype == np.uint8
+        np.testing.assert_array_equal(view.crop(frame, exact.astype(np.float32)), expected)
+
+
+def test_map_points_takes_points_of_any_shape():
+    matrices = VIEWS["aligned512"].transforms(FACES, ALL, SIDE, SIDE)
+    clip = map_points(FACES, matrices)
+    np.testing.assert_allclose(map_points(FACES[3], matrices[3]), clip[3])
+    np.testing.assert_allclose(map_points(FACES[3, 7], matrices[3]), clip[3, 7])
+    np.testing.assert_allclose(map_points(FACES[3, :, :2], matrices[3]), clip[3, :, :2])
+    np.testing.assert_allclose(unmap_points(clip[3, 7], matrices[3]), FACES[3, 7])
+    np.testing.assert_allclose(unmap_points(clip, matrices), FACES)
+    # A similarity keeps the proportions of depth; a box scales it like x.
+    assert clip[0, 0, 2] / FACES[0, 0, 2] == pytest.approx(np.sqrt(np.linalg.det(matrices[0, :, :2])))
+    box = VIEWS["box128"].transforms(FACES, ALL, SIDE, SIDE)
+    assert map_points(FACES, box)[0, 0, 2] / FACES[0, 0, 2] == pytest.approx(box[0, 0, 0])
+
+
+# Pictures show what the matrices say -----------------------------------------------------------------
+
+
+def wave(x: np.ndarray, y: np.ndarray, period: float) -> np.ndarray:
+    """A smooth picture, defined for all continuous coordinates."""
+    k = 2 * np.pi / period
+    return 127.5 + 60 * np.sin(k * x + 0.3) + 60 * np.cos(k * (0.6 * y - 0.8 * x))
+
+
+PLACES = [
+    # scale of the reference face (330 px wide), degrees, centre, frame
+    (1.0, 0, (420, 470), (844, 844)),
+    (0.28, 12, (80, 78), (160, 160)),
+    (0.9, -20, (960, 560), (1920, 1080)),
+    (2.2, 8, (1000, 1010), (2048, 2048)),
+    (3.4, -5, (1900, 1080), (3840, 2160)),
+]
+
+
+@pytest.mark.parametrize("name", VIEWS)
+@pytest.mark.parametrize(("scale", "degrees", "centre", "frame_size"), PLACES)
+def test_the_picture_lies_where_map_points_says(name, scale, degrees, centre, frame_size):
+    width, height = frame_size
+    view = VIEWS[name]
+    face = similarity(FACES[:1], scale, degrees, centre)
+    matrix = view.transforms(face, [True], width, height)[0].astype(np.float32)
+    source = 1 / np.sqrt(abs(np.linalg.det(matrix[:, :2])))  # source pixels per view pixel
+    period = 40 * max(1.0, source)
+    columns, rows = np.meshgrid(np.arange(width) + 0.5, np.arange(height) + 0.5)
+    frame = np.repeat(np.round(wave(columns, rows, period)).astype(np.uint8)[..., None], 3, axis=2)
+    seen = view.crop(frame, matrix)
+    centres = np.stack(np.meshgrid(np.arange(view.width) + 0.5, np.arange(view.height) + 0.5), axis=-1)
+    at = unmap_points(centres.reshape(-1, 2), matrix)
+    edge = 4 * max(1.0, source)
+    inside = ((at > edge) & (at < np.array(frame_size) - edge)).all(axis=1)
+    assert inside.mean() > 0.3
+    error = (seen[..., 0].reshape(-1) - wave(at[:, 0], at[:, 1], period))[inside]
+    # A quarter of a view pixel of displacement would be an RMS error of 2.3 grey levels.
+    assert np.sqrt(np.mean(error**2)) < 1.2 and abs(error.mean()) < 0.3
+
+
+@pytest.mark.parametrize("name", VIEWS)
+@pytest.mark.parametrize(("scale", "degrees", "centre", "frame_size"), PLACES)
+def test_a_blob_is_found_where_its_landmark_is_mapped(name, scale, degrees, centre, frame_size):
+    view = VIEWS[name]
+    face = similarity(FACES[:1], scale, degrees, centre)
+    matrix = view.transforms(face, [True], *frame_size)[0].astype(np.float32)
+    step = max(1.0, 1 / np.sqrt(abs(np.linalg.det(matrix[:, :2]))))
+    for index in (13, 17, 61, 291):  # around the mouth: in every view
+        x, y = face[0, index, :2]
+        columns, rows = np.meshgrid(np.arange(frame_size[0]) + 0.5, np.arange(frame_size[1]) + 0.5)
+        blob = 250 * np.exp(-((columns - x) ** 2 + (rows - y) ** 2) / (2 * (1.5 * step) ** 2))
+        seen = view.crop(np.repeat(np.round(blob).astype(np.uint8)[..., None], 3, axis=2), matrix)[..., 1]
+        weight = seen.astype(np.float64)
+        found = [
+            (weight.sum(axis=0) * (np.arange(view.width) + 0.5)).sum() / weight.sum(),
+            (weight.sum(axis=1) * (np.arange(view.height) + 0.5)).sum() / weight.sum(),
+        ]
+        np.testing.assert_allclose(found, map_points([x, y], matrix), atol=0.25)
+
+
+@pytest.mark.parametrize("name", ["aligned512", "lower512"])
+@pytest.mark.parametrize("scale", [1.4, 1.9, 2.1, 3.9, 4.2])
+def test_what_shrinks_does_not_alias(name, scale):
+    # Pixel-wise stripes must turn grey; plain bilinear sampling would show them as bands.
+    face = similarity(FACES[:1], scale, 0, (1920, 1080))
+    view = VIEWS[name]
+    matrix = view.transforms(face, [True], 3840, 2160)[0]
+    source = 1 / matrix[0, 0]
+    frame = np.zeros((2160, 3840, 3), np.uint8)
+    frame[:, ::2] = 255
+    contrast = view.crop(frame, matrix)[50:-50, 50:-50].std()
+    # Averaging over `source` pixels leaves at most 1/source of the stripes' 127.5.
+    assert contrast < (127.5 / source if source > 1 else 128)
+    if source > 1.9:
+        assert contrast < 26
+
+
+def test_sharpness_does_not_jump_with_scale():
+    frame = np.random.default_rng(3).integers(0, 256, (2160, 2160, 3), np.uint8)
+    sharpness = []
+    for source in np.linspace(0.9, 4.6, 38):
+        matrix = np.array([[1 / source, 0, -200 / source], [0, 1 / source, -200 / source]])
+        sharpness.append(views._crop_warped(frame, matrix, 400, 400).std())
+    steps = np.array(sharpness[1:]) / sharpness[:-1]
+    assert (steps > 0.82).all() and (steps < 1.05).all()
+    assert sharpness[-1] < 0.4 * sharpness[0]
+
+
+# Edges and what is missing ---------------------------------------------------------------------------
+
+
+def test_boxes_repeat_the_edge_and_the_aligned_view_mirrors_it():
+    frame = np.zeros((400, 400, 3), np.uint8)
+    frame[..., 0] = np.arange(400)[:, None] // 2  # rows 0 to 199
+    frame[..., 1] = 255 - np.arange(400)[None, :] // 2
+    face = similarity(FACES[:1], 0.6, 0, (200, 330))
+    for name in ("mouth416x320", "lower512"):
+        matrix = VIEWS[name].transforms(face, [True], 400, 400)[0]
+        bottom = unmap_points([0, VIEWS[name].height], matrix)[1]
+        assert bottom > 400
+        assert (VIEWS[name].crop(frame, matrix)[-3:, :, 0] == 199).all()
+    face = similarity(FACES[:1], 0.9, 0, (200, 330))
+    matrix = VIEWS["aligned512"].transforms(face, [True], 400, 400)[0]
+    y = unmap_points([256, 511.5], matrix)[1]
+    assert 420 < y < 800
+    seen = VIEWS["aligned512"].crop(frame, matrix)[511, 256, 0]
+    assert seen == pytest.approx((2 * 399.5 - y) / 2, abs=1.5)
+
+
+@given(st.floats(0.3, 8), st.floats(-40, 40), st.floats(-300, 500), st.floats(-300, 500))
+@settings(max_examples=60, deadline=None)
+def test_cutting_first_changes_nothing(source, degrees, x, y):
+    # The pre-filter looks at a part of the frame only; the whole frame must give the same.
+    frame = cv2.GaussianBlur(np.random.default_rng(5).integers(0, 256, (240, 310, 3), np.uint8), (0, 0), 2)
+    c, s = math.cos(math.radians(degrees)) / source, math.sin(math.radians(degrees)) / source
+    matrix = np.array([[c, s, -x * c - y * s], [-s, c, x * s - y * c]])
+    seen = views._crop_warped(frame, matrix, 64, 64)
+    padded = cv2.copyMakeBorder(frame, 900, 900, 900, 900, cv2.BORDER_REFLECT_101)
+    shifted = matrix.copy()
+    shifted[:, 2] -= matrix[:, :2] @ (900, 900)
+    expected = views._crop_warped(padded, shifted, 64, 64)
+    assert np.abs(seen.astype(int) - expected).mean() < 2.5
+
+
+@pytest.mark.parametrize("name", VIEWS)
+def test_frames_without_a_face_have_no_matrix(name):
+    view = VIEWS[name]
+    faces = FACES.copy()
+    faces[3] = np.nan
+    detected = ALL.copy()
+    detected[[3, 7]] = False
+    faces[9] = similarity(FACES[9:10], 1, 0, (5000, 5000))[0]  # outside of the frame
+    faces[11] = similarity(FACES[11:12], 1, 0, (-3000, 400))[0]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        matrices = view.transforms(faces, detected, SIDE, SIDE)
+        nothing = view.transforms(np.full_like(FACES, np.nan), ~ALL, SIDE, SIDE)
+        empty = view.transforms(np.zeros((0, 478, 3)), np.zeros(0, bool), SIDE, SIDE)
+    assert np.isnan(nothing).all() and nothing.shape == (len(FACES), 2, 3)
+    assert empty.shape == (0, 2, 3)
+    missing = np.isnan(matrices).all(axis=(1, 2))
+    np.testing.assert_array_equal(np.flatnonzero(missing), [3, 7, 9, 11])
+    assert np.isfinite(matrices[~missing]).all()
+    with pytest.raises(ValueError, match="no crop"):
+        view.crop(np.zeros((SIDE, SIDE, 3), np.uint8), matrices[3])
+
+
+@pytest.mark.parametrize("name", ["face96", "aligned512"])
+def test_a_face_of_no_size_has_no_matrix(name):
+    # Points on one spot between two pixels: no box has a side, no axis has a direction.
+    assert np.isnan(VIEWS[name].transforms(np.full((1, 478, 3), 50.0), [True], 100, 100)).all()
+
+
+def test_stored_landmarks_give_the_same_views():
+    for view in VIEWS.values():
+        exact = view.transforms(FACES, ALL, SIDE, SIDE)
+        stored = view.transforms(FACES.astype(np.float32), ALL, SIDE, SIDE)
+        np.testing.assert_allclose(stored, exact, atol=1e-3)
+
+
+def test_the_131_points_lie_in_box128():
+    points = map_points(FACES[:, IPLAP_131, :2], VIEWS["box128"].transforms(FACES, ALL, SIDE, SIDE))
+    assert points.min() > 0 and points.max() < 128
