@@ -1,0 +1,472 @@
+from __future__ import annotations
+
+import hashlib
+import socket
+import subprocess
+import sys
+import types
+import zlib
+from pathlib import Path
+
+import cv2
+import matplotlib.cbook
+import numpy as np
+import pytest
+
+from prep import landmark_sets, landmarks
+from prep.errors import PrepError
+from prep.landmark_sets import IPLAP_CONNECTIONS, IPLAP_CONTENT, IPLAP_POSE, LANDMARK_SETS, MESH_TO_68
+from prep.landmarks import FaceMesh, Fan68, choose_face, detect_clip
+
+REFERENCE = np.load(Path(__file__).parents[1] / "parity" / "ip_lap_prep" / "landmarks.npz")
+
+
+# Index sets ----------------------------------------------------------------------------------------------------------
+
+
+def test_the_iplap_sets_are_the_official_ones():
+    np.testing.assert_array_equal(IPLAP_POSE, REFERENCE["pose_order"])
+    np.testing.assert_array_equal(IPLAP_CONTENT, REFERENCE["content_order"])
+    ours = {frozenset(edge) for edge in IPLAP_CONNECTIONS.tolist()}
+    assert len(IPLAP_CONNECTIONS) == 125
+    assert ours == {frozenset(edge) for edge in REFERENCE["connections"].tolist()}
+
+
+def test_the_rings_are_mediapipe_s():
+    connections = pytest.importorskip("mediapipe.python.solutions.face_mesh_connections")
+    for ring, name in (("LEFT_EYE", "LEFT_EYE"), ("RIGHT_EYE", "RIGHT_EYE"), ("FACE_OVAL", "FACE_OVAL")):
+        points = getattr(landmark_sets, ring).tolist()
+        edges = {frozenset(pair) for pair in zip(points, points[1:] + points[:1], strict=True)}
+        assert edges == {frozenset(edge) for edge in getattr(connections, f"FACEMESH_{name}")}
+    for ours, name in (("LEFT_BROW", "LEFT_EYEBROW"), ("RIGHT_BROW", "RIGHT_EYEBROW"), ("LIPS", "LIPS")):
+        theirs = {i for edge in getattr(connections, f"FACEMESH_{name}") for i in edge}
+        assert set(getattr(landmark_sets, ours).tolist()) == theirs
+
+
+def test_the_named_sets_hold_distinct_points():
+    for name, indices in LANDMARK_SETS.items():
+        assert indices.dtype == np.int64 and len(set(indices.tolist())) == len(indices), name
+        assert indices.min() >= 0 and indices.max() < 478
+        with pytest.raises(ValueError, match="read-only"):
+            indices[0] = 1
+    assert {
+        name: len(LANDMARK_SETS[name]) for name in ("iplap_pose", "iplap_content", "iplap131", "ibug68")
+    } == {
+        "iplap_pose": 74,
+        "iplap_content": 57,
+        "iplap131": 131,
+        "ibug68": 68,
+    }
+
+
+def test_the_68_points_lie_on_a_real_face_where_ibug_puts_them():
+    points = REFERENCE["raw_mediapipe"][:, MESH_TO_68, :2].mean(axis=0)
+    x, y = points.T
+    assert (np.diff(x[0:17]) > 0).all() and y[0:17].argmax() == 8  # along the jaw, the chin lowest
+    assert (np.diff(x[17:27]) > 0).all()  # along the brows
+    assert (np.diff(y[27:31]) > 0).all() and (np.diff(x[31:36]) > 0).all()  # down the nose, along its wings
+    assert y[17:22].max() < y[36:42].min() and y[22:27].max() < y[42:48].min()
+    assert y[36:48].max() < y[30] < y[33] < y[48:68].min()
+    for ring in (points[36:42], points[42:48], points[48:60], points[60:68]):
+        # From the left corner clockwise: the signed area is positive with y down, and the corner is leftmost.
+        following = np.roll(ring, -1, axis=0)
+        assert (ring[:, 0] * following[:, 1] - ring[:, 1] * following[:, 0]).sum() > 0
+        assert ring[:, 0].argmin() == 0
+    assert x[48:60].argmax() == 6 and x[60:68].argmax() == 4
+    # Inner lips within the outer.
+    assert cv2.contourArea(points[60:68]) < cv2.contourArea(points[48:60])
+    for point in points[60:68]:
+        assert cv2.pointPolygonTest(points[48:60].reshape(-1, 1, 2), point.tolist(), False) >= 0
+
+
+def test_the_68_points_are_symmetric():
+    # iBUG's own left-right order, and the symmetry of the mesh, seen in the depth and size of a real face's points.
+    flip = [
+        *range(16, -1, -1),
+        *range(26, 16, -1),
+        27,
+        28,
+        29,
+        30,
+        35,
+        34,
+        33,
+        32,
+        31,
+        45,
+        44,
+        43,
+        42,
+        47,
+        46,
+    ]
+    flip += [
+        39,
+        38,
+        37,
+        36,
+        41,
+        40,
+        54,
+        53,
+        52,
+        51,
+        50,
+        49,
+        48,
+        59,
+        58,
+        57,
+        56,
+        55,
+        64,
+        63,
+        62,
+        61,
+        60,
+        67,
+        66,
+        65,
+    ]
+    points = REFERENCE["raw_mediapipe"][:, MESH_TO_68].astype(np.float64).mean(axis=0)
+    points -= points.mean(axis=0)
+    mirrored = points[flip] * [-1, 1, 1]
+    # The best rotation from the mirror image onto the face; what is left over is asymmetry.
+    u, _, vt = np.linalg.svd(mirrored.T @ points)
+    left_over = np.linalg.norm(mirrored @ u @ vt - points, axis=1)
+    assert left_over.max() < 0.1 * np.ptp(points[:, 0])
+
+
+# One face among several ----------------------------------------------------------------------------------------------
+
+
+def box(x: float, y: float, size: float) -> np.ndarray:
+    return np.array([[x, y, 0.0], [x + size, y + size, 0.0]])
+
+
+def test_the_largest_face_begins_a_track():
+    assert choose_face(np.stack([box(0, 0, 50), box(200, 0, 80), box(400, 0, 70)])) == 1
+    assert choose_face(np.stack([box(0, 0, 50), box(200, 0, 50)])) == 0
+
+
+def test_the_face_that_overlaps_most_goes_on():
+    faces = np.stack([box(0, 0, 300), box(100, 100, 50), box(120, 100, 50)])
+    assert choose_face(faces, box(104, 100, 50)) == 1
+    assert choose_face(faces, box(118, 100, 50)) == 2
+    assert choose_face(faces, box(1000, 1000, 50)) == 0  # none goes on: the largest
+
+
+class Script:
+    """A detector that reads its answers from the frames' first pixels."""
+
+    shape = (2, 3)
+
+    def __init__(self, answers: list[list[np.ndarray]], human: int | None) -> None:
+        self.answers, self.human = answers, human
+        self.asked: list[int] = []
+        self.resets = 0
+
+    def detect(self, frame: np.ndarray) -> np.ndarray:
+        return np.array(self.answers[frame[0, 0, 0]]).reshape(-1, 2, 3)
+
+    def confirms(self, frame: np.ndarray, face: np.ndarray) -> bool:
+        self.asked.append(int(frame[0, 0, 0]))
+        return self.asked[-1] == self.human
+
+    def reset(self) -> None:
+        self.resets += 1
+
+    def close(self) -> None: ...
+
+
+def run(answers: list[list[np.ndarray]], human: int | None = 0) -> tuple[landmarks.ClipLandmarks, Script]:
+    script = Script(answers, human)
+    return detect_clip(script, (np.full((1, 1, 3), i, np.uint8) for i in range(len(answers)))), script
+
+
+def test_a_clip_follows_one_face():
+    a, b = [box(10 + i, 10, 60) for i in range(6)], [box(200, 10, 50 + 10 * i) for i in range(6)]
+    # The first face is the larger at the start; later the other one is, and comes first, and once it is alone.
+    clip, script = run([[a[0], b[0]], [b[1], a[1]], [], [b[3], a[3]], [b[4]], [a[5], b[5]]])
+    assert clip.n_faces.tolist() == [2, 2, 0, 2, 1, 2] and clip.n_faces.dtype == np.uint8
+    assert clip.detected.tolist() == [True, True, False, True, True, True]
+    assert clip.landmarks.shape == (6, 2, 3) and clip.landmarks.dtype == np.float64
+    assert np.isnan(clip.landmarks[2]).all()
+    for i, face in ((0, a[0]), (1, a[1]), (3, a[3]), (4, b[4]), (5, b[5])):
+        np.testing.assert_array_equal(clip.landmarks[i], face)
+    assert clip.confirmed and script.resets == 1
+
+
+def test_a_face_needs_to_be_confirmed_once():
+    faces = [[box(0, 0, 50)], [], [box(0, 0, 50)], [box(0, 0, 50)]]
+    clip, script = run(faces, human=2)
+    assert clip.confirmed and clip.detected.tolist() == [True, False, True, True]
+    assert script.asked == [0, 2]
+
+
+def test_what_is_never_confirmed_is_no_face():
+    clip, script = run([[box(0, 0, 50)], [box(0, 0, 50)]], human=None)
+    assert not clip.confirmed and not clip.detected.any() and np.isnan(clip.landmarks).all()
+    assert clip.n_faces.tolist() == [1, 1] and script.asked == [0, 1]
+
+
+@pytest.mark.parametrize("answers", [[], [[], []]])
+def test_a_clip_without_faces(answers):
+    clip, _ = run(answers)
+    assert clip.landmarks.shape == (len(answers), 2, 3) and np.isnan(clip.landmarks).all()
+    assert clip.detected.dtype == bool and not clip.detected.any() and not clip.confirmed
+
+
+# FaceMesh ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def mesh():
+    with FaceMesh() as detector:
+        yield detector
+
+
+@pytest.fixture(scope="module")
+def portrait() -> np.ndarray:
+    """Grace Hopper, 512×600, from Matplotlib's sample data, a public-domain photograph of the US Navy."""
+    path = matplotlib.cbook.get_sample_data("grace_hopper.jpg", asfileobj=False)
+    return cv2.cvtColor(cv2.imread(str(path)), cv2.COLOR_BGR2RGB)
+
+
+def test_a_portrait_has_one_face(mesh, portrait):
+    faces = mesh.detect(portrait)
+    assert faces.shape == (1, 478, 3) and faces.dtype == np.float64
+    points = faces[0, MESH_TO_68]
+    # Where a person sees them in this photograph.
+    np.testing.assert_allclose(points[36:42, :2].mean(axis=0), [233, 144], atol=6)
+    np.testing.assert_allclose(points[42:48, :2].mean(axis=0), [311, 143], atol=6)
+    np.testing.assert_allclose(points[48:68, :2].mean(axis=0), [270, 233], atol=8)
+    assert points[30, 2] < points[[0, 16], 2].min()  # the tip of the nose is nearest
+    assert mesh.confirms(portrait, faces[0])
+
+
+def test_detection_is_a_function_of_the_frame(mesh, portrait):
+    expected = mesh.detect(portrait)
+    mesh.detect(portrait[:, ::-1])  # not contiguous, and another state for a detector that had one
+    np.testing.assert_array_equal(mesh.detect(portrait), expected)
+    frozen = portrait.copy()
+    frozen.flags.writeable = False
+    np.testing.assert_array_equal(mesh.detect(frozen), expected)
+    assert portrait.flags.writeable
+
+
+def test_several_faces_are_seen(mesh, portrait):
+    small = cv2.resize(portrait, None, fx=0.6, fy=0.6, interpolation=cv2.INTER_AREA)
+    scene = np.zeros((600, 900, 3), np.uint8)
+    scene[:, :512] = portrait
+    scene[: small.shape[0], 550 : 550 + small.shape[1]] = small
+    faces = mesh.detect(scene)
+    assert len(faces) == 2
+    assert sorted(face[4, 0] > 530 for face in faces) == [False, True]
+    clip = detect_clip(mesh, [scene, scene])
+    assert clip.n_faces.tolist() == [2, 2] and (clip.landmarks[:, 4, 0] < 530).all()
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 3000), (3000, 1), (17, 13), (300, 400)])
+def test_frames_without_a_face(mesh, shape):
+    noise = np.random.default_rng(0).integers(0, 256, (*shape, 3), np.uint8)
+    assert mesh.detect(noise).shape == (0, 478, 3)
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        np.zeros((4, 4), np.uint8),
+        np.zeros((4, 4, 4), np.uint8),
+        np.zeros((0, 4, 3), np.uint8),
+        np.zeros((4, 4, 3)),
+    ],
+)
+def test_what_is_not_a_picture_is_refused(mesh, frame):
+    with pytest.raises(ValueError, match="not an RGB picture"):
+        mesh.detect(frame)
+
+
+def test_a_face_at_the_edge_can_be_asked_about(mesh, portrait):
+    face = mesh.detect(portrait)[0]
+    cut = portrait[:, 170:]
+    assert mesh.confirms(cut, face - [170, 0, 0])
+    # A face far away from the points asked about, and points outside of the frame.
+    assert not mesh.confirms(portrait, face * 0.3 + [0, 430, 0])
+    assert not mesh.confirms(portrait, face + [5000, 0, 0])
+    assert not mesh.confirms(portrait, face - [5000, 0, 0])
+    assert not mesh.confirms(np.zeros_like(portrait), face)
+
+
+def test_tracking_depends_on_the_clip_alone(portrait):
+    frames = [np.roll(portrait, 4 * i, axis=1) for i in range(6)]
+    with FaceMesh(tracking=True) as tracker:
+        first = detect_clip(tracker, frames)
+        again = detect_clip(tracker, frames)
+        np.testing.assert_array_equal(again.landmarks, first.landmarks)
+    assert first.detected.all() and first.confirmed
+    moved = first.landmarks[:, MESH_TO_68, 0].mean(axis=1)
+    np.testing.assert_allclose(np.diff(moved), 4, atol=1.5)
+
+
+def test_points_are_parsed_from_bytes_and_from_attributes_alike():
+    pb2 = pytest.importorskip("mediapipe.framework.formats.landmark_pb2")
+    values = np.random.default_rng(0).normal(size=(478, 3)).astype(np.float32)
+    values[5] = 0
+    message = pb2.NormalizedLandmarkList()
+    for x, y, z in values:
+        message.landmark.add(x=x, y=y, z=z)
+    np.testing.assert_array_equal(landmarks._parse(message), values.astype(np.float64))
+    # With optional fields, or without a coordinate, the layout is another.
+    message.landmark[3].visibility = 0.5
+    np.testing.assert_array_equal(landmarks._parse(message), values.astype(np.float64))
+    message.landmark[3].ClearField("visibility")
+    message.landmark[4].ClearField("z")
+    values[4, 2] = 0
+    np.testing.assert_array_equal(landmarks._parse(message), values.astype(np.float64))
+    assert landmarks._parse(pb2.NormalizedLandmarkList()).shape == (0, 3)
+
+
+def test_nothing_is_written_to_standard_error(tmp_path, portrait):
+    np.save(tmp_path / "portrait.npy", portrait)
+    script = (
+        "import sys, numpy as np; from prep.landmarks import FaceMesh, detect_clip\n"
+        "frame = np.load(sys.argv[1])\n"
+        "for tracking in (False, True):\n"
+        "    with FaceMesh(tracking=tracking) as mesh:\n"
+        "        for _ in range(2): assert detect_clip(mesh, [frame, frame]).confirmed\n"
+        "print('still heard', file=sys.stderr)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(tmp_path / "portrait.npy")],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "still heard\n")
+
+
+@pytest.mark.clips
+def test_facemesh_gives_the_reference_s_points(mesh, clips_dir):
+    video = cv2.VideoCapture(str(clips_dir / "talk2.mp4"))
+    size = float(REFERENCE["frame_hw"][0])
+    for crc, expected in zip(REFERENCE["frame_crc32"], REFERENCE["raw_mediapipe"], strict=True):
+        _, bgr = video.read()
+        assert zlib.crc32(bgr.tobytes()) == crc, "this build of OpenCV decodes the video differently"
+        faces = mesh.detect(np.ascontiguousarray(bgr[..., ::-1]))
+        assert len(faces) == 1
+        np.testing.assert_array_equal(faces[0], expected.astype(np.float64) * size)
+
+
+@pytest.mark.clips
+def test_people_are_confirmed_and_animals_are_not(mesh, clips_dir):
+    pictures = {path.stem: path for path in sorted(clips_dir.glob("*face*.*"))}
+    assert len(pictures) == 6
+    for name, path in pictures.items():
+        rgb = cv2.cvtColor(cv2.imread(str(path)), cv2.COLOR_BGR2RGB)
+        for frame in (rgb, rgb[:, ::-1], cv2.resize(rgb, (160, 160), interpolation=cv2.INTER_AREA)):
+            assert detect_clip(mesh, [frame]).confirmed == (not name.startswith("noface")), name
+
+
+# FAN -----------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def no_network(monkeypatch):
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError("the network was asked")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+
+
+@pytest.fixture
+def hub(monkeypatch, tmp_path) -> Path:
+    pytest.importorskip("torch").hub.get_dir()
+    monkeypatch.setattr("torch.hub.get_dir", lambda: str(tmp_path / "hub"))
+    return tmp_path / "hub" / "checkpoints"
+
+
+@pytest.fixture
+def face_alignment(monkeypatch):
+    """The package's outline in its present layout: addresses, and a class that tells how it was made."""
+
+    class FaceAlignment:
+        def __init__(self, kind: str, device: str, flip_input: bool, compile: bool = True) -> None:
+            self.made = (kind, device, flip_input, compile)
+
+    package = types.ModuleType("face_alignment")
+    package.LandmarksType = types.SimpleNamespace(TWO_D="2d")
+    package.FaceAlignment = FaceAlignment
+    api, sfd = types.ModuleType("face_alignment.api"), types.ModuleType("sfd_detector")
+    digest = hashlib.sha256(b"weights").hexdigest()[:10]
+    api.models_urls = {"2DFAN-4": f"https://example.org/a/2DFAN4-{digest}.pth.tar"}
+    sfd.models_urls = {"s3fd": f"https://example.org/s3fd-{digest}.pth"}
+    for name, module in (
+        ("face_alignment", package),
+        ("face_alignment.api", api),
+        ("face_alignment.detection.sfd.sfd_detector", sfd),
+    ):
+        monkeypatch.setitem(sys.modules, name, module)
+    return types.SimpleNamespace(api=api, digest=digest)
+
+
+def test_fan_without_its_package(monkeypatch, no_network):
+    monkeypatch.setitem(sys.modules, "face_alignment", None)
+    monkeypatch.setitem(sys.modules, "face_alignment.api", None)
+    with pytest.raises(PrepError, match="pip install face-alignment"):
+        Fan68()
+
+
+def test_fan_without_weights_downloads_nothing(face_alignment, hub, no_network):
+    with pytest.raises(PrepError) as missing:
+        Fan68()
+    message = str(missing.value)
+    assert "\n" not in message
+    path = hub / f"s3fd-{face_alignment.digest}.pth"
+    assert f"FAN needs {path}" in message and f"https://example.org/{path.name}" in message
+    assert not hub.exists()
+
+
+def test_fan_refuses_damaged_weights(face_alignment, hub, no_network):
+    hub.mkdir(parents=True)
+    (hub / f"s3fd-{face_alignment.digest}.pth").write_bytes(b"weights")
+    fan = hub / f"2DFAN4-{face_alignment.digest}.pth.tar"
+    fan.write_bytes(b"weight")
+    with pytest.raises(PrepError, match="2DFAN4.* is damaged"):
+        Fan68()
+    fan.write_bytes(b"weights")
+    assert Fan68()._network.made == ("2d", "cpu", True, False)
+
+
+def test_fan_knows_the_older_layout(face_alignment, hub):
+    # Release 1.4 lists its addresses by PyTorch version, and those of today's under another name.
+    face_alignment.api.default_model_urls = {"2DFAN-4": "https://example.org/2DFAN4-cd938726ad.zip"}
+    face_alignment.api.models_urls = {"1.6": {}}
+    assert [path.name for path, _ in landmarks.fan_weights()][1] == "2DFAN4-cd938726ad.zip"
+
+
+@pytest.mark.slow
+def test_fan_weights_of_the_installed_package(hub, no_network):
+    pytest.importorskip("face_alignment", reason="the extra `fan` is not installed")
+    files = landmarks.fan_weights()
+    assert [path.parent for path, _ in files] == [hub, hub]
+    assert files[0][0].name.startswith("s3fd-") and files[1][0].name.startswith("2DFAN4-")
+    with pytest.raises(PrepError, match="s3fd-"):
+        Fan68()
+
+
+def test_fan_points_are_centres_of_pixels():
+    class Network:
+        def get_landmarks_from_image(self, image: np.ndarray) -> list[np.ndarray] | None:
+            if not image.any():
+                return None
+            return [np.arange(136, dtype=np.float32).reshape(68, 2), np.zeros((68, 2), np.float32)]
+
+    with Fan68(network=Network()) as fan:
+        faces = fan.detect(np.ones((8, 8, 3), np.uint8))
+        assert faces.shape == (2, 68, 2) and faces.dtype == np.float64
+        np.testing.assert_array_equal(faces[0, 1], [2.5, 3.5])
+        assert fan.detect(np.zeros((8, 8, 3), np.uint8)).shape == (0, 68, 2)
+        clip = detect_clip(fan, [np.ones((8, 8, 3), np.uint8), np.zeros((8, 8, 3), np.uint8)])
+    assert clip.confirmed and clip.detected.tolist() == [True, False] and clip.n_faces.tolist() == [2, 0]
