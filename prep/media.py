@@ -56,8 +56,9 @@ _CONTAINERS = (
 
 #: Sample rates that AAC has, in Hz.
 AAC_RATES = (7350, 8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000, 64000, 88200, 96000)
-# RGB becomes YUV by the matrix of BT.601; without the tag, players take BT.709 for larger pictures.
-_MATRIX = {"colorspace": "smpte170m", "color_range": "tv"}
+# mbtree: x264's assembly for it reads memory that was never written, and now and then other bytes come out.
+# The rest: RGB becomes YUV by the matrix of BT.601; without the tag, players take BT.709 for larger pictures.
+_X264 = {"mbtree": "0", "colorspace": "smpte170m", "color_range": "tv"}
 # The same bytes on every processor: swscale's fast paths round differently from one to the next.
 _EXACT = Interpolation.BICUBIC | Interpolation.ACCURATE_RND | Interpolation.BITEXACT
 
@@ -431,8 +432,8 @@ def _packets_from(container: Any, stream: Any, key: tuple[int, int] | None) -> I
             container.seek(key[1], stream=stream)
         except av.FFmpegError:
             return
-        first = next(packets)
-        if not first.is_keyframe or first.pts is None or first.pts > key[0]:
+        first = next(packets, None)
+        if first is None or not first.is_keyframe or first.pts is None or first.pts > key[0]:
             return
         yield first
     yield from packets
@@ -660,7 +661,7 @@ def _encode(
     sample_rate: int,
     crf: int,
 ) -> None:
-    picture = container.add_stream("libx264", rate=rate, options={"crf": str(crf), **_MATRIX})
+    picture = container.add_stream("libx264", rate=rate, options={"crf": str(crf), **_X264})
     picture.pix_fmt = "yuv420p"
     picture.codec_context.thread_count = 1
     picture.codec_context.flags |= Flags.bitexact

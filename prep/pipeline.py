@@ -303,9 +303,14 @@ def _cluster(workers: int, scheduler: str | None) -> Iterator[Any]:
     import dask
     from distributed import LocalCluster
 
-    # A shard that kills its worker is tried once more whole, then clip by clip.
+    config = {
+        # A shard that kills its worker is tried once more whole, then clip by clip.
+        "distributed.scheduler.allowed-failures": 1,
+        # Ctrl-C reaches the workers as well, but it is for this process to stop them.
+        "distributed.worker.preload": ["import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)"],
+    }
     with (
-        dask.config.set({"distributed.scheduler.allowed-failures": 1}),
+        dask.config.set(config),
         LocalCluster(
             n_workers=workers,
             threads_per_worker=1,
@@ -380,13 +385,14 @@ def _refuse_other(out: Path, stamp: dict[str, Any], plans: list[ShardPlan]) -> N
 
 
 def _sweep(out: Path) -> None:
-    """Remove what a killed run left half-written."""
+    """Remove what a killed run, or a killed worker of this one, left half-written."""
     for folder in (out, out / SHARDS):
         for stale in folder.glob(".*.tmp"):
             stale.unlink(missing_ok=True)
 
 
 def _finish(out: Path, manifest: dict[str, Any], infos: list[ShardInfo]) -> dict[str, Any]:
+    _sweep(out)
     failures = [f for info in infos for f in shard_failures(out / SHARDS / info.name)]
     write_failures(out, failures)
     splits: dict[str, dict[str, int]] = {}

@@ -20,8 +20,8 @@ from prep.pipeline import Progress as PrepProgress
 
 
 @contextmanager
-def simple_progress(what: str, total: int) -> Iterator[Callable[[], None]]:
-    """A bar for ``total`` steps; yields the function that says one is done."""
+def simple_progress(what: str) -> Iterator[Callable[[int, int], None]]:
+    """A bar; yields the function that says how many steps are done, and of how many."""
     with Progress(
         TextColumn("{task.description}"),
         BarColumn(),
@@ -29,8 +29,8 @@ def simple_progress(what: str, total: int) -> Iterator[Callable[[], None]]:
         TimeRemainingColumn(),
         console=console,
     ) as bar:
-        task = bar.add_task(what, total=total)
-        yield lambda: bar.advance(task)
+        task = bar.add_task(what, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
 @contextmanager

@@ -30,10 +30,10 @@ def toy(
     from bench.cli.console import console
     from bench.cli.progress import simple_progress
 
-    with simple_progress("toy corpus", clips) as advance:
+    with simple_progress("toy corpus") as advance:
         report = write_corpus(
             out, clips=clips, seconds=seconds, size=size, seed=seed, workers=workers, progress=advance
         )
-    console.print(
-        f"{report.clips} clips, {report.seconds:.0f} s of speech, {report.speakers} speakers: {out}"
-    )
+    speakers = len({clip.clip_id.split("/")[0] for clip in report.clips})
+    what = f"{len(report.clips)} clips, {report.seconds:.0f} s of speech, {speakers} speakers"
+    console.print(f"{out}: {what}{'' if report.fresh else ' (already there)'}")

@@ -32,10 +32,12 @@ class Actor:
         head: the person.
         background: uint8 (size, size, 3).
         zoom: enlargement of the stage's middle in the frame.
+        lids: how much skin above the lids a blink stretches, in distances between the outer eye corners.
+        light: brightness of the right edge of the person's stage against the left one, 0 for even light.
     """
 
     def __init__(
-        self, head: Head, background: NDArray[np.uint8], zoom: float = 1.0, lid_reach: float = 0.14
+        self, head: Head, background: NDArray[np.uint8], zoom: float = 1.0, lids: float = 0.14, light: float = 0.0
     ) -> None:
         size = len(background)
         self._size = size
@@ -43,7 +45,8 @@ class Actor:
         self._cells = int(round(size * _STAGE / 2))
         self._rig = build_rig(head.points, self._cells)
         alpha = head.matte[..., None]
-        rgba = np.concatenate([head.rgb * alpha, 255 * alpha], axis=2)
+        slope = 1 + light * np.linspace(-0.5, 0.5, len(head.rgb), dtype=np.float32)[None, :, None]
+        rgba = np.concatenate([np.minimum(head.rgb * slope, 255) * alpha, 255 * alpha], axis=2)
         self._texture = np.rint(rgba).astype(np.uint8)
         self._background = background
         self._zoom = zoom
@@ -55,7 +58,7 @@ class Actor:
             (xs, margin), below = to_cells(rims[0], self._cells).T, to_cells(rims[1], self._cells)
             self._eyes.append((xs, margin, np.interp(xs, below[:, 0], below[:, 1])))
             self._eye_centres.append(rims.mean((0, 1)))
-        self._lid_reach = lid_reach * self._rig.unit * self._cells / _STAGE
+        self._lid_reach = lids * self._rig.unit * self._cells / _STAGE
         n_modes = len(MODES)
         self._fields = self._rig.base.reshape(n_modes, -1)
         self._below = self._rig.below.reshape(n_modes, -1)

@@ -21,8 +21,9 @@ _PHONEMES, _IPA, _DONT_EXIT = 0x1, 0x2, 0x8000
 _RATE, _PITCH, _RANGE = 1, 3, 4
 _UTF8 = 1
 _END, _PHONEME = 0, 7
-#: What is left of the time must be worth another sentence, and only so many are tried.
-_SHORTEST, _TRIES = 0.7, 24
+#: What is left of the time must be worth another sentence, and then only so many are tried: the search would always
+#: end with the same few shortest ones.
+_SHORTEST, _TRIES = 0.7, 5
 
 
 class _Id(ctypes.Union):
@@ -107,10 +108,12 @@ def answer(request: dict[str, Any]) -> tuple[dict[str, Any], array.array[int]]:
     gap = int(request["gap"] * voice.sample_rate)
     sound = array.array("h")
     spoken: list[dict[str, Any]] = []
-    for sentence in request["sentences"][:_TRIES]:
+    tries = 0
+    for sentence in request["sentences"]:
         start = len(sound) + (gap if spoken else 0)
-        if limit - start < _SHORTEST * voice.sample_rate and spoken:
+        if spoken and (tries == _TRIES or limit - start < _SHORTEST * voice.sample_rate):
             break
+        tries += bool(spoken)
         samples, phonemes = voice.speak(sentence)
         if start + len(samples) > limit:
             continue

@@ -176,8 +176,8 @@ def without_hinges(head: Head) -> Head:
     unit = eye_distance(head.points)
     x, y = _positions(side)
     eyes = head.points[[33, 263], :2]
-    beside = (x < eyes[0, 0] - 0.12 * unit) | (x > eyes[1, 0] + 0.12 * unit)
-    band = beside & (np.abs(y - eyes[:, 1].mean() + 0.02 * unit) < 0.1 * unit)
+    beside = (x < eyes[0, 0] - 0.1 * unit) | (x > eyes[1, 0] + 0.1 * unit)
+    band = beside & (np.abs(y - eyes[:, 1].mean() + 0.05 * unit) < 0.15 * unit)
     band &= (x > head.points[127, 0] - 0.02 * unit) & (x < head.points[356, 0] + 0.02 * unit)
     luma = cv2.cvtColor(head.rgb, cv2.COLOR_RGB2GRAY)
     dark = band & (luma < 0.75 * np.median(luma[face_mask(head, 0.7, 0.02) > 0.9]))
@@ -205,7 +205,7 @@ def face_mask(head: Head, size: float, soft: float) -> NDArray[np.float32]:
     side = len(head.rgb)
     unit = eye_distance(head.points)
     outline = head.points[list(OVAL), :2]
-    top = min(head.points[[*BROWS[0], *BROWS[1]], 1]) - 0.06 * unit
+    top = min(head.points[[*BROWS[0], *BROWS[1]], 1]) - 0.1 * unit
     outline = np.column_stack([outline[:, 0], np.maximum(outline[:, 1], top)])
     centre = outline.mean(0)
     polygon = to_cells(centre + size * (outline - centre), side)
@@ -257,7 +257,10 @@ def recoloured(
     if cloth is not None:
         shade = np.clip(np.array(cloth, np.float32) * (0.55 + 1.6 * luma), 0, 255).astype(np.uint8)
         outside = 1 - face_mask(head, 1.06, 0.02)
-        is_cloth = np.clip((0.3 - luma[..., 0]) / 0.1, 0, 1) * outside * (1 - is_skin) * np.clip((hue - 9) / 6, 0, 1)
+        # Shade on skin is dark as well, but warm.
+        warmth = cv2.GaussianBlur(lab[..., 2], (0, 0), 0.04 * unit * side)
+        is_cloth = np.clip((0.3 - luma[..., 0]) / 0.1, 0, 1) * outside * (1 - is_skin)
+        is_cloth *= np.clip((141 - warmth) / 4, 0, 1)
         if hair is not None:
             is_cloth = is_cloth * np.clip((y - head.points[14, 1]) / (0.1 * unit), 0, 1)
         rgb = _mixed(rgb, shade, is_cloth[..., None].astype(np.float32))

@@ -10,7 +10,7 @@ Floats = NDArray[np.float64]
 Sprite = NDArray[np.uint8]
 
 _CAVITY = (52, 18, 17)
-_TEETH = (228, 215, 194)
+_TEETH = (232, 216, 190)
 _GAP = (150, 118, 104)
 _TONGUE = (158, 78, 76)
 
@@ -159,7 +159,8 @@ class Mouth:
         )
         for sprite, (dx, dy) in layers:
             self._blend(inside, sprite, pose, (dx, dy), (left, top))
-        inside *= light[..., None]
+        # Light that comes back from among lips is reddish.
+        inside *= light[..., None] ** np.array([0.75, 1.05, 1.25], np.float32)
         region = frame[top:bottom, left:right]
         region[:] = np.rint(region + (inside - region) * cover[..., None]).astype(np.uint8)
 

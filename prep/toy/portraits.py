@@ -94,7 +94,7 @@ def load_portrait(name: str, side: int, mirror: bool = False) -> Portrait:
     to_stage = {"dsize": (side, side), "flags": cv2.INTER_CUBIC, "borderMode": cv2.BORDER_REFLECT}
     rgb = cv2.warpAffine(sharp, matrix, **to_stage)
     person = _person(picture, centre @ turn, 0.9 * unit)
-    return Portrait(rgb, _matte(rgb, cv2.warpAffine(person, matrix, **to_stage)), stage_points)
+    return Portrait(rgb, _matte(rgb, cv2.warpAffine(person, matrix, **to_stage), stage_points), stage_points)
 
 
 def _mesh(picture: NDArray[np.uint8], name: str) -> NDArray[np.float64]:
@@ -124,7 +124,9 @@ def _person(picture: NDArray[np.uint8], centre: NDArray[np.float64], reach: floa
     return found
 
 
-def _matte(rgb: NDArray[np.uint8], rough: NDArray[np.float32]) -> NDArray[np.float32]:
+def _matte(
+    rgb: NDArray[np.uint8], rough: NDArray[np.float32], points: NDArray[np.float64]
+) -> NDArray[np.float32]:
     """Coverage of each pixel: the rough one with its edges moved to the picture's own; float32 (n, n)."""
     # Guided filter (He et al., PAMI 2013).
     grey = cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY).astype(np.float32) / 255
@@ -137,4 +139,11 @@ def _matte(rgb: NDArray[np.uint8], rough: NDArray[np.float32]) -> NDArray[np.flo
     slope = (mean(grey * rough) - m_grey * m_rough) / (mean(grey * grey) - m_grey**2 + 1e-3)
     fine = mean(slope) * grey + mean(m_rough - slope * m_grey)
     # Doubtful pixels count as background: a halo of the old background is worse than a slightly tight cut.
-    return np.clip((np.minimum(fine, rough + 0.15) - 0.45) / 0.45, 0, 1).astype(np.float32)
+    matte = np.clip((np.minimum(fine, rough + 0.15) - 0.45) / 0.45, 0, 1)
+    # Beside mouth and chin, so does what is as red as a flag: both portraits have one behind the head.
+    red, green, blue = cv2.split(rgb.astype(np.float32) + 1)
+    flag = np.clip((red / np.maximum(green, blue) - 2.0) * 2, 0, 1) * np.clip((red - 60) / 30, 0, 1)
+    at = (np.arange(len(rgb)) + 0.5) * ((1 + 2 * MARGIN) / len(rgb)) - MARGIN
+    beside = (at < points[:, 0].min()) | (at > points[:, 0].max())
+    level = (at > points[14, 1] - 0.03) & (at < points[_CHIN, 1] + 0.03)
+    return (matte * (1 - flag * (beside[None] & level[:, None]))).astype(np.float32)

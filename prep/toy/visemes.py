@@ -59,8 +59,9 @@ _SILENCE = ((0.0, 0.0, 0.0, 0.0, 0.0, 0.0), 1.0, 0.4)
 _CLOSED = frozenset("mbp")
 #: Seconds by which a sound is felt before and after itself.
 _REACH = 0.035
-#: A closure is held this much longer than its sound, so that no frame falls between, and takes this long to form.
-_HOLD, _RAMP = 0.014, 0.055
+#: A closure is complete this long before its sound and breaks up this long before the next one; forming and breaking
+#: up take this long.
+_CLOSE_BEFORE, _BREAK_BEFORE, _RAMP = 0.02, 0.012, 0.045
 _GRID = 250
 
 
@@ -110,7 +111,7 @@ def articulate(phonemes: Sequence[Phoneme], times: Floats) -> Floats:
         blended[:, channel] = (weight @ targets[:, channel]) / weight.sum(1)
     for piece in pieces:
         if piece[5]:
-            away = np.maximum(piece[3] - times, times - piece[4]) - _HOLD
+            away = np.maximum(piece[3] - _CLOSE_BEFORE - times, times - (piece[4] - _BREAK_BEFORE))
             ramp = np.clip(away / _RAMP, 0, 1)
             blended[:, 0] *= ramp * ramp * (3 - 2 * ramp)
     return blended

@@ -258,7 +258,7 @@ def _sketch(points: np.ndarray, box: np.ndarray) -> np.ndarray:
     width, height = (size * 128 / size.min()).astype(int).tolist()
     canvas = np.zeros((height, width, 3), np.uint8)
     lines = np.floor(points * [width, height]).astype(np.int32)[_EDGES]
-    cv2.polylines(canvas, list(lines), False, (0, 0, 255))
+    cv2.polylines(canvas, list(lines), False, (224, 224, 224))
     return cv2.resize(canvas, (128, 128))
 
 

@@ -82,7 +82,7 @@ def encode(
     with av.open(str(path), "w") as container:
         video = None
         if frames is not None:
-            video = container.add_stream(codec, rate=25, options=options or {})
+            video = container.add_stream(codec, rate=25, options={"mbtree": "0", **(options or {})})
             video.height, video.width = frames[0].shape[:2]
             video.pix_fmt = pix_fmt
             video.codec_context.time_base = time_base

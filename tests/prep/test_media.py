@@ -95,7 +95,8 @@ def test_constant_rates_are_those_of_the_fps_filter(
     path = tmp_path / "a.mp4"
     media.write_video(path, pictures(rng, count, (16, 32)), fps=fps)
     ours = list(media.frames(path))
-    assert_same_frames(ours, filtered(path))
+    # The filter gives nothing for a video of less than half a slot.
+    assert_same_frames(ours, filtered(path) or decoded(path)[-1:])
     info = media.probe(path)
     assert info.n_frames == len(ours)
     assert info.source_fps == pytest.approx(float(fps), rel=1e-3)
@@ -200,8 +201,8 @@ def with_matrix(source: Path, path: Path, matrix: tuple[int, int, int, int]) -> 
         ((0, -1, 1, 0), 270, lambda a: np.rot90(a, 1)),
         ((-1, 0, 0, 1), 0, lambda a: a[:, ::-1]),
         ((1, 0, 0, -1), 180, lambda a: a[::-1]),
-        ((0, 1, 1, 0), 90, lambda a: a.transpose(1, 0, 2)),
-        ((0, -1, -1, 0), 270, lambda a: a[::-1, ::-1].transpose(1, 0, 2)),
+        ((0, 1, 1, 0), 270, lambda a: a.transpose(1, 0, 2)),
+        ((0, -1, -1, 0), 90, lambda a: a[::-1, ::-1].transpose(1, 0, 2)),
     ],
 )
 def test_phone_video_is_turned_upright(
@@ -487,10 +488,10 @@ def test_gaps_are_silent_and_overlaps_cut(
     path = tmp_path / "a.mkv"
     with av.open(str(path), "w") as container:
         stream = container.add_stream("pcm_s16le", rate=16_000, layout="mono")
-        for at in range(0, 32_000, 1600):
-            block = av.AudioFrame.from_ndarray(samples[None, at : at + 1600], format="s16", layout="mono")
+        for at in (0, 16_000):
+            block = av.AudioFrame.from_ndarray(samples[None, at : at + 16_000], format="s16", layout="mono")
             block.sample_rate, block.time_base = 16_000, Fraction(1, 16_000)
-            block.pts = at + (shift if at >= 16_000 else 0)
+            block.pts = at + (shift if at else 0)
             container.mux(stream.encode(block))
     result = media.sound(path)
     assert result.duration == 2
@@ -620,8 +621,11 @@ def test_images_that_are_none(tmp_path: Path, rng: np.random.Generator) -> None:
 def test_the_same_input_gives_the_same_bytes(tmp_path: Path, rng: np.random.Generator) -> None:
     frames, samples = pictures(rng, 30), noise(rng, 1.2)
     media.write_video(tmp_path / "a.mp4", frames, samples=samples)
-    media.write_video(tmp_path / "b.mp4", iter(frames), samples=samples.copy())
-    assert (tmp_path / "a.mp4").read_bytes() == (tmp_path / "b.mp4").read_bytes()
+    for attempt in range(15):  # x264 with mbtree failed one time in twenty, by what lay in memory
+        litter = [rng.bytes(5000 + 4000 * attempt) for _ in range(20)]
+        media.write_video(tmp_path / "b.mp4", iter(frames), samples=samples.copy())
+        assert (tmp_path / "a.mp4").read_bytes() == (tmp_path / "b.mp4").read_bytes()
+        del litter
 
 
 def test_what_is_written_comes_back(tmp_path: Path) -> None:

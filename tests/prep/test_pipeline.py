@@ -247,18 +247,22 @@ def test_a_clip_that_kills_its_worker_is_a_failure_row(
     refs = refs_of(toy_corpus, limit=2)
     poison = refs[1].clip_id
     (tmp_path / "sitecustomize.py").write_text(
-        "import importlib.abc, importlib.machinery, os, signal, sys\n"
-        "class Hook(importlib.abc.MetaPathFinder):\n"
+        "import importlib.util, os, signal, sys\n"
+        "class Hook:\n"
         "    def find_spec(self, name, path, target=None):\n"
         "        if name != 'prep.clip': return None\n"
         "        sys.meta_path.remove(self)\n"
-        "        import prep.clip\n"
-        "        process = prep.clip.ClipProcessor.process\n"
-        "        def die(self, ref):\n"
-        f"            if ref.clip_id == {poison!r}: os.kill(os.getpid(), signal.SIGSEGV)\n"
-        "            return process(self, ref)\n"
-        "        prep.clip.ClipProcessor.process = die\n"
-        "        return prep.clip.__spec__\n"
+        "        spec = importlib.util.find_spec(name)\n"
+        "        execute = spec.loader.exec_module\n"
+        "        def poisoned(module):\n"
+        "            execute(module)\n"
+        "            process = module.ClipProcessor.process\n"
+        "            def die(self, ref):\n"
+        f"                if ref.clip_id == {poison!r}: os.kill(os.getpid(), signal.SIGSEGV)\n"
+        "                return process(self, ref)\n"
+        "            module.ClipProcessor.process = die\n"
+        "        spec.loader.exec_module = poisoned\n"
+        "        return spec\n"
         "sys.meta_path.insert(0, Hook())\n"
     )
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))

@@ -345,10 +345,8 @@ def test_what_shrinks_does_not_alias(name, scale):
     frame = np.zeros((2160, 3840, 3), np.uint8)
     frame[:, ::2] = 255
     contrast = view.crop(frame, matrix)[50:-50, 50:-50].std()
-    # Averaging over `source` pixels leaves at most 1/source of the stripes' 127.5.
-    assert contrast < (127.5 / source if source > 1 else 128)
-    if source > 1.9:
-        assert contrast < 26
+    # Bilinear sampling alone leaves 63 at 1.5 source pixels a view pixel; the stripes themselves have 127.5.
+    assert contrast < (16 if source > 1.9 else 60 if name == "aligned512" else 50)
 
 
 def test_sharpness_does_not_jump_with_scale():
@@ -360,7 +358,8 @@ def test_sharpness_does_not_jump_with_scale():
         matrix = np.array([[c, s, 200 - 1080 * (c + s)], [-s, c, 200 - 1080 * (c - s)]])
         sharpness.append(views._crop_warped(frame, matrix, 400, 400).std())
     steps = np.array(sharpness[1:]) / sharpness[:-1]
-    assert (steps > 0.82).all() and (steps < 1.05).all()
+    assert (steps > 0.87).all() and (steps < 1.02).all()
+    assert (steps[11:] > 0.92).all()  # from 2 on, over 4, where pixels begin to be averaged first
     assert sharpness[-1] < 0.4 * sharpness[0]
 
 
@@ -385,8 +384,8 @@ def test_boxes_repeat_the_edge_and_the_aligned_view_mirrors_it():
     assert seen == pytest.approx((2 * 399.5 - y) / 2, abs=1.5)
 
 
-@given(st.floats(0.3, 8), st.floats(-40, 40), st.floats(-300, 500), st.floats(-300, 500))
-@settings(max_examples=60, deadline=None)
+@given(st.floats(0.3, 3.9), st.floats(-40, 40), st.floats(-200, 250), st.floats(-200, 250))
+@settings(max_examples=50, deadline=None)
 def test_cutting_first_changes_nothing(source, degrees, x, y):
     # The pre-filter looks at a part of the frame only; the whole frame must give the same.
     frame = cv2.GaussianBlur(np.random.default_rng(5).integers(0, 256, (240, 310, 3), np.uint8), (0, 0), 2)
@@ -397,7 +396,7 @@ def test_cutting_first_changes_nothing(source, degrees, x, y):
     shifted = matrix.copy()
     shifted[:, 2] -= matrix[:, :2] @ (900, 900)
     expected = views._crop_warped(padded, shifted, 64, 64)
-    assert np.abs(seen.astype(int) - expected).mean() < 2.5
+    assert np.abs(seen.astype(int) - expected).max() <= 2
 
 
 @pytest.mark.parametrize("name", VIEWS)
