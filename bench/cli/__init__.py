@@ -46,6 +46,3 @@ def main() -> None:
     except PrepError as error:
         typer.echo(f"error: {error}", err=True)
         sys.exit(1)
-    except KeyboardInterrupt:
-        typer.echo("stopped: what is complete stays; the same command goes on from there", err=True)
-        sys.exit(130)

@@ -71,17 +71,21 @@ def prep(
     if dry_run:
         console.print(plan_table(plans, options, out))
         return
-    with prep_progress(len(refs), len(plans)) as notify:
-        manifest = prepare(
-            refs,
-            root,
-            out,
-            options,
-            workers=workers,
-            scheduler=scheduler,
-            report=performance_report,
-            on_progress=notify,
-        )
+    try:
+        with prep_progress(len(refs), len(plans)) as notify:
+            manifest = prepare(
+                refs,
+                root,
+                out,
+                options,
+                workers=workers,
+                scheduler=scheduler,
+                report=performance_report,
+                on_progress=notify,
+            )
+    except KeyboardInterrupt:
+        typer.echo("stopped: complete shards stay, the same command goes on from there", err=True)
+        raise typer.Exit(130) from None
     summary(manifest, out)
     if not any(counts["clips"] for counts in manifest["splits"].values()):
         raise typer.Exit(1)
