@@ -29,7 +29,7 @@ from av.audio.resampler import AudioResampler
 from av.codec.context import Flags
 from av.stream import Disposition
 from av.video.frame import VideoFrame
-from av.video.reformatter import Interpolation, VideoReformatter
+from av.video.reformatter import VideoReformatter
 from PIL import Image, ImageOps
 
 from prep.errors import ClipError
@@ -60,7 +60,7 @@ AAC_RATES = (7350, 8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000,
 # The rest: RGB becomes YUV by the matrix of BT.601; without the tag, players take BT.709 for larger pictures.
 _X264 = {"mbtree": "0", "colorspace": "smpte170m", "color_range": "tv"}
 # The same bytes on every processor: swscale's fast paths round differently from one to the next.
-_EXACT = Interpolation.BICUBIC | Interpolation.ACCURATE_RND | Interpolation.BITEXACT
+_EXACT = 0x4 | 0x40000 | 0x80000  # SWS_BICUBIC, SWS_ACCURATE_RND, SWS_BITEXACT
 
 
 @dataclass(frozen=True)

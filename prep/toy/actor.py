@@ -30,25 +30,23 @@ class Actor:
 
     Args:
         head: the person.
-        background: uint8 (size, size, 3).
+        size: side of the square frames in pixels, even.
         zoom: enlargement of the stage's middle in the frame.
         lids: how much skin above the lids a blink stretches, in distances between the outer eye corners.
         light: brightness of the right edge of the person's stage against the left one, 0 for even light.
     """
 
     def __init__(
-        self, head: Head, background: NDArray[np.uint8], zoom: float = 1.0, lids: float = 0.14, light: float = 0.0
+        self, head: Head, size: int, zoom: float = 1.0, lids: float = 0.14, light: float = 0.0
     ) -> None:
-        size = len(background)
         self._size = size
         # Fields are smooth, half the frame's resolution holds them.
-        self._cells = int(round(size * _STAGE / 2))
+        self._cells = round(size * _STAGE / 2)
         self._rig = build_rig(head.points, self._cells)
         alpha = head.matte[..., None]
         slope = 1 + light * np.linspace(-0.5, 0.5, len(head.rgb), dtype=np.float32)[None, :, None]
         rgba = np.concatenate([np.minimum(head.rgb * slope, 255) * alpha, 255 * alpha], axis=2)
         self._texture = np.rint(rgba).astype(np.uint8)
-        self._background = background
         self._zoom = zoom
         self._unit = self._rig.unit * size * zoom
         self._mouth = Mouth(self._unit)
@@ -73,10 +71,13 @@ class Actor:
         """Stage positions to frame pixels (continuous)."""
         return ((stage - 0.5) * self._zoom + 0.5) * self._size
 
-    def draw(self, modes: Floats, blink: float, tongue: float) -> NDArray[np.uint8]:
+    def draw(
+        self, background: NDArray[np.uint8], modes: Floats, blink: float, tongue: float
+    ) -> NDArray[np.uint8]:
         """One frame.
 
         Args:
+            background: uint8 (size, size, 3).
             modes: coefficients in the order of ``rig.MODES``.
             blink: 0 eyes open, 1 closed.
             tongue: 0 lies low, 1 touches the upper teeth.
@@ -84,20 +85,18 @@ class Actor:
         Returns:
             uint8 (size, size, 3), RGB.
         """
-        size, cells = self._size, self._cells
         weights = modes.astype(np.float32)
-        field = (weights @ self._fields).reshape(cells, cells, 2)
-        maps = self._enlarged(invert(field, self._targets), 0, 0)
+        field = self._field(weights @ self._fields)
+        maps = _enlarged(invert(field, self._targets))
 
         upper, lower = self._lips(modes)
-        self._lower_lip(maps, weights, field, upper, lower)
+        self._lower_lip(maps, field + self._field(weights @ self._below), upper, lower)
         person = self._sampled(maps)
         if blink > 0:
             self._lids(person, maps, modes, blink)
         through = 255 - person[..., 3:]
-        frame = cv2.add(
-            person[..., :3], cv2.multiply(self._background, cv2.merge([through] * 3), scale=1 / 255)
-        )
+        behind = cv2.multiply(background, cv2.merge([through] * 3), scale=1 / 255)
+        frame = cv2.add(person[..., :3], behind)
 
         drop = float(modes[0]) * (1 - UPPER_SHARE)
         self._mouth.paint(frame, upper, lower, self._pose(modes), drop, tongue)
@@ -109,10 +108,8 @@ class Actor:
         at = maps * np.float32(ratio) + np.float32(0.5 * ratio - 0.5)
         return cv2.remap(self._texture, at, None, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
 
-    def _enlarged(self, half: NDArray[np.float32], top: int, left: int) -> NDArray[np.float32]:
-        """A half-resolution map, one cell wider all around, at full resolution."""
-        full = cv2.resize(half, None, fx=2, fy=2, interpolation=cv2.INTER_LINEAR)
-        return np.ascontiguousarray(full[2:-2, 2:-2])
+    def _field(self, flat: NDArray[np.float32]) -> NDArray[np.float32]:
+        return flat.reshape(self._cells, self._cells, 2)
 
     def _lips(self, modes: Floats) -> tuple[Floats, Floats]:
         """Inner contours of both lips in pixels, (11, 2) each."""
@@ -142,46 +139,27 @@ class Actor:
             return None
         return slice(int(low[1]), int(high[1])), slice(int(low[0]), int(high[0]))
 
-    def _layer(
-        self,
-        maps: NDArray[np.float32],
-        field: NDArray[np.float32],
-        rows: slice,
-        columns: slice,
-        outline: Floats,
+    def _lower_lip(
+        self, maps: NDArray[np.float32], field: NDArray[np.float32], upper: Floats, lower: Floats
     ) -> None:
-        """Inside ``outline`` (pixels), replace ``maps`` by the inverse of another field."""
+        """Under the line between the lips, replace ``maps`` by the inverse of the lower lip's ``field``."""
+        region = self._region(np.concatenate([upper, lower]), 0.45 * self._unit)
+        if region is None:
+            return
+        rows, columns = region
         wider = (slice(rows.start, rows.stop + 2), slice(columns.start, columns.stop + 2))
-        other = self._enlarged(invert(field, np.ascontiguousarray(self._targets[wider])), 0, 0)
+        other = _enlarged(invert(field, np.ascontiguousarray(self._targets[wider])))
+
+        between = SMOOTH_ROW @ ((upper + lower) / 2)
+        aside, down = self._unit * np.eye(2)
+        outline = np.concatenate([[between[0] - aside], between, [between[-1] + aside]])
+        outline = np.concatenate([outline, outline[[-1, 0]] + down])
         top, left = 2 * rows.start, 2 * columns.start
         mask = np.zeros(other.shape[:2], np.uint8)
         polygon = np.round((outline - (left, top) - 0.5) * 256).astype(np.int32)
         cv2.fillPoly(mask, [polygon], 255, cv2.LINE_AA, shift=8)
-        share = (mask.astype(np.float32) / 255)[..., None]
-        region = maps[top : top + other.shape[0], left : left + other.shape[1]]
-        region += share * (other - region)
-
-    def _lower_lip(
-        self,
-        maps: NDArray[np.float32],
-        weights: NDArray[np.float32],
-        field: NDArray[np.float32],
-        upper: Floats,
-        lower: Floats,
-    ) -> None:
-        """Under the line between the lips, the picture follows the lower lip."""
-        unit = self._unit
-        region = self._region(np.concatenate([upper, lower]), 0.45 * unit)
-        if region is None:
-            return
-        cells = self._cells
-        extra = (weights @ self._below).reshape(cells, cells, 2)
-        between = SMOOTH_ROW @ ((upper + lower) / 2)
-        reach = unit * np.array([1.0, 0.0])
-        down = unit * np.array([0.0, 1.0])
-        outline = np.concatenate([[between[0] - reach], between, [between[-1] + reach]])
-        outline = np.concatenate([outline, outline[[-1, 0]] + down])
-        self._layer(maps, field + extra, *region, outline)
+        at = maps[top : top + other.shape[0], left : left + other.shape[1]]
+        at += (mask.astype(np.float32) / 255)[..., None] * (other - at)
 
     def _lids(
         self, person: NDArray[np.uint8], maps: NDArray[np.float32], modes: Floats, blink: float
@@ -203,3 +181,9 @@ class Actor:
             y[:] = np.minimum(top + (y - top) * (edge - top) / (edge + fall - top), edge)
             eye = person[rows, columns]
             eye[:] = np.rint(eye + (self._sampled(at).astype(np.float32) - eye) * covered[..., None])
+
+
+def _enlarged(half: NDArray[np.float32]) -> NDArray[np.float32]:
+    """A half-resolution map, one cell wider all around than the frame, at full resolution."""
+    full = cv2.resize(half, None, fx=2, fy=2, interpolation=cv2.INTER_LINEAR)
+    return np.ascontiguousarray(full[2:-2, 2:-2])

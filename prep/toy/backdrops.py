@@ -9,7 +9,9 @@ from numpy.typing import NDArray
 _FINE = 256
 
 
-def backdrop(kind: str, wall: tuple[float, float, float], size: int, rng: np.random.Generator) -> NDArray[np.uint8]:
+def backdrop(
+    kind: str, wall: tuple[float, float, float], size: int, rng: np.random.Generator
+) -> NDArray[np.uint8]:
     """A room behind somebody; uint8 (size, size, 3).
 
     Args:
@@ -38,7 +40,13 @@ def backdrop(kind: str, wall: tuple[float, float, float], size: int, rng: np.ran
             while at < _FINE:
                 width, height = int(rng.integers(7, 17)), int(rng.integers(40, 58))
                 colour = np.array(wall) * rng.uniform(0.45, 1.1) + rng.uniform(-30, 30, 3)
-                cv2.rectangle(picture, (at, top + 60 - height), (at + width, top + 60), np.clip(colour, 20, 200).tolist(), -1)
+                cv2.rectangle(
+                    picture,
+                    (at, top + 60 - height),
+                    (at + width, top + 60),
+                    np.clip(colour, 20, 200).tolist(),
+                    -1,
+                )
                 at += width + int(rng.integers(0, 3))
         blur = 0.03
     elif kind == "bokeh":
@@ -52,7 +60,9 @@ def backdrop(kind: str, wall: tuple[float, float, float], size: int, rng: np.ran
         blur = 0.008
     if blur:
         picture = cv2.GaussianBlur(picture, (0, 0), blur * _FINE)
-    picture = cv2.resize(picture, (size, size), interpolation=cv2.INTER_AREA if size < _FINE else cv2.INTER_LINEAR)
+    picture = cv2.resize(
+        picture, (size, size), interpolation=cv2.INTER_AREA if size < _FINE else cv2.INTER_LINEAR
+    )
     # A little grain keeps slow gradients from banding.
     picture += rng.normal(0, 1.2, (size, size, 1)).astype(np.float32)
     return np.clip(np.rint(picture), 0, 255).astype(np.uint8)

@@ -252,12 +252,15 @@ _state: dict[str, Any] = {}
 
 def _start(options: _Options, root: Path, bases: dict[tuple[str, bool], Head]) -> None:
     _state.update(options=options, root=root, bases=bases)
-    _head.cache_clear()
+    _actor.cache_clear()
 
 
 @lru_cache(maxsize=1)
-def _head(speaker: int) -> Head:
-    return build_head(LOOKS[speaker], _state["bases"])
+def _actor(speaker: int) -> Actor:
+    look = LOOKS[speaker]
+    head = build_head(look, _state["bases"])
+    lids = 0.06 if look.glasses else 0.14
+    return Actor(head, _state["options"].size, look.zoom, lids=lids, light=look.light)
 
 
 def _make_group(jobs: list[_Job]) -> list[ToyClip]:
@@ -266,6 +269,8 @@ def _make_group(jobs: list[_Job]) -> list[ToyClip]:
     cv2.setNumThreads(1)
     try:
         return [_make(job, _state["options"], _state["root"]) for job in jobs]
+    except OSError as error:
+        raise PrepError(f"cannot write the toy corpus: {error.strerror or error}") from None
     finally:
         cv2.setNumThreads(threads)
 
@@ -278,11 +283,15 @@ def _make(job: _Job, options: _Options, root: Path) -> ToyClip:
 
     pool = TRAIN if look.split == "train" else HELD_OUT
     # Every split goes through its sentences in one order, a few further on for each clip, so that few come twice.
-    order = np.roll(np.random.default_rng([options.seed, SPLITS.index(look.split)]).permutation(len(pool)), -2 * job.turn)
+    order = np.roll(
+        np.random.default_rng([options.seed, SPLITS.index(look.split)]).permutation(len(pool)), -2 * job.turn
+    )
     speech = speak([pool[i] for i in order], look.voice, options.seconds - lead - tail)
     text = " ".join(transcript(sentence) for sentence in speech.sentences)
 
-    n_frames = min(int(np.ceil((lead + len(speech.samples) / SAMPLE_RATE + tail) * FPS)), int(options.seconds * FPS))
+    n_frames = min(
+        int(np.ceil((lead + len(speech.samples) / SAMPLE_RATE + tail) * FPS)), int(options.seconds * FPS)
+    )
     length = n_frames / FPS
     # Whole samples, so that sound and picture start together.
     lead = round(lead * SAMPLE_RATE) / SAMPLE_RATE
@@ -293,14 +302,14 @@ def _make(job: _Job, options: _Options, root: Path) -> ToyClip:
     samples = _sound(speech.samples, round(lead * SAMPLE_RATE), n_frames * SAMPLES_PER_FRAME, rng)
 
     scenery = backdrop(look.backdrop, look.wall, options.size, rng)
-    actor = Actor(_head(job.speaker), scenery, look.zoom, lids=0.06 if look.glasses else 0.14, light=look.light)
+    actor = _actor(job.speaker)
     brows = raised_brows(times, rng) * (not look.glasses)
     modes = coefficients(mouth, look.opening, head_motion(times, rng), brows)
     blinks, tongue = blinking(times, rng), mouth[:, CHANNELS.index("tongue")]
 
     path = root / "mvlrs_v1" / "main" / f"{job.clip_id}.mp4"
     path.parent.mkdir(parents=True, exist_ok=True)
-    frames = (actor.draw(modes[k], float(blinks[k]), float(tongue[k])) for k in range(n_frames))
+    frames = (actor.draw(scenery, modes[k], float(blinks[k]), float(tongue[k])) for k in range(n_frames))
     write_video(path, frames, fps=FPS, samples=samples, sample_rate=SAMPLE_RATE)
     path.with_suffix(".txt").write_text(f"Text:  {text}\nConf:  5\n", encoding="utf-8")
     return ToyClip(
@@ -312,7 +321,9 @@ def _make(job: _Job, options: _Options, root: Path) -> ToyClip:
     )
 
 
-def _sound(speech: NDArray[np.float64], lead: int, length: int, rng: np.random.Generator) -> NDArray[np.int16]:
+def _sound(
+    speech: NDArray[np.float64], lead: int, length: int, rng: np.random.Generator
+) -> NDArray[np.int16]:
     """Speech after ``lead`` samples of silence, ``length`` samples in all, with the hiss of a microphone."""
     sound = rng.normal(0, _NOISE, length)
     part = speech[: length - lead]

@@ -18,7 +18,7 @@ from typing import Any
 
 _RETRIEVAL = 1
 _PHONEMES, _IPA, _DONT_EXIT = 0x1, 0x2, 0x8000
-_RATE, _PITCH, _RANGE = 1, 3, 4
+_RATE, _PITCH = 1, 3
 _UTF8 = 1
 _END, _PHONEME = 0, 7
 #: What is left of the time must be worth another sentence, and then only so many are tried: the search would always

@@ -52,13 +52,18 @@ def _reshaped(head: Head, controls: Floats, names: list[int], move: Floats) -> H
     is_below = np.clip(grid[..., 1] - line[None].astype(np.float32) + 0.5, 0, 1)[..., None]
     # Colours are mixed along the line, not positions: between two positions lies something else.
     up, down = invert(above[0], grid, 12), invert(above[0] + extra[0], grid, 12)
-    sides = [cv2.remap(head.rgb, maps, None, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE) for maps in (up, down)]
+    sides = [
+        cv2.remap(head.rgb, maps, None, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
+        for maps in (up, down)
+    ]
     rgb = _mixed(*sides, is_below)
     matte = cv2.remap(head.matte, up, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
     return Head(rgb, matte, moved)
 
 
-def _mixed(first: NDArray[np.uint8], second: NDArray[np.uint8], share: NDArray[np.float32]) -> NDArray[np.uint8]:
+def _mixed(
+    first: NDArray[np.uint8], second: NDArray[np.uint8], share: NDArray[np.float32]
+) -> NDArray[np.uint8]:
     """``share`` (n, n, 1) of the second picture over the first."""
     return np.rint(first + (second.astype(np.float32) - first) * share).astype(np.uint8)
 
@@ -125,8 +130,12 @@ def reshaped(head: Head, shape: Shape) -> Head:
     u = (x - middle) / unit
     side = np.tanh(4 * u)
     move = np.zeros((len(controls), 2))
-    move[:, 0] += shape.jaw * side * bump(np.array([middle, (mouth[1] + chin[1]) / 2]), 0.9, 0.42) * np.abs(u) ** 0.5
-    move[:, 0] += shape.cheeks * side * bump(np.array([middle, nose[1] - 0.1 * unit]), 0.9, 0.42) * np.abs(u) ** 0.5
+    move[:, 0] += (
+        shape.jaw * side * bump(np.array([middle, (mouth[1] + chin[1]) / 2]), 0.9, 0.42) * np.abs(u) ** 0.5
+    )
+    move[:, 0] += (
+        shape.cheeks * side * bump(np.array([middle, nose[1] - 0.1 * unit]), 0.9, 0.42) * np.abs(u) ** 0.5
+    )
     move[:, 1] += shape.chin * bump(chin, 0.6, 0.35)
     for sign, eye in zip((-1, 1), eyes, strict=True):
         near = bump(eye, 0.24, 0.22)
@@ -162,10 +171,13 @@ def with_face_of(head: Head, other: Head, share: float) -> Head:
     wide = 0.5 * eye_distance(head.points) * scale
     seen = cv2.GaussianBlur(skin, (0, 0), wide)[..., None] * 255 + 1e-3
     ours, theirs = (
-        np.clip(cv2.GaussianBlur(x * skin[..., None], (0, 0), wide) / seen, 0.02, 0.98) for x in (head.rgb, face)
+        np.clip(cv2.GaussianBlur(x * skin[..., None], (0, 0), wide) / seen, 0.02, 0.98)
+        for x in (head.rgb, face)
     )
     face = _lit(face, ours * (1 - theirs) / (theirs * (1 - ours)))
-    lower = smoothstep((_positions(side)[1] - head.points[[33, 263], 1].mean()) / eye_distance(head.points) * 3.3 - 0.6)
+    lower = smoothstep(
+        (_positions(side)[1] - head.points[[33, 263], 1].mean()) / eye_distance(head.points) * 3.3 - 0.6
+    )
     cover = face_mask(head, 0.94, 0.06) * (1 - (1 - share) * lower).astype(np.float32)
     return Head(_mixed(head.rgb, face, cover[..., None]), head.matte, head.points)
 
@@ -183,7 +195,9 @@ def without_hinges(head: Head) -> Head:
     dark = band & (luma < 0.75 * np.median(luma[face_mask(head, 0.7, 0.02) > 0.9]))
     reach = max(1, round(0.03 * unit * side / (1 + 2 * MARGIN)))
     mask = cv2.dilate(dark.astype(np.uint8), np.ones((2 * reach + 1, 2 * reach + 1), np.uint8)) * band
-    return Head(cv2.inpaint(head.rgb, mask.astype(np.uint8), 3 * reach, cv2.INPAINT_TELEA), head.matte, head.points)
+    return Head(
+        cv2.inpaint(head.rgb, mask.astype(np.uint8), 3 * reach, cv2.INPAINT_TELEA), head.matte, head.points
+    )
 
 
 def _positions(side: int) -> Floats:
@@ -218,7 +232,10 @@ Colour = tuple[float, float, float]
 
 
 def recoloured(
-    head: Head, skin: Colour = (1, 1, 1), hair: tuple[Colour, Colour] | None = None, cloth: Colour | None = None
+    head: Head,
+    skin: Colour = (1, 1, 1),
+    hair: tuple[Colour, Colour] | None = None,
+    cloth: Colour | None = None,
 ) -> Head:
     """The same person with other colours.
 
@@ -235,7 +252,9 @@ def recoloured(
     inside = face_mask(head, 0.97, 0.03)
     crown = head.points[10, :2] - (0, 0.5 * unit)
     samples = inside > 0.95, np.hypot(x - crown[0], y - crown[1]) < 0.2 * unit
-    to_skin, to_hair = (np.linalg.norm((lab - np.median(lab[at], axis=0)) * (0.3, 1, 1), axis=2) for at in samples)
+    to_skin, to_hair = (
+        np.linalg.norm((lab - np.median(lab[at], axis=0)) * (0.3, 1, 1), axis=2) for at in samples
+    )
     chin = head.points[152, 1]
     above_collar = np.clip((chin + 0.55 * unit - y) / (0.1 * unit), 0, 1)
     is_skin = np.clip(2 - to_skin / 14, 0, 1) / (1 + np.exp((to_skin - to_hair) / 3))
@@ -252,7 +271,9 @@ def recoloured(
     if hair is not None:
         dark, light = np.array(hair, np.float32)
         dyed = np.clip(dark + (light - dark) * np.clip(luma * 1.25, 0, 1) ** 1.2, 0, 255)
-        is_hair = np.clip((head.points[14, 1] + 0.1 * unit - y) / (0.1 * unit), 0, 1) * (1 - is_skin) * (1 - inside)
+        is_hair = (
+            np.clip((head.points[14, 1] + 0.1 * unit - y) / (0.1 * unit), 0, 1) * (1 - is_skin) * (1 - inside)
+        )
         rgb = _mixed(rgb, dyed.astype(np.uint8), is_hair[..., None].astype(np.float32))
     if cloth is not None:
         shade = np.clip(np.array(cloth, np.float32) * (0.55 + 1.6 * luma), 0, 255).astype(np.uint8)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from prep.toy.heads import (
     Colour,
@@ -53,7 +53,7 @@ class Look:
     voice: Voice
     mirror: bool = False
     other_face: float = 0.0
-    shape: Shape = Shape()
+    shape: Shape = field(default_factory=Shape)
     skin: Colour = (1, 1, 1)
     hair: tuple[Colour, Colour] | None = None
     cloth: Colour | None = None
@@ -100,7 +100,9 @@ LOOKS = (
         "train",
         "astronaut",
         Voice("en-us+f3", 40, 158),
-        shape=Shape(jaw=-0.04, eyes_apart=0.025, eye_size=0.06, nose_length=-0.03, nose_width=0.025, lips=0.022),
+        shape=Shape(
+            jaw=-0.04, eyes_apart=0.025, eye_size=0.06, nose_length=-0.03, nose_width=0.025, lips=0.022
+        ),
         skin=(0.5, 0.38, 0.34),
         hair=BLACK,
         backdrop="bokeh",
@@ -149,7 +151,9 @@ LOOKS = (
         "test",
         "astronaut",
         Voice("en-us-nyc+f2", 60, 168),
-        shape=Shape(jaw=0.02, chin=-0.03, cheeks=0.03, brows=0.02, eye_size=0.08, nose_length=-0.04, lips=0.015),
+        shape=Shape(
+            jaw=0.02, chin=-0.03, cheeks=0.03, brows=0.02, eye_size=0.08, nose_length=-0.04, lips=0.015
+        ),
         skin=(0.9, 0.9, 0.95),
         hair=BLONDE,
         cloth=(140, 50, 60),
@@ -175,7 +179,9 @@ LOOKS = (
         "astronaut",
         Voice("en+f1", 44, 162),
         mirror=True,
-        shape=Shape(jaw=-0.05, cheeks=-0.03, chin=0.05, eyes_apart=-0.02, nose_length=0.03, mouth_width=-0.015),
+        shape=Shape(
+            jaw=-0.05, cheeks=-0.03, chin=0.05, eyes_apart=-0.02, nose_length=0.03, mouth_width=-0.015
+        ),
         skin=(0.8, 0.65, 0.55),
         hair=BROWN,
         cloth=(95, 85, 110),

@@ -151,9 +151,8 @@ class Mouth:
 
         inside = np.empty((*size[::-1], 3), np.float32)
         inside[:] = _CAVITY
-        lip_gap = float(lower[5, 1] - upper[5, 1]) / scale
         layers = (
-            (self._tongue, (0.0, 0.055 + 0.8 * drop - 0.02 * lip_gap - tongue * (0.62 * drop + 0.01))),
+            (self._tongue, (0.0, 0.014 + 0.6 * drop - tongue * (0.5 * drop + 0.006))),
             (self._lower, (0.0, drop - 0.012)),
             (self._upper, (0.0, 0.022)),
         )

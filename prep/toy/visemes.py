@@ -59,6 +59,8 @@ _SILENCE = ((0.0, 0.0, 0.0, 0.0, 0.0, 0.0), 1.0, 0.4)
 _CLOSED = frozenset("mbp")
 #: Seconds by which a sound is felt before and after itself.
 _REACH = 0.035
+#: The mouth is ahead of the sound: shapes are taken up a little before they are heard.
+_AHEAD = 0.012
 #: A closure is complete this long before its sound and breaks up this long before the next one; forming and breaking
 #: up take this long.
 _CLOSE_BEFORE, _BREAK_BEFORE, _RAMP = 0.02, 0.012, 0.045
@@ -101,8 +103,8 @@ def articulate(phonemes: Sequence[Phoneme], times: Floats) -> Floats:
     targets = np.array([piece[0] for piece in pieces])
     start, stop = np.array([piece[3:5] for piece in pieces]).T
     # Each piece is felt as a box of its length with smooth flanks.
-    before = (times[:, None] - start) / _REACH
-    after = (stop - times[:, None]) / _REACH
+    heard = times[:, None] + _AHEAD
+    before, after = (heard - start) / _REACH, (stop - heard) / _REACH
     felt = 1 / (1 + np.exp(-2.2 * before)) / (1 + np.exp(-2.2 * after)) + 1e-9
     insist, shape = np.array([piece[1:3] for piece in pieces]).T
     blended = np.empty((len(times), len(CHANNELS)))

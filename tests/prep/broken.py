@@ -79,7 +79,7 @@ def encode(
     ``pts`` are in ``time_base``; ``sound`` is (channels, n) or, for packed formats, (1, n * channels), and
     starts at sample ``sound_start``.
     """
-    with av.open(str(path), "w") as container:
+    with av.open(str(path), "w", options={"fflags": "+bitexact"}) as container:
         video = None
         if frames is not None:
             video = container.add_stream(codec, rate=25, options={"mbtree": "0", **(options or {})})
