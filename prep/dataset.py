@@ -144,13 +144,12 @@ class WindowDataset(Dataset[Sample]):
         if spec.view is not None:
             parts["images"] = _planes(binary_values(self._chunk(clip, spec.view), count, places.tolist()))
         if spec.landmarks == LANDMARKS68:
-            points = fixed_values(self._chunk(clip, LANDMARKS68), len(values), TENSORS[LANDMARKS68][1])[
-                frames
-            ]
-            parts["landmarks"] = self._normalised(clip, points, frames)
+            stored = fixed_values(self._chunk(clip, LANDMARKS68), len(values), TENSORS[LANDMARKS68][1])
+            parts["landmarks"] = self._normalised(clip, stored[frames], frames)
         elif spec.landmarks is not None:
-            mesh = fixed_values(self._chunk(clip, "landmarks"), count, TENSORS["landmarks"][1])[places, :, :2]
-            points = mesh[:, LANDMARK_SETS[spec.landmarks]]
+            # Whole rows first, then take(): several times as fast as one index for both.
+            mesh = fixed_values(self._chunk(clip, "landmarks"), count, TENSORS["landmarks"][1])[places]
+            points = mesh.take(LANDMARK_SETS[spec.landmarks], axis=1)[..., :2]
             if spec.normalise == "iplap":
                 boxes = iplap_box(mesh, *self._index.sizes[clip].tolist())
                 low, high = boxes[:, None, :2], boxes[:, None, 2:]
@@ -243,4 +242,6 @@ def _planes(encoded: list[bytes]) -> np.ndarray:
             raise ValueError(f"pictures of {picture.shape[:2]} and {out.shape[2:]} in one clip")
         # Into place, and five times as fast as transposing.
         cv2.split(picture, list(out[i]))
+        # Freed before the next is decoded, the same memory serves all, and stays in the cache.
+        del picture
     return out

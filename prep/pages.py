@@ -127,12 +127,13 @@ def binary_values(chunk: memoryview, count: int, wanted: Sequence[int]) -> list[
     Raises:
         ValueError: the chunk holds something else.
     """
+    length_at = _LENGTH.unpack_from
     spans: list[tuple[int, int]] = []
     for position, end in _pages(chunk):
         while position < end:
-            first = position + 4
-            position = first + _LENGTH.unpack_from(chunk, position)[0]
-            spans.append((first, position))
+            (length,) = length_at(chunk, position)
+            position += 4 + length
+            spans.append((position - length, position))
         if position != end:
             raise ValueError("values run over the end of their page")
     if len(spans) != count:

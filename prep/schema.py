@@ -164,7 +164,6 @@ def to_table(clip: Clip, schema: pa.Schema) -> pa.Table:
             f"{clip.clip_id}: landmarks {clip.landmarks.shape}, detected {clip.detected.shape}, T {t}"
         )
     row: dict[str, Any] = {name: getattr(clip, name) for name, _ in _SCALARS}
-    row["crop"] = None if clip.crop is None else list(clip.crop)
     row["detected"] = clip.detected.tolist()
     row["n_faces"] = clip.n_faces.tolist()
     frames = _pack(clip.landmarks, "landmarks")
@@ -175,9 +174,39 @@ def to_table(clip: Clip, schema: pa.Schema) -> pa.Table:
     for view in schema_views(schema):
         if len(clip.images[view]) != t:
             raise ValueError(f"{clip.clip_id}: {len(clip.images[view])} images of {view}, T {t}")
-        row[view] = [None if image is None else {"bytes": image} for image in clip.images[view]]
+        row[view] = [None if image is None else (image, None) for image in clip.images[view]]
         row[f"{view}_transform"] = clip.transforms[view].astype(np.float32).reshape(t, 6).tolist()
-    return pa.table({f.name: pa.array([row[f.name]], f.type) for f in schema}, schema=schema)
+    return pa.Table.from_arrays([_array([row[f.name]], f.type) for f in schema], schema=schema)
+
+
+def _array(values: Sequence[Any], kind: pa.DataType) -> pa.Array:
+    """``pa.array(values, kind)``, which would import pandas first: 0.4 s in every worker."""
+    n = len(values)
+    valid = None
+    if any(value is None for value in values):
+        valid = pa.py_buffer(np.packbits([value is not None for value in values], bitorder="little"))
+    if pa.types.is_struct(kind):
+        columns = zip(*((None,) * kind.num_fields if v is None else v for v in values), strict=True)
+        children = [_array(column, kind.field(i).type) for i, column in enumerate(columns)]
+        return pa.Array.from_buffers(kind, n, [valid], children=children)
+    if pa.types.is_fixed_size_list(kind):
+        items = [item for value in values for item in value]
+        return pa.Array.from_buffers(kind, n, [valid], children=[_array(items, kind.value_type)])
+    if pa.types.is_boolean(kind):
+        return pa.Array.from_buffers(kind, n, [valid, pa.py_buffer(np.packbits(values, bitorder="little"))])
+    if pa.types.is_primitive(kind):
+        numbers = np.array(values, kind.to_pandas_dtype())
+        return pa.Array.from_buffers(kind, n, [valid, pa.py_buffer(numbers)])
+    if pa.types.is_string(kind):
+        values = [None if value is None else value.encode() for value in values]
+    offsets = np.zeros(n + 1, np.int32)
+    np.cumsum([0 if value is None else len(value) for value in values], out=offsets[1:])
+    if pa.types.is_list(kind):
+        items = [item for value in values if value is not None for item in value]
+        child = _array(items, kind.value_type)
+        return pa.Array.from_buffers(kind, n, [valid, pa.py_buffer(offsets)], children=[child])
+    data = b"".join(value for value in values if value is not None)
+    return pa.Array.from_buffers(kind, n, [valid, pa.py_buffer(offsets), pa.py_buffer(data)])
 
 
 def from_table(table: pa.Table, row: int = 0) -> Clip:

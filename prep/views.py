@@ -359,11 +359,15 @@ def lower_side(landmarks: npt.ArrayLike, frame_width: int, frame_height: int) ->
 def _lower_crop(points: Float, frame_width: int, frame_height: int) -> Int:
     """Crop of Meta Talk: a square of the clip's :func:`lower_side` around jaw and lips.
 
-    It is centred frame by frame, in whole pixels: a side of 512 is copied without any interpolation.
+    It is centred frame by frame, in whole pixels: a side of 512 is copied without any interpolation. Where it
+    would leave the frame it is moved inside, so that no pixel is made up; a face wholly outside has no crop.
     """
     side = lower_side(points, frame_width, frame_height)
     lower = points[:, IPLAP_CONTENT]
     corner = np.round((lower.min(axis=1) + lower.max(axis=1) - side) / 2).astype(np.int64)
+    frame = np.array([frame_width, frame_height])
+    meets = ((corner < frame) & (corner > -side)).all(axis=1, keepdims=True)
+    corner = np.where(meets, np.clip(corner, 0, frame - side), corner)
     return np.concatenate([corner, corner + side], axis=1)
 
 

@@ -1,0 +1,1 @@
+"""The embedded corpus: portraits in the public domain, made to speak by a synthesiser."""

@@ -139,7 +139,9 @@ def write_corpus(
 
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        partial = out.parent / f".{out.name}.partial-{os.getpid()}"
+        partial = out.absolute().with_name(f".{out.name}.partial")
+        # Left there by a run that was killed.
+        shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir()
     except OSError as error:
         raise PrepError(f"cannot write to {out.parent}: {error.strerror}") from None
@@ -200,14 +202,17 @@ def _existing(out: Path, options: _Options) -> ToyReport | None:
     if not any(out.iterdir()):
         return None
     report = read_report(out)
-    found = json.loads((out / "toy.json").read_text(encoding="utf-8"))
-    wanted = {"recipe": RECIPE, **asdict(options)}
-    for name, value in wanted.items():
+    found = json.loads((out / "toy.json").read_text(encoding="utf-8")).get("options", {})
+    for name, value in _described(options).items():
         if found.get(name) != value:
             raise PrepError(
-                f"{out} holds a toy corpus with {name} {found.get(name)}, not {value}; remove it or choose another folder"
+                f"{out} holds a toy corpus with {name} {found.get(name)}, not {value}; remove it or name another folder"
             )
     return report
+
+
+def _described(options: _Options) -> dict[str, float]:
+    return {"recipe": RECIPE, **asdict(options)}
 
 
 @dataclass(frozen=True)
@@ -283,15 +288,13 @@ def _make(job: _Job, options: _Options, root: Path) -> ToyClip:
 
     pool = TRAIN if look.split == "train" else HELD_OUT
     # Every split goes through its sentences in one order, a few further on for each clip, so that few come twice.
-    order = np.roll(
-        np.random.default_rng([options.seed, SPLITS.index(look.split)]).permutation(len(pool)), -2 * job.turn
-    )
+    shuffled = np.random.default_rng([options.seed, SPLITS.index(look.split)]).permutation(len(pool))
+    order = np.roll(shuffled, -2 * job.turn)
     speech = speak([pool[i] for i in order], look.voice, options.seconds - lead - tail)
     text = " ".join(transcript(sentence) for sentence in speech.sentences)
 
-    n_frames = min(
-        int(np.ceil((lead + len(speech.samples) / SAMPLE_RATE + tail) * FPS)), int(options.seconds * FPS)
-    )
+    most = int(options.seconds * FPS + 1e-6)
+    n_frames = min(int(np.ceil((lead + len(speech.samples) / SAMPLE_RATE + tail) * FPS)), most)
     length = n_frames / FPS
     # Whole samples, so that sound and picture start together.
     lead = round(lead * SAMPLE_RATE) / SAMPLE_RATE
@@ -336,5 +339,5 @@ def _write_lists(root: Path, options: _Options, clips: list[ToyClip]) -> None:
         tag = " NF" if split == "test" else ""
         lines = [f"{clip.clip_id}{tag}\n" for clip in clips if clip.split == split]
         (root / "mvlrs_v1" / f"{split}.txt").write_text("".join(lines), encoding="utf-8")
-    report = {"recipe": RECIPE, **asdict(options), "clips": [asdict(clip) for clip in clips]}
+    report = {"options": _described(options), "clips": [asdict(clip) for clip in clips]}
     (root / "toy.json").write_text(json.dumps(report, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")

@@ -52,11 +52,11 @@ def _reshaped(head: Head, controls: Floats, names: list[int], move: Floats) -> H
     is_below = np.clip(grid[..., 1] - line[None].astype(np.float32) + 0.5, 0, 1)[..., None]
     # Colours are mixed along the line, not positions: between two positions lies something else.
     up, down = invert(above[0], grid, 12), invert(above[0] + extra[0], grid, 12)
-    sides = [
+    upper, lower = (
         cv2.remap(head.rgb, maps, None, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
         for maps in (up, down)
-    ]
-    rgb = _mixed(*sides, is_below)
+    )
+    rgb = _mixed(upper, lower, is_below)
     matte = cv2.remap(head.matte, up, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
     return Head(rgb, matte, moved)
 

@@ -102,18 +102,16 @@ class Mouth:
 
     Args:
         unit: the distance between the outer eye corners, in pixels of the frames.
-        whiteness: brightness of the teeth, about 1.
     """
 
-    def __init__(self, unit: float, whiteness: float = 1.0) -> None:
+    def __init__(self, unit: float) -> None:
         scale = self._scale = max(1.5 * unit, 40.0)
-        upper = _teeth((0.094, 0.072, 0.074, 0.055, 0.04), (0.115, 0.102, 0.11, 0.095, 0.085), 0.28, scale)
-        lower = _teeth((0.058, 0.062, 0.066, 0.055, 0.045), (0.095, 0.095, 0.1, 0.09, 0.08), 0.35, scale)[
-            ::-1
-        ]
-        tint = np.array([whiteness, whiteness, whiteness, 1.0])
-        self._upper = (upper * tint).astype(np.uint8)
-        self._lower = (lower * tint * (0.86, 0.86, 0.86, 1)).astype(np.uint8)
+        self._upper = _teeth(
+            (0.094, 0.072, 0.074, 0.055, 0.04), (0.115, 0.102, 0.11, 0.095, 0.085), 0.28, scale
+        )
+        lower = _teeth((0.058, 0.062, 0.066, 0.055, 0.045), (0.095, 0.095, 0.1, 0.09, 0.08), 0.35, scale)
+        # The lower row stands further back, in less light.
+        self._lower = (lower[::-1] * (0.86, 0.86, 0.86, 1)).astype(np.uint8)
         self._tongue = _tongue(scale)
 
     def paint(

@@ -91,10 +91,11 @@ def load_portrait(name: str, side: int, mirror: bool = False) -> Portrait:
     # A stage much smaller than the photograph would alias: blur by the reduction first.
     reduction = unit / scale
     sharp = cv2.GaussianBlur(picture, (0, 0), 0.45 * reduction) if reduction > 1.2 else picture
-    to_stage = {"dsize": (side, side), "flags": cv2.INTER_CUBIC, "borderMode": cv2.BORDER_REFLECT}
-    rgb = cv2.warpAffine(sharp, matrix, **to_stage)
-    person = _person(picture, centre @ turn, 0.9 * unit)
-    return Portrait(rgb, _matte(rgb, cv2.warpAffine(person, matrix, **to_stage), stage_points), stage_points)
+    rgb, person = (
+        cv2.warpAffine(x, matrix, (side, side), flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT)
+        for x in (sharp, _person(picture, centre @ turn, 0.9 * unit))
+    )
+    return Portrait(rgb, _matte(rgb, person, stage_points), stage_points)
 
 
 def _mesh(picture: NDArray[np.uint8], name: str) -> NDArray[np.float64]:

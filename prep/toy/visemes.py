@@ -8,9 +8,12 @@ What cannot be blended away, the closure of m, b and p, is imposed afterwards.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import expit
 
 from prep.toy.speech import Phoneme
 
@@ -41,7 +44,7 @@ _VOWELS = {
     "u": (0.30, 0.95, 0.00),
 }
 # Channels open, round, wide, press, bite, tongue; dominance of the opening; dominance of round and wide.
-_CONSONANTS = {
+_CONSONANTS: dict[str, tuple[tuple[float, ...], float, float]] = {
     **dict.fromkeys("mbp", ((0.0, 0.05, 0.0, 0.8, 0.0, 0.0), 3.0, 0.3)),
     **dict.fromkeys("fv", ((0.10, 0.0, 0.1, 0.0, 1.0, 0.0), 2.0, 0.5)),
     **dict.fromkeys("wʍ", ((0.18, 1.0, 0.0, 0.0, 0.0, 0.0), 1.5, 2.0)),
@@ -64,26 +67,39 @@ _AHEAD = 0.012
 #: A closure is complete this long before its sound and breaks up this long before the next one; forming and breaking
 #: up take this long.
 _CLOSE_BEFORE, _BREAK_BEFORE, _RAMP = 0.02, 0.012, 0.045
-_GRID = 250
 
 
-def _targets(name: str) -> list[tuple[tuple[float, ...], float, float, float]]:
-    """(targets, dominance of the opening, dominance of the rest, share of the duration) of each part of a phoneme."""
-    stress = 1.08 if "ˈ" in name else 1.0 if "ˌ" in name else 0.92
-    parts = []
-    for symbol in name:
+class _Piece(NamedTuple):
+    """A mouth shape and when it is wanted: dominance of the opening, dominance of the rest, begin and end."""
+
+    goal: tuple[float, ...]
+    opening: float
+    shape: float
+    closed: bool
+    start: float
+    stop: float
+
+
+def _pieces(phoneme: Phoneme) -> list[_Piece]:
+    """The shapes of one phoneme, diphthongs and affricates taken apart."""
+    stress = 1.08 if "ˈ" in phoneme.name else 1.0 if "ˌ" in phoneme.name else 0.92
+    parts: list[tuple[tuple[float, ...], float, float, bool]] = []
+    shares: list[float] = []
+    for symbol in phoneme.name:
         if symbol in _VOWELS:
             opening, rounded, spread = _VOWELS[symbol]
-            parts.append(((min(1.0, opening * stress), rounded, spread, 0.0, 0.0, 0.0), 1.0, 0.8, 1.0))
+            goal = (min(1.0, opening * stress), rounded, spread, 0.0, 0.0, 0.0)
+            parts.append((goal, 1.0, 0.8, False))
+            shares.append(1.0)
         elif symbol in _CONSONANTS:
-            parts.append((*_CONSONANTS[symbol], 1.0))
-        elif symbol == "ː" and parts:
-            *head, share = parts[-1]
-            parts[-1] = (head[0], head[1], head[2], share * 1.5)
+            parts.append((*_CONSONANTS[symbol], symbol in _CLOSED))
+            shares.append(1.0)
+        elif symbol == "ː" and shares:
+            shares[-1] *= 1.5
     if not parts:
-        parts.append((*_SILENCE, 1.0))
-    total = sum(part[3] for part in parts)
-    return [(*part[:3], part[3] / total) for part in parts]
+        parts, shares = [(*_SILENCE, False)], [1.0]
+    ends = phoneme.start + np.cumsum([0.0, *shares]) / sum(shares) * (phoneme.stop - phoneme.start)
+    return [_Piece(*part, *span) for part, span in zip(parts, pairwise(ends.tolist()), strict=True)]
 
 
 def articulate(phonemes: Sequence[Phoneme], times: Floats) -> Floats:
@@ -91,29 +107,21 @@ def articulate(phonemes: Sequence[Phoneme], times: Floats) -> Floats:
 
     Before the first phoneme and after the last one the mouth is at rest.
     """
-    pieces: list[tuple[tuple[float, ...], float, float, float, float, bool]] = []
-    edges = (phonemes[0].start, phonemes[-1].stop)
-    for phoneme in (Phoneme("", edges[0] - 1, edges[0]), *phonemes, Phoneme("", edges[1], edges[1] + 1)):
-        at = phoneme.start
-        for targets, insist, shape, share in _targets(phoneme.name):
-            length = share * (phoneme.stop - phoneme.start)
-            closed = bool(phoneme.name) and targets is _CONSONANTS["m"][0]
-            pieces.append((targets, insist, shape, at, at + length, closed))
-            at += length
-    targets = np.array([piece[0] for piece in pieces])
-    start, stop = np.array([piece[3:5] for piece in pieces]).T
+    first, last = phonemes[0].start, phonemes[-1].stop
+    around = (Phoneme("", first - 1, first), *phonemes, Phoneme("", last, last + 1))
+    pieces = [piece for phoneme in around for piece in _pieces(phoneme)]
+    goals = np.array([piece.goal for piece in pieces])
+    start, stop, opening, shape = np.array([(p.start, p.stop, p.opening, p.shape) for p in pieces]).T
     # Each piece is felt as a box of its length with smooth flanks.
     heard = times[:, None] + _AHEAD
-    before, after = (heard - start) / _REACH, (stop - heard) / _REACH
-    felt = 1 / (1 + np.exp(-2.2 * before)) / (1 + np.exp(-2.2 * after)) + 1e-9
-    insist, shape = np.array([piece[1:3] for piece in pieces]).T
+    felt = expit(2.2 * (heard - start) / _REACH) * expit(2.2 * (stop - heard) / _REACH) + 1e-9
     blended = np.empty((len(times), len(CHANNELS)))
-    for channel in range(len(CHANNELS)):
-        weight = felt * (insist if CHANNELS[channel] == "open" else np.maximum(shape, targets[:, channel]))
-        blended[:, channel] = (weight @ targets[:, channel]) / weight.sum(1)
+    for channel, name in enumerate(CHANNELS):
+        weight = felt * (opening if name == "open" else np.maximum(shape, goals[:, channel]))
+        blended[:, channel] = (weight @ goals[:, channel]) / weight.sum(1)
     for piece in pieces:
-        if piece[5]:
-            away = np.maximum(piece[3] - _CLOSE_BEFORE - times, times - (piece[4] - _BREAK_BEFORE))
+        if piece.closed:
+            away = np.maximum(piece.start - _CLOSE_BEFORE - times, times - (piece.stop - _BREAK_BEFORE))
             ramp = np.clip(away / _RAMP, 0, 1)
             blended[:, 0] *= ramp * ramp * (3 - 2 * ramp)
     return blended

@@ -16,11 +16,10 @@ def _kernel(a: Floats, b: Floats) -> Floats:
     return 0.5 * squared * np.log(squared)
 
 
-def thin_plate(points: Floats, values: Floats, query: Floats, smooth: float = 0.0) -> Floats:
+def thin_plate(points: Floats, values: Floats, query: Floats) -> Floats:
     """Interpolate ``values`` (n, k) given at ``points`` (n, 2) to ``query`` (m, 2); float64 (m, k).
 
-    The spline of least bending energy (Bookstein, PAMI 1989). ``smooth`` > 0 lets it miss the points a little; its
-    unit is that of the squared distance.
+    The spline of least bending energy (Bookstein, PAMI 1989).
     """
     n = len(points)
     # Centred and scaled, so that the system stays well conditioned whatever the picture's size.
@@ -29,7 +28,7 @@ def thin_plate(points: Floats, values: Floats, query: Floats, smooth: float = 0.
     a = (points - origin) / scale
     q = (query - origin) / scale
     system = np.zeros((n + 3, n + 3))
-    system[:n, :n] = _kernel(a, a) + smooth / scale**2 * np.eye(n)
+    system[:n, :n] = _kernel(a, a)
     system[:n, n] = 1.0
     system[:n, n + 1 :] = a
     system[n:, :n] = system[:n, n:].T

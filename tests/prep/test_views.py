@@ -371,17 +371,25 @@ def test_boxes_repeat_the_edge_and_the_aligned_view_mirrors_it():
     frame[..., 0] = np.arange(400)[:, None] // 2  # rows 0 to 199
     frame[..., 1] = 255 - np.arange(400)[None, :] // 2
     face = similarity(FACES[:1], 0.6, 0, (200, 330))
-    for name in ("mouth416x320", "lower512"):
-        matrix = VIEWS[name].transforms(face, [True], 400, 400)[0]
-        bottom = unmap_points([0, VIEWS[name].height], matrix)[1]
-        assert bottom > 400
-        assert (VIEWS[name].crop(frame, matrix)[-3:, :, 0] == 199).all()
+    mouth = VIEWS["mouth416x320"]
+    matrix = mouth.transforms(face, [True], 400, 400)[0]
+    assert unmap_points([0, mouth.height], matrix)[1] > 400
+    assert (mouth.crop(frame, matrix)[-3:, :, 0] == 199).all()
     face = similarity(FACES[:1], 0.9, 0, (200, 330))
     matrix = VIEWS["aligned512"].transforms(face, [True], 400, 400)[0]
     y = unmap_points([256, 511.5], matrix)[1]
     assert 420 < y < 800
     seen = VIEWS["aligned512"].crop(frame, matrix)[511, 256, 0]
     assert seen == pytest.approx((2 * 399.5 - y) / 2, abs=1.5)
+
+
+def test_the_lower_face_is_moved_inside_the_frame():
+    lower = VIEWS["lower512"]
+    for x, y in ((330, 330), (20, 30), (200, 330)):
+        matrix = lower.transforms(similarity(FACES[:1], 0.2, 0, (x, y)), [True], 400, 700)[0]
+        corners = unmap_points([[0, 0], [lower.width, lower.height]], matrix)
+        assert corners.min() >= -1e-9
+        assert (corners.max(axis=0) <= [400 + 1e-9, 700 + 1e-9]).all()
 
 
 @given(st.floats(0.3, 3.9), st.floats(-40, 40), st.floats(-200, 250), st.floats(-200, 250))
