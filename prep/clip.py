@@ -57,6 +57,8 @@ class ClipProcessor:
         self.options = options
         self.mesh = FaceMesh(tracking=options.tracking)
         self.fan = Fan68() if options.fan else None
+        # Spans of one long video follow each other; its sound is decoded once.
+        self._sound: tuple[Path, media.Sound] | None = None
 
     def process(self, ref: ClipRef) -> Iterator[Clip | Failure]:
         """Rows of one source span, at most ``clip_seconds`` each; what cannot be used is a :class:`Failure`."""
@@ -82,7 +84,7 @@ class ClipProcessor:
         return clip
 
     def _video(self, ref: ClipRef) -> Iterator[Clip | Failure]:
-        track = _open_track(self.root / ref.source, ref)
+        track = self._open_track(self.root / ref.source, ref)
         longest = round(self.options.clip_seconds * media.FPS)
         n_pieces = math.ceil((track.stop - track.start) / longest)
         bounds = [track.start + i * (track.stop - track.start) // n_pieces for i in range(n_pieces + 1)]
@@ -99,6 +101,47 @@ class ClipProcessor:
                 yield self._piece(track, piece, start, stop, islice(stream, stop - start))
             except ClipError as error:
                 yield _failure(piece, error)
+
+    def _open_track(self, path: Path, ref: ClipRef) -> _Track:
+        info = media.probe(path)
+        if ref.height is not None and info.height != ref.height:
+            raise ClipError(
+                "source",
+                f"the video is {info.height}p but the list's crop is for {ref.height}p: fetch it in {ref.height}p",
+            )
+        start = round(ref.start * media.FPS)
+        stop = info.n_frames if ref.stop is None else round(ref.stop * media.FPS)
+        if stop - info.n_frames > SPAN_TOLERANCE * media.FPS:
+            seconds = info.n_frames / media.FPS
+            raise ClipError(
+                "source", f"the span {ref.start:g}-{ref.stop:g} s ends after the video ({seconds:g} s)"
+            )
+        if self._sound is None or self._sound[0] != path:
+            self._sound = path, media.sound(path)
+        sound = self._sound[1]
+        heard = math.ceil(len(sound.samples) / media.SAMPLES_PER_FRAME)
+        stop = min(stop, info.n_frames)
+        if stop - start < MIN_FRAMES:
+            raise ClipError("video", f"{_count(stop - start, 'frame')}, at least {MIN_FRAMES} are needed")
+        stop = min(stop, heard)
+        if stop - start < MIN_FRAMES:
+            raise ClipError(
+                "audio", f"{_count(stop - start, 'frame')} with sound, at least {MIN_FRAMES} are needed"
+            )
+        width, height = (info.width, info.height) if ref.crop is None else ref.crop[2:]
+        if ref.size is not None:
+            width = height = ref.size
+        return _Track(
+            path=path,
+            ref=ref,
+            start=start,
+            stop=stop,
+            width=width,
+            height=height,
+            source_fps=info.source_fps,
+            sound=sound,
+            av_difference=len(sound.samples) / media.SAMPLE_RATE - info.n_frames / media.FPS,
+        )
 
     def _piece(self, track: _Track, piece: ClipRef, start: int, stop: int, stream: Frames) -> Clip:
         n_frames = stop - start
@@ -187,46 +230,6 @@ class ClipProcessor:
             return read_lrs_text(self.root / ref.text_file).text
         except OSError as error:
             raise ClipError("source", f"its text {ref.text_file} cannot be read: {error.strerror}") from None
-
-
-def _open_track(path: Path, ref: ClipRef) -> _Track:
-    info = media.probe(path)
-    if ref.height is not None and info.height != ref.height:
-        raise ClipError(
-            "source",
-            f"the video is {info.height}p but the list's crop is for {ref.height}p: fetch it in {ref.height}p",
-        )
-    start = round(ref.start * media.FPS)
-    stop = info.n_frames if ref.stop is None else round(ref.stop * media.FPS)
-    if stop - info.n_frames > SPAN_TOLERANCE * media.FPS:
-        seconds = info.n_frames / media.FPS
-        raise ClipError(
-            "source", f"the span {ref.start:g}-{ref.stop:g} s ends after the video ({seconds:g} s)"
-        )
-    sound = media.sound(path)
-    heard = math.ceil(len(sound.samples) / media.SAMPLES_PER_FRAME)
-    stop = min(stop, info.n_frames)
-    if stop - start < MIN_FRAMES:
-        raise ClipError("video", f"{_count(stop - start, 'frame')}, at least {MIN_FRAMES} are needed")
-    stop = min(stop, heard)
-    if stop - start < MIN_FRAMES:
-        raise ClipError(
-            "audio", f"{_count(stop - start, 'frame')} with sound, at least {MIN_FRAMES} are needed"
-        )
-    width, height = (info.width, info.height) if ref.crop is None else ref.crop[2:]
-    if ref.size is not None:
-        width = height = ref.size
-    return _Track(
-        path=path,
-        ref=ref,
-        start=start,
-        stop=stop,
-        width=width,
-        height=height,
-        source_fps=info.source_fps,
-        sound=sound,
-        av_difference=len(sound.samples) / media.SAMPLE_RATE - info.n_frames / media.FPS,
-    )
 
 
 def _check_faces(detected: np.ndarray, least: float) -> None:

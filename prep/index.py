@@ -45,9 +45,13 @@ class ClipIndex:
     def __len__(self) -> int:
         return len(self.clip_ids)
 
+    def span(self, clip: int) -> slice:
+        """Where the clip's frames are among all F."""
+        return slice(self.first[clip], self.first[clip + 1])
+
     def detected_in(self, clip: int) -> np.ndarray:
         """(n_frames,) bool, a view."""
-        return self.detected[self.first[clip] : self.first[clip + 1]]
+        return self.detected[self.span(clip)]
 
 
 def build_index(paths: Sequence[Path], columns: Sequence[str]) -> ClipIndex:

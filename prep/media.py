@@ -336,8 +336,9 @@ def probe(path: Path) -> VideoInfo:
     frames than that: compare with what :func:`frames` yields. A video of one frame is a video.
 
     Raises:
-        ClipError: step ``video``; no file, no video stream, damaged, cut short, a frame of more than 8192
-            pixels a side, or more than 10 s between two frames.
+        ClipError: step ``video``; no file, no video stream, damaged, cut short (seen in MP4, AVI and Matroska,
+            which tell their length), a frame of more than 8192 pixels a side, or more than 10 s between two
+            frames.
     """
     return _timeline(Path(path)).info
 

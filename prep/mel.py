@@ -12,6 +12,7 @@ from math import ceil
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from scipy.fft import dct, rfft
+from scipy.sparse import csr_array
 
 SAMPLE_RATE = 16_000
 FPS = 25
@@ -61,10 +62,11 @@ def melspectrogram(samples: np.ndarray, padding: str = "constant") -> np.ndarray
     windows = sliding_window_view(signal, _N_FFT)[::_HOP]
     mel = np.empty((len(windows), _BANDS), np.float32)
     hann = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(_N_FFT) / _N_FFT)
-    basis = mel_basis().T.astype(np.float64)
+    # Sparse: the bands hold few bins, and BLAS would round by its number of threads.
+    basis = csr_array(mel_basis().astype(np.float64))
     for at in range(0, len(windows), _BATCH):
         # Float64 throughout: beside a loud band, float32 is wrong by more than 1e-4 in a quiet one.
-        bands = np.abs(rfft(windows[at : at + _BATCH] * hann)) @ basis
+        bands = (basis @ np.abs(rfft(windows[at : at + _BATCH] * hann)).T).T
         decibels = 20 * np.log10(np.maximum(1e-5, bands)) - 20
         mel[at : at + _BATCH] = np.clip(8 * (decibels + 100) / 100 - 4, -4, 4)
     return mel
@@ -165,12 +167,12 @@ def mfcc(samples: np.ndarray) -> np.ndarray:
     signal = np.pad(signal, (0, (count - 1) * hop + length - len(signal)))
     windows = sliding_window_view(signal, length)[::hop]
     lift = 1 + lifter / 2 * np.sin(np.pi * np.arange(kept) / lifter)
-    basis = _mfcc_basis(n_fft).T
+    basis = csr_array(_mfcc_basis(n_fft))
     tiny = np.finfo(float).eps
     result = np.empty((count, kept), np.float32)
     for at in range(0, count, _BATCH):
         power = np.abs(rfft(windows[at : at + _BATCH], n_fft)) ** 2 / n_fft
-        bands = power @ basis
+        bands = (basis @ power.T).T
         energy = power.sum(axis=1)
         rows = dct(np.log(np.where(bands == 0, tiny, bands)), axis=1, norm="ortho")[:, :kept] * lift
         rows[:, 0] = np.log(np.where(energy == 0, tiny, energy))

@@ -209,48 +209,51 @@ class Draw:
     negative: int | None
 
 
-def draw(spec: SampleSpec, starts: np.ndarray, detected: np.ndarray, rng: np.random.Generator) -> Draw:
+def draw(spec: SampleSpec, starts: np.ndarray, detected: np.ndarray, numbers: Sequence[float]) -> Draw:
     """Choose a window and what goes with it.
 
     Args:
         spec: what is wanted.
         starts: (n_frames,) bool, from :func:`find_windows`.
         detected: (n_frames,) bool.
-        rng: its state decides everything.
+        numbers: this clip's row of :func:`epoch_numbers`; they decide everything.
     """
     t, n = spec.window, spec.references
     possible = np.flatnonzero(starts)
-    start = int(possible[rng.integers(len(possible))])
-    if n == 0:
-        references = np.empty(0, np.int64)
-    elif spec.reference_mode == "run":
-        total = np.concatenate([[0], np.cumsum(detected)])
-        runs = np.flatnonzero(total[n:] - total[:-n] == n)
-        runs = runs[(runs + n <= start) | (runs >= start + t)]
-        references = runs[rng.integers(len(runs))] + np.arange(n)
-    else:
-        outside = detected.copy()
-        outside[start : start + t] = False
-        candidates = np.flatnonzero(outside)
-        references = candidates[:n] if spec.reference_mode == "first" else rng.permutation(candidates)[:n]
+    start = int(possible[int(numbers[0] * len(possible))])
     negative = None
     if spec.negative_gap:
         others = possible[np.abs(possible - start) >= spec.negative_gap]
-        negative = int(others[rng.integers(len(others))])
-    return Draw(start, references, negative)
+        negative = int(others[int(numbers[1] * len(others))])
+    if n == 0:
+        return Draw(start, np.empty(0, np.int64), negative)
+    if spec.reference_mode == "run":
+        total = np.concatenate([[0], np.cumsum(detected)])
+        runs = np.flatnonzero(total[n:] - total[:-n] == n)
+        runs = runs[(runs + n <= start) | (runs >= start + t)]
+        return Draw(start, runs[int(numbers[2] * len(runs))] + np.arange(n), negative)
+    outside = detected.copy()
+    outside[start : start + t] = False
+    candidates = np.flatnonzero(outside).tolist()
+    if spec.reference_mode == "random":
+        # The first n steps of Fisher and Yates' shuffle.
+        for i, number in enumerate(numbers[2:]):
+            j = i + int(number * (len(candidates) - i))
+            candidates[i], candidates[j] = candidates[j], candidates[i]
+    return Draw(start, np.array(candidates[:n]), negative)
+
+
+def epoch_numbers(n: int, spec: SampleSpec, seed: int, epoch: int) -> np.ndarray:
+    """(n, 2 + N) float32 in [0, 1): what an epoch draws for each of ``n`` clips.
+
+    Drawn for all at once, since to seed a generator takes longer than to use it.
+    """
+    return np.random.default_rng([seed, epoch, 1]).random((n, 2 + spec.references), np.float32)
 
 
 def epoch_order(n: int, seed: int, epoch: int, shuffle: bool) -> np.ndarray:
     """(n,) int64, the items 0 … n - 1 in the order in which an epoch visits them."""
-    if not shuffle:
-        return np.arange(n)
-    return generator(seed, epoch).permutation(n)
-
-
-def generator(seed: int, epoch: int, index: int | None = None) -> np.random.Generator:
-    """The random numbers of an epoch's order (``index`` None) or of one of its samples."""
-    # Shifted by one, for a seed sequence takes missing numbers for zeros.
-    return np.random.default_rng([seed, epoch, 0 if index is None else index + 1])
+    return np.random.default_rng([seed, epoch, 2]).permutation(n) if shuffle else np.arange(n)
 
 
 def _one_of(field: str, value: object, known: Sequence[object]) -> None:

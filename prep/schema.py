@@ -176,10 +176,10 @@ def to_table(clip: Clip, schema: pa.Schema) -> pa.Table:
             raise ValueError(f"{clip.clip_id}: {len(clip.images[view])} images of {view}, T {t}")
         row[view] = [None if image is None else (image, None) for image in clip.images[view]]
         row[f"{view}_transform"] = clip.transforms[view].astype(np.float32).reshape(t, 6).tolist()
-    return pa.Table.from_arrays([_array([row[f.name]], f.type) for f in schema], schema=schema)
+    return pa.Table.from_arrays([make_array([row[f.name]], f.type) for f in schema], schema=schema)
 
 
-def _array(values: Sequence[Any], kind: pa.DataType) -> pa.Array:
+def make_array(values: Sequence[Any], kind: pa.DataType) -> pa.Array:
     """``pa.array(values, kind)``, which would import pandas first: 0.4 s in every worker."""
     n = len(values)
     valid = None
@@ -187,11 +187,11 @@ def _array(values: Sequence[Any], kind: pa.DataType) -> pa.Array:
         valid = pa.py_buffer(np.packbits([value is not None for value in values], bitorder="little"))
     if pa.types.is_struct(kind):
         columns = zip(*((None,) * kind.num_fields if v is None else v for v in values), strict=True)
-        children = [_array(column, kind.field(i).type) for i, column in enumerate(columns)]
+        children = [make_array(column, kind.field(i).type) for i, column in enumerate(columns)]
         return pa.Array.from_buffers(kind, n, [valid], children=children)
     if pa.types.is_fixed_size_list(kind):
         items = [item for value in values for item in value]
-        return pa.Array.from_buffers(kind, n, [valid], children=[_array(items, kind.value_type)])
+        return pa.Array.from_buffers(kind, n, [valid], children=[make_array(items, kind.value_type)])
     if pa.types.is_boolean(kind):
         return pa.Array.from_buffers(kind, n, [valid, pa.py_buffer(np.packbits(values, bitorder="little"))])
     if pa.types.is_primitive(kind):
@@ -203,7 +203,7 @@ def _array(values: Sequence[Any], kind: pa.DataType) -> pa.Array:
     np.cumsum([0 if value is None else len(value) for value in values], out=offsets[1:])
     if pa.types.is_list(kind):
         items = [item for value in values if value is not None for item in value]
-        child = _array(items, kind.value_type)
+        child = make_array(items, kind.value_type)
         return pa.Array.from_buffers(kind, n, [valid, pa.py_buffer(offsets)], children=[child])
     data = b"".join(value for value in values if value is not None)
     return pa.Array.from_buffers(kind, n, [valid, pa.py_buffer(offsets), pa.py_buffer(data)])

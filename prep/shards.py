@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from prep.errors import PrepError
-from prep.schema import Clip, from_table, schema_views, to_table
+from prep.schema import Clip, from_table, make_array, schema_views, to_table
 
 SHARDS = "shards"
 MANIFEST = "manifest.json"
@@ -216,9 +216,11 @@ def shard_failures(path: Path) -> list[Failure]:
 
 def write_failures(folder: Path, failures: Sequence[Failure]) -> None:
     """Write ``failures.parquet``, one row a failure, sorted by clip."""
-    rows = [asdict(f) for f in sorted(failures, key=lambda f: (f.clip_id, f.step))]
+    rows = sorted(failures, key=lambda f: (f.clip_id, f.step))
+    columns = [make_array([getattr(row, f.name) for row in rows], f.type) for f in _FAILURE_SCHEMA]
     with AtomicFile(folder / FAILURES) as sink:
-        pq.write_table(pa.Table.from_pylist(rows, _FAILURE_SCHEMA), pa.PythonFile(sink, mode="w"))
+        table = pa.Table.from_arrays(columns, schema=_FAILURE_SCHEMA)
+        pq.write_table(table, pa.PythonFile(sink, mode="w"))
         sink.commit()
 
 
