@@ -1,0 +1,235 @@
+"""One listed clip becomes rows: on the embedded corpus, and on real clips where there are any."""
+
+import json
+import shutil
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from prep import clip as clip_module
+from prep import images, media
+from prep.clip import ClipProcessor
+from prep.landmark_sets import IPLAP_CONTENT, IPLAP_POSE
+from prep.options import PrepOptions
+from prep.schema import Clip
+from prep.shards import Failure
+from prep.sources import get_source
+from prep.sources.base import ClipRef
+from prep.views import VIEWS, iplap_box, iplap_normalise
+
+OPTIONS = PrepOptions(source="folder", name="folder", views=("box128",), encoding="png")
+PARITY = Path(__file__).parents[1] / "parity" / "ip_lap_prep" / "landmarks.npz"
+
+
+def rows(root: Path, ref: ClipRef, options: PrepOptions = OPTIONS) -> list[Clip | Failure]:
+    return list(ClipProcessor(root, options).process(ref))
+
+
+def only_clip(root: Path, ref: ClipRef, options: PrepOptions = OPTIONS) -> Clip:
+    (row,) = rows(root, ref, options)
+    assert isinstance(row, Clip), row
+    return row
+
+
+def only_failure(root: Path, ref: ClipRef, options: PrepOptions = OPTIONS) -> Failure:
+    (row,) = rows(root, ref, options)
+    assert isinstance(row, Failure)
+    return row
+
+
+@pytest.fixture(scope="module")
+def talking(toy_corpus: Path) -> Path:
+    """One toy clip, as a file."""
+    return max(toy_corpus.rglob("*.mp4"), key=lambda path: path.stat().st_size)
+
+
+def test_a_long_source_is_cut_evenly_and_nothing_is_lost(talking: Path) -> None:
+    ref = ClipRef("a", "test", talking.name)
+    whole = only_clip(talking.parent, ref)
+    pieces = rows(talking.parent, ref, replace(OPTIONS, clip_seconds=0.6))
+    assert len(pieces) == -(-whole.n_frames // 15)
+    lengths = [piece.n_frames for piece in pieces if isinstance(piece, Clip)]
+    assert sum(lengths) == whole.n_frames
+    assert max(lengths) <= 15 and max(lengths) - min(lengths) <= 1
+    assert [p.clip_id for p in pieces] == [f"a-{i:03d}" for i in range(len(pieces))]
+    joined = [image for piece in pieces if isinstance(piece, Clip) for image in piece.images["box128"]]
+    assert joined == whole.images["box128"]
+    assert whole.audio is not None
+    sound = np.concatenate([piece.audio for piece in pieces if isinstance(piece, Clip)])
+    np.testing.assert_array_equal(sound, whole.audio)
+    for piece, start in zip(pieces, np.cumsum([0, *lengths]), strict=False):
+        assert isinstance(piece, Clip)
+        assert piece.start == start / 25 and piece.stop == (start + piece.n_frames) / 25
+
+
+def test_a_clip_that_is_decoded_twice_is_the_same(talking: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ref = ClipRef("a", "test", talking.name)
+    held = only_clip(talking.parent, ref)
+    monkeypatch.setattr(clip_module, "FRAME_BUDGET", 0)
+    again = only_clip(talking.parent, ref)
+    assert again.images == held.images
+    np.testing.assert_array_equal(again.landmarks, held.landmarks)
+
+
+def test_the_source_and_its_span_lead_back_to_the_frames(talking: Path) -> None:
+    clip = only_clip(talking.parent, ClipRef("a", "test", talking.name, start=0.4, stop=1.2))
+    frames = list(
+        media.frames(
+            talking.parent / clip.source, round(clip.start * 25), round(clip.stop * 25), crop=clip.crop
+        )
+    )
+    assert len(frames) == clip.n_frames == 20
+    for frame, matrix, image in zip(frames, clip.transforms["box128"], clip.images["box128"], strict=True):
+        assert image is not None
+        np.testing.assert_array_equal(VIEWS["box128"].crop(frame, matrix), images.decode(image))
+
+
+def test_crop_and_size_come_first_and_are_recorded(talking: Path) -> None:
+    ref = ClipRef("a", "test", talking.name, crop=(4, 8, 112, 112), size=96)
+    clip = only_clip(talking.parent, ref)
+    assert (clip.crop, clip.width, clip.height) == ((4, 8, 112, 112), 96, 96)
+    whole = only_clip(talking.parent, replace(ref, crop=None, size=None))
+    back = clip.landmarks[..., :2] * (112 / 96) + (4, 8)
+    assert np.abs(back - whole.landmarks[..., :2]).mean() < 1.5
+
+
+def test_sound_that_ends_early_ends_the_clip(talking: Path, tmp_path: Path) -> None:
+    frames = list(media.frames(talking))
+    samples = np.random.default_rng(0).integers(-2000, 2000, 640 * 12).astype(np.int16)
+    media.write_video(tmp_path / "short.mp4", frames[:30], samples=samples)
+    clip = only_clip(tmp_path, ClipRef("a", "test", "short.mp4"))
+    # AAC pads the sound to whole packets of 1024 samples.
+    assert 12 <= clip.n_frames <= 14
+    assert clip.av_difference == pytest.approx((clip.n_frames - 30) / 25, abs=0.05)
+    assert clip.audio is not None and len(clip.audio) == 640 * clip.n_frames
+
+
+def test_frames_without_a_face_are_gaps_and_too_many_are_a_failure(talking: Path, tmp_path: Path) -> None:
+    frames = list(media.frames(talking))[:20]
+    blank = np.zeros_like(frames[0])
+    for gaps, name in ((3, "few.mp4"), (15, "many.mp4")):
+        mixed = [blank if 2 <= i < 2 + gaps else frame for i, frame in enumerate(frames)]
+        media.write_video(tmp_path / name, mixed, samples=np.zeros(640 * 20, np.int16))
+    clip = only_clip(tmp_path, ClipRef("a", "test", "few.mp4"))
+    assert np.flatnonzero(~clip.detected).tolist() == [2, 3, 4]
+    assert [i for i, image in enumerate(clip.images["box128"]) if image is None] == [2, 3, 4]
+    assert np.isnan(clip.landmarks[2:5]).all() and np.isnan(clip.transforms["box128"][2:5]).all()
+    failure = only_failure(tmp_path, ClipRef("a", "test", "many.mp4"))
+    assert failure.reason == "a face in 5 of 20 frames, fewer than 50%"
+    assert len(rows(tmp_path, ClipRef("a", "test", "many.mp4"), replace(OPTIONS, min_detected=0.2))) == 1
+
+
+@pytest.mark.parametrize(
+    ("change", "step", "reason"),
+    [
+        ({"height": 720}, "source", "the video is 128p but the list's crop is for 720p: fetch it in 720p"),
+        ({"start": 30.0, "stop": 40.0}, "source", "the span 30-40 s ends after the video"),
+        ({"start": 0.0, "stop": 0.08}, "video", "2 frames, at least 5 are needed"),
+        ({"text_file": "gone.txt"}, "source", "its text gone.txt cannot be read"),
+        ({"problem": "listed but missing"}, "source", "listed but missing"),
+        ({"source": "gone.mp4"}, "video", "no such file"),
+    ],
+)
+def test_what_cannot_be_used_says_why(talking: Path, change: dict, step: str, reason: str) -> None:
+    failure = only_failure(talking.parent, replace(ClipRef("a", "test", talking.name), **change))
+    assert failure.step == step
+    assert reason in failure.reason.lower() or failure.reason.startswith(reason)
+
+
+# --- real clips
+
+
+@pytest.fixture(scope="module")
+def lrs2_tree(clips_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("lrs2")
+    names = [f"talk{i}" for i in range(1, 6)] + ["WDA_KatieHill_000"]
+    for name in names:
+        folder = root / "mvlrs_v1" / "main" / name
+        folder.mkdir(parents=True)
+        shutil.copy(clips_dir / f"{name}.mp4", folder / "00001.mp4")
+        (folder / "00001.txt").write_text("Text:  SPOKEN\nConf:  5\n")
+    (root / "test.txt").write_text("".join(f"{name}/00001 NF\n" for name in names))
+    return root
+
+
+@pytest.fixture(scope="module")
+def real_rows(lrs2_tree: Path) -> dict[str, Clip]:
+    processor = ClipProcessor(lrs2_tree, replace(OPTIONS, views=tuple(VIEWS), encoding="jpeg"))
+
+    def every() -> Iterator[Clip]:
+        for ref in get_source("lrs2").list_clips(lrs2_tree):
+            for row in processor.process(ref):
+                assert isinstance(row, Clip), row
+                yield row
+
+    return {clip.speaker: clip for clip in every()}
+
+
+@pytest.mark.slow
+def test_every_frame_of_every_real_clip_is_detected(real_rows: dict[str, Clip]) -> None:
+    assert len(real_rows) == 6
+    for clip in real_rows.values():
+        assert clip.detected.all()
+        assert (clip.n_faces == 1).all()
+        assert clip.text == "SPOKEN"
+        for view in VIEWS.values():
+            picture = images.decode(clip.images[view.name][0] or b"")
+            assert picture.shape == (view.height, view.width, 3)
+    assert real_rows["talk2"].n_frames == 125
+    assert real_rows["talk1"].source_fps == pytest.approx(22.13, abs=0.2)
+
+
+def test_iplap_landmarks_and_crops_are_the_reference_s(clips_dir: Path) -> None:
+    """Normalised landmarks to 1e-4 and crops bit for bit, against IP-LAP's own script on the same frames."""
+    expected = np.load(PARITY)
+    clip = only_clip(clips_dir, ClipRef("talk2", "test", "talk2.mp4", stop=1.0))
+    assert clip.n_frames == 25
+    box = iplap_box(clip.landmarks, clip.width, clip.height)
+    pose, content = iplap_normalise(clip.landmarks, box)
+    for name, indices, points in (("pose", IPLAP_POSE, pose), ("content", IPLAP_CONTENT, content)):
+        ascending = points[:, np.argsort(indices)]
+        assert np.abs(ascending - expected[f"train_{name}"]).max() < 1e-4
+    official = sorted((clips_dir.parent / "parity" / "ip_lap_prep").glob("train_crop_*.png"))
+    assert len(official) == 3
+    stored = [images.decode(image) for image in clip.images["box128"] if image is not None]
+    for path in official:
+        crop = cv2.cvtColor(cv2.imread(str(path)), cv2.COLOR_BGR2RGB)
+        assert any(np.array_equal(crop, picture) for picture in stored), path.name
+
+
+def test_portraits_become_rows_and_animals_failures(clips_dir: Path, tmp_path: Path) -> None:
+    for path in [*clips_dir.glob("*.png"), *clips_dir.glob("*.jpg")]:
+        shutil.copy(path, tmp_path)
+    options = PrepOptions(source="ffhq", name="ffhq", views=("aligned512",))
+    processor = ClipProcessor(tmp_path, options)
+    results = [row for ref in get_source("ffhq").list_clips(tmp_path) for row in processor.process(ref)]
+    clips = [row for row in results if isinstance(row, Clip)]
+    failures = [row for row in results if isinstance(row, Failure)]
+    assert sorted(Path(c.source).stem for c in clips) == ["face1", "face2", "face3", "face4"]
+    assert sorted(Path(f.source).stem for f in failures) == ["noface1", "noface2"]
+    for clip in clips:
+        assert (clip.n_frames, clip.fps, clip.audio, clip.mel) == (1, 0.0, None, None)
+    assert all("face" in failure.reason for failure in failures)
+
+
+def test_ffhq_landmarks_and_alignment_come_from_the_corpus(clips_dir: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "images1024x1024" / "00000"
+    folder.mkdir(parents=True)
+    picture = cv2.resize(cv2.imread(str(clips_dir / "face4.jpg")), (1024, 1024), interpolation=cv2.INTER_AREA)
+    cv2.imwrite(str(folder / "00000.png"), picture)
+    points = [[float(i), float(2 * i)] for i in range(68)]
+    entry = {
+        "category": "validation",
+        "image": {"file_path": "images1024x1024/00000/00000.png", "face_landmarks": points},
+    }
+    (tmp_path / "ffhq-dataset-v2.json").write_text(json.dumps({"0": entry}))
+    (ref,) = get_source("ffhq").list_clips(tmp_path)
+    clip = only_clip(tmp_path, ref, PrepOptions(source="ffhq", name="ffhq", views=("aligned512",)))
+    assert clip.split == "val"
+    assert clip.landmarks68 is not None
+    np.testing.assert_array_equal(clip.landmarks68[0], points)
+    np.testing.assert_allclose(clip.transforms["aligned512"][0], [[0.5, 0, 0], [0, 0.5, 0]])
