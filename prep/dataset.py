@@ -154,10 +154,9 @@ class WindowDataset(Dataset[Sample]):
             parts |= self._landmarks(clip, spec.landmarks, frames, places, count)
         sample: Sample = {"clip": self._index.clip_ids[clip]}
         for name, array in parts.items():
-            tensor = torch.from_numpy(array)
-            sample[name] = tensor[:t]
+            sample[name] = torch.from_numpy(array[:t])
             if spec.references:
-                sample[f"reference_{name}"] = tensor[t:]
+                sample[f"reference_{name}"] = torch.from_numpy(array[t:])
         if "mel" in self._index.chunks:
             self._add_mel(sample, clip, chosen)
         return sample

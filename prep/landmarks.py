@@ -133,7 +133,7 @@ def _parse(message: Any) -> Float:
 
 
 @contextmanager
-def _silence() -> Iterator[None]:
+def silence() -> Iterator[None]:
     """Send what native code writes to descriptor 2 nowhere: MediaPipe's chatter has no other switch."""
     sys.stderr.flush()
     try:
@@ -169,7 +169,7 @@ class FaceMesh:
     def __init__(self, *, tracking: bool = False) -> None:
         self._tracking = tracking
         self._confirmer: Any = None
-        with _silence():
+        with silence():
             solution = importlib.import_module("mediapipe.python.solutions.face_mesh")
             self._mesh = solution.FaceMesh(
                 static_image_mode=not tracking,
@@ -204,7 +204,7 @@ class FaceMesh:
         # MediaPipe copies an array that could change under its hands.
         frame = np.ascontiguousarray(frame).view()
         frame.flags.writeable = False
-        with _silence() if self._chatty else nullcontext():
+        with silence() if self._chatty else nullcontext():
             found = self._mesh.process(frame).multi_face_landmarks or []
         if found:
             self._chatty = False
@@ -229,7 +229,7 @@ class FaceMesh:
         top, bottom, left, right = (max(0, round(length * scale)) for length in beyond)
         small = cv2.resize(part, size, interpolation=cv2.INTER_AREA)
         small = cv2.copyMakeBorder(small, top, bottom, left, right, cv2.BORDER_REPLICATE)
-        with _silence() if self._confirmer is None else nullcontext():
+        with silence() if self._confirmer is None else nullcontext():
             if self._confirmer is None:
                 solution = importlib.import_module("mediapipe.python.solutions.face_detection")
                 self._confirmer = solution.FaceDetection(model_selection=1, min_detection_confidence=0.5)
@@ -243,7 +243,7 @@ class FaceMesh:
     def reset(self) -> None:
         """Forget the track; does nothing without ``tracking``."""
         if self._tracking:
-            with _silence():
+            with silence():
                 self._mesh.reset()
                 self._warm_up()
 

@@ -28,6 +28,11 @@ _LENGTH = struct.Struct("<I")
 # Values of the format's enumerations PageType and Encoding.
 _DATA_PAGE = 0
 _PLAIN = 0
+# Types of Thrift's compact protocol; a boolean is its type.
+_BOOLEANS = (1, 2)
+_INTEGERS = (3, 4, 5, 6)
+_BINARY = 8
+_STRUCT = 12
 
 
 class MappedShards:
@@ -162,36 +167,29 @@ def _thrift_struct(data: memoryview, position: int) -> tuple[dict[int, Any], int
     number = 0
     while kind := data[position]:
         position += 1
-        if kind >> 4:
-            number += kind >> 4
-        else:
-            number, position = _thrift_int(data, position)
+        if kind < 16:
+            raise ValueError("not a page header")
+        number += kind >> 4
         kind &= 15
-        if kind in (1, 2):
-            fields[number] = kind == 1
-        elif kind in (3, 4, 5, 6):
-            fields[number], position = _thrift_int(data, position)
-        elif kind == 8:
-            length, position = _thrift_varint(data, position)
-            position += length
-        elif kind == 12:
+        if kind == _STRUCT:
             fields[number], position = _thrift_struct(data, position)
-        else:
+        elif kind in _INTEGERS or kind == _BINARY:
+            value = data[position]
+            position += 1
+            if value > 127:
+                value &= 127
+                shift = 7
+                while True:
+                    byte = data[position]
+                    position += 1
+                    value |= (byte & 127) << shift
+                    if byte < 128:
+                        break
+                    shift += 7
+            if kind == _BINARY:
+                position += value
+            else:
+                fields[number] = (value >> 1) ^ -(value & 1)
+        elif kind not in _BOOLEANS:
             raise ValueError("not a page header")
     return fields, position + 1
-
-
-def _thrift_varint(data: memoryview, position: int) -> tuple[int, int]:
-    value = shift = 0
-    while True:
-        byte = data[position]
-        position += 1
-        value |= (byte & 127) << shift
-        if byte < 128:
-            return value, position
-        shift += 7
-
-
-def _thrift_int(data: memoryview, position: int) -> tuple[int, int]:
-    value, position = _thrift_varint(data, position)
-    return (value >> 1) ^ -(value & 1), position

@@ -16,7 +16,7 @@ def toy(
     out: Path = typer.Argument(..., help="Folder to write, in LRS2's own layout."),
     clips: int = typer.Option(40, min=1, help="Number of clips."),
     seconds: float = typer.Option(4.0, min=1.0, max=10.0, help="Longest clip."),
-    size: int = typer.Option(256, min=96, max=1024, help="Side of the picture, pixels; even."),
+    size: int = typer.Option(256, min=128, max=1024, help="Side of the picture, pixels; even."),
     seed: int = typer.Option(0, min=0, help="The same seed gives the same bytes."),
     workers: int | None = typer.Option(None, min=1, help="Processes; default: one a core."),
 ) -> None:

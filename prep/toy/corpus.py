@@ -18,9 +18,14 @@ import json
 import multiprocessing
 import os
 import shutil
+import signal
 from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import lru_cache
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +52,10 @@ SPLITS = ("train", "val", "test")
 _FIRST_SPEAKER = 9_000_000_000_000_000_001
 #: Silence before the first and after the last sentence, seconds.
 _SILENCE = (0.12, 0.32)
+#: Standard deviation of the microphone's hiss, in steps of 16 bits.
 _NOISE = 5.0
+#: Clips that a worker makes at a time.
+_GROUP = 4
 
 
 @dataclass(frozen=True)
@@ -116,7 +124,7 @@ def write_corpus(
         out: the folder; it must be absent, empty, or hold the corpus that is asked for.
         clips: how many, at least 1; they go round the ten speakers, the first three of whom are in three splits.
         seconds: longest clip, 1 to 60.
-        size: side of the square frames in pixels, even, 64 to 1024.
+        size: side of the square frames in pixels, even, 64 to 1024; below 128 FaceMesh no longer sees the lips well.
         seed: chooses sentences, backgrounds and movements.
         progress: called with (clips written, clips in all).
         workers: processes; the machine's cores, but not more than 8, by default.
@@ -124,17 +132,18 @@ def write_corpus(
     Raises:
         PrepError: a bad argument, an extra that is not installed, or a folder that holds something else.
     """
+    if workers is not None and workers < 1:
+        raise PrepError(f"workers must be at least 1, not {workers}")
     options = _checked(clips, seconds, size, seed)
     out = Path(out)
     there = _existing(out, options)
     if there is not None:
         return there
     jobs = _jobs(options)
-    groups = [[job for job in jobs if job.speaker == speaker] for speaker in range(len(LOOKS))]
-    groups = [group for group in groups if group]
+    # One speaker after the other, since a head takes longer to build than a second of it to draw.
+    batches = groupby(sorted(jobs, key=_batch), key=_batch)
+    groups = [list(batch) for _, batch in batches]
     workers = min(workers or min(os.cpu_count() or 1, 8), len(groups))
-    if workers < 1:
-        raise PrepError(f"workers must be at least 1, not {workers}")
     bases = load_bases(round(size * (1 + 2 * MARGIN) * 1.5))
 
     try:
@@ -229,6 +238,10 @@ class _Job:
         return f"{_FIRST_SPEAKER + self.speaker}/{self.take:05d}"
 
 
+def _batch(job: _Job) -> tuple[int, int]:
+    return job.speaker, (job.take - 1) // _GROUP
+
+
 def _jobs(options: _Options) -> list[_Job]:
     turns = dict.fromkeys(SPLITS, 0)
     jobs = []
@@ -248,11 +261,43 @@ def _run(
         yield from map(_make_group, groups)
         return
     # Spawned, since the parent may have threads; nobody's result depends on who made it.
-    with multiprocessing.get_context("spawn").Pool(workers, _start, (options, root, bases)) as pool:
-        yield from pool.imap_unordered(_make_group, groups)
+    executor = ProcessPoolExecutor(
+        workers, multiprocessing.get_context("spawn"), _start_worker, (options, root, bases)
+    )
+    try:
+        with _single_threaded_children():
+            futures = [executor.submit(_make_group, group) for group in groups]
+        for future in as_completed(futures):
+            yield future.result()
+    except BrokenProcessPool:
+        raise PrepError("a process was killed, perhaps for want of memory; try fewer workers") from None
+    finally:
+        executor.shutdown(cancel_futures=True)
+
+
+@contextmanager
+def _single_threaded_children() -> Iterator[None]:
+    """Processes started meanwhile do linear algebra in one thread; more would only wait for each other."""
+    names = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
+    before = {name: os.environ.get(name) for name in names}
+    os.environ.update(dict.fromkeys(names, "1"))
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
 
 
 _state: dict[str, Any] = {}
+
+
+def _start_worker(options: _Options, root: Path, bases: dict[tuple[str, bool], Head]) -> None:
+    # Ctrl-C reaches the whole group of processes; the parent alone decides what becomes of it.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    _start(options, root, bases)
 
 
 def _start(options: _Options, root: Path, bases: dict[tuple[str, bool], Head]) -> None:

@@ -60,7 +60,7 @@ class Look:
     backdrop: str = "studio"
     wall: Colour = (120, 130, 140)
     zoom: float = 1.0
-    opening: float = 0.17
+    opening: float = 0.19
     light: float = 0.0
 
     @property
@@ -79,7 +79,7 @@ LOOKS = (
         shape=Shape(lips=0.01),
         backdrop="studio",
         wall=(88, 120, 165),
-        opening=0.16,
+        opening=0.185,
         light=-0.15,
     ),
     Look(
@@ -107,7 +107,7 @@ LOOKS = (
         hair=BLACK,
         backdrop="bokeh",
         wall=(70, 90, 110),
-        opening=0.18,
+        opening=0.2,
     ),
     Look(
         "train",
@@ -132,7 +132,7 @@ LOOKS = (
         cloth=(50, 100, 90),
         backdrop="window",
         wall=(165, 155, 140),
-        opening=0.16,
+        opening=0.185,
         light=-0.15,
     ),
     Look(
@@ -141,7 +141,7 @@ LOOKS = (
         Voice("en-029+f4", 34, 152),
         mirror=True,
         shape=Shape(jaw=0.06, cheeks=0.04, nose_length=-0.03, nose_width=0.03, lips=0.02),
-        skin=(0.42, 0.45, 0.5),
+        skin=(0.42, 0.49, 0.57),
         cloth=(120, 40, 40),
         backdrop="studio",
         wall=(105, 125, 100),
@@ -160,7 +160,7 @@ LOOKS = (
         backdrop="shelf",
         wall=(110, 110, 125),
         zoom=1.02,
-        opening=0.18,
+        opening=0.2,
         light=-0.2,
     ),
     Look(
@@ -169,7 +169,7 @@ LOOKS = (
         Voice("en-us+linda", 40, 155),
         other_face=0.8,
         shape=Shape(jaw=0.03, eyes_apart=0.02, nose_width=0.02, lips=0.015, chin=-0.02),
-        skin=(0.42, 0.45, 0.5),
+        skin=(0.42, 0.49, 0.57),
         cloth=(70, 90, 70),
         backdrop="bokeh",
         wall=(115, 90, 70),
@@ -179,9 +179,7 @@ LOOKS = (
         "astronaut",
         Voice("en+f1", 44, 162),
         mirror=True,
-        shape=Shape(
-            jaw=-0.05, cheeks=-0.03, chin=0.05, eyes_apart=-0.02, nose_length=0.03, mouth_width=-0.015
-        ),
+        shape=Shape(jaw=-0.05, cheeks=-0.03, chin=0.05, eyes_apart=-0.02, nose_length=0.03, lips=0.014),
         skin=(0.8, 0.65, 0.55),
         hair=BROWN,
         cloth=(95, 85, 110),

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from prep.errors import PrepError
+from prep.landmarks import FaceMesh, silence
 
 NEEDS = 'bench toy needs an optional extra: pip install "talking-face-bench[toy]"'
 
@@ -99,28 +100,25 @@ def load_portrait(name: str, side: int, mirror: bool = False) -> Portrait:
 
 
 def _mesh(picture: NDArray[np.uint8], name: str) -> NDArray[np.float64]:
-    """FaceMesh's points in pixels, z in the scale of x; float64 (468, 3)."""
-    from mediapipe.python.solutions.face_mesh import FaceMesh
-
-    with FaceMesh(static_image_mode=True, max_num_faces=1, refine_landmarks=True) as detector:
-        found = detector.process(picture).multi_face_landmarks
-    if not found:
+    """FaceMesh's points in pixels, z in the scale of x, without the irises; float64 (468, 3)."""
+    with FaceMesh() as detector:
+        faces = detector.detect(picture)
+    if not len(faces):
         raise PrepError(f"no face was found in {name}")
-    height, width = picture.shape[:2]
-    points = np.array([(p.x, p.y, p.z) for p in found[0].landmark], dtype=np.float64)
-    return points[:468] * (width, height, width)
+    return faces[0, :468]
 
 
 def _person(picture: NDArray[np.uint8], centre: NDArray[np.float64], reach: float) -> NDArray[np.float32]:
     """Roughly where the person is, looking at what is within ``reach`` pixels of the face; float32 (h, w), 0 to 1."""
-    from mediapipe.python.solutions.selfie_segmentation import SelfieSegmentation
-
     height, width = picture.shape[:2]
     left, top = np.maximum(np.rint(centre - reach).astype(int), 0)
     right, bottom = np.minimum(np.rint(centre + reach).astype(int), (width, height))
     found = np.zeros((height, width), np.float32)
-    with SelfieSegmentation(model_selection=0) as segmenter:
-        part = segmenter.process(np.ascontiguousarray(picture[top:bottom, left:right])).segmentation_mask
+    with silence():
+        from mediapipe.python.solutions.selfie_segmentation import SelfieSegmentation
+
+        with SelfieSegmentation(model_selection=0) as segmenter:
+            part = segmenter.process(np.ascontiguousarray(picture[top:bottom, left:right])).segmentation_mask
     found[top:bottom, left:right] = part
     return found
 

@@ -300,8 +300,8 @@ def face_moves(points: Floats, controls: Floats, names: list[int]) -> Floats:
     # Rounding and spreading act on the lips and fade in the skin around them.
     soft = np.exp(-((u / 0.5) ** 2) - (v / 0.26) ** 2)
     lip_height = np.exp(-((v / 0.16) ** 2)) * np.exp(-((u / 0.4) ** 2))
-    mode["round"][:, 0] = -0.40 * u * soft * unit
-    mode["round"][:, 1] = 0.22 * v * lip_height * unit
+    mode["round"][:, 0] = -0.36 * u * soft * unit
+    mode["round"][:, 1] = 0.10 * v * lip_height * unit
     mode["wide"][:, 0] = 0.24 * u * soft * unit
     mode["wide"][:, 1] = (-0.10 * v * lip_height - 0.03 * np.abs(lateral) * soft * (np.abs(u) > 0.05)) * unit
     mode["press"][:, 1] = -0.42 * v * lip_height * unit

@@ -40,14 +40,14 @@ _VOWELS = {
     "e": (0.55, 0.00, 0.50),
     "ɪ": (0.42, 0.00, 0.40),
     "i": (0.32, 0.00, 0.80),
-    "ʊ": (0.40, 0.65, 0.00),
-    "u": (0.30, 0.95, 0.00),
+    "ʊ": (0.46, 0.65, 0.00),
+    "u": (0.44, 0.90, 0.00),
 }
 # Channels open, round, wide, press, bite, tongue; dominance of the opening; dominance of round and wide.
 _CONSONANTS: dict[str, tuple[tuple[float, ...], float, float]] = {
     **dict.fromkeys("mbp", ((0.0, 0.05, 0.0, 0.8, 0.0, 0.0), 3.0, 0.3)),
     **dict.fromkeys("fv", ((0.10, 0.0, 0.1, 0.0, 1.0, 0.0), 2.0, 0.5)),
-    **dict.fromkeys("wʍ", ((0.18, 1.0, 0.0, 0.0, 0.0, 0.0), 1.5, 2.0)),
+    **dict.fromkeys("wʍ", ((0.30, 0.9, 0.0, 0.0, 0.0, 0.0), 1.5, 2.0)),
     **dict.fromkeys("ɹr", ((0.30, 0.55, 0.0, 0.0, 0.0, 0.1), 0.8, 1.0)),
     **dict.fromkeys("ʃʒ", ((0.24, 0.55, 0.0, 0.0, 0.0, 0.2), 1.2, 1.2)),
     **dict.fromkeys("sz", ((0.16, 0.0, 0.35, 0.0, 0.0, 0.3), 1.2, 0.6)),
