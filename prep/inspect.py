@@ -134,9 +134,7 @@ def contact_sheet(folder: Path, path: Path, clips: int = 6, frames: int = 7) -> 
         cv2.copyMakeBorder(r, 0, 0, 0, width - r.shape[1], cv2.BORDER_CONSTANT, value=_PAPER) for r in rows
     ]
     sheet = np.vstack(rows)
-    sheet = cv2.copyMakeBorder(
-        sheet, _MARGIN, _MARGIN, _MARGIN, _MARGIN, cv2.BORDER_CONSTANT, value=_PAPER
-    )
+    sheet = cv2.copyMakeBorder(sheet, _MARGIN, _MARGIN, _MARGIN, _MARGIN, cv2.BORDER_CONSTANT, value=_PAPER)
     with shards.AtomicFile(path) as sink:
         sink.write(images.encode(sheet, "png"))
         sink.commit()

@@ -25,10 +25,9 @@ def toy(
     It is for learning the tool and for regression tests, not for judging methods. Needs the extra `toy`, whose speech
     synthesiser (eSpeak NG) is under the GPL and is only loaded when this command runs.
     """
-    from prep.toy.corpus import write_corpus
-
     from bench.cli.console import console
     from bench.cli.progress import simple_progress
+    from prep.toy.corpus import write_corpus
 
     with simple_progress("toy corpus") as advance:
         report = write_corpus(

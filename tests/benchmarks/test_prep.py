@@ -51,7 +51,18 @@ def bound(videos: list[str]) -> tuple[float, int]:
 
 def prep(corpus: Path, out: Path) -> float:
     """Seconds of the whole command, from the shell's point of view."""
-    command = [sys.executable, "-m", "bench", "prep", "lrs2", str(corpus), "--out", str(out), "--workers", "2"]
+    command = [
+        sys.executable,
+        "-m",
+        "bench",
+        "prep",
+        "lrs2",
+        str(corpus),
+        "--out",
+        str(out),
+        "--workers",
+        "2",
+    ]
     started = time.perf_counter()
     subprocess.run(command, check=True, capture_output=True)
     return time.perf_counter() - started
@@ -66,7 +77,9 @@ def test_prep_reaches_nine_tenths_of_decoding_and_facemesh(
         least, frames = bound(videos)
         ratios.append(least / prep(corpus, tmp_path / str(i)))
     benchmark.pedantic(prep, args=(corpus, tmp_path / "last"), rounds=1)
-    benchmark.extra_info.update({"clips": len(videos), "frames": frames, "bound / prep": [round(r, 3) for r in ratios]})
+    benchmark.extra_info.update(
+        {"clips": len(videos), "frames": frames, "bound / prep": [round(r, 3) for r in ratios]}
+    )
     assert sorted(ratios)[1] >= 0.9
 
 
