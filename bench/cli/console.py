@@ -54,8 +54,13 @@ def inspection(found: Inspection) -> RenderableType:
         )
     disk = _table("column", "bytes", "share", right=2)
     total = sum(found.bytes_by_column.values()) or 1
+    small = {name: size for name, size in found.bytes_by_column.items() if size < total / 1000}
     for name, size in sorted(found.bytes_by_column.items(), key=lambda item: -item[1]):
-        disk.add_row(name, human_bytes(size), f"{size / total:.1%}")
+        if name not in small:
+            disk.add_row(name, human_bytes(size), f"{size / total:.1%}")
+    if small:
+        rest = sum(small.values())
+        disk.add_row(f"{len(small)} others", human_bytes(rest), f"{rest / total:.1%}")
     parts: list[RenderableType] = [counts, disk]
     if found.failures:
         failures = _table("failures", "step", "reason", "for example", right=0)

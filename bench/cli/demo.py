@@ -28,7 +28,7 @@ def _step(*words: str) -> None:
     from bench.cli import app
     from bench.cli.console import console
 
-    console.rule(f"bench {shlex.join(words)}", align="left")
+    console.print(f"\n$ bench {shlex.join(words)}", style="bold", soft_wrap=True)
     code = app(list(words), standalone_mode=False)
     if code:
         raise typer.Exit(code)
