@@ -12,23 +12,25 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from prep import images
 from prep.errors import PrepError
 from prep.index import build_index
 from prep.landmark_sets import IPLAP_131, LANDMARK_SETS
 from prep.mel import mel_chunk
-from prep.pages import MappedShards, binary_values, fixed_values, float_values
+from prep.pages import MappedShards, binary_places, binary_value, fixed_values, float_values
+from prep.planes import decode_planes
 from prep.sampling import LANDMARKS68, Draw, SampleSpec, draw, epoch_numbers, find_windows
 from prep.schema import TENSORS
 from prep.shards import shard_paths
-from prep.views import map_points
+from prep.views import VIEWS, map_points
 
 Sample = dict[str, Any]
+
+#: Clips of which a process remembers where the pictures lie, 4 bytes a frame.
+MAX_REMEMBERED = 1 << 16
 
 # Pixels that IP-LAP's preprocessing adds around its landmarks.
 _IPLAP_MARGIN = np.float32(5)
@@ -43,7 +45,7 @@ class WindowDataset(Dataset[Sample]):
     ``clip``                 str                   ``clip_id``
     ``frames``               (T,) int64            frames of the window
     ``reference_frames``     (N,) int64            all outside the window; where N > 0
-    ``images``               (T, 3, H, W) uint8    RGB, where ``spec.view``
+    ``images``               (T, 3, H, W) uint8    RGB, where ``spec.view``; of ``spec.view_frames`` only
     ``reference_images``     (N, 3, H, W) uint8    RGB, where ``spec.view`` and N > 0
     ``landmarks``            (T, P, 2) float32     as ``spec.normalise`` says, where ``spec.landmarks``
     ``reference_landmarks``  (N, P, 2) float32     likewise, where N > 0
@@ -83,6 +85,8 @@ class WindowDataset(Dataset[Sample]):
         self._windows = find_windows(self._index, spec)
         self.excluded = self._windows.excluded
         self._shards = MappedShards(paths)
+        # To find them, every page of a clip's pictures is touched, which may mean a disk.
+        self._picture_places: dict[int, np.ndarray] = {}
         # The random numbers of the epoch last read.
         self._drawn = -1
         self._numbers = np.empty(0, np.float32)
@@ -139,27 +143,47 @@ class WindowDataset(Dataset[Sample]):
         return hashlib.sha256("\n".join([repr(self.spec), str(self.seed), *clips]).encode()).hexdigest()
 
     def _read(self, clip: int, chosen: Draw) -> Sample:
-        spec, t = self.spec, self.spec.window
-        frames = np.concatenate([np.arange(chosen.start, chosen.start + t), chosen.references])
-        parts: dict[str, np.ndarray] = {"frames": frames}
+        spec = self.spec
+        frames = np.concatenate([np.arange(chosen.start, chosen.start + spec.window), chosen.references])
         detected = self._index.detected_in(clip)
         count, places = len(detected), frames
         if not detected.all():
             # What is stored of undetected frames is null, and nulls take no place among a page's values.
             values = np.cumsum(detected)
             count, places = int(values[-1]), values[frames] - 1
-        if spec.view is not None:
-            parts["images"] = _planes(binary_values(self._chunk(clip, spec.view), count, places.tolist()))
-        if spec.landmarks is not None:
-            parts |= self._landmarks(clip, spec.landmarks, frames, places, count)
         sample: Sample = {"clip": self._index.clip_ids[clip]}
-        for name, array in parts.items():
-            sample[name] = torch.from_numpy(array[:t])
+
+        def add(name: str, values: np.ndarray) -> None:
+            # References come last.
+            of_window = len(values) - spec.references
+            sample[name] = torch.from_numpy(values[:of_window])
             if spec.references:
-                sample[f"reference_{name}"] = torch.from_numpy(array[t:])
-        if "mel" in self._index.chunks:
+                sample[f"reference_{name}"] = torch.from_numpy(values[of_window:])
+
+        add("frames", frames)
+        if spec.view is not None:
+            shown = places
+            if spec.view_frames is not None:
+                shown = np.concatenate([places[list(spec.view_frames)], places[spec.window :]])
+            view = VIEWS[spec.view]
+            pictures = self._pictures(clip, view.name, shown, count)
+            add("images", decode_planes(pictures, view.width, view.height))
+        if spec.landmarks is not None:
+            for name, values in self._landmarks(clip, spec.landmarks, frames, places, count).items():
+                add(name, values)
+        if spec.frame_mel is not None or spec.window_mel is not None:
             self._add_mel(sample, clip, chosen)
         return sample
+
+    def _pictures(self, clip: int, view: str, places: np.ndarray, count: int) -> list[bytes]:
+        """The encoded pictures at ``places`` among the ``count`` of a clip."""
+        chunk = self._chunk(clip, view)
+        known = self._picture_places.get(clip)
+        if known is None:
+            if len(self._picture_places) == MAX_REMEMBERED:
+                self._picture_places.clear()
+            known = self._picture_places[clip] = binary_places(chunk, count)
+        return [binary_value(chunk, place) for place in known[places].tolist()]
 
     def _landmarks(
         self, clip: int, name: str, frames: np.ndarray, places: np.ndarray, count: int
@@ -262,19 +286,3 @@ def _iplap_normalised(mesh: np.ndarray, wanted: np.ndarray, size: np.ndarray) ->
 def _rows(mesh: np.ndarray, wanted: np.ndarray) -> np.ndarray:
     """All x and all y of some points: (n, 2, P)."""
     return np.ascontiguousarray(mesh.take(wanted, axis=1)[..., :2].swapaxes(1, 2))
-
-
-def _planes(encoded: list[bytes]) -> np.ndarray:
-    """Decode pictures of one size: (n, 3, H, W) uint8 RGB."""
-    out = np.empty(0, np.uint8)
-    for i, data in enumerate(encoded):
-        picture = images.decode(data)
-        if i == 0:
-            out = np.empty((len(encoded), 3, *picture.shape[:2]), np.uint8)
-        elif picture.shape[:2] != out.shape[2:]:
-            raise ValueError(f"pictures of {picture.shape[:2]} and {out.shape[2:]} in one clip")
-        # Into place, and five times as fast as transposing.
-        cv2.split(picture, list(out[i]))
-        # Freed before the next is decoded, the same memory serves all, and stays in the cache.
-        del picture
-    return out

@@ -94,8 +94,9 @@ def fixed_values(chunk: memoryview, count: int, shape: tuple[int, ...]) -> np.nd
     width = math.prod(shape)
     stride = 4 * (width + 1)
     start = len(chunk) - count * stride
-    if count == 0 or start <= 0:
-        raise ValueError(f"{count} values do not fit into {len(chunk)} bytes")
+    # What comes before the values, header and levels, is shorter than any of them.
+    if count == 0 or not 0 < start < stride:
+        raise ValueError(f"{len(chunk)} bytes do not hold {count} values of {4 * width}")
     for position in (start, len(chunk) - stride):
         if _LENGTH.unpack_from(chunk, position)[0] != 4 * width:
             raise ValueError(f"not {count} values of {4 * width} bytes")
@@ -117,33 +118,39 @@ def float_values(chunk: memoryview, count: int) -> np.ndarray:
     """
     start = len(chunk) - 4 * count
     if start <= 0:
-        raise ValueError(f"{count} values do not fit into {len(chunk)} bytes")
+        raise ValueError(f"{len(chunk)} bytes do not hold {count} values of 4")
     return np.frombuffer(chunk, "<f4", count, start)
 
 
-def binary_values(chunk: memoryview, count: int, wanted: Sequence[int]) -> list[bytes]:
-    """Some values of a binary column chunk of any number of pages.
+def binary_places(chunk: memoryview, count: int) -> np.ndarray:
+    """Where the values of a binary column chunk lie, which takes a step from length to length.
 
     Args:
-        chunk: an uncompressed PLAIN column chunk whose values are elements of lists.
+        chunk: an uncompressed PLAIN column chunk of any number of pages, whose values are elements of lists.
         count: number of values that are not null.
-        wanted: positions among them, in any order.
+
+    Returns:
+        (count,) uint32, first byte of each value's length, for :func:`binary_value`.
 
     Raises:
         ValueError: the chunk holds something else.
     """
     length_at = _LENGTH.unpack_from
-    spans: list[tuple[int, int]] = []
+    places: list[int] = []
     for position, end in _pages(chunk):
         while position < end:
-            (length,) = length_at(chunk, position)
-            position += 4 + length
-            spans.append((position - length, position))
+            places.append(position)
+            position += 4 + length_at(chunk, position)[0]
         if position != end:
             raise ValueError("values run over the end of their page")
-    if len(spans) != count:
-        raise ValueError(f"{len(spans)} values instead of {count}")
-    return [bytes(chunk[slice(*spans[i])]) for i in wanted]
+    if len(places) != count:
+        raise ValueError(f"{len(places)} values instead of {count}")
+    return np.array(places, np.uint32)
+
+
+def binary_value(chunk: memoryview, place: int) -> bytes:
+    """The value at one of :func:`binary_places`."""
+    return bytes(chunk[place + 4 : place + 4 + _LENGTH.unpack_from(chunk, place)[0]])
 
 
 def _pages(chunk: memoryview) -> Iterator[tuple[int, int]]:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
+import json
 import logging
 import os
-import pickle
-import signal
-import subprocess
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import asdict, astuple, dataclass
@@ -16,6 +14,8 @@ from pathlib import Path
 from threading import Lock
 from typing import Any
 
+from prep.alone import try_alone
+from prep.cluster import open_cluster
 from prep.errors import PrepError
 from prep.options import PrepOptions, difference, fingerprint, suite_version
 from prep.schema import Clip, make_schema
@@ -37,8 +37,6 @@ log = logging.getLogger(__name__)
 
 #: Topic of the workers' progress messages.
 TOPIC = "prep-progress"
-#: Seconds after which a clip that is tried alone, because it ended a worker, counts as stuck.
-ISOLATION_TIMEOUT = 600
 
 
 @dataclass(frozen=True)
@@ -91,14 +89,14 @@ def plan_shards(refs: Sequence[ClipRef], clips_per_shard: int | None = None) -> 
     """Lay sorted clips out into shards, split by split.
 
     The default size follows from the number of clips, never from the number of workers: about 64 shards a split,
-    of 4 to 256 clips each.
+    of 2 to 256 clips each.
     """
     by_split: dict[str, list[ClipRef]] = {}
     for ref in refs:
         by_split.setdefault(ref.split, []).append(ref)
     plans = []
     for split, members in sorted(by_split.items()):
-        size = clips_per_shard or min(max(-(-len(members) // 64), 4), 256)
+        size = clips_per_shard or min(max(-(-len(members) // 64), 2), 256)
         for i in range(0, len(members), size):
             plans.append(ShardPlan(f"{split}-{i // size:05d}.parquet", split, tuple(members[i : i + size])))
     return plans
@@ -181,7 +179,7 @@ def make_shard(
     schema = make_schema(options.views, provenance)
     with ShardWriter(out / SHARDS / plan.name, schema) as writer:
         for ref in plan.refs:
-            crash = _try_alone(ref, root, options) if isolate else None
+            crash = try_alone(ref, root, options) if isolate else None
             results: Iterator[Clip | Failure] = iter([crash]) if crash else processor.process(ref)
             clips = frames = failures = 0
             for result in results:
@@ -259,7 +257,10 @@ def _compute(
 ) -> Iterator[ShardInfo]:
     from distributed import Client, KilledWorker, as_completed, performance_report
 
-    with _cluster(workers or os.cpu_count() or 1, scheduler) as address, Client(address) as client:
+    with (
+        open_cluster(workers or os.cpu_count() or 1, scheduler, profile=report is not None) as address,
+        Client(address) as client,
+    ):
         tally = _Tally(notify)
         client.subscribe_topic(
             TOPIC, lambda event: tally.message(event[1]["shard"], Progress(**event[1]["progress"]))
@@ -271,7 +272,9 @@ def _compute(
             )
 
         with performance_report(filename=str(report)) if report else nullcontext():
-            waiting = {submit(plan, False): (plan, False) for plan in plans}
+            # The largest first, so that the workers end together.
+            largest_first = sorted(plans, key=lambda plan: -len(plan.refs))
+            waiting = {submit(plan, False): (plan, False) for plan in largest_first}
             queue = as_completed(list(waiting))
             for future in queue:
                 plan, isolated = waiting.pop(future)
@@ -295,55 +298,7 @@ def _compute(
                 future.release()
 
 
-@contextmanager
-def _cluster(workers: int, scheduler: str | None) -> Iterator[Any]:
-    if scheduler:
-        yield scheduler
-        return
-    import dask
-    from distributed import LocalCluster
-
-    config = {
-        # A shard that kills its worker is tried once more whole, then clip by clip.
-        "distributed.scheduler.allowed-failures": 1,
-        # Ctrl-C reaches the workers as well, but it is for this process to stop them.
-        "distributed.worker.preload": ["import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)"],
-    }
-    with (
-        dask.config.set(config),
-        LocalCluster(
-            n_workers=workers,
-            threads_per_worker=1,
-            processes=True,
-            dashboard_address=None,
-            silence_logs=logging.CRITICAL,
-        ) as cluster,
-    ):
-        yield cluster
-
-
-def _try_alone(ref: ClipRef, root: Path, options: PrepOptions) -> Failure | None:
-    """Run a clip in a process of its own; a failure where that process dies or hangs."""
-    command = [sys.executable, "-m", "prep.pipeline"]
-    try:
-        done = subprocess.run(
-            command, input=pickle.dumps((ref, root, options)), capture_output=True, timeout=ISOLATION_TIMEOUT
-        )
-    except subprocess.TimeoutExpired:
-        reason = f"did not end within {ISOLATION_TIMEOUT} s"
-    else:
-        if done.returncode == 0:
-            return None
-        if done.returncode < 0:
-            reason = f"the decoder crashed ({signal.Signals(-done.returncode).name})"
-        else:
-            reason = done.stderr.decode(errors="replace").strip().splitlines()[-1]
-    return Failure(ref.clip_id, ref.split, ref.source, "crash", reason)
-
-
 def _provenance(options: PrepOptions) -> dict[str, str]:
-    import json
-
     from prep.views import VIEWS
 
     return {
@@ -407,14 +362,6 @@ def _finish(out: Path, manifest: dict[str, Any], infos: list[ShardInfo]) -> dict
 
 
 def _os_error(error: OSError, out: Path) -> str:
-    import errno
-
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return f"the disk of {out} is full: free some space and run the same command again, it goes on where it stopped"
     return f"{error.filename or out}: {error.strerror or error}"
-
-
-if __name__ == "__main__":
-    ref_, root_, options_ = pickle.load(sys.stdin.buffer)
-    for _ in _processor(root_, options_).process(ref_):
-        pass

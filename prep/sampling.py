@@ -12,6 +12,7 @@ import numpy as np
 from prep.index import ClipIndex
 from prep.landmark_sets import LANDMARK_SETS
 from prep.mel import MEL_RULES, valid_frames
+from prep.views import VIEWS
 
 #: The name under which a sample asks for the corpus' or detector's own 68 points.
 LANDMARKS68 = "landmarks68"
@@ -27,6 +28,8 @@ class SampleSpec:
         reference_mode: ``random``: any N frames, in random order, none twice (IP-LAP); ``run``: N consecutive
             frames (Wav2Lip's "wrong window"); ``first``: the first N frames of the clip outside the window.
         view: crop geometry whose pictures are wanted, or None.
+        view_frames: frames of the window, from 0, whose pictures are wanted; all where None. To decode them is
+            most of the work: IP-LAP's renderer sees the landmarks of 5 frames, but the picture of one.
         landmarks: a name of :data:`prep.landmark_sets.LANDMARK_SETS`, or ``landmarks68``, or None.
         normalise: ``frame``: landmarks in pixels of the full frame; ``view``: in pixels of ``view``;
             ``iplap``: in [0, 1] over IP-LAP's own box, which is delivered with them.
@@ -42,6 +45,7 @@ class SampleSpec:
     references: int = 0
     reference_mode: Literal["random", "run", "first"] = "random"
     view: str | None = None
+    view_frames: tuple[int, ...] | None = None
     landmarks: str | None = None
     normalise: Literal["frame", "view", "iplap"] = "frame"
     frame_mel: str | None = None
@@ -55,16 +59,18 @@ class SampleSpec:
             raise ValueError(
                 f"window {self.window}, references {self.references}, negative_gap {self.negative_gap}"
             )
-        if not 0 <= self.window_mel_frame < self.window:
-            raise ValueError(
-                f"window_mel_frame {self.window_mel_frame} lies outside a window of {self.window}"
-            )
+        for frame in (self.window_mel_frame, *(self.view_frames or ())):
+            if not 0 <= frame < self.window:
+                raise ValueError(f"frame {frame} lies outside a window of {self.window}")
+        if self.view_frames == ():
+            raise ValueError("view_frames is empty")
         if self.negative_gap and self.window_mel is None:
             raise ValueError("negative_gap needs window_mel")
         _one_of("reference_mode", self.reference_mode, ("random", "run", "first"))
         _one_of("normalise", self.normalise, ("frame", "view", "iplap"))
         for name in ("frame_mel", "window_mel"):
             _one_of(name, getattr(self, name), (None, *MEL_RULES))
+        _one_of("view", self.view, (None, *VIEWS))
         _one_of("landmarks", self.landmarks, (None, LANDMARKS68, *LANDMARK_SETS))
         if self.normalise == "view" and self.view is None:
             raise ValueError("normalise='view' needs a view")

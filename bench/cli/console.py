@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console, Group, RenderableType
 from rich.table import Table
 
-from prep.inspect import Inspection
-from prep.options import PrepOptions
-from prep.pipeline import ShardPlan
+if TYPE_CHECKING:
+    from prep.inspect import Inspection
+    from prep.options import PrepOptions
+    from prep.pipeline import ShardPlan
 
 console = Console(highlight=False)
 

@@ -1,6 +1,7 @@
 """``bench prep`` against the bound that decoding and FaceMesh alone set, and the memory of a worker."""
 
 import multiprocessing
+import statistics
 import subprocess
 import sys
 import time
@@ -9,7 +10,7 @@ from pathlib import Path
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
-CLIPS = 96
+CLIPS = 60
 SECONDS = 6.0
 
 
@@ -73,14 +74,14 @@ def test_prep_reaches_nine_tenths_of_decoding_and_facemesh(
 ) -> None:
     videos = sorted(str(p) for p in corpus.rglob("*.mp4"))
     ratios = []
-    for i in range(3):  # in turn, since the machine's speed drifts
+    for i in range(5):  # in turn, since the machine's speed drifts
         least, frames = bound(videos)
         ratios.append(least / prep(corpus, tmp_path / str(i)))
     benchmark.pedantic(prep, args=(corpus, tmp_path / "last"), rounds=1)
     benchmark.extra_info.update(
         {"clips": len(videos), "frames": frames, "bound / prep": [round(r, 3) for r in ratios]}
     )
-    assert sorted(ratios)[1] >= 0.9
+    assert statistics.median(ratios) >= 0.9
 
 
 def peak_of_a_worker(corpus: Path, out: Path, limit: int) -> int:

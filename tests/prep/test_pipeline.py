@@ -16,9 +16,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from prep import shards
+from prep.alone import try_alone
 from prep.errors import PrepError
 from prep.options import PrepOptions
-from prep.pipeline import Progress, ShardPlan, _try_alone, make_shard, plan_shards, prepare, select
+from prep.pipeline import Progress, ShardPlan, make_shard, plan_shards, prepare, select
 from prep.sources import get_source
 from prep.sources.base import ClipRef
 from tests.prep.broken import write_broken_files
@@ -59,7 +60,7 @@ def test_every_clip_is_in_exactly_one_shard(splits: list[str], size: int | None)
         assert len(plan.refs) <= (size or 256)
 
 
-@pytest.mark.parametrize(("clips", "shards_expected"), [(3, 1), (40, 10), (1243, 63), (45839, 180)])
+@pytest.mark.parametrize(("clips", "shards_expected"), [(3, 2), (40, 20), (1243, 63), (45839, 180)])
 def test_shard_sizes_follow_the_number_of_clips(clips: int, shards_expected: int) -> None:
     refs = [ClipRef(f"{i:06d}", "train", f"{i}.mp4") for i in range(clips)]
     assert len(plan_shards(refs)) == shards_expected
@@ -278,7 +279,7 @@ def test_a_process_that_dies_alone_is_named(tmp_path: Path, monkeypatch: pytest.
     script.write_text("#!/bin/sh\nkill -ABRT $$\n")
     script.chmod(0o755)
     monkeypatch.setattr(sys, "executable", str(script))
-    failure = _try_alone(ClipRef("a", "test", "a.mp4"), tmp_path, OPTIONS)
+    failure = try_alone(ClipRef("a", "test", "a.mp4"), tmp_path, OPTIONS)
     assert failure == shards.Failure("a", "test", "a.mp4", "crash", "the decoder crashed (SIGABRT)")
 
 
