@@ -137,12 +137,15 @@ def binary_places(chunk: memoryview, count: int) -> np.ndarray:
     """
     length_at = _LENGTH.unpack_from
     places: list[int] = []
-    for position, end in _pages(chunk):
-        while position < end:
-            places.append(position)
-            position += 4 + length_at(chunk, position)[0]
-        if position != end:
-            raise ValueError("values run over the end of their page")
+    try:
+        for position, end in _pages(chunk):
+            while position < end:
+                places.append(position)
+                position += 4 + length_at(chunk, position)[0]
+            if position != end:
+                raise ValueError("values run over the end of their page")
+    except (IndexError, KeyError, struct.error):
+        raise ValueError("not a PLAIN data page") from None
     if len(places) != count:
         raise ValueError(f"{len(places)} values instead of {count}")
     return np.array(places, np.uint32)

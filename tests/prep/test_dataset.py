@@ -1,0 +1,618 @@
+"""Training samples from a fake data set whose content is known, and the order in which they are dealt out."""
+
+import pickle
+import subprocess
+import sys
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch.utils.data import DataLoader
+
+from prep import dataset as dataset_module
+from prep import images
+from prep.dataset import Sample, StillDataset, WindowDataset
+from prep.errors import PrepError
+from prep.index import ClipIndex
+from prep.landmark_sets import IPLAP_131, IPLAP_CONTENT, IPLAP_POSE, LIPS
+from prep.mel import MEL_RULES, mel_start
+from prep.order import ResumableSampler, WindowStream
+from prep.sampling import SampleSpec, find_windows
+from prep.schema import Clip
+from prep.views import VIEWS, iplap_box, iplap_normalise, map_points
+from tests.prep.fakes import fake_clip, fake_dataset, write_fake_dataset
+
+N_TRAIN = 9
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Clip]]:
+    """Nine clips of 40 to 44 frames for training in three shards, some frames undetected."""
+    folder = tmp_path_factory.mktemp("data") / "fake"
+    clips = fake_dataset(folder, {"train": N_TRAIN, "val": 3})
+    return folder, {clip.clip_id: clip for clip in clips}
+
+
+def decoded(clip: Clip, view: str, frames: torch.Tensor) -> np.ndarray:
+    encoded = [clip.images[view][t] for t in frames.tolist()]
+    assert None not in encoded
+    return np.stack([images.decode(data) for data in encoded if data is not None]).transpose(0, 3, 1, 2)
+
+
+def same(a: Sample, b: Sample) -> bool:
+    return a.keys() == b.keys() and all(
+        torch.equal(a[key], b[key]) if isinstance(a[key], torch.Tensor) else a[key] == b[key] for key in a
+    )
+
+
+# What a sample holds ------------------------------------------------------------------------------------------
+
+
+def test_a_sample_holds_what_was_stored(data: tuple[Path, dict[str, Clip]]) -> None:
+    folder, clips = data
+    spec = SampleSpec(
+        references=3,
+        view="box128",
+        landmarks="iplap131",
+        normalise="iplap",
+        frame_mel="iplap",
+        window_mel="wav2lip",
+        window_mel_frame=2,
+        negative_gap=3,
+    )
+    dataset = WindowDataset(folder, "train", spec)
+    assert len(dataset) == N_TRAIN
+    for sample in (dataset.sample(epoch, i) for epoch in range(3) for i in range(len(dataset))):
+        clip = clips[sample["clip"]]
+        frames, references = sample["frames"], sample["reference_frames"]
+        start = int(frames[0])
+        assert frames.tolist() == list(range(start, start + 5))
+        assert len(set(references.tolist())) == 3 and not set(references.tolist()) & set(frames.tolist())
+        assert clip.detected[frames].all() and clip.detected[references].all()
+        assert sample["images"].dtype == torch.uint8
+        np.testing.assert_array_equal(sample["images"], decoded(clip, "box128", frames))
+        np.testing.assert_array_equal(sample["reference_images"], decoded(clip, "box128", references))
+
+        for prefix, where in (("", frames), ("reference_", references)):
+            boxes = iplap_box(clip.landmarks[where], clip.width, clip.height)
+            pose, content = iplap_normalise(clip.landmarks[where], boxes)
+            points = sample[f"{prefix}landmarks"]
+            assert points.dtype == torch.float32 and points.is_contiguous()
+            np.testing.assert_allclose(points[:, :74], pose, atol=1e-5)
+            np.testing.assert_allclose(points[:, 74:], content, atol=1e-5)
+            np.testing.assert_allclose(sample[f"{prefix}boxes"], boxes, atol=1e-3)
+
+        for i, chunk in enumerate(sample["frame_mels"]):
+            first = 80 * (start + i - 2) // 25
+            np.testing.assert_array_equal(chunk, clip.mel[first : first + 16].T)
+        first = 80 * (start + 2) // 25
+        np.testing.assert_array_equal(sample["window_mel"], clip.mel[first : first + 16].T)
+        elsewhere = [
+            t
+            for t in range(clip.n_frames)
+            if abs(t - start) >= 3
+            and np.array_equal(sample["negative_mel"], clip.mel[80 * (t + 2) // 25 :][:16].T)
+        ]
+        assert elsewhere
+
+
+@pytest.mark.parametrize("rule", MEL_RULES)
+def test_every_rule_of_the_mel_chunks(data: tuple[Path, dict[str, Clip]], rule: str) -> None:
+    folder, clips = data
+    dataset = WindowDataset(folder, "train", SampleSpec(frame_mel=rule, window_mel=rule))
+    starts = set()
+    for epoch in range(20):
+        sample = dataset.sample(epoch, 0)
+        start, mel = int(sample["frames"][0]), clips[sample["clip"]].mel
+        starts.add(start)
+        columns = [mel_start(start + i, rule) for i in range(5)]
+        assert sample["frame_mels"].shape == (5, 80, 16)
+        np.testing.assert_array_equal(sample["frame_mels"], np.stack([mel[c : c + 16].T for c in columns]))
+        assert torch.equal(sample["window_mel"], sample["frame_mels"][0])
+    assert len(starts) > 8
+
+
+def test_landmarks_in_pixels_of_the_frame_and_of_the_view(tmp_path: Path) -> None:
+    views = ("face96", "mouth416x320")
+    clip = fake_clip("a/1", 20, views=views, undetected=(4,), landmarks68=True)
+    write_fake_dataset(tmp_path, [clip])
+    for name in ("lips", "landmarks68"):
+        stored = clip.landmarks68 if name == "landmarks68" else clip.landmarks[:, LIPS, :2]
+        spec = SampleSpec(references=2, view="mouth416x320", landmarks=name)
+        sample = WindowDataset(tmp_path, "train", spec)[0]
+        assert sample["images"].shape == (5, 3, 416, 320)
+        np.testing.assert_array_equal(sample["landmarks"], stored[sample["frames"]])
+        np.testing.assert_array_equal(sample["reference_landmarks"], stored[sample["reference_frames"]])
+        sample = WindowDataset(tmp_path, "train", replace(spec, normalise="view"))[0]
+        for prefix in ("", "reference_"):
+            frames = sample[f"{prefix}frames"]
+            expected = map_points(stored[frames], clip.transforms["mouth416x320"][frames])
+            np.testing.assert_allclose(sample[f"{prefix}landmarks"], expected, atol=1e-3)
+
+
+def test_other_landmarks_over_iplaps_box(data: tuple[Path, dict[str, Clip]]) -> None:
+    folder, clips = data
+    sample = WindowDataset(folder, "train", SampleSpec(landmarks="lips", normalise="iplap"))[3]
+    points = clips[sample["clip"]].landmarks[sample["frames"]]
+    boxes = iplap_box(points, 160, 200)
+    expected = (points[:, LIPS, :2] - boxes[:, None, :2]) / (boxes[:, 2:] - boxes[:, :2])[:, None]
+    np.testing.assert_allclose(sample["landmarks"], expected, atol=1e-5)
+
+
+def test_the_box_is_clipped_to_the_frame() -> None:
+    mesh = np.random.default_rng(0).uniform(-3, 170, (4, 478, 3)).astype(np.float32)
+    result = dataset_module._iplap_normalised(mesh, IPLAP_131, np.array([160, 150]))
+    boxes = iplap_box(mesh, 160, 150)
+    assert (boxes == [0, 0, 160, 150]).all()
+    np.testing.assert_array_equal(result["boxes"], boxes)
+    expected = np.concatenate(iplap_normalise(mesh, boxes), axis=1)
+    np.testing.assert_allclose(result["landmarks"], expected, atol=1e-5)
+    assert len(IPLAP_POSE) + len(IPLAP_CONTENT) == result["landmarks"].shape[1]
+
+
+def test_pictures_of_some_frames(data: tuple[Path, dict[str, Clip]]) -> None:
+    folder, clips = data
+    spec = SampleSpec(references=2, view="box128", landmarks="iplap131", view_frames=(2,))
+    sample = WindowDataset(folder, "train", spec)[2]
+    clip = clips[sample["clip"]]
+    assert sample["landmarks"].shape == (5, 131, 2)
+    np.testing.assert_array_equal(sample["images"], decoded(clip, "box128", sample["frames"][2:3]))
+    np.testing.assert_array_equal(
+        sample["reference_images"], decoded(clip, "box128", sample["reference_frames"])
+    )
+
+
+def test_references_in_a_run_and_first(data: tuple[Path, dict[str, Clip]]) -> None:
+    folder, clips = data
+    run = WindowDataset(folder, "train", SampleSpec(references=5, reference_mode="run", view="box128"))
+    first = WindowDataset(folder, "train", SampleSpec(references=4, reference_mode="first"))
+    seen = Counter[bool]()
+    for epoch in range(6):
+        for i in range(N_TRAIN):
+            sample = run.sample(epoch, i)
+            references, start = sample["reference_frames"].tolist(), int(sample["frames"][0])
+            assert references == list(range(references[0], references[0] + 5))
+            assert references[-1] < start or references[0] >= start + 5
+            assert clips[sample["clip"]].detected[references].all()
+            seen[references[0] < start] += 1
+            sample = first.sample(epoch, i)
+            outside = np.flatnonzero(clips[sample["clip"]].detected).tolist()
+            outside = [t for t in outside if t not in sample["frames"].tolist()]
+            assert sample["reference_frames"].tolist() == outside[:4]
+    assert min(seen[True], seen[False]) > 10
+
+
+def test_stills_and_frames_of_videos(tmp_path: Path) -> None:
+    stills = [fake_clip(f"{i:05d}", 1, split="train", views=("aligned512",), still=True) for i in range(2)]
+    video = fake_clip("speaker/00001", 12, views=("aligned512",), undetected=range(3, 9))
+    write_fake_dataset(tmp_path, [*stills, video])
+    dataset = StillDataset(tmp_path, "train", "aligned512", landmarks="lips")
+    assert len(dataset) == 3
+    frames = set()
+    for epoch in range(20):
+        for i, clip in enumerate([*stills, video]):
+            if epoch and i < 2:
+                continue
+            sample = dataset.sample(epoch, i)
+            assert sample.keys() == {"clip", "frame", "image", "landmarks"}
+            assert sample["clip"] == clip.clip_id and sample["image"].shape == (3, 512, 512)
+            t = int(sample["frame"])
+            np.testing.assert_array_equal(sample["image"], decoded(clip, "aligned512", torch.tensor([t]))[0])
+            expected = map_points(clip.landmarks[t, LIPS, :2], clip.transforms["aligned512"][t])
+            np.testing.assert_allclose(sample["landmarks"], expected, atol=1e-3)
+            if i == 2:
+                frames.add(t)
+    assert len(frames) > 3
+
+
+def test_several_folders_and_splits(data: tuple[Path, dict[str, Clip]], tmp_path: Path) -> None:
+    folder, clips = data
+    write_fake_dataset(tmp_path, [fake_clip("other/1", 15)])
+    both = WindowDataset(folder, ["train", "val"], SampleSpec(view="box128"))
+    assert sorted(both[i]["clip"] for i in range(len(both))) == sorted(clips)
+    two = WindowDataset([folder, tmp_path], "train", SampleSpec(view="box128"))
+    sample = two[len(two) - 1]
+    assert (len(two), sample["clip"]) == (N_TRAIN + 1, "other/1")
+    np.testing.assert_array_equal(
+        sample["images"], decoded(fake_clip("other/1", 15), "box128", sample["frames"])
+    )
+
+
+# What is left out -----------------------------------------------------------------------------------------------
+
+
+def test_what_cannot_be_used_is_counted(tmp_path: Path) -> None:
+    silent = fake_clip("e/silent", 40, landmarks68=True)
+    silent.mel = silent.audio = None
+    clips = [
+        fake_clip("a/good", 40, landmarks68=True),
+        fake_clip("b/short", 24, landmarks68=True),
+        fake_clip("c/gaps", 120, undetected=range(0, 120, 4), landmarks68=True),
+        fake_clip("d/no68", 40),
+        silent,
+        fake_clip("f/ends", 60, undetected=range(6, 53), landmarks68=True),
+        fake_clip("g/few", 60, undetected=range(29, 60), landmarks68=True),
+    ]
+    write_fake_dataset(tmp_path, clips)
+    spec = SampleSpec(references=25, landmarks="landmarks68", frame_mel="iplap", min_frames=25)
+    dataset = WindowDataset(tmp_path, "train", spec)
+    assert dataset.excluded == {
+        "fewer than 25 frames with a face": 2,
+        "no 5 consecutive frames with a face": 1,
+        "no 68 landmarks": 1,
+        "no sound": 1,
+        "fewer than 25 frames beside a window": 1,
+    }
+    assert [dataset[i]["clip"] for i in range(len(dataset))] == ["a/good"]
+    assert dataset.report().startswith(
+        "1 of 7 clips; left out: 1 × fewer than 25 frames beside a window, 2 × f"
+    )
+
+    with pytest.raises(
+        PrepError, match=r"nothing to train on in .*: 0 of 7 clips; left out: .*7 × fewer than 999"
+    ):
+        WindowDataset(tmp_path, "train", SampleSpec(min_frames=999))
+
+
+def test_the_ends_that_the_sound_does_not_cover(tmp_path: Path) -> None:
+    write_fake_dataset(tmp_path, [fake_clip("a/1", 60, undetected=range(6, 55)), fake_clip("a/2", 30)])
+    dataset = WindowDataset(tmp_path, "train", SampleSpec(frame_mel="iplap"))
+    assert dataset.excluded == {"the sound does not cover a window's mel chunks": 1}
+    # 97 columns of mel: frame 27 takes columns 80 to 95, frame 28 would need 83 to 98.
+    starts = {int(dataset.sample(epoch, 0)["frames"][0]) for epoch in range(300)}
+    assert starts == set(range(2, 24))
+
+
+def random_index(rng: np.random.Generator, n: int) -> ClipIndex:
+    lengths = rng.integers(1, 40, n)
+    columns = np.where(rng.random(n) < 0.1, 0, lengths * 640 // 200 + 1)
+    return ClipIndex(
+        paths=[],
+        clip_ids=[str(i) for i in range(n)],
+        shard=np.zeros(n, np.int32),
+        first=np.concatenate([[0], np.cumsum(lengths)]),
+        detected=rng.random(lengths.sum()) < rng.choice([0.7, 0.95, 1.0]),
+        sizes=np.full((n, 2), 160),
+        mel_columns=columns.astype(np.int32),
+        has_landmarks68=np.ones(n, bool),
+        chunks={},
+    )
+
+
+def brute_force(index: ClipIndex, clip: int, spec: SampleSpec) -> list[int]:
+    """Starts of a clip's windows, by trying each frame."""
+    seen, t, n = index.detected_in(clip), spec.window, spec.references
+
+    def whole(start: int, length: int) -> bool:
+        return 0 <= start <= len(seen) - length and bool(seen[start : start + length].all())
+
+    def heard(frame: int, rule: str) -> bool:
+        return 0 <= mel_start(frame, rule) <= index.mel_columns[clip] - 16 and frame + MEL_RULES[rule] >= 0
+
+    starts = []
+    for start in range(len(seen)):
+        ok = whole(start, t) and seen.sum() >= spec.min_frames
+        if spec.frame_mel:
+            ok = ok and all(heard(f, spec.frame_mel) for f in range(start, start + t))
+        if spec.window_mel:
+            ok = ok and heard(start + spec.window_mel_frame, spec.window_mel)
+        if n and spec.reference_mode == "run":
+            places = [*range(start - n + 1), *range(start + t, len(seen))]
+            ok = ok and any(whole(place, n) for place in places)
+        elif n:
+            ok = ok and np.delete(seen, slice(start, start + t)).sum() >= n
+        if ok:
+            starts.append(start)
+    if gap := spec.negative_gap:
+        starts = [s for s in starts if any(abs(s - other) >= gap for other in starts)]
+    return starts
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        SampleSpec(window=1),
+        SampleSpec(window=5, references=15, frame_mel="iplap", min_frames=25),
+        SampleSpec(window=5, references=3, window_mel="iplap", window_mel_frame=2),
+        SampleSpec(window=5, references=5, reference_mode="run", window_mel="wav2lip", negative_gap=1),
+        SampleSpec(window=3, references=2, reference_mode="first", frame_mel="wav2lip-generator"),
+        SampleSpec(window=2, window_mel="iplap", window_mel_frame=1, negative_gap=9),
+    ],
+)
+def test_windows_against_brute_force(spec: SampleSpec, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("prep.sampling._BLOCK", 17)
+    found = 0
+    for seed in range(3):
+        index = random_index(np.random.default_rng(seed), 60)
+        windows = find_windows(index, spec)
+        expected = [brute_force(index, clip, spec) for clip in range(len(index))]
+        assert windows.clips.tolist() == [clip for clip, starts in enumerate(expected) if starts]
+        assert sum(windows.excluded.values()) == sum(not starts for starts in expected)
+        for clip, starts in enumerate(expected):
+            assert np.flatnonzero(windows.starts[index.span(clip)]).tolist() == starts
+            found += len(starts)
+    assert found > 100
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"window": 0}, "window 0"),
+        ({"references": -1}, "references -1"),
+        ({"window_mel_frame": 5}, "frame 5 lies outside a window of 5"),
+        ({"view_frames": (0, 7)}, "frame 7 lies outside"),
+        ({"view_frames": ()}, "empty"),
+        ({"negative_gap": 1}, "needs window_mel"),
+        ({"reference_mode": "last"}, "known are: random, run, first"),
+        ({"view": "box256"}, "known are: None, box128"),
+        ({"landmarks": "ears"}, "landmarks is 'ears'"),
+        ({"frame_mel": "guess"}, "frame_mel is 'guess'"),
+        ({"normalise": "view", "landmarks": "lips"}, "needs a view"),
+        ({"normalise": "iplap", "landmarks": "landmarks68"}, "needs landmarks of the mesh"),
+    ],
+)
+def test_a_specification_that_makes_no_sense(fields: dict[str, object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        SampleSpec(**fields)  # type: ignore[arg-type]
+
+
+def test_missing_data_is_named(data: tuple[Path, dict[str, Clip]], tmp_path: Path) -> None:
+    folder, _ = data
+    with pytest.raises(PrepError, match="has no column 'face96'; views stored there: box128"):
+        WindowDataset(folder, "train", SampleSpec(view="face96"))
+    with pytest.raises(PrepError, match="has no split 'test'"):
+        WindowDataset(folder, "test", SampleSpec())
+    with pytest.raises(PrepError, match=r"nowhere"):
+        WindowDataset(tmp_path / "nowhere", "train", SampleSpec())
+    dataset = WindowDataset(folder, "train", SampleSpec())
+    for index in (-1, len(dataset)):
+        with pytest.raises(IndexError):
+            dataset[index]
+
+
+def test_a_shard_exchanged_while_in_use_is_an_error(tmp_path: Path) -> None:
+    fake_dataset(tmp_path / "a", {"train": 2})
+    dataset = WindowDataset(tmp_path / "a", "train", SampleSpec(view="box128", landmarks="mesh478"))
+    fake_dataset(tmp_path / "b", {"train": 2}, n_frames=37)
+    (path,) = (tmp_path / "b" / "shards").iterdir()
+    path.replace(tmp_path / "a" / "shards" / path.name)
+    with pytest.raises(PrepError, match=r"train-00000.parquet"):
+        dataset[1]
+
+
+# Seeds, epochs, workers, ranks -----------------------------------------------------------------------------------
+
+SPEC = SampleSpec(references=2, landmarks="lips", window_mel="wav2lip", negative_gap=1)
+
+
+def test_a_sample_follows_from_seed_epoch_and_index(data: tuple[Path, dict[str, Clip]]) -> None:
+    folder, _ = data
+    one, two = (WindowDataset(folder, "train", SPEC, seed=4) for _ in range(2))
+    backwards = {i: two.sample(7, i) for i in reversed(range(N_TRAIN))}
+    two.sample(8, 0)
+    assert all(same(one.sample(7, i), backwards[i]) for i in range(N_TRAIN))
+    one.set_epoch(7)
+    assert same(one[5], backwards[5])
+    assert same(pickle.loads(pickle.dumps(one))[5], backwards[5])
+
+    def differing(a: WindowDataset, epoch: int) -> int:
+        return sum(not same(a.sample(epoch, i), backwards[i]) for i in range(N_TRAIN))
+
+    assert differing(one, 8) == N_TRAIN
+    assert differing(WindowDataset(folder, "train", SPEC, seed=5), 7) == N_TRAIN
+
+
+def test_all_windows_and_references_come_up(data: tuple[Path, dict[str, Clip]]) -> None:
+    folder, clips = data
+    dataset = WindowDataset(folder, "train", SPEC)
+    counts, references = Counter[int](), Counter[int]()
+    for epoch in range(600):
+        sample = dataset.sample(epoch, 0)
+        counts[int(sample["frames"][0])] += 1
+        references.update(sample["reference_frames"].tolist())
+    clip = clips[sample["clip"]]
+    # 40 frames and 129 columns: starts 0 to 35, each about 17 times; all frames serve as references.
+    assert set(counts) == set(range(36)) and max(counts.values()) < 40
+    assert set(references) == set(range(clip.n_frames))
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+def test_the_number_of_workers_changes_nothing(data: tuple[Path, dict[str, Clip]], method: str) -> None:
+    folder, _ = data
+    dataset = WindowDataset(folder, "train", replace(SPEC, view="box128"))
+    sampler = ResumableSampler(dataset)
+    workers = DataLoader(
+        dataset, 2, sampler=sampler, num_workers=2, persistent_workers=True, multiprocessing_context=method
+    )
+    for epoch in (0, 3):
+        sampler.set_epoch(epoch)
+        alone = list(DataLoader(dataset, 2, sampler=sampler))
+        together = list(workers)
+        assert len(alone) == len(together) == 5
+        assert all(same(a, b) for a, b in zip(alone, together, strict=True))
+        assert same(dataset.sample(epoch, next(iter(sampler))), {k: v[0] for k, v in alone[0].items()})
+
+
+def test_ranks_share_an_epoch(data: tuple[Path, dict[str, Clip]]) -> None:
+    folder, _ = data
+    dataset = WindowDataset(folder, "train", SPEC)
+    orders = []
+    for epoch in range(4):
+        for world in (1, 2, 4):
+            samplers = [ResumableSampler(dataset, rank=r, world_size=world) for r in range(world)]
+            exact = [
+                ResumableSampler(dataset, rank=r, world_size=world, drop_last=False) for r in range(world)
+            ]
+            for sampler in (*samplers, *exact):
+                sampler.set_epoch(epoch)
+            taken = [list(sampler) for sampler in samplers]
+            assert [len(t) for t in taken] == [len(s) for s in samplers] == [N_TRAIN // world] * world
+            assert len({i for t in taken for i in t}) == N_TRAIN // world * world
+            assert sorted(i for sampler in exact for i in sampler) == list(range(N_TRAIN))
+            if world == 1:
+                orders.append(tuple(taken[0]))
+    assert len(set(orders)) == 4
+    assert list(ResumableSampler(dataset, shuffle=False)) == list(range(N_TRAIN))
+    for rank, world in ((2, 2), (-1, 1)):
+        with pytest.raises(ValueError, match="rank"):
+            ResumableSampler(dataset, rank=rank, world_size=world)
+
+
+def test_a_sampler_goes_on_where_it_stopped(data: tuple[Path, dict[str, Clip]]) -> None:
+    folder, _ = data
+    spec = replace(SPEC, view="box128")
+
+    def train(sampler: ResumableSampler, dataset: WindowDataset, steps: int) -> list[Sample]:
+        """``steps`` batches of two, over as many epochs as it takes."""
+        batches: list[Sample] = []
+        while True:
+            for batch in DataLoader(dataset, 2, sampler=sampler, num_workers=2):
+                batches.append(batch)
+                sampler.advance(len(batch["clip"]))
+                if len(batches) == steps:
+                    return batches
+            sampler.set_epoch(sampler.epoch + 1)
+
+    dataset = WindowDataset(folder, "train", spec)
+    whole = train(ResumableSampler(dataset), dataset, 12)
+    sampler = ResumableSampler(dataset)
+    begun = train(sampler, dataset, 8)
+    state = pickle.loads(pickle.dumps(sampler.state_dict()))
+    assert (state["epoch"], state["consumed"]) == (1, 6)
+
+    dataset = WindowDataset(folder, "train", spec)
+    sampler = ResumableSampler(dataset)
+    sampler.load_state_dict(state)
+    sampler.set_epoch(sampler.epoch)
+    assert len(sampler) == N_TRAIN - 6
+    resumed = begun + train(sampler, dataset, 4)
+    assert all(same(a, b) for a, b in zip(whole, resumed, strict=True))
+
+
+def test_resuming_with_another_number_of_ranks(data: tuple[Path, dict[str, Clip]]) -> None:
+    folder, _ = data
+    dataset = WindowDataset(folder, "train", SPEC)
+    before = [ResumableSampler(dataset, rank=r, world_size=2) for r in range(2)]
+    used = [list(sampler)[:2] for sampler in before]
+    for sampler in before:
+        sampler.advance(2)
+    assert before[0].state_dict() == before[1].state_dict()
+    after = [ResumableSampler(dataset, rank=r, world_size=3, drop_last=False) for r in range(3)]
+    for sampler in after:
+        sampler.load_state_dict(before[0].state_dict())
+    rest = [i for sampler in after for i in sampler]
+    assert sorted(rest + used[0] + used[1]) == list(range(N_TRAIN))
+
+
+def test_another_training_is_not_resumed(data: tuple[Path, dict[str, Clip]]) -> None:
+    folder, _ = data
+    dataset = WindowDataset(folder, "train", SPEC)
+    for other in (
+        WindowDataset(folder, "train", SPEC, seed=1),
+        WindowDataset(folder, "val", SPEC),
+        WindowDataset(folder, "train", replace(SPEC, references=3)),
+    ):
+        with pytest.raises(PrepError, match="cannot go on here"):
+            ResumableSampler(other).load_state_dict(ResumableSampler(dataset).state_dict())
+        with pytest.raises(PrepError, match="cannot go on here"):
+            WindowStream(other, 2).load_state_dict(WindowStream(dataset, 2).state_dict())
+
+
+def names(batches: list[Sample]) -> list[tuple[str, int]]:
+    pairs = (zip(batch["clip"], batch["frames"][:, 0].tolist(), strict=True) for batch in batches)
+    return [pair for batch in pairs for pair in batch]
+
+
+def take(loader: DataLoader[Sample], steps: int) -> list[Sample]:
+    return [batch for batch, _ in zip(loader, range(steps), strict=False)]
+
+
+def test_a_stream_is_the_same_for_any_number_of_workers(data: tuple[Path, dict[str, Clip]]) -> None:
+    folder, _ = data
+    dataset = WindowDataset(folder, "train", SPEC)
+    alone = take(DataLoader(WindowStream(dataset, 4), 4), 9)
+    for workers in (1, 2):
+        together = take(DataLoader(WindowStream(dataset, 4), 4, num_workers=workers), 9)
+        assert all(same(a, b) for a, b in zip(alone, together, strict=True))
+    # 36 samples are four epochs of nine clips, and their windows are those of the map-style data set.
+    clips = [clip for clip, _ in names(alone)]
+    sampler = ResumableSampler(dataset)
+    expected = []
+    for epoch in range(4):
+        assert len(set(clips[9 * epoch : 9 * epoch + 9])) == N_TRAIN
+        sampler.set_epoch(epoch)
+        expected += [(s["clip"], int(s["frames"][0])) for s in (dataset.sample(epoch, i) for i in sampler)]
+    assert names(alone) == expected
+
+
+def test_ranks_share_a_stream(data: tuple[Path, dict[str, Clip]]) -> None:
+    folder, _ = data
+    dataset = WindowDataset(folder, "train", SPEC)
+    ranks = [take(DataLoader(WindowStream(dataset, 3, rank=r, world_size=3), 3), 3) for r in range(3)]
+    alone = names(take(DataLoader(WindowStream(dataset, 9), 9), 3))
+    for r, batches in enumerate(ranks):
+        assert names(batches) == alone[r::3]
+
+
+def test_a_stream_goes_on_where_it_stopped(data: tuple[Path, dict[str, Clip]]) -> None:
+    folder, _ = data
+    dataset = WindowDataset(folder, "train", SPEC)
+    whole = take(DataLoader(WindowStream(dataset, 2), 2), 14)
+    stream = WindowStream(dataset, 2)
+    begun = []
+    for batch in DataLoader(stream, 2, num_workers=2):
+        begun.append(batch)
+        stream.advance(len(batch["clip"]))
+        if len(begun) == 7:
+            break
+    assert stream.state_dict()["consumed"] == 14 and stream.epoch == pytest.approx(14 / 9)
+    # The same object goes on, and so does another that loads its state.
+    again = begun + take(DataLoader(stream, 2, num_workers=1), 7)
+    other = WindowStream(WindowDataset(folder, "train", SPEC), 2)
+    other.load_state_dict(stream.state_dict())
+    resumed = begun + take(DataLoader(other, 2), 7)
+    for batches in (again, resumed):
+        assert all(same(a, b) for a, b in zip(whole, batches, strict=True))
+    with pytest.raises(ValueError, match="batch_size 0"):
+        WindowStream(dataset, 0)
+
+
+def test_pictures_places_are_forgotten_when_there_are_too_many(
+    data: tuple[Path, dict[str, Clip]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, clips = data
+    monkeypatch.setattr(dataset_module, "MAX_REMEMBERED", 2)
+    dataset = WindowDataset(folder, "train", SampleSpec(view="box128"))
+    for epoch in range(2):
+        for i in range(N_TRAIN):
+            sample = dataset.sample(epoch, i)
+            expected = decoded(clips[sample["clip"]], "box128", sample["frames"])
+            np.testing.assert_array_equal(sample["images"], expected)
+            assert len(dataset._picture_places) <= 2
+
+
+def test_training_needs_no_detector_and_no_video_library(data: tuple[Path, dict[str, Clip]]) -> None:
+    folder, _ = data
+    code = f"""
+import sys
+for name in ("mediapipe", "dask", "distributed", "av", "pandas"):
+    sys.modules[name] = None
+from prep.dataset import StillDataset, WindowDataset
+from prep.order import ResumableSampler, WindowStream
+from prep.sampling import SampleSpec
+spec = SampleSpec(references=3, view="box128", landmarks="iplap131", normalise="iplap", frame_mel="iplap")
+print(WindowDataset({str(folder)!r}, "train", spec)[0]["images"].shape)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == "torch.Size([5, 3, 128, 128])"
+
+
+def test_views_have_the_sizes_they_are_decoded_to(tmp_path: Path) -> None:
+    write_fake_dataset(tmp_path, [fake_clip("a/1", 6, views=tuple(VIEWS))])
+    for name, view in VIEWS.items():
+        sample = WindowDataset(tmp_path, "train", SampleSpec(view=name))[0]
+        assert sample["images"].shape == (5, 3, view.height, view.width)
