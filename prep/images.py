@@ -67,7 +67,7 @@ def decode(data: bytes) -> Image:
     Raises:
         ValueError: the bytes are not a picture.
     """
-    if data[:3] == b"\xff\xd8\xff" and (fast := _simplejpeg()) is not None:
+    if data[:3] == b"\xff\xd8\xff" and (fast := fast_jpeg()) is not None:
         try:
             return fast(data)
         except ValueError:
@@ -88,7 +88,7 @@ def _decode_cv2(data: bytes) -> Image:
 
 
 @cache
-def _simplejpeg() -> Callable[[bytes], Image] | None:
+def fast_jpeg() -> Callable[[bytes], Image] | None:
     """``simplejpeg``'s decoder, if it is installed and agrees with OpenCV's on a trial picture."""
     try:
         decoder: Callable[[bytes], Image] = importlib.import_module("simplejpeg").decode_jpeg

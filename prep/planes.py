@@ -8,7 +8,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from prep.images import _simplejpeg, decode
+from prep.images import fast_jpeg, decode
 
 _JPEG = b"\xff\xd8\xff"
 
@@ -29,7 +29,7 @@ def decode_planes(encoded: Sequence[bytes], width: int, height: int) -> np.ndarr
     """
     out = np.empty((len(encoded), 3, height, width), np.uint8)
     scratch = _unaligned(3 * height * width)
-    fast: Any = _simplejpeg()
+    fast: Any = fast_jpeg()
     for planes, data in zip(out, encoded, strict=True):
         jpeg = fast is not None and data[:3] == _JPEG
         picture = fast(data, buffer=scratch) if jpeg else decode(data)

@@ -109,8 +109,8 @@ class Windows:
 
 def find_windows(index: ClipIndex, spec: SampleSpec) -> Windows:
     """Find every window that can be delivered whole, so that no later draw can fail."""
-    clips: list[np.ndarray] = []
-    starts: list[np.ndarray] = []
+    clips = [np.empty(0, np.int64)]
+    starts = [np.empty(0, bool)]
     excluded: Counter[str] = Counter()
     # In blocks: a large corpus has tens of millions of frames, and each step makes arrays of that length.
     for begin in range(0, len(index), _BLOCK):

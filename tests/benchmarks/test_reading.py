@@ -300,7 +300,7 @@ def _textured_clips() -> Iterator[tuple[Clip, list[np.ndarray]]]:
     frequency = np.hypot(np.fft.fftfreq(256)[:, None], np.fft.rfftfreq(256)[None])
     for number in range(CLIPS):
         rng = np.random.default_rng(number)
-        spectrum = np.fft.rfft2(rng.standard_normal((3, 256, 256))) / np.maximum(frequency, 1 / 256) ** 1.6
+        spectrum = np.fft.rfft2(rng.standard_normal((3, 256, 256))) / np.maximum(frequency, 1 / 256) ** 1.75
         texture = np.moveaxis(np.fft.irfft2(spectrum), 0, -1)
         texture = np.clip(128 + 50 * texture / texture.std(), 0, 255).astype(np.uint8)
         crops = [np.ascontiguousarray(texture[t : t + 128, t : t + 128]) for t in range(FRAMES)]

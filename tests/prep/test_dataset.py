@@ -5,6 +5,7 @@ import subprocess
 import sys
 from collections import Counter
 from dataclasses import replace
+from itertools import permutations
 from pathlib import Path
 
 import numpy as np
@@ -20,8 +21,9 @@ from prep.index import ClipIndex
 from prep.landmark_sets import IPLAP_131, IPLAP_CONTENT, IPLAP_POSE, LIPS
 from prep.mel import MEL_RULES, mel_start
 from prep.order import ResumableSampler, WindowStream
-from prep.sampling import SampleSpec, find_windows
+from prep.sampling import SampleSpec, draw, find_windows
 from prep.schema import Clip
+from prep.shards import Failure
 from prep.views import VIEWS, iplap_box, iplap_normalise, map_points
 from tests.prep.fakes import fake_clip, fake_dataset, write_fake_dataset
 
@@ -257,6 +259,15 @@ def test_what_cannot_be_used_is_counted(tmp_path: Path) -> None:
         WindowDataset(tmp_path, "train", SampleSpec(min_frames=999))
 
 
+def test_shards_without_clips(tmp_path: Path) -> None:
+    clip = fake_clip("a/1", 12)
+    failure = Failure("b/1", "val", "b/1.mp4", "video", "it is empty")
+    write_fake_dataset(tmp_path, [clip], failures={"val": [failure]})
+    with pytest.raises(PrepError, match=r"nothing to train on in .*: 0 of 0 clips"):
+        WindowDataset(tmp_path, "val", SampleSpec(view="box128", frame_mel="wav2lip"))
+    assert len(WindowDataset(tmp_path, ["val", "train"], SampleSpec(view="box128", landmarks="lips"))) == 1
+
+
 def test_the_ends_that_the_sound_does_not_cover(tmp_path: Path) -> None:
     write_fake_dataset(tmp_path, [fake_clip("a/1", 60, undetected=range(6, 55)), fake_clip("a/2", 30)])
     dataset = WindowDataset(tmp_path, "train", SampleSpec(frame_mel="iplap"))
@@ -417,6 +428,17 @@ def test_all_windows_and_references_come_up(data: tuple[Path, dict[str, Clip]]) 
     # 40 frames and 129 columns: starts 0 to 35, each about 17 times; all frames serve as references.
     assert set(counts) == set(range(36)) and max(counts.values()) < 40
     assert set(references) == set(range(clip.n_frames))
+
+
+def test_every_order_of_references_is_as_likely() -> None:
+    spec = SampleSpec(window=1, references=3)
+    starts = np.array([True, False, False, False])
+    orders = {
+        tuple(draw(spec, starts, np.ones(4, bool), (0, 0, first, second, 0.5)).references.tolist())
+        for first in (1 / 6, 3 / 6, 5 / 6)
+        for second in (1 / 4, 3 / 4)
+    }
+    assert orders == set(permutations((1, 2, 3)))
 
 
 @pytest.mark.parametrize("method", ["fork", "spawn"])

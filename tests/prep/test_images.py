@@ -86,7 +86,7 @@ def test_damaged_pictures_are_refused(picture, encoding):
 def test_the_fast_decoder_gives_what_opencv_gives(shape, quality):
     pytest.importorskip("simplejpeg", reason="simplejpeg is not installed")
     noise = np.random.default_rng(quality).integers(0, 256, (*shape, 3), np.uint8)
-    assert images._simplejpeg() is not None
+    assert images.fast_jpeg() is not None
     for rgb in (noise, cv2.GaussianBlur(noise, (0, 0), 3)):
         data = images.encode(rgb, "jpeg", quality)
         expected = cv2.cvtColor(cv2.imdecode(np.frombuffer(data, np.uint8), 1), cv2.COLOR_BGR2RGB)
@@ -97,17 +97,17 @@ def test_a_fast_decoder_that_disagrees_is_not_used(monkeypatch):
     module = pytest.importorskip("simplejpeg", reason="simplejpeg is not installed")
     right = module.decode_jpeg
     monkeypatch.setattr(module, "decode_jpeg", lambda data: right(data) ^ 1)
-    images._simplejpeg.cache_clear()
+    images.fast_jpeg.cache_clear()
     try:
-        assert images._simplejpeg() is None
+        assert images.fast_jpeg() is None
     finally:
-        images._simplejpeg.cache_clear()
+        images.fast_jpeg.cache_clear()
 
 
 def test_decoding_without_the_fast_decoder(monkeypatch, picture):
     data = images.encode(picture, "jpeg")
     expected = images.decode(data)
-    monkeypatch.setattr(images, "_simplejpeg", lambda: None)
+    monkeypatch.setattr(images, "fast_jpeg", lambda: None)
     np.testing.assert_array_equal(images.decode(data), expected)
     monkeypatch.setattr(images, "_TO_RGB", None)  # OpenCV before 4.11
     np.testing.assert_array_equal(images.decode(data), expected)
