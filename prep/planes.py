@@ -8,7 +8,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from prep.images import fast_jpeg, decode
+from prep.images import decode, fast_jpeg
 
 _JPEG = b"\xff\xd8\xff"
 
