@@ -324,15 +324,17 @@ def _locked(out: Path) -> Iterator[None]:
 
 
 def _refuse_other(out: Path, stamp: dict[str, Any], plans: list[ShardPlan]) -> None:
-    if not (out / MANIFEST).is_file():
-        stray = next((out / SHARDS).glob("[!.]*.parquet"), None)
-        if stray is not None:
-            raise PrepError(f"{stray} lies there without a {MANIFEST}: use another --out, or delete it")
+    there = sorted(path.name for path in (out / SHARDS).glob("[!.]*.parquet"))
+    if not there:
         return
+    if not (out / MANIFEST).is_file():
+        raise PrepError(
+            f"{out / SHARDS / there[0]} lies there without a {MANIFEST}: use another --out, or delete it"
+        )
     changed = difference(read_manifest(out)["options"], stamp)
     if changed:
         raise PrepError(f"{out} was prepared otherwise ({changed}): use another --out, or delete the folder")
-    extra = {p.name for p in (out / SHARDS).glob("[!.]*.parquet")} - {plan.name for plan in plans}
+    extra = set(there) - {plan.name for plan in plans}
     if extra:
         raise PrepError(
             f"{out / SHARDS / min(extra)} is none of this data set's shards: move it out of the folder"

@@ -2,9 +2,9 @@
 
 One row is one clip, one row group is one row. Per-frame tensors are ``list<binary>``: each element holds one frame
 as little-endian, C-ordered bytes, whose dtype and shape stand in the field's metadata. The layout was chosen by
-measurement (100 frames, memory-mapped, one core): the landmarks of a random clip are read in 60 µs as
-``list<binary>``, in 470 µs as a flat ``list<float>`` and in 890 µs as nested lists, since Parquet decodes a
-repetition level for every number; zstd would halve the bytes and take 510 µs. A row group of one clip is what a
+measurement (100 frames, memory-mapped, one core): the landmarks of a random clip are read in 63 µs as
+``list<binary>``, in 500 µs as a flat ``list<float>`` and in 950 µs as nested lists, since Parquet decodes a
+repetition level for every number; zstd would take 640 µs. A row group of one clip is what a
 random training window needs, and no more: 16 clips a group take 14 times as long. ``tests/benchmarks/test_layout.py``
 repeats the measurement. Columns are PLAIN and not compressed, so that :mod:`prep.pages` can take single frames out.
 

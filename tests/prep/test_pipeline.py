@@ -155,6 +155,13 @@ def test_other_options_are_refused_and_named(toy_corpus: Path, prepared: Path) -
     assert contents(prepared) == before
 
 
+def test_a_folder_without_a_shard_is_free_for_other_options(toy_corpus: Path, tmp_path: Path) -> None:
+    refs = refs_of(toy_corpus, limit=1)[:1]
+    (tmp_path / shards.SHARDS).mkdir()
+    shards.write_json(tmp_path / shards.MANIFEST, {"options": {"views": ["lower512"]}, "complete": False})
+    assert prepare(refs, toy_corpus, tmp_path, OPTIONS, workers=1)["complete"]
+
+
 def test_a_foreign_shard_is_refused(toy_corpus: Path, prepared: Path, tmp_path: Path) -> None:
     out = copy(prepared, tmp_path / "data")
     (out / shards.SHARDS / "train-00099.parquet").write_bytes(b"")
