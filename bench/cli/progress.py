@@ -62,4 +62,8 @@ def prep_progress(clips: int, shards: int) -> Iterator[Callable[[PrepProgress], 
                 shards=f"{done.shards}/{shards}",
             )
 
-        yield notify
+        try:
+            yield notify
+        except BaseException:
+            bar.live.transient = True  # An error stands alone, without the bar that led to it.
+            raise
