@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Callable, Collection, Sequence
-
-from prep.errors import PrepError
+from collections.abc import Callable
 
 
 def _sources() -> dict[str, str]:
@@ -45,18 +42,3 @@ KINDS: dict[str, Callable[[], dict[str, str]]] = {
 def entries(kind: str) -> dict[str, str]:
     """Name → one line, of a kind in :data:`KINDS`. Raises ``KeyError`` for another kind."""
     return KINDS[kind]()
-
-
-def known(what: str, names: Sequence[str], registry: Collection[str]) -> tuple[str, ...]:
-    """``names`` without spaces and repetitions, in their order.
-
-    Raises:
-        PrepError: one is not in ``registry``; the message names the nearest and all there are.
-    """
-    chosen = tuple(dict.fromkeys(name.strip() for name in names))
-    for name in chosen:
-        if name not in registry:
-            near = difflib.get_close_matches(name, registry, n=1)
-            hint = f"did you mean {near[0]}? " if near else ""
-            raise PrepError(f"unknown {what} {name!r}: {hint}there are {', '.join(registry)}")
-    return chosen

@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from prep.errors import PrepError
-from prep.schema import Clip, from_table, make_array, schema_views, to_table
+from prep.schema import Clip, from_table, make_array, to_table
 
 SHARDS = "shards"
 MANIFEST = "manifest.json"
@@ -184,16 +184,14 @@ def describe(path: Path, split: str) -> ShardInfo:
     Raises:
         PrepError: the file is not a whole shard.
     """
-    metadata = _open(path).metadata
-    frames = 0
-    if metadata.num_rows:
-        frames = sum(pq.read_table(path, columns=["n_frames"]).column("n_frames").to_pylist())
+    file = open_shard(path)
+    frames = file.read(columns=["n_frames"]).column("n_frames").to_pylist()
     return ShardInfo(
         name=path.name,
         split=split,
-        clips=metadata.num_rows,
-        frames=frames,
-        failures=len(shard_failures(path)),
+        clips=len(frames),
+        frames=sum(frames),
+        failures=len(_failures(file)),
         bytes=path.stat().st_size,
         sha256=sha256(path),
     )
@@ -210,7 +208,11 @@ def sha256(path: Path) -> str:
 
 def shard_failures(path: Path) -> list[Failure]:
     """The failures recorded in a shard's footer."""
-    stored = (_open(path).metadata.metadata or {}).get(b"failures", b"[]")
+    return _failures(open_shard(path))
+
+
+def _failures(file: pq.ParquetFile) -> list[Failure]:
+    stored = (file.metadata.metadata or {}).get(b"failures", b"[]")
     return [Failure(*row) for row in json.loads(stored)]
 
 
@@ -267,8 +269,7 @@ def shard_paths(folder: Path, split: str | None = None) -> list[Path]:
     Raises:
         PrepError: there are none.
     """
-    pattern = f"{split}-*.parquet" if split else "*.parquet"
-    paths = sorted(p for p in (folder / SHARDS).glob(pattern) if not p.name.startswith("."))
+    paths = sorted((folder / SHARDS).glob(f"{split}-*.parquet" if split else "[!.]*.parquet"))
     if not paths:
         what = f"split {split!r}" if split else "shards"
         raise PrepError(f"{folder} has no {what}: make them with `bench prep`")
@@ -289,7 +290,7 @@ def read(
         PrepError: no shards there, or a file that is not a shard.
     """
     for path in shard_paths(Path(folder), split):
-        file = _open(path)
+        file = open_shard(path)
         for group in range(file.num_row_groups):
             yield read_clip(file, group, columns)
 
@@ -307,19 +308,11 @@ def read_clip(file: pq.ParquetFile, row_group: int, columns: Sequence[str] | Non
             raise KeyError(f"no column {unknown[0]!r}; there are: {', '.join(file.schema_arrow.names)}")
         wanted = [*_KEYS, *(c for c in columns if c not in _KEYS)]
     table = file.read_row_group(row_group, columns=wanted, use_threads=False)
-    if table.schema.metadata is None:
-        table = table.replace_schema_metadata(file.schema_arrow.metadata)
     return from_table(table)
 
 
 def open_shard(path: Path) -> pq.ParquetFile:
     """Open a shard memory-mapped for random access. Raises :class:`PrepError` if it is not one."""
-    file = _open(path)
-    schema_views(file.schema_arrow)
-    return file
-
-
-def _open(path: Path) -> pq.ParquetFile:
     try:
         file = pq.ParquetFile(path, memory_map=True, pre_buffer=False)
     except (pa.ArrowException, OSError) as error:

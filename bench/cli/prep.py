@@ -40,9 +40,9 @@ def prep(
     """Turn LRS2, LRS3, HDTF, FFHQ or any folder of videos into Parquet shards."""
     from bench.cli.console import console, plan_table, summary
     from bench.cli.progress import prep_progress
-    from bench.registry import known
     from prep.images import ENCODINGS
     from prep.mel import PADDINGS
+    from prep.names import known
     from prep.options import PrepOptions
     from prep.pipeline import plan_shards, prepare, select
     from prep.sources import get_source

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib
 
-from prep.errors import PrepError
+from prep.names import known
 from prep.sources.base import ClipRef, Source
 
 __all__ = ["SOURCES", "ClipRef", "Source", "get_source"]
@@ -26,10 +25,7 @@ def get_source(name: str) -> Source:
     Raises:
         PrepError: there is none of that name; the message proposes the nearest one.
     """
-    if name not in SOURCES:
-        near = difflib.get_close_matches(name.lower(), SOURCES, n=1)
-        hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(SOURCES)}"
-        raise PrepError(f"unknown source {name!r}: {hint}")
+    (name,) = known("source", [name], SOURCES)
     module, _, attribute = SOURCES[name].partition(":")
     source: Source = getattr(importlib.import_module(module), attribute)()
     return source

@@ -20,15 +20,7 @@ import numpy as np
 
 from prep.errors import PrepError
 from prep.sources.base import ClipRef
-from prep.sources.listing import (
-    IMAGE_SUFFIXES,
-    choose,
-    file_clips,
-    find_lists,
-    require_folder,
-    split_by_lists,
-    walk,
-)
+from prep.sources.listing import IMAGE_SUFFIXES, choose, choose_files, file_clips, require_folder, walk
 
 _METADATA = "ffhq-dataset-v2.json"
 _IMAGES = "images1024x1024"
@@ -75,10 +67,7 @@ class Ffhq:
             raise PrepError(
                 f"no image in {root}: looked for {_IMAGES}, and for {', '.join(sorted(IMAGE_SUFFIXES))}"
             )
-        lists = find_lists([root])
-        if lists:
-            clips = split_by_lists(clips, lists)
-        return choose(clips, split, lists or ["train"], root)
+        return choose_files(clips, split, "train", root)
 
 
 def _official(root: Path, folder: str) -> list[ClipRef]:

@@ -6,15 +6,7 @@ from pathlib import Path
 
 from prep.errors import PrepError
 from prep.sources.base import ClipRef
-from prep.sources.listing import (
-    VIDEO_SUFFIXES,
-    choose,
-    file_clips,
-    find_lists,
-    require_folder,
-    split_by_lists,
-    walk,
-)
+from prep.sources.listing import VIDEO_SUFFIXES, choose_files, file_clips, require_folder, walk
 
 
 class Folder:
@@ -41,7 +33,4 @@ class Folder:
             raise PrepError(
                 f"no video in {root}: looked for {', '.join(sorted(VIDEO_SUFFIXES))}, in all its folders"
             )
-        lists = find_lists([root])
-        if lists:
-            clips = split_by_lists(clips, lists)
-        return choose(clips, split, lists or ["test"], root)
+        return choose_files(clips, split, "test", root)

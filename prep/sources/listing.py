@@ -200,6 +200,18 @@ def choose(
     return sorted((c for c in clips if split in (None, c.split)), key=lambda clip: clip.clip_id)
 
 
+def choose_files(clips: list[ClipRef], split: str | None, default: str, root: Path) -> list[ClipRef]:
+    """Split the files of a tree by the lists in its root, where there are any, and choose a split.
+
+    Raises:
+        PrepError: a split that is not there, or a clip in two lists.
+    """
+    lists = find_lists([root])
+    if lists:
+        clips = split_by_lists(clips, lists)
+    return choose(clips, split, lists or [default], root)
+
+
 def check_split(split: str | None, available: Iterable[str], root: Path) -> None:
     """Raise ``PrepError``, naming what there is, unless ``split`` is None or one of ``available``."""
     there = list(available)
