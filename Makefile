@@ -34,9 +34,9 @@ clean:
 	touch $@
 
 .venv/.toy: .venv/.pip pyproject.toml constraints.txt
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[toy]"
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[toy,dlib]"
 	touch $@
 
 .venv/.dev: .venv/.pip pyproject.toml constraints.txt
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[toy,hf,dev]"
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[toy,hf,dlib,onnx,dev]"
 	touch $@ .venv/.toy

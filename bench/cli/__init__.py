@@ -39,10 +39,11 @@ def _root(
 
 def main() -> None:
     """Run the command; errors that the user can mend are one line on stderr and exit code 1."""
+    from bench.errors import BenchError
     from prep.errors import PrepError
 
     try:
         app()
-    except PrepError as error:
+    except (PrepError, BenchError) as error:
         typer.echo(f"error: {error}", err=True)
         sys.exit(1)

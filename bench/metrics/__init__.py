@@ -1,0 +1,82 @@
+"""The metric variants, by name; a family's file is imported when one of its variants is first asked for."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from bench.metrics.base import Metric, Spec
+
+#: Name → where its class lies. The order is that of tables.
+METRICS: dict[str, str] = {
+    "psnr.frame": "bench.metrics.psnr:PsnrFrame",
+    "psnr.video": "bench.metrics.psnr:PsnrVideo",
+    "mse": "bench.metrics.psnr:Mse",
+    "ssim.wang11": "bench.metrics.ssim:SsimWang11",
+    "ssim.skimage7": "bench.metrics.ssim:SsimSkimage7",
+    "lpips.alex": "bench.metrics.lpips:LpipsAlex",
+    "lpips.vgg": "bench.metrics.lpips:LpipsVgg",
+    "fid.pytorch_fid": "bench.metrics.fid:FidPytorchFid",
+    "fid.clean": "bench.metrics.fid:FidClean",
+    "csim.arcface_aligned": "bench.metrics.csim:CsimArcfaceAligned",
+    "csim.frame112": "bench.metrics.csim:CsimFrame112",
+    "csim.dlib": "bench.metrics.csim:CsimDlib",
+    "lmd.chen_sum20": "bench.metrics.lmd:LmdChenSum20",
+    "lmd.mean68": "bench.metrics.lmd:LmdMean68",
+    "lmd.lip_norm": "bench.metrics.lmd:LmdLipNorm",
+    "landmark_error": "bench.metrics.lmd:LandmarkError",
+    "lse.lrs": "bench.metrics.lse:LseLrs",
+    "lse.tracked": "bench.metrics.lse:LseTracked",
+    "syncscore": "bench.metrics.lse:SyncScore",
+}
+
+#: Short names: one default each.
+ALIASES: dict[str, str] = {
+    "psnr": "psnr.frame",
+    "ssim": "ssim.wang11",
+    "lpips": "lpips.alex",
+    "fid": "fid.pytorch_fid",
+    "csim": "csim.arcface_aligned",
+    "lmd": "lmd.lip_norm",
+    "lse": "lse.lrs",
+}
+
+#: What `bench eval` computes unless it is told otherwise.
+DEFAULT: tuple[str, ...] = (
+    "psnr.frame",
+    "ssim.wang11",
+    "lpips.alex",
+    "fid.pytorch_fid",
+    "csim.arcface_aligned",
+    "csim.dlib",
+    "lmd.lip_norm",
+    "lmd.mean68",
+    "lse.lrs",
+)
+
+
+def get_metric(name: str) -> type[Metric]:
+    """The class of a variant, by its name or its short name. Raises ``PrepError`` for an unknown one."""
+    from prep.names import known
+
+    (name,) = known("metric", [ALIASES.get(name, name)], METRICS)
+    module, _, attribute = METRICS[name].partition(":")
+    found: type[Metric] = getattr(import_module(module), attribute)
+    return found
+
+
+def get_spec(name: str) -> Spec:
+    """The specification of a variant, by its name or its short name."""
+    return get_metric(name).spec
+
+
+def family(name: str) -> list[str]:
+    """All variants of a family: ``lse`` → ``lse.lrs``, ``lse.tracked``. Raises ``PrepError`` for an unknown one."""
+    from prep.names import known
+
+    families: dict[str, list[str]] = {}
+    for variant in METRICS:
+        families.setdefault(variant.partition(".")[0], []).append(variant)
+    (name,) = known("metric", [name.partition(".")[0]], families)
+    return families[name]

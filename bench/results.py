@@ -1,0 +1,205 @@
+"""The typed result of an evaluation: what `bench eval` writes and everything to its right reads.
+
+A result is a folder::
+
+    result.json        this model
+    clips.parquet      a row a method, clip, region and figure: value or the reason why there is none
+    frames.parquet     the same with a list of values, one a frame, where a figure has them
+    previews.parquet   a few JPEG pictures of every clip and method
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from bench.errors import BenchError
+
+SCHEMA_VERSION = 1
+RESULT = "result.json"
+CLIPS = "clips.parquet"
+FRAMES = "frames.parquet"
+PREVIEWS = "previews.parquet"
+
+#: Region under which figures stand that belong to no region.
+CLIP_REGION = "clip"
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(extra="forbid", ser_json_inf_nan="strings")
+
+
+class OutputInfo(_Model):
+    """One figure of a metric; see :class:`bench.metrics.base.Output`."""
+
+    key: str
+    label: str
+    better: Literal["higher", "lower", "none"]
+    unit: str = ""
+    cap: float | None = None
+    decimals: int = 4
+
+
+class MetricInfo(_Model):
+    """The specification under which figures were computed, kept with them."""
+
+    name: str
+    summary: str
+    spec_hash: str
+    parameters: dict[str, Any]
+    outputs: list[OutputInfo]
+    weights: dict[str, str] = Field(
+        default_factory=dict, description="name → sha256 of the file that was used"
+    )
+    aggregate: Literal["mean", "set"] = "mean"
+    paired: bool = True
+
+
+class Missing(_Model):
+    """A metric that was asked for and could not be computed at all."""
+
+    metric: str
+    reason: str
+    remedy: str = ""
+
+
+class Figure(_Model):
+    """One figure of one method: the mean over clips, or the figure of the whole set.
+
+    ``value`` is None where no clip could be scored; it is infinite for the PSNR of identical videos.
+    """
+
+    region: str
+    metric: str = Field(description="name of the variant")
+    output: str = Field(description="id of the figure: the variant's name and the output's key")
+    value: float | None
+    std: float | None = None
+    low: float | None = Field(None, description="lower end of the 95 % interval over clips")
+    high: float | None = None
+    interval: str = Field("", description="bootstrap, jackknife, or nothing")
+    asked: int = Field(description="clips asked for")
+    scored: int = Field(description="clips behind the value")
+    failures: dict[str, int] = Field(default_factory=dict, description="reason → clips that failed for it")
+
+
+class MethodResult(_Model):
+    """All figures of one method.
+
+    Attributes:
+        method: name, as the row of a table.
+        kind: ``method``, or ``trivial`` for ground truth, still frame and the like.
+        source: folder of the videos, as it was given; ``""`` for trivial rows.
+        training_data: what it was trained on, where that was told.
+        figures: in the order of the metrics.
+    """
+
+    method: str
+    kind: Literal["method", "trivial"] = "method"
+    source: str = ""
+    training_data: str = ""
+    notes: str = ""
+    figures: list[Figure] = Field(default_factory=list)
+
+
+class Data(_Model):
+    """What was scored against what."""
+
+    name: str = Field(description="lrs2, hdtf, toy … or the name of a folder")
+    kind: Literal["dataset", "folders", "pairs"]
+    split: str = ""
+    manifest_sha256: str = Field("", description="of the prepared data set; empty for folders")
+    clips_sha256: str = Field(
+        description="of the sorted clip ids, and of the truth's files where they are plain"
+    )
+    clips: int
+
+
+class Provenance(_Model):
+    """Where the numbers come from. Two results are comparable where :meth:`Result.comparable` says so."""
+
+    suite_version: str
+    git_commit: str = ""
+    git_dirty: bool = False
+    packages: dict[str, str]
+    python: str
+    machine: dict[str, str]
+    device: str
+    seed: int
+    created: str = Field(description="UTC, ISO 8601")
+    seconds: float = Field(description="wall time of the evaluation")
+    command: str = ""
+
+
+class Result(_Model):
+    """One evaluation."""
+
+    schema_version: Literal[1] = 1
+    data: Data
+    protocol: Literal["reconstruction", "dubbing"]
+    audio: Literal["prediction", "truth"]
+    regions: list[str]
+    metrics: list[MetricInfo]
+    missing: list[Missing] = Field(default_factory=list)
+    methods: list[MethodResult]
+    provenance: Provenance
+
+    def method(self, name: str) -> MethodResult | None:
+        """The figures of a method."""
+        return next((m for m in self.methods if m.method == name), None)
+
+    def figure(self, method: str, output: str, region: str) -> Figure | None:
+        """One figure; ``region`` is ignored for figures that belong to none."""
+        found = self.method(method)
+        for figure in found.figures if found else ():
+            if figure.output == output and figure.region in (region, CLIP_REGION):
+                return figure
+        return None
+
+    def differences(self, other: Result) -> list[str]:
+        """Why the figures of two results may not stand in one column: one line each, none where they may."""
+        found = []
+        for what, mine, yours in (
+            ("data set", self.data.name, other.data.name),
+            ("split", self.data.split, other.data.split),
+            ("manifest", self.data.manifest_sha256[:12], other.data.manifest_sha256[:12]),
+            ("clips", self.data.clips_sha256[:12], other.data.clips_sha256[:12]),
+            ("protocol", self.protocol, other.protocol),
+            ("audio", self.audio, other.audio),
+        ):
+            if mine != yours:
+                found.append(f"{what}: {mine or 'none'} and {yours or 'none'}")
+        theirs = {metric.name: metric for metric in other.metrics}
+        for metric in self.metrics:
+            twin = theirs.get(metric.name)
+            if twin and (metric.spec_hash, metric.weights) != (twin.spec_hash, twin.weights):
+                found.append(f"{metric.name}: another specification or other weights")
+        return found
+
+
+def read_result(folder: Path) -> Result:
+    """The result in a folder, or in a JSON file.
+
+    Raises:
+        BenchError: there is none, or it is not one.
+    """
+    path = folder / RESULT if folder.is_dir() else folder
+    try:
+        return Result.model_validate_json(path.read_bytes())
+    except FileNotFoundError:
+        raise BenchError(f"{folder} holds no {RESULT}; make one with `bench eval`") from None
+    except (OSError, ValidationError) as error:
+        first = str(error).splitlines()
+        raise BenchError(f"{path} is not a result of this suite ({'; '.join(first[:3])})") from None
+
+
+def write_result(folder: Path, result: Result) -> Path:
+    """Write ``result.json`` atomically; returns its path."""
+    from prep.shards import AtomicFile
+
+    path = folder / RESULT
+    with AtomicFile(path) as sink:
+        sink.write((result.model_dump_json(indent=1) + "\n").encode())
+        sink.commit()
+    return path
