@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from rich.progress import (
     BarColumn,
@@ -17,6 +18,9 @@ from rich.progress import (
 
 from bench.cli.console import console
 from prep.pipeline import Progress as PrepProgress
+
+if TYPE_CHECKING:
+    from bench.workers import Step
 
 
 @contextmanager
@@ -67,3 +71,31 @@ def prep_progress(clips: int, shards: int) -> Iterator[Callable[[PrepProgress], 
         except BaseException:
             bar.live.transient = True  # An error stands alone, without the bar that led to it.
             raise
+
+
+@contextmanager
+def eval_progress(clips: int) -> Iterator[Callable[[Step], None]]:
+    """A bar for `bench eval`: clips, frames a second, clips with failures, time left; yields its listener."""
+    started = time.monotonic()
+    frames = failures = 0
+    with Progress(
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]}  incomplete {task.fields[failures]}"),
+        TimeRemainingColumn(compact=True),
+        console=console,
+        refresh_per_second=4,
+        transient=True,
+    ) as bar:
+        task = bar.add_task("clips", total=clips, rate="", failures=0)
+
+        def notify(step: Step) -> None:
+            nonlocal frames, failures
+            frames += step.frames
+            failures += step.failures
+            rate = frames / max(time.monotonic() - started, 1e-3)
+            bar.update(task, advance=step.clips, rate=f"{rate:.0f} frames/s", failures=failures)
+
+        yield notify
