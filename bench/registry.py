@@ -31,11 +31,47 @@ def _mel_rules() -> dict[str, str]:
     }
 
 
+def _metrics() -> dict[str, str]:
+    from bench.metrics import ALIASES, METRICS, get_spec
+
+    short = {name: alias for alias, name in ALIASES.items()}
+    lines = {}
+    for name in METRICS:
+        spec = get_spec(name)
+        arrows = {"higher": "↑", "lower": "↓", "none": ""}
+        figures = ", ".join(f"{output.label}{arrows[output.better]}" for output in spec.outputs)
+        also = f" (also: {short[name]})" if name in short else ""
+        lines[name] = f"{figures}: {spec.summary}{also}"
+    return lines
+
+
+def _regions() -> dict[str, str]:
+    from bench.regions import REGIONS
+
+    return REGIONS
+
+
+def _tables() -> dict[str, str]:
+    from bench.report.tables import load_tables
+
+    return {name: table.title for name, table in load_tables().items()}
+
+
+def _weights() -> dict[str, str]:
+    from bench.weights import registry
+
+    return {name: f"{entry.file}: {', '.join(entry.enables)}" for name, entry in registry().items()}
+
+
 KINDS: dict[str, Callable[[], dict[str, str]]] = {
     "sources": _sources,
     "views": _views,
     "landmarks": _landmarks,
     "mel-rules": _mel_rules,
+    "metrics": _metrics,
+    "regions": _regions,
+    "tables": _tables,
+    "weights": _weights,
 }
 
 

@@ -61,7 +61,7 @@ def evaluate(
     from bench.weights import WeightStore
     from prep.names import known
 
-    folders = _methods([*(predictions or []), *(pred or [])], method_name)
+    folders = find_methods([*(predictions or []), *(pred or [])], method_name)
     known("audio", [audio], ("prediction", "truth"))
     names = [ALIASES.get(name.strip(), name) for name in metrics.split(",")] if metrics else DEFAULT
     options = Options(
@@ -69,11 +69,11 @@ def evaluate(
         regions=known("region", region.split(","), REGIONS),
         audio="truth" if audio == "truth" else "prediction",
         seed=seed,
-        device=device or _device(),
+        device=device or default_device(),
         batch=batch_size,
         training_data=tuple((name, training_data) for name in folders) if training_data else (),
     )
-    inputs = _inputs(folders, data, split, root, truth, pairs, audio, limit, with_trivial, seed)
+    inputs = find_inputs(folders, data, split, root, truth, pairs, audio, limit, with_trivial, seed)
     for line in inputs.unmatched:
         typer.echo(f"not scored: {line}", err=True)
     try:
@@ -83,7 +83,7 @@ def evaluate(
                 out,
                 options,
                 WeightStore.default(weights_dir),
-                workers=workers or _workers(options.device, len(inputs.jobs)),
+                workers=workers or default_workers(options.device, len(inputs.jobs)),
                 scheduler=scheduler,
                 overwrite=overwrite,
                 on_progress=notify,
@@ -107,7 +107,8 @@ def evaluate(
         raise typer.Exit(3)
 
 
-def _methods(words: list[str], name: str | None) -> dict[str, Path]:
+def find_methods(words: list[str], name: str | None) -> dict[str, Path]:
+    """Method → folder, from words FOLDER or NAME=FOLDER. Raises ``BenchError``."""
     from bench.errors import BenchError
     from bench.job import TRIVIAL
 
@@ -124,20 +125,21 @@ def _methods(words: list[str], name: str | None) -> dict[str, Path]:
     return found
 
 
-def _device() -> str:
+def default_device() -> str:
+    """``cuda`` where there is one, else ``cpu``."""
     import torch
 
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
-def _workers(device: str, clips: int) -> int:
+def default_workers(device: str, clips: int) -> int:
     """One process on a GPU, which it fills; on a CPU one a core, where there are clips enough to pay for the start."""
     import os
 
     return 1 if device.startswith("cuda") or clips < 8 else os.cpu_count() or 1
 
 
-def _inputs(
+def find_inputs(
     folders: dict[str, Path],
     data: Path | None,
     split: str | None,
@@ -149,6 +151,7 @@ def _inputs(
     with_trivial: bool,
     seed: int,
 ) -> Inputs:
+    """What is scored against what, from the options of the command line. Raises ``BenchError``."""
     from bench import inputs as source
     from bench.errors import BenchError
     from bench.job import TRIVIAL

@@ -11,7 +11,7 @@ def register(app: typer.Typer) -> None:
 
 
 def ls(kind: str | None = typer.Argument(None, help="One kind only; all where left out.")) -> None:
-    """List what there is to choose from: corpora, views, landmark sets, mel rules."""
+    """List what there is to choose from: corpora, views, landmark sets, metrics, tables, weights …"""
     from bench.cli.console import console, listing
     from bench.registry import KINDS, entries
     from prep.names import known
