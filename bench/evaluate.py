@@ -292,7 +292,7 @@ def _methods(
 
     columns = ["method", "clip_id", "region", "metric", "output", "value", "reason"]
     rows = pd.read_parquet(out / CLIPS, columns=columns)
-    groups = dict(rows.groupby(["method", "region", "output"], sort=False))
+    groups = dict(iter(rows.groupby(["method", "region", "output"], sort=False)))
     candidates = {c.method: c for job in inputs.jobs for c in job.candidates}
     found = []
     for name, candidate in candidates.items():

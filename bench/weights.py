@@ -11,7 +11,6 @@ import hashlib
 import json
 import os
 import secrets
-import shutil
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,8 +19,7 @@ from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, NoReturn
-from zipfile import BadZipFile, ZipFile, is_zipfile
+from typing import TYPE_CHECKING, Any
 
 from bench.errors import BenchError, Unavailable
 from prep.names import known
@@ -37,8 +35,9 @@ _DIGESTS = ".digests.json"
 _BLOCK = 1 << 20
 # A file changed less than this before it is hashed may change again without a new time stamp.
 _SETTLED_NS = 1_000_000_000
+_Stamp = tuple[str, int, int, int]
 # Once a process, whatever the number of stores: (path, size, mtime, ctime) → SHA-256.
-_hashed: dict[tuple[str, int, int, int], str] = {}
+_hashed: dict[_Stamp, str] = {}
 
 
 @dataclass(frozen=True)
@@ -102,13 +101,15 @@ def registry(path: Path = REGISTRY) -> Mapping[str, Entry]:
     """
     toml = import_module("tomllib" if sys.version_info >= (3, 11) else "tomli")
     try:
-        tables: dict[str, dict[str, Any]] = toml.loads(path.read_text(encoding="utf-8"))
-        return {
-            name: Entry(name, **{k: tuple(v) if isinstance(v, list) else v for k, v in table.items()})
-            for name, table in tables.items()
-        }
+        tables = toml.loads(path.read_text(encoding="utf-8"))
+        return {name: _entry(name, table) for name, table in tables.items()}
     except (OSError, ValueError, TypeError) as error:
         raise BenchError(f"{path} is not a registry of weights: {error}") from error
+
+
+def _entry(name: str, table: Mapping[str, Any]) -> Entry:
+    fields: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in table.items()}
+    return Entry(name, **fields)
 
 
 def cache_folder() -> Path:
@@ -160,7 +161,7 @@ class WeightStore:
         """All files of that name, in the order of search; not hashed."""
         entry = self.entry(name)
         folders = [*self.folders, *(self.borrowed if entry.expected else ())]
-        return [path for folder in folders if (path := folder / entry.file).is_file()]
+        return [path for folder in folders if _is_file(path := folder / entry.file)]
 
     def path(self, name: str) -> Path:
         """The file, after its SHA-256 matched.
@@ -170,15 +171,11 @@ class WeightStore:
         Raises:
             Unavailable: it is missing or is not the file of that name; the message says which command mends it.
         """
-        for path in self.copies(name):
-            self.check(name, path)
-            return path
-        entry = self.entries[name]
-        raise Unavailable(f"weights {name} are missing: no file {entry.file}", entry.remedy)
+        return self._found(name)[0]
 
     def sha256(self, name: str) -> str:
         """Hex digest of the file that :meth:`path` gives. Raises the same."""
-        return self._digest(self.path(name))
+        return self._found(name)[1]
 
     def verify(self) -> list[Checked]:
         """Hash every copy of every entry anew."""
@@ -206,19 +203,18 @@ class WeightStore:
         """
         entry = self.entries[name]
         try:
-            size = path.stat().st_size
-            if entry.size is not None and size != entry.size:
-                _refuse(entry, path, f"{size:,} bytes, not {entry.size:,}")
             digest = self._digest(path, anew=anew)
         except OSError as error:
             raise Unavailable(f"weights {name}: {path} cannot be read: {error.strerror}") from error
-        if entry.expected:
-            if not digest.startswith(entry.expected):
-                _refuse(entry, path, f"sha256 {digest[:12]}, not {entry.expected[:12]}")
-        elif (first := _trusted(path, digest)) != digest:
+        if not digest.startswith(entry.expected):
             raise Unavailable(
-                f"weights {name}: {path} is not the file first used there: sha256 {digest[:12]}, then {first[:12]}",
-                f"if it is the right one: bench weights import {name} FILE --replace",
+                f"weights {name} are damaged: {path} has sha256 {digest[:12]}, not {entry.expected[:12]}",
+                f"delete it, then: {entry.remedy}",
+            )
+        if not entry.expected and (first := trusted(path, digest)) != digest:
+            raise Unavailable(
+                f"weights {name} are not those first used: {path} has sha256 {digest[:12]}, not {first[:12]}",
+                f"if they are the right ones: bench weights import {name} FILE --replace",
             )
         return digest
 
@@ -236,93 +232,40 @@ class WeightStore:
             f"cannot write to {', '.join(map(str, self.folders))}: name another folder with --weights-dir"
         )
 
-    def add(self, name: str, source: Path, *, replace: bool = False) -> Path:
-        """Copy a file that the user has into :meth:`target`; whole or not at all.
-
-        Args:
-            name: the entry it is for.
-            source: the file, or an archive that holds it where the entry names a member.
-            replace: take it also in place of another that was trusted before.
-
-        Returns:
-            The copy.
-
-        Raises:
-            BenchError: it is not the file of that name, it cannot be read, or there is no room.
-        """
-        entry = self.entry(name)
-        if not source.is_file():
-            raise BenchError(f"{source}: no such file")
-        target = self.target() / entry.file
-        with no_room(target.parent, source.stat().st_size), temporary(target) as copy:
-            with copy.open("wb") as sink:
-                _copy(entry, source, sink)
-            self.place(entry, copy, target, origin=str(source), replace=replace)
-        return target
-
-    def place(self, entry: Entry, made: Path, target: Path, *, origin: str, replace: bool = False) -> None:
-        """Verify a new file in the folder of ``target``, and give it that name.
-
-        Args:
-            entry: what it should be.
-            made: the new file.
-            target: its name to be.
-            origin: where it came from, for the message.
-            replace: forget the digest trusted before.
-
-        Raises:
-            BenchError: it is another file; nothing has changed.
-        """
-        size, digest = made.stat().st_size, file_sha256(made)
-        if entry.expected and not digest.startswith(entry.expected):
-            raise BenchError(f"{origin} is not {entry.name}: sha256 {digest[:12]}, not {entry.expected[:12]}")
-        if entry.size is not None and size != entry.size:
-            raise BenchError(f"{origin} is not {entry.name}: {size:,} bytes, not {entry.size:,}")
-        if not entry.expected and (first := _trusted(target, digest, replace=replace)) != digest:
-            raise BenchError(
-                f"{origin} is not the {entry.name} first used in {target.parent}: sha256 {digest[:12]}, then "
-                f"{first[:12]}; to use it from now on: --replace"
-            )
-        with made.open("rb") as file:
-            os.fsync(file.fileno())
-        made.replace(target)
-        self._remember(target, digest)
+    def _found(self, name: str) -> tuple[Path, str]:
+        for path in self.copies(name):
+            return path, self.check(name, path)
+        entry = self.entries[name]
+        raise Unavailable(f"weights {name} are missing: no file {entry.file}", entry.remedy)
 
     def _digest(self, path: Path, *, anew: bool = False) -> str:
-        key = _stamp(path)
-        if not anew:
-            if key in _hashed:
-                return _hashed[key]
-            if digest := self._remembered(key):
-                _hashed[key] = digest
-                return digest
+        stamp = _stamp(path)
+        if not anew and (known_digest := _hashed.get(stamp) or self._remembered(stamp)):
+            _hashed[stamp] = known_digest
+            return known_digest
         digest = file_sha256(path)
-        if _stamp(path) == key:
-            _hashed[key] = digest
-            if time.time_ns() - max(key[2:]) > _SETTLED_NS:
-                self._remember(path, digest)
+        if _stamp(path) == stamp and time.time_ns() - max(stamp[2:]) > _SETTLED_NS:
+            _hashed[stamp] = digest
+            self._remember(stamp, digest)
         return digest
 
     def _memory(self) -> Path | None:
         return next((folder / _DIGESTS for folder in self.folders if writable(folder)), None)
 
-    def _remembered(self, key: tuple[str, int, int, int]) -> str:
+    def _remembered(self, stamp: _Stamp) -> str:
         memory = self._memory()
-        row = _read_json(memory).get(key[0]) if memory else None
-        fits = isinstance(row, list) and len(row) == 4 and tuple(row[:3]) == key[1:]
-        return str(row[3]) if row and fits else ""
+        row = _digests(memory).get(stamp[0]) if memory else None
+        return str(row[3]) if isinstance(row, list) and len(row) == 4 and tuple(row[:3]) == stamp[1:] else ""
 
-    def _remember(self, path: Path, digest: str) -> None:
+    def _remember(self, stamp: _Stamp, digest: str) -> None:
         memory = self._memory()
         if memory is None:
             return
-        key = _stamp(path)
-        _hashed[key] = digest
-        # Two processes may overwrite each other's line here; then a file is hashed once more.
+        # Two processes may lose each other's line here; then a file is hashed once more.
         with suppress(OSError):
             memory.parent.mkdir(parents=True, exist_ok=True)
-            rows = {known: row for known, row in _read_json(memory).items() if Path(known).is_file()}
-            _write_json(memory, {**rows, key[0]: [*key[1:], digest]})
+            rows = {path: row for path, row in _digests(memory).items() if _is_file(Path(path))}
+            _write_json(memory, {**rows, stamp[0]: [*stamp[1:], digest]})
 
 
 def load_state_dict(path: Path) -> dict[str, torch.Tensor]:
@@ -353,9 +296,9 @@ def load_state_dict(path: Path) -> dict[str, torch.Tensor]:
         loaded = loaded["state_dict"]
     if not isinstance(loaded, Mapping) or not loaded:
         raise BenchError(f"{path} holds no state dict")
-    odd = [str(key) for key, value in loaded.items() if not isinstance(value, torch.Tensor)]
-    if odd:
-        raise BenchError(f"{path} holds no state dict: {odd[0]} is not a tensor")
+    for key, value in loaded.items():
+        if not isinstance(key, str) or not isinstance(value, torch.Tensor):
+            raise BenchError(f"{path} holds no state dict: {key} is not a tensor")
     parallel = all(key.startswith("module.") for key in loaded)
     return {key.removeprefix("module.") if parallel else key: value for key, value in loaded.items()}
 
@@ -372,7 +315,7 @@ def file_sha256(path: Path) -> str:
 def writable(folder: Path) -> bool:
     """Whether files can be made in ``folder``, or it itself where it is not there yet."""
     for place in (folder, *folder.parents):
-        if place.exists():
+        if os.access(place, os.F_OK):
             return place.is_dir() and os.access(place, os.W_OK | os.X_OK)
     return False
 
@@ -387,66 +330,29 @@ def temporary(target: Path) -> Iterator[Path]:
         path.unlink(missing_ok=True)
 
 
-@contextmanager
-def no_room(folder: Path, size: int | None) -> Iterator[None]:
-    """Turn what the operating system says of a folder that cannot be written into one line for a person."""
-    try:
-        yield
-    except OSError as error:
-        wanted = f" for {size:,} bytes" if size else ""
-        raise BenchError(
-            f"cannot write to {folder}{wanted} ({error.strerror or error}): free some room there, or name another "
-            "folder with --weights-dir"
-        ) from error
+def trusted(path: Path, digest: str, *, replace: bool = False) -> str:
+    """The digest recorded for a file without a known one; ``digest`` becomes it at the first use.
 
+    Args:
+        path: the file.
+        digest: its own.
+        replace: record ``digest`` also in place of another.
 
-def unpack(archive: Path, member: str, sink: BinaryIO) -> bool:
-    """Write the file of that name, in whatever folder of a zip archive, to ``sink``; False where there is none."""
-    try:
-        with ZipFile(archive) as files:
-            for name in files.namelist():
-                if name.rpartition("/")[2] == member:
-                    with files.open(name) as source:
-                        shutil.copyfileobj(source, sink, _BLOCK)
-                    return True
-    except BadZipFile as error:
-        raise BenchError(f"{archive} is a damaged archive: {error}") from error
-    return False
+    Returns:
+        The recorded digest. Where the folder cannot be written, every use is a first one.
 
-
-def _copy(entry: Entry, source: Path, sink: BinaryIO) -> None:
-    # Files of torch.save are zip archives too; only a member of the very name counts.
-    if entry.member and is_zipfile(source) and unpack(source, entry.member, sink):
-        return
-    with source.open("rb") as file:
-        shutil.copyfileobj(file, sink, _BLOCK)
-
-
-def _refuse(entry: Entry, path: Path, why: str) -> NoReturn:
-    raise Unavailable(
-        f"weights {entry.name} are damaged: {path} has {why}", f"delete it, then: {entry.remedy}"
-    )
-
-
-def _stamp(path: Path) -> tuple[str, int, int, int]:
-    stat = path.stat()
-    return str(path), stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns
-
-
-def _trusted(path: Path, digest: str, *, replace: bool = False) -> str:
-    """The digest recorded for a file, which is ``digest`` if this is its first use or it replaces another.
-
-    Where the folder cannot be written, every use is a first one.
+    Raises:
+        Unavailable: the record is damaged or cannot be written.
     """
     record = path.with_name(TRUSTED)
-    if not replace and (first := _read_json(record, strict=True).get(path.name)):
+    if not replace and (first := _trust(record).get(path.name)):
         return str(first)
     if not writable(path.parent):
         return digest
     try:
         with path.with_name(f".{TRUSTED}.lock").open("a") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
-            rows = _read_json(record, strict=True)
+            rows = _trust(record)
             if replace or path.name not in rows:
                 rows[path.name] = digest
                 _write_json(record, rows)
@@ -455,18 +361,40 @@ def _trusted(path: Path, digest: str, *, replace: bool = False) -> str:
         raise Unavailable(f"{record} cannot be written: {error.strerror}") from error
 
 
-def _read_json(path: Path, *, strict: bool = False) -> dict[str, Any]:
+def _trust(record: Path) -> dict[str, Any]:
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-        if isinstance(found, dict):
-            return found
+        return _read_json(record)
     except FileNotFoundError:
         return {}
-    except (OSError, ValueError):
-        pass
-    if strict:
-        raise Unavailable(f"{path} is damaged", "look at it, and delete it if its files are the right ones")
-    return {}
+    except (OSError, ValueError) as error:
+        reason = f"{record} is damaged"
+        raise Unavailable(reason, "delete it, if the files beside it are the right ones") from error
+
+
+def _digests(memory: Path) -> dict[str, Any]:
+    try:
+        return _read_json(memory)
+    except (OSError, ValueError):  # It is only a memory: what it does not know is hashed again.
+        return {}
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except PermissionError:  # In a folder that may not be entered.
+        return False
+
+
+def _stamp(path: Path) -> _Stamp:
+    stat = path.stat()
+    return str(path), stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    found = json.loads(path.read_text(encoding="utf-8"))
+    if not isinstance(found, dict):
+        raise ValueError(f"{path} holds no object")
+    return found
 
 
 def _write_json(path: Path, rows: Mapping[str, Any]) -> None:

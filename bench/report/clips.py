@@ -64,7 +64,7 @@ class ResultFiles:
         table = read_table(path, columns=["method", "clip_id", "region", "output", "value"]).to_pandas()
         found = {}
         for key, rows in table.groupby(["output", "region"], sort=False, observed=True):
-            wide = rows.pivot_table("value", "clip_id", "method", aggfunc="first", dropna=False, observed=True)
+            wide = rows.pivot(index="clip_id", columns="method", values="value").sort_index()
             ids = [str(clip) for clip in wide.index]
             values = {str(method): wide[method].to_numpy(np.float64) for method in wide.columns}
             found[(str(key[0]), str(key[1]))] = ClipValues(ids, values)

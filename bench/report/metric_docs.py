@@ -89,14 +89,15 @@ def _section(spec: Spec) -> list[str]:
 
 def _figure(spec: Spec, output: Output) -> str:
     better = {"higher": "higher is better", "lower": "lower is better", "none": "neither end is better"}
-    span = f"{'−∞' if output.low is None else f'{output.low:g}'} to {'∞' if output.high is None else f'{output.high:g}'}"
+    low = "−∞" if output.low is None else f"{output.low:g}"
+    high = "∞" if output.high is None else f"{output.high:g}"
     unit = f", in {output.unit}" if output.unit else ""
     cap = (
         f"; infinite values count as {output.cap:g} in a mean with finite ones"
         if output.cap is not None
         else ""
     )
-    return f"`{spec.id(output)}` ({output.label}){unit}: {better[output.better]}, {span}{cap}"
+    return f"`{spec.id(output)}` ({output.label}){unit}: {better[output.better]}, {low} to {high}{cap}"
 
 
 def _value(value: object) -> str:

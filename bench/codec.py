@@ -1,0 +1,242 @@
+"""How a video is coded, and other pictures coded likewise: what is left of the truth in files like the predictions'."""
+
+from __future__ import annotations
+
+import errno
+import math
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from fractions import Fraction
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+
+from bench.job import Codec
+from prep.errors import ClipError
+
+#: FFmpeg's name of a coding → its encoder.
+ENCODERS = {
+    "h264": "libx264",
+    "hevc": "libx265",
+    "mpeg4": "mpeg4",
+    "msmpeg4v3": "msmpeg4",
+    "mpeg2video": "mpeg2video",
+    "mjpeg": "mjpeg",
+    "vp8": "libvpx",
+    "vp9": "libvpx-vp9",
+    "av1": "libsvtav1",
+}
+#: Codings that lose nothing but what the format of their pixels loses.
+LOSSLESS = frozenset({"ffv1", "ffvhuff", "huffyuv", "png", "rawvideo", "utvideo"})
+
+#: How far, as a ratio, the bit rate of the coded truth may be from that of the prediction, and how often it is tried.
+RATE_TOLERANCE = 0.05
+RATE_ATTEMPTS = 4
+
+# One thread everywhere: threads move the decisions of a rate control. mbtree: x264's assembly for it reads memory
+# that was never written, and now and then other bytes come out.
+_OPTIONS = {
+    "libx264": {"mbtree": "0"},
+    "libx264rgb": {"mbtree": "0", "preset": "ultrafast", "qp": "0"},
+    "libx265": {"x265-params": "pools=none:frame-threads=1:log-level=none"},
+    "libvpx": {"deadline": "good", "cpu-used": "4"},
+    "libvpx-vp9": {"deadline": "good", "cpu-used": "4", "row-mt": "0"},
+    "libsvtav1": {"preset": "8", "svtav1-params": "lp=1"},
+}
+# The same bytes on every processor: SWS_BICUBIC, SWS_ACCURATE_RND, SWS_BITEXACT.
+_EXACT = 0x4 | 0x40000 | 0x80000
+_LEAST_RATE, _GREATEST_RATE = 1_000, 2**31 - 1
+
+
+def probe_codec(path: Path) -> Codec:
+    """How the picture of a file is coded; nothing but its first frame is decoded.
+
+    The bit rate is that of the packets over the length at 25 fps; what the container's header says is not trusted.
+
+    Raises:
+        ClipError: step ``video``; the file cannot be read, or there is no encoder for its coding.
+    """
+    from prep import media
+
+    n_frames = media.probe(path).n_frames
+    with _opened(path) as container:
+        context = _pictures(container).codec_context
+        coding, pix_fmt = context.codec.canonical_name, context.pix_fmt
+    if coding in LOSSLESS:
+        _ = list(_converted([np.zeros((2, 2, 3), np.uint8)], pix_fmt))
+        return Codec(coding, pix_fmt)
+    rate = round(_bits(path) * media.FPS / n_frames)
+    return Codec(_checked(ENCODERS.get(coding, ""), pix_fmt, coding), pix_fmt, max(_LEAST_RATE, rate))
+
+
+def reencode(frames: Iterable[np.ndarray], codec: Codec) -> Iterator[np.ndarray]:
+    """Code frames and decode them again, as many and of the same size; same input, same output.
+
+    The encoder runs at its default settings, in one thread, at 25 fps. Its rate control misses short clips by half;
+    so it is asked again, for more or less, until the file has the bit rate of the prediction within 5 %, at most
+    four times, and the nearest file counts. An encoder that is at its best already (MPEG-4 at its finest quantiser)
+    stays below. Pictures pass through a temporary folder, and memory holds few of them at a time.
+
+    Args:
+        frames: uint8 (H, W, 3), RGB. Odd sides are filled up by repeating the last row or column, and cut back.
+        codec: how. Lossless codings are the conversion to their pixel format and back.
+
+    Yields:
+        uint8 (H, W, 3), RGB, converted as by :func:`prep.media.frames`.
+
+    Raises:
+        ClipError: step ``video``; the encoder refuses the frames, or does not give all of them back.
+        OSError: the temporary folder is full.
+    """
+    if codec.name in LOSSLESS:
+        yield from _converted(frames, codec.pix_fmt)
+        return
+    from prep import media
+
+    with TemporaryDirectory(prefix="bench-codec-") as folder:
+        coded, height, width, n_frames = _code(Path(folder), frames, codec)
+        if not n_frames:
+            return
+        given = 0
+        for frame in media.frames(coded, crop=(0, 0, width, height)):
+            given += 1
+            yield frame
+        if given != n_frames:
+            raise ClipError("video", f"{codec.name} gave {given} of {n_frames} frames back")
+
+
+def _code(folder: Path, frames: Iterable[np.ndarray], codec: Codec) -> tuple[Path, int, int, int]:
+    """The coded file, and height, width and number of the frames in it."""
+    if codec.bit_rate is None:
+        path = folder / "coded.mkv"
+        return path, *_encode(path, frames, codec, {"crf": str(codec.crf)})
+    from prep import media
+
+    # Every attempt takes the frames anew; coded without loss, at a tenth of their size.
+    whole = folder / "whole.mkv"
+    shape = _encode(whole, frames, Codec("libx264rgb", "rgb24"), {})
+    if not shape[2]:
+        return whole, *shape
+    best, least, before = whole, math.inf, 0.0
+    asked = float(codec.bit_rate)
+    for attempt in range(RATE_ATTEMPTS):
+        path = folder / f"{attempt}.mkv"
+        rate = min(max(round(asked), _LEAST_RATE), _GREATEST_RATE)
+        _encode(path, media.frames(whole), codec, {"b": str(rate)})
+        got = _bits(path) * media.FPS / shape[2]
+        miss = abs(math.log(got / codec.bit_rate))
+        if miss < least:
+            best, least = path, miss
+        if miss <= math.log1p(RATE_TOLERANCE) or abs(got - before) < 0.01 * got:
+            break
+        asked *= codec.bit_rate / got
+        before = got
+    return best, *shape
+
+
+def _encode(
+    path: Path, frames: Iterable[np.ndarray], codec: Codec, rate: dict[str, str]
+) -> tuple[int, int, int]:
+    """Write frames to a Matroska file; returns their height, width and number."""
+    import av
+    from av.codec.context import Flags
+    from av.video.reformatter import VideoReformatter
+
+    from prep.media import FPS
+
+    # SVT-AV1 would tell standard error all about itself.
+    os.environ.setdefault("SVT_LOG", "0")
+    reformatter = VideoReformatter()
+    height = width = count = 0
+    try:
+        with av.open(f"file:{path}", "w", format="matroska", options={"fflags": "+bitexact"}) as container:
+            stream: Any = container.add_stream(
+                codec.name, rate=FPS, options={**_OPTIONS.get(codec.name, {}), **rate}
+            )
+            stream.pix_fmt = codec.pix_fmt
+            stream.codec_context.thread_count = 1
+            stream.codec_context.flags |= Flags.bitexact
+            for rgb in frames:
+                if not count:
+                    height, width = rgb.shape[:2]
+                    stream.height, stream.width = height + height % 2, width + width % 2
+                picture = _formatted(_even(rgb), reformatter, codec.pix_fmt)
+                picture.pts, picture.time_base = count, Fraction(1, FPS)
+                container.mux(stream.encode(picture))
+                count += 1
+            if count:
+                container.mux(stream.encode(None))
+    except (av.FFmpegError, ValueError) as error:
+        if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
+            raise OSError(errno.ENOSPC, "the disk of the temporary folder is full") from error
+        raise ClipError(
+            "video", f"{codec.name} cannot write {width}x{height} pixels in {codec.pix_fmt}"
+        ) from error
+    return height, width, count
+
+
+def _even(rgb: np.ndarray) -> np.ndarray:
+    height, width = rgb.shape[:2]
+    if height % 2 or width % 2:
+        return np.pad(rgb, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
+    return np.ascontiguousarray(rgb)
+
+
+def _formatted(rgb: np.ndarray, reformatter: Any, pix_fmt: str) -> Any:
+    from av.video.frame import VideoFrame
+
+    frame = VideoFrame.from_ndarray(rgb, format="rgb24")
+    return reformatter.reformat(frame, format=pix_fmt, interpolation=_EXACT, threads=1)
+
+
+def _converted(frames: Iterable[np.ndarray], pix_fmt: str) -> Iterator[np.ndarray]:
+    """To a pixel format and back."""
+    from av.video.reformatter import VideoReformatter
+
+    there, back = VideoReformatter(), VideoReformatter()
+    for rgb in frames:
+        height, width = rgb.shape[:2]
+        frame = back.reformat(_formatted(_even(rgb), there, pix_fmt), format="rgb24", threads=1)
+        yield frame.to_ndarray()[:height, :width]
+
+
+def _checked(encoder: str, pix_fmt: str, coding: str) -> str:
+    """The encoder's name. Raises ClipError where this build of FFmpeg lacks it, or it the pixel format."""
+    from av.codec.codec import Codec as Encoder
+    from av.codec.codec import UnknownCodecError
+
+    try:
+        formats = Encoder(encoder, "w").video_formats or ()
+    except UnknownCodecError:
+        raise ClipError("video", f"there is no encoder for {coding} here") from None
+    if pix_fmt not in {form.name for form in formats}:
+        raise ClipError("video", f"the encoder {encoder} has no pixel format {pix_fmt}")
+    return encoder
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    """Open a file that :func:`prep.media.probe` has found to be a video."""
+    import av
+
+    try:
+        with av.open(f"file:{path}", options={"protocol_whitelist": "file"}) as container:
+            yield container
+    except av.FFmpegError as error:
+        raise ClipError("video", "damaged, or not a media file") from error
+
+
+def _pictures(container: Any) -> Any:
+    """The first stream of moving pictures."""
+    from av.stream import Disposition
+
+    return next(s for s in container.streams.video if not s.disposition & Disposition.attached_pic)
+
+
+def _bits(path: Path) -> int:
+    """Bits of the picture's packets."""
+    with _opened(path) as container:
+        return 8 * sum(packet.size for packet in container.demux(_pictures(container)))

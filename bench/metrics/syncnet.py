@@ -1,0 +1,359 @@
+"""SyncNet v2: features of lips and of sound, their distances, and what LSE-D and LSE-C make of them.
+
+Chung and Zisserman, *Out of time: automated lip sync in the wild*, 2016; the numbers are those of ``evaluate`` in
+``SyncNetInstance.py`` of joonson/syncnet_python, with the ``vshift`` of 15 that its scripts and Wav2Lip's pass.
+
+The network is that of package syncnet-python. For speed its batch normalisation is folded into the convolutions, and
+the three-dimensional ones, whose windows in time are all of five frames, run as two-dimensional ones on 15 channels.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Iterable, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, TypeVar
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from bench.errors import BenchError, Unavailable, Unscorable
+from bench.metrics.base import Context, Float, Image
+from prep.mel import mfcc
+
+T = TypeVar("T")
+
+#: Side of the pictures that SyncNet sees, frames of a window, columns of MFCC beside it, samples beside a frame.
+SIZE, WINDOW, COLUMNS, SAMPLES_PER_FRAME = 224, 5, 20, 640
+#: Frames by which the sound is shifted at most, each way.
+VSHIFT = 15
+#: Frames (with their sound) of the shortest clip that has a window: the last window is never used.
+MIN_FRAMES = WINDOW + 1
+#: Added to every difference before the norm is taken, as ``torch.nn.functional.pairwise_distance`` does.
+EPSILON = 1e-6
+#: Windows over which the median of the framewise confidence is taken.
+MEDIAN_WINDOW = 9
+# Windows that go through the network at once. The grouping starts at the clip's first window, so that no figure
+# depends on how the frames arrive.
+_CHUNK = 8
+_AUDIO_CHUNK = 64
+# Sounds whose features are remembered: the methods of one clip mostly share one.
+_SOUNDS = 4
+
+Share = Callable[[Hashable, Callable[[], Any]], Any]
+
+
+class SyncNet:
+    """The two networks, ready to run.
+
+    Args:
+        state: the state dict of ``syncnet_v2.model``: 102 tensors.
+        device: of torch.
+
+    Raises:
+        Unavailable: package syncnet-python is not installed.
+        RuntimeError: ``state`` is of another network.
+    """
+
+    def __init__(self, state: Mapping[str, Tensor], device: str = "cpu") -> None:
+        net = original(state)
+        self.device = torch.device(device)
+        self.lip = nn.Sequential(_folded(net.netcnnlip), nn.Flatten(), net.netfclip)
+        self.sound = nn.Sequential(_folded(net.netcnnaud), nn.Flatten(), net.netfcaud)
+        for part in (self.lip, self.sound):
+            part.requires_grad_(False).eval().to(self.device, memory_format=torch.channels_last)
+        self._sounds: OrderedDict[Hashable, Float] = OrderedDict()
+
+    def lip_features(self, pictures: Image) -> Float:
+        """Features of all windows of five successive pictures.
+
+        Args:
+            pictures: (n + 4, 224, 224, 3) uint8, BGR.
+
+        Returns:
+            (n, 1024) float32.
+        """
+        n = len(pictures) - WINDOW + 1
+        frames = torch.from_numpy(pictures).to(self.device)
+        # Channel 5 c + t is colour c of frame t, innermost in memory: the layout in which convolutions are fastest.
+        windows = torch.stack([frames[t : t + n] for t in range(WINDOW)], dim=-1)
+        windows = windows.reshape(n, SIZE, SIZE, 3 * WINDOW).permute(0, 3, 1, 2).float()
+        return self._run(self.lip, windows)
+
+    def sound_features(self, samples: npt.NDArray[np.int16], n: int) -> Float:
+        """Features of the sound beside the first ``n`` windows.
+
+        Args:
+            samples: (m,) int16, 16 kHz; m ≥ 640 (n + 5).
+            n: windows.
+
+        Returns:
+            (n, 1024) float32.
+        """
+        samples = np.ascontiguousarray(samples)
+        key = (hashlib.blake2b(samples.tobytes()).digest(), n)
+        if key not in self._sounds:
+            columns = torch.from_numpy(np.ascontiguousarray(mfcc(samples).T))
+            windows = columns.unfold(1, COLUMNS, COLUMNS // WINDOW)[:, :n].permute(1, 0, 2)[:, None]
+            chunks = [self._run(self.sound, chunk.to(self.device)) for chunk in windows.split(_AUDIO_CHUNK)]
+            self._sounds[key] = np.concatenate(chunks)
+            while len(self._sounds) > _SOUNDS:
+                self._sounds.popitem(last=False)
+        return self._sounds[key]
+
+    def _run(self, net: nn.Module, windows: Tensor) -> Float:
+        with torch.inference_mode(), full_precision():
+            features: Float = net(windows).cpu().numpy()
+        return features
+
+
+def original(state: Mapping[str, Tensor]) -> Any:
+    """The network as package syncnet-python has it, with ``state`` loaded.
+
+    Raises:
+        Unavailable: the package is not installed.
+        RuntimeError: ``state`` is of another network.
+    """
+    try:
+        from syncnet_python.SyncNetModel import S
+    except ImportError as error:
+        raise Unavailable("package syncnet-python is not installed", "pip install syncnet-python") from error
+    net = S()
+    net.load_state_dict(dict(state))
+    return net.eval()
+
+
+def load_syncnet(context: Context) -> SyncNet:
+    """SyncNet with the registry's weights ``syncnet_v2``; one network a process and device.
+
+    Raises:
+        Unavailable: the weights, or package syncnet-python, are missing.
+        BenchError: the file holds other weights.
+    """
+    return _load_syncnet(context.weights.path("syncnet_v2"), context.device)
+
+
+@lru_cache(maxsize=2)
+def _load_syncnet(path: Path, device: str) -> SyncNet:
+    return load_network(path, "SyncNet v2", lambda state: SyncNet(state, device))
+
+
+def load_network(path: Path, name: str, build: Callable[[dict[str, Tensor]], T]) -> T:
+    """What ``build`` makes of the weights in a file. Raises :class:`bench.errors.BenchError` where they do not fit."""
+    from bench.weights import load_state_dict
+
+    state = load_state_dict(path)
+    try:
+        return build(state)
+    except RuntimeError as error:
+        raise BenchError(f"{path} does not hold the weights of {name}: get that file anew") from error
+
+
+def full_precision() -> AbstractContextManager[None]:
+    """No TF32: its 10 bits would move the third digit of a distance."""
+    manager: AbstractContextManager[None] = torch.backends.cudnn.flags(
+        enabled=True, benchmark=False, deterministic=True, allow_tf32=False
+    )
+    return manager
+
+
+def _folded(layers: nn.Sequential) -> nn.Sequential:
+    """The same function as ``layers`` in evaluation: normalisation folded in, time folded into the channels."""
+    result: list[nn.Module] = []
+    for layer in layers:
+        if isinstance(layer, (nn.BatchNorm2d, nn.BatchNorm3d)):
+            result[-1] = _normalised(result[-1], layer)
+        elif isinstance(layer, nn.Conv3d):
+            result.append(_flat_conv(layer))
+        elif isinstance(layer, nn.MaxPool3d):
+            kernel, stride, padding = (_sides(x) for x in (layer.kernel_size, layer.stride, layer.padding))
+            result.append(nn.MaxPool2d(kernel, stride, padding))
+        else:
+            result.append(layer)
+    return nn.Sequential(*result)
+
+
+def _sides(size: Any) -> tuple[int, int]:
+    """Height and width of a size that is one number, or one of time, height and width."""
+    return (size, size) if isinstance(size, int) else (size[-2], size[-1])
+
+
+def _flat_conv(layer: nn.Conv3d) -> nn.Conv2d:
+    out, channels, time, height, width = layer.weight.shape
+    flat = nn.Conv2d(
+        channels * time, out, (height, width), _sides(layer.stride), padding=_sides(layer.padding)
+    )
+    flat.weight.data = layer.weight.data.reshape(out, channels * time, height, width)
+    assert layer.bias is not None
+    flat.bias = layer.bias
+    return flat
+
+
+def _normalised(conv: nn.Module, norm: nn.BatchNorm2d | nn.BatchNorm3d) -> nn.Conv2d:
+    assert isinstance(conv, nn.Conv2d) and conv.bias is not None
+    assert norm.running_mean is not None and norm.running_var is not None
+    scale = norm.weight.double() / torch.sqrt(norm.running_var.double() + norm.eps)
+    bias = (conv.bias.double() - norm.running_mean.double()) * scale + norm.bias.double()
+    result = nn.Conv2d(
+        conv.in_channels,
+        conv.out_channels,
+        _sides(conv.kernel_size),
+        _sides(conv.stride),
+        padding=_sides(conv.padding),
+    )
+    result.weight.data = (conv.weight.double() * scale.view(-1, 1, 1, 1)).float()
+    result.bias = nn.Parameter(bias.float())
+    return result
+
+
+def distances(lips: Float, sounds: Float, vshift: int = VSHIFT) -> npt.NDArray[np.float64]:
+    r"""Distances between windows of pictures and of sound, up to ``vshift`` frames apart.
+
+    ``d[i, j]`` is :math:`\lVert l_i - s_{i + j - v} + 10^{-6} \rVert_2`, where the sound beyond both ends has features
+    of zero: the reference pads so, and averages these distances in.
+
+    Args:
+        lips: (n, d) features.
+        sounds: (n, d) features.
+        vshift: frames.
+
+    Returns:
+        (n, 2 vshift + 1) float64.
+    """
+    n = len(lips)
+    lips = lips.astype(np.float64) + EPSILON
+    padded = np.pad(sounds.astype(np.float64), ((vshift, vshift), (0, 0)))
+    result = np.empty((n, 2 * vshift + 1))
+    for i in range(n):
+        difference = lips[i] - padded[i : i + 2 * vshift + 1]
+        result[i] = np.sqrt(np.einsum("jd,jd->j", difference, difference))
+    return result
+
+
+@dataclass(frozen=True)
+class Sync:
+    """What the distances of one video say.
+
+    Attributes:
+        offset: shift of the least mean distance, frames at 25 fps; positive where the picture is late: the sound
+            that fits it best is heard ``offset`` frames before it.
+        distance: LSE-D, the mean distance at that shift.
+        confidence: LSE-C, the median over the shifts of the mean distance, less ``distance``.
+        distances: (n,) float64, the distance of every window at that shift.
+        confidences: (n,) float64, the median less these, median-filtered over 9 windows (zeros beyond the ends).
+    """
+
+    offset: int
+    distance: float
+    confidence: float
+    distances: npt.NDArray[np.float64]
+    confidences: npt.NDArray[np.float64]
+
+    def series(self, n_frames: int, of: npt.NDArray[np.float64]) -> npt.NDArray[np.float32]:
+        """A value a window as (n_frames,) float32: each at its window's middle frame, elsewhere NaN."""
+        result = np.full(n_frames, np.nan, np.float32)
+        middle = WINDOW // 2
+        result[middle : middle + len(of)] = of
+        return result
+
+
+def judge(table: npt.NDArray[np.float64]) -> Sync:
+    """Offset, LSE-D and LSE-C of the (n, 2 vshift + 1) ``table`` that :func:`distances` gives, n ≥ 1."""
+    from scipy.ndimage import median_filter
+
+    means = table.mean(axis=0)
+    best = int(means.argmin())
+    # torch.median is the lower of two middle values; an odd number of shifts has one.
+    median = float(np.sort(means)[(len(means) - 1) // 2])
+    at_best = table[:, best]
+    return Sync(
+        offset=table.shape[1] // 2 - best,
+        distance=float(means[best]),
+        confidence=median - float(means[best]),
+        distances=at_best,
+        confidences=median_filter(median - at_best, MEDIAN_WINDOW, mode="constant"),
+    )
+
+
+class SyncReader:
+    """Judges one video whose pictures come in order; keeps the features, and of the pictures a dozen.
+
+    Args:
+        net: the network.
+        samples: (m,) int16, 16 kHz: the sound, of which sample 0 is heard with the first picture.
+        n_frames: pictures that are expected, so that the last ones are taken with the batch that they come in.
+        vshift: see :func:`distances`.
+    """
+
+    def __init__(
+        self,
+        net: SyncNet,
+        samples: npt.NDArray[np.int16],
+        n_frames: int | None = None,
+        vshift: int = VSHIFT,
+    ) -> None:
+        self.net = net
+        self.samples = samples
+        self.vshift = vshift
+        self.n_frames = n_frames
+        self.heard = len(samples) // SAMPLES_PER_FRAME
+        self.seen = 0
+        self._kept: list[Image] = []  # from the first frame of the next window on
+        self._features: list[Float] = []
+        self._done = 0  # windows whose features are known
+
+    @property
+    def n_windows(self) -> int:
+        """Windows of the pictures so far: the last one that they have is dropped, as the reference does."""
+        return max(0, min(self.seen, self.heard) - WINDOW)
+
+    def add(self, pictures: Iterable[Image], share: Share | None = None) -> None:
+        """Take the next pictures.
+
+        Args:
+            pictures: (H, W, 3) uint8, BGR each, resized to 224² with OpenCV's bilinear.
+            share: :meth:`bench.metrics.base.Pictures.shared` of the pictures that they are made of.
+        """
+        for picture in pictures:
+            self.seen += 1
+            if self.seen <= self.heard:
+                self._kept.append(cv2.resize(picture, (SIZE, SIZE)))
+            if self.n_windows - self._done == _CHUNK:
+                self._take(_CHUNK, share)
+        if self.seen == self.n_frames:
+            self._take(self.n_windows - self._done, share)
+
+    def _take(self, n: int, share: Share | None) -> None:
+        """Run ``n`` windows through the network, unless that was done for the same pictures before."""
+        if not n:
+            return
+        pictures = np.stack(self._kept[: n + WINDOW - 1])
+        if share is None:
+            features = self.net.lip_features(pictures)
+        else:
+            # By content: what JPEG made of these pictures depends on those before, which may differ.
+            key = ("syncnet lips", self.net, hashlib.blake2b(pictures).digest())
+            features = share(key, lambda: self.net.lip_features(pictures))
+        self._features.append(features)
+        self._kept = self._kept[n:]
+        self._done += n
+
+    def finish(self) -> Sync:
+        """Judge what was seen.
+
+        Raises:
+            Unscorable: less than 6 frames with sound.
+        """
+        if not self.n_windows:
+            n = min(self.seen, self.heard)
+            raise Unscorable(f"{n} frames with sound, at least {MIN_FRAMES} are needed")
+        self._take(self.n_windows - self._done, None)
+        lips = np.concatenate(self._features)
+        return judge(distances(lips, self.net.sound_features(self.samples, len(lips)), self.vshift))

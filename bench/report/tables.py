@@ -1,0 +1,46 @@
+"""Tables from published figures and results: reported and measured side by side, never in one column."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from bench.errors import BenchError
+from bench.report.definitions import Region, get_table, load_tables
+from bench.report.measured import measured_blocks
+from bench.report.model import Block, Cell, Column, Footnote, Footnotes, Row, Table
+from bench.report.reported import reported_blocks
+from bench.results import Result
+
+__all__ = ["Block", "Cell", "Column", "Footnote", "Row", "Table", "build_table", "table_titles"]
+
+
+def table_titles() -> dict[str, str]:
+    """Name → title of every table."""
+    return {name: table.title for name, table in load_tables().items()}
+
+
+def build_table(name: str, results: Sequence[Result] = (), region: Region | None = None) -> Table:
+    """Assemble a table.
+
+    Args:
+        name: in ``leaderboards/tables.toml``.
+        results: evaluations to show below the paper's figures.
+        region: where the measured figures are taken; None: as the table says.
+
+    Returns:
+        The paper's blocks, then those of the results: one for every group of results that
+        :meth:`bench.results.Result.differences` finds comparable.
+
+    Raises:
+        PrepError: there is no such table.
+        BenchError: nothing to show.
+    """
+    definition = get_table(name)
+    if not definition.paper and not results:
+        raise BenchError(f"table {name} holds measured figures only: name a result folder of `bench eval`")
+    footnotes = Footnotes()
+    blocks = reported_blocks(definition, footnotes)
+    blocks += measured_blocks(definition, results, region or definition.region, footnotes)
+    if definition.note:
+        footnotes.note(f"On region and metrics: {definition.note}.")
+    return Table(name=name, title=definition.title, blocks=blocks, footnotes=footnotes.listed())
