@@ -52,9 +52,9 @@ def _regions() -> dict[str, str]:
 
 
 def _tables() -> dict[str, str]:
-    from bench.report.tables import load_tables
+    from bench.report.tables import table_titles
 
-    return {name: table.title for name, table in load_tables().items()}
+    return table_titles()
 
 
 def _weights() -> dict[str, str]:

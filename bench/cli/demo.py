@@ -17,11 +17,13 @@ def demo(
     out: Path = typer.Argument(Path("demo"), help="Folder to write."),
     clips: int = typer.Option(24, min=4, help="Clips of the embedded corpus."),
 ) -> None:
-    """Toy corpus, prepared and inspected: every step so far, on two CPU cores in about a minute."""
-    corpus, data = str(out / "toy"), str(out / "data")
+    """Toy corpus, prepared, its trivial rows scored and reported: every step so far, on two CPU cores in minutes."""
+    corpus, data, result = str(out / "toy"), str(out / "data"), str(out / "result")
     _step("toy", corpus, "--clips", str(clips))
     _step("prep", "lrs2", corpus, "--out", data, "--views", "box128,face96,aligned512", "--name", "toy")
     _step("inspect", data, "--verify")
+    _step("eval", "--data", data, "--with-trivial", "--out", result)
+    _step("report", result, "--table", "default", "--site", str(out / "site"))
 
 
 def _step(*words: str) -> None:
