@@ -66,8 +66,7 @@ def probe_codec(path: Path) -> Codec:
         context = _pictures(container).codec_context
         coding, pix_fmt = context.codec.canonical_name, context.pix_fmt
     if coding in LOSSLESS:
-        _ = list(_converted([np.zeros((2, 2, 3), np.uint8)], pix_fmt))
-        return Codec(coding, pix_fmt)
+        return Codec(coding, _convertible(pix_fmt, coding))
     rate = round(_bits(path) * media.FPS / n_frames)
     return Codec(_checked(ENCODERS.get(coding, ""), pix_fmt, coding), pix_fmt, max(_LEAST_RATE, rate))
 
@@ -201,6 +200,17 @@ def _converted(frames: Iterable[np.ndarray], pix_fmt: str) -> Iterator[np.ndarra
         height, width = rgb.shape[:2]
         frame = back.reformat(_formatted(_even(rgb), there, pix_fmt), format="rgb24", threads=1)
         yield frame.to_ndarray()[:height, :width]
+
+
+def _convertible(pix_fmt: str, coding: str) -> str:
+    """The pixel format. Raises ClipError where nothing can be converted to it (a palette)."""
+    import av
+
+    try:
+        list(_converted([np.zeros((2, 2, 3), np.uint8)], pix_fmt))
+    except (av.FFmpegError, ValueError):
+        raise ClipError("video", f"nothing can be coded as {coding} in {pix_fmt} here") from None
+    return pix_fmt
 
 
 def _checked(encoder: str, pix_fmt: str, coding: str) -> str:

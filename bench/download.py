@@ -148,10 +148,11 @@ def _place(entry: Entry, made: Path, target: Path, origin: str, *, replace: bool
 def _fetch_from(url: str, entry: Entry, target: Path, on_progress: OnProgress) -> None:
     archive = bool(entry.member) and url.endswith(".zip")
     with _part(target.with_name(f"{target.name}{'.zip' if archive else ''}.part")) as part:
-        transfer = _Transfer(url, part, guarded=bool(entry.expected), on_progress=on_progress)
+        guarded = bool(entry.expected)
+        transfer = _Transfer(url, part, guarded=guarded, on_progress=on_progress)
         while True:
-            resumed = _size(part) > 0
-            if archive or _size(part) != entry.size:
+            resumed = guarded and _size(part) > 0
+            if archive or not guarded or _size(part) != entry.size:
                 transfer.run()
             try:
                 with _disk(target.parent):
@@ -237,6 +238,7 @@ class _Transfer:
         try:
             self._read()
         except HTTPError as error:
+            error.close()
             have, problem = _size(self.part), f"answers {error.code} {error.reason}"
             if error.code == 416 and have:
                 if error.headers.get("Content-Range") == f"bytes */{have}":

@@ -177,10 +177,10 @@ class WeightStore:
         """Hex digest of the file that :meth:`path` gives. Raises the same."""
         return self._found(name)[1]
 
-    def verify(self) -> list[Checked]:
-        """Hash every copy of every entry anew."""
+    def verify(self, names: Sequence[str] | None = None) -> list[Checked]:
+        """Hash every copy of these entries anew; of all of them where ``names`` is None."""
         found = []
-        for name in self.entries:
+        for name in self.entries if names is None else names:
             for path in self.copies(name):
                 try:
                     self.check(name, path, anew=True)

@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from bench.cli import demo, inspect, ls, prep, toy
+from bench.cli import check, demo, doctor, eval, explain, inspect, ls, prep, report, toy, weights
 
 app = typer.Typer(
     name="bench",
@@ -16,7 +16,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (prep, toy, inspect, ls, demo):
+for command in (prep, toy, inspect, eval, report, explain, check, weights, doctor, ls, demo):
     command.register(app)
 
 

@@ -95,10 +95,10 @@ def evaluate(
     if json_:
         typer.echo(result.model_dump_json(indent=1))
     else:
-        from bench.cli.tables import print_table
+        from bench.cli.console_tables import print_table
         from bench.report.tables import build_table
 
-        print_table(build_table("default", [result], options.regions[0]))
+        print_table(build_table("default", [result], options.regions[0]), console)
         console.print(f"{out}: {result.data.clips} clips in {result.provenance.seconds:.1f} s")
     short = short_coverage(result)
     for line in short:
@@ -152,6 +152,8 @@ def find_inputs(
     seed: int,
 ) -> Inputs:
     """What is scored against what, from the options of the command line. Raises ``BenchError``."""
+    from dataclasses import replace
+
     from bench import inputs as source
     from bench.errors import BenchError
     from bench.job import TRIVIAL
@@ -171,5 +173,5 @@ def find_inputs(
     else:
         raise BenchError("nothing to compare with: give --data or --truth")
     if limit is not None:
-        found = source.limited(found, limit)
+        found = replace(found, jobs=found.jobs[:limit])
     return source.with_trivial(found, TRIVIAL, seed) if with_trivial else found

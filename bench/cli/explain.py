@@ -38,9 +38,9 @@ def explain(
 
     from bench import explain as why
     from bench.cli.console import console
+    from bench.cli.console_explain import choice_table, variant_table
     from bench.cli.eval import default_device, default_workers, find_inputs, find_methods
     from bench.cli.progress import eval_progress
-    from bench.cli.tables import choice_table, variant_table
     from bench.evaluate import Options, evaluate, short_coverage
     from bench.metrics import family
     from bench.regions import REGIONS

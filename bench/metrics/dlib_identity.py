@@ -30,9 +30,9 @@ RECOGNITION = "dlib_face_recognition_resnet_model_v1"
 POINTS_5 = "shape_predictor_5_face_landmarks"
 POINTS_68 = "shape_predictor_68_face_landmarks"
 SHA256 = {
-    RECOGNITION: "abb1f61041e434465855ce81c2bd546e830d28bcbed8d27ffbe5bb408b11553a",
+    RECOGNITION: "55533b28a95800a551ba546ba62fe69625c7e95a7061c338adffead08719da30",
     POINTS_5: "c4b1e9804792707d3a405c2c16a80a20269e6675021f64a41d30fffafbc41888",
-    POINTS_68: "fbdc2cb8089e39be1bb5c10bb0a2ad6c2acfa43e18e54dd0a2ff8bd42e31a48e",
+    POINTS_68: "fbdc2cb80eb9aa7a758672cbfdda32ba6300efe9b6e6c7a299ff7e736b11b92f",
 }
 #: Side of dlib's detector's square over the geometric mean of the sides of the landmarks' box, and how far its centre
 #: lies above the box's centre, in heights of the box: measured with its frontal detector on talking faces (standard

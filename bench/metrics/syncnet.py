@@ -68,7 +68,7 @@ class SyncNet:
         self.lip = nn.Sequential(_folded(net.netcnnlip), nn.Flatten(), net.netfclip)
         self.sound = nn.Sequential(_folded(net.netcnnaud), nn.Flatten(), net.netfcaud)
         for part in (self.lip, self.sound):
-            part.requires_grad_(False).eval().to(self.device, memory_format=torch.channels_last)
+            part.requires_grad_(False).eval().to(self.device).to(memory_format=torch.channels_last)
         self._sounds: OrderedDict[Hashable, Float] = OrderedDict()
 
     def lip_features(self, pictures: Image) -> Float:
@@ -256,13 +256,6 @@ class Sync:
     distances: npt.NDArray[np.float64]
     confidences: npt.NDArray[np.float64]
 
-    def series(self, n_frames: int, of: npt.NDArray[np.float64]) -> npt.NDArray[np.float32]:
-        """A value a window as (n_frames,) float32: each at its window's middle frame, elsewhere NaN."""
-        result = np.full(n_frames, np.nan, np.float32)
-        middle = WINDOW // 2
-        result[middle : middle + len(of)] = of
-        return result
-
 
 def judge(table: npt.NDArray[np.float64]) -> Sync:
     """Offset, LSE-D and LSE-C of the (n, 2 vshift + 1) ``table`` that :func:`distances` gives, n ≥ 1."""
@@ -339,7 +332,7 @@ class SyncReader:
             features = self.net.lip_features(pictures)
         else:
             # By content: what JPEG made of these pictures depends on those before, which may differ.
-            key = ("syncnet lips", self.net, hashlib.blake2b(pictures).digest())
+            key = ("syncnet lips", self.net, hashlib.blake2b(pictures.data).digest())
             features = share(key, lambda: self.net.lip_features(pictures))
         self._features.append(features)
         self._kept = self._kept[n:]

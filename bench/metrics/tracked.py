@@ -24,7 +24,15 @@ import numpy.typing as npt
 from bench.errors import Unavailable, Unscorable
 from bench.metrics.base import Context, Image
 from bench.metrics.lossy import FPS, JpegEncoder, avi_frames, decode_jpeg
-from bench.metrics.syncnet import SAMPLES_PER_FRAME, SIZE, Sync, SyncNet, SyncReader, full_precision, load_network
+from bench.metrics.syncnet import (
+    SAMPLES_PER_FRAME,
+    SIZE,
+    Sync,
+    SyncNet,
+    SyncReader,
+    full_precision,
+    load_network,
+)
 
 #: Least score of a face, and scale at which the picture is searched for it.
 CONFIDENCE, SCALE = 0.9, 0.25
@@ -42,6 +50,8 @@ CROP_SCALE = 0.40
 MEDIAN_WINDOW, PAD_VALUE = 13, 110
 #: PySceneDetect's content detector at its defaults: mean change of hue, saturation and value; least frames of a shot.
 CUT_THRESHOLD, MIN_SHOT = 27.0, 15
+#: Why a clip has no score.
+NO_TRACK = f"no face track of more than {MIN_TRACK} detections, wider or higher than {MIN_FACE} px"
 
 Boxes = npt.NDArray[np.float64]
 #: Picture, (H, W, 3) uint8 BGR → (k, 4) float64, x1 y1 x2 y2 of its faces.
@@ -113,7 +123,7 @@ def overlap(a: Boxes, b: Boxes) -> float:
     return float(common / (np.prod(a[2:] - a[:2]) + np.prod(b[2:] - b[:2]) - common))
 
 
-def find_tracks(shot: range, faces: Sequence[Boxes], min_track: int = MIN_TRACK) -> list[Track]:
+def find_tracks(shot: range, faces: Sequence[Boxes]) -> list[Track]:
     """Chain the detections of a shot, as ``track_shot`` does.
 
     A track begins at the first detection that is left, and takes from each frame the detections that overlap its last
@@ -123,16 +133,16 @@ def find_tracks(shot: range, faces: Sequence[Boxes], min_track: int = MIN_TRACK)
     Args:
         shot: frame numbers.
         faces: (k, 4) boxes of every frame of the shot, in the detector's order.
-        min_track: a track has more detections than this.
 
     Returns:
-        Those whose mean box is wider or higher than 100 pixels, in the order of their first detections.
+        Those of more than 100 detections whose mean box is wider or higher than 100 pixels, in the order of their
+        first detections.
     """
     left = [list(boxes) for boxes in faces]
     tracks = []
     while any(left):
         chain = _chain(shot, left)
-        if len(chain) <= min_track:
+        if len(chain) <= MIN_TRACK:
             continue
         frames = np.array([frame for frame, _ in chain])
         found = np.stack([box for _, box in chain]).astype(np.float64)
@@ -170,12 +180,12 @@ def crops(track: Track, picture: Callable[[int], Image]) -> Iterator[Image]:
     Raises:
         Unscorable: a box lies outside of the picture.
     """
-    from scipy.signal import medfilt
+    from scipy.ndimage import median_filter
 
     corners, ends = track.boxes[:, :2], track.boxes[:, 2:]
-    # Ends of the track: the filter sees zeros beyond them, as in the reference.
-    sizes = medfilt((ends - corners).max(axis=1) / 2, MEDIAN_WINDOW)
-    centres = np.stack([medfilt(column, MEDIAN_WINDOW) for column in ((corners + ends) / 2).T], axis=1)
+    # Beyond the ends of the track the filter sees zeros, as in the reference.
+    sizes = median_filter((ends - corners).max(axis=1) / 2, MEDIAN_WINDOW, mode="constant")
+    centres = median_filter((corners + ends) / 2, (MEDIAN_WINDOW, 1), mode="constant")
     for index, (half, (x, y)) in enumerate(zip(sizes, centres, strict=True)):
         pad = int(half * (1 + 2 * CROP_SCALE))
         border = (PAD_VALUE,) * 3
@@ -197,7 +207,6 @@ def score_tracks(
     detect: Detector,
     net: SyncNet,
     folder: Path,
-    min_track: int = MIN_TRACK,
 ) -> list[tuple[Track, Sync]]:
     """Steps 2 to 4, and SyncNet: a score for every track.
 
@@ -207,29 +216,21 @@ def score_tracks(
         detect: face detector.
         net: SyncNet.
         folder: an empty folder for pictures and cut tracks.
-        min_track: see :func:`find_tracks`.
 
     Raises:
         Unscorable: there is no track, or one has too little sound.
     """
-    faces = []
+    faces: list[Boxes] = []
     encoder = JpegEncoder(fixed=True)
     for frame in avi_frames(video):
         data = encoder.encode(frame)
         _picture_path(folder, len(faces)).write_bytes(data)
         faces.append(detect(decode_jpeg(data)))
-    shots = [shot for shot in find_shots(video, len(faces)) if len(shot) >= min_track]
-    tracks = [
-        track for shot in shots for track in find_tracks(shot, faces[shot.start : shot.stop], min_track)
-    ]
+    shots = [shot for shot in find_shots(video, len(faces)) if len(shot) >= MIN_TRACK]
+    tracks = [track for shot in shots for track in find_tracks(shot, faces[shot.start : shot.stop])]
     if not tracks:
-        raise Unscorable(no_track(min_track))
+        raise Unscorable(NO_TRACK)
     return [(track, _score(track, samples, net, folder)) for track in tracks]
-
-
-def no_track(min_track: int = MIN_TRACK) -> str:
-    """The reason why a clip without a long track has no score."""
-    return f"no face track of more than {min_track} detections, wider or higher than {MIN_FACE} px"
 
 
 def _picture_path(folder: Path, frame: int) -> Path:
@@ -238,7 +239,7 @@ def _picture_path(folder: Path, frame: int) -> Path:
 
 def _score(track: Track, samples: npt.NDArray[np.int16], net: SyncNet, folder: Path) -> Sync:
     video = folder / "track.avi"
-    writer = cv2.VideoWriter(str(video), cv2.VideoWriter_fourcc(*"XVID"), FPS, (SIZE, SIZE))
+    writer = cv2.VideoWriter(str(video), cv2.VideoWriter.fourcc(*"XVID"), FPS, (SIZE, SIZE))
     if not writer.isOpened():
         raise RuntimeError("OpenCV cannot write XVID in AVI here")
     try:

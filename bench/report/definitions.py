@@ -1,4 +1,4 @@
-"""What each table is, and what the papers print: ``leaderboards/tables.toml`` and ``leaderboards/published/``, typed."""
+"""What each table is, and what the papers print: ``tables.toml`` and ``published/`` of ``leaderboards``, typed."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
+from importlib import import_module
 from importlib.resources import files
 from typing import Any, Literal
 
@@ -16,11 +17,6 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError, model_
 from bench.errors import BenchError
 from bench.metrics import METRICS
 from prep.names import known
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
 
 Better = Literal["higher", "lower", "none"]
 Driven = Literal["reconstruction", "dubbing"]
@@ -213,8 +209,9 @@ def _text(name: str) -> str:
 
 
 def _load(name: str, form: TypeAdapter[Any]) -> Any:
+    toml = import_module("tomllib" if sys.version_info >= (3, 11) else "tomli")
     try:
-        return form.validate_python(tomllib.loads(_text(name)))
-    except (tomllib.TOMLDecodeError, ValidationError) as error:
+        return form.validate_python(toml.loads(_text(name)))
+    except (toml.TOMLDecodeError, ValidationError) as error:
         what = "; ".join(line.strip() for line in str(error).splitlines()[:3])
         raise BenchError(f"leaderboards/{name} is not well formed: {what}") from None

@@ -18,6 +18,8 @@ from matplotlib.figure import Figure as Canvas
 from matplotlib.text import Text
 
 from bench.report.clips import ClipValues, Floats
+from bench.report.measured import TRIVIAL_LABELS
+from bench.report.model import ARROWS
 from bench.results import CLIP_REGION, Figure, MethodResult, OutputInfo, Result
 from prep.mel import FPS
 
@@ -25,7 +27,8 @@ from prep.mel import FPS
 PAPER, INK, MUTED, FAINT = "#ffffff", "#1c2127", "#66707a", "#e3e7eb"
 BLUE, GREY, PALE = "#1f66ad", "#9aa3ac", "#dfe4e9"
 
-STYLE: dict[str, Any] = {
+# Any, since matplotlib's own stubs type the keys differently from release to release.
+STYLE: Any = {
     "font.family": ["DejaVu Sans"],
     "font.size": 8.5,
     "text.color": INK,
@@ -44,7 +47,6 @@ STYLE: dict[str, Any] = {
 
 #: What a region is called in words.
 REGION_WORDS = {"full": "full frame", "face": "face", "mouth": "mouth", CLIP_REGION: "whole clip"}
-ARROWS = {"higher": "↑", "lower": "↓", "none": ""}
 
 _WIDTH = 7.2
 _ROW = 0.235
@@ -213,6 +215,11 @@ def series(subject: Subject, clip: str, load: Callable[[], Mapping[str, Floats]]
     return canvas
 
 
+def label(method: MethodResult) -> str:
+    """What a row is called."""
+    return TRIVIAL_LABELS.get(method.method, method.method) if method.kind == "trivial" else method.method
+
+
 def count(n: int, noun: str) -> str:
     """``1 clip``, ``2 clips``."""
     return f"{n:,} {noun}" + ("" if n == 1 else "s")
@@ -305,7 +312,7 @@ def _finish_rows(subject: Subject, *panels: Axes) -> None:
             panel.axhline(measured - 0.5, color=GREY, linewidth=0.8, linestyle=(0, (1, 3)))
     for at, (method, figure) in enumerate(rows):
         colour = MUTED if method.kind == "trivial" else INK
-        _beside(panels[0], -0.025, at, _short(method.method, 24), colour, "right")
+        _beside(panels[0], -0.025, at, _short(label(method), 24), colour, "right")
         value = None if figure is None else figure.value
         canvas_wide = panels[-1].get_position().width
         text = "n/a" if value is None else subject.text(value)
@@ -336,7 +343,7 @@ def _heading(canvas: Canvas, subject: Subject, note: str) -> None:
         (f"{subject.where} · {better}", 0.33, 8, MUTED, "normal"),
         (note, height - 0.2, 7.5, MUTED, "normal"),
     ):
-        style = {"fontsize": size, "color": colour, "weight": weight, "va": "top", "parse_math": False}
+        style: Any = {"fontsize": size, "color": colour, "weight": weight, "va": "top", "parse_math": False}
         canvas.text(0.015, 1 - y / height, text, **style)
 
 

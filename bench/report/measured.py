@@ -50,7 +50,9 @@ def measured_blocks(
 ) -> list[Block]:
     """One block for every group of comparable results, in the order of the table's data sets."""
     if results and not definition.measurable:
-        footnotes.note("A user study: none of its columns can be measured here, so the given results are not shown.")
+        footnotes.note(
+            "A user study: none of its columns can be measured here, so the given results are not shown."
+        )
         return []
     groups = _groups(results)
     groups.sort(key=lambda group: _position(definition, group[0]))
@@ -134,7 +136,8 @@ def _columns(
     fit = [
         column
         for column in definition.columns_of(block)
-        if column.output and (column.protocol or definition.protocol or group[0].protocol) == group[0].protocol
+        if column.output
+        and (column.protocol or definition.protocol or group[0].protocol) == group[0].protocol
     ]
     if definition.paper:
         return fit, []
@@ -226,7 +229,7 @@ def _cell(entry: _Entry, column: Column, region: str, footnotes: Footnotes) -> C
         cell.interval = f"[{_number(figure.low, column.decimals)}, {_number(figure.high, column.decimals)}]"
     if figure.scored < figure.asked or figure.failures:
         why = "; ".join(f"{reason} ({count})" for reason, count in figure.failures.items())
-        text = f"{figure.scored} of {figure.asked} clips scored" + (f"; not the others: {why}" if why else "")
+        text = f"{figure.scored} of {figure.asked} clips scored" + (f"; the others: {why}" if why else "")
         cell.footnotes.append(footnotes.mark(text))
     return cell
 
@@ -238,9 +241,11 @@ def _why_none(entry: _Entry, output: str, region: str) -> str:
             if missing.metric == name:
                 remedy = f"; run: {missing.remedy}" if missing.remedy else ""
                 return f"{name}: {missing.reason}{remedy}"
-    if any(metric.name == name for result in entry.results for metric in result.metrics):
+    if not any(metric.name == name for result in entry.results for metric in result.metrics):
+        return f"{name}: not among the metrics of this evaluation"
+    if not any(region in result.regions for result in entry.results):
         return f"{name}: not evaluated in the region {region}"
-    return f"{name}: not among the metrics of this evaluation"
+    return f"{name}: the evaluation has no figure of it for {entry.method.method}"
 
 
 def _number(value: float, decimals: int) -> str:
@@ -271,7 +276,14 @@ def _notes(
     yield f"Protocol: {group[0].protocol}, scored with the sound of the {group[0].audio}; region: {region}."
     ids = [column.id for column in columns]
     yield from _interval_notes(entries, columns, region)
-    specs = dict.fromkeys(_spec(metric) for result in group for metric in result.metrics if _used(metric, ids))
+    shown = [figure.value for e in entries for c in columns if (figure := e.figure(c.id, region))]
+    if any(value is not None and math.isinf(value) for value in shown):
+        yield "∞: every frame is identical to the truth."
+    if any(entry.method.kind == "trivial" for entry in entries):
+        yield "Rows made from the truth itself (ground truth, still frame …) are floor and ceiling, and are not ranked."
+    specs = dict.fromkeys(
+        _spec(metric) for result in group for metric in result.metrics if _used(metric, ids)
+    )
     if specs:
         yield f"Specifications: {'; '.join(specs)}."
     if unasked:
@@ -279,7 +291,8 @@ def _notes(
     for entry in entries:
         if entry.method.kind == "method":
             name = f"{entry.method.method} ({entry.number})" if entry.number > 1 else entry.method.method
-            source = f", videos in {entry.method.source}" if entry.method.source else ""
+            twins = sum(other.method.method == entry.method.method for other in entries) > 1
+            source = f"; videos in {entry.method.source}" if entry.method.source and twins else ""
             yield f"{name}: training data {entry.method.training_data or 'not told'}{source}."
         if entry.method.notes:
             yield f"{entry.method.method}: {entry.method.notes}"

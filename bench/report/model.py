@@ -24,12 +24,14 @@ class Cell(_Model):
 
     text: str = Field(description="as printed: digits, ∞ or n/a")
     value: float | None = None
-    low: float | None = Field(None, description="lower end of the 95 % interval")
+    low: float | None = Field(default=None, description="lower end of the 95 % interval")
     high: float | None = None
-    interval: str = Field("", description="the interval as printed, or nothing")
+    interval: str = Field(default="", description="the interval as printed, or nothing")
     scored: int | None = None
     asked: int | None = None
-    failures: dict[str, int] = Field(default_factory=dict, description="reason → clips without a value for it")
+    failures: dict[str, int] = Field(
+        default_factory=dict, description="reason → clips without a value for it"
+    )
     best: bool = False
     second: bool = False
     footnotes: list[str] = Field(default_factory=list)
@@ -61,7 +63,7 @@ class Row(_Model):
     label: str
     kind: Literal["method", "trivial"] = "method"
     ours: bool = False
-    clips: str = Field("", description="clips behind the figures: 45, 43/45, 43–45/45")
+    clips: str = Field(default="", description="clips behind the figures: 45, 43/45, 43–45/45")
     cells: list[Cell]
 
     @property

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import matplotlib
 import numpy as np
@@ -39,7 +39,7 @@ _DARK = {
 }
 # Real text, in the reader's own font: smaller files, and words that can be found and copied.
 _FONTS = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
-_SVG_STYLE = {"svg.fonttype": "none", "svg.hashsalt": "talking-face-bench"}
+_SVG_STYLE: Any = {"svg.fonttype": "none", "svg.hashsalt": "talking-face-bench"}
 
 
 @dataclass(frozen=True)

@@ -55,7 +55,7 @@ def _block(definition: TableDef, paper: Paper, block: BlockDef) -> Block:
         )
     return Block(
         kind="reported",
-        title=f"Reported by {paper.venue} {paper.year}: {block.label}",
+        title=f"Reported ({paper.venue} {paper.year}): {block.label}",
         dataset=block.dataset,
         protocol=_protocol(definition, chosen),
         region="",
@@ -95,13 +95,16 @@ def _notes(definition: TableDef, paper: Paper) -> list[str]:
     trained = ", ".join(paper.train_datasets) or paper.train_note
     if trained:
         notes.append(f"Training data of the paper's own method: {trained}.")
-    if any(figure.protocol == ABLATION for figure in load_published(definition.paper, definition.table).values()):
+    if any(
+        figure.protocol == ABLATION for figure in load_published(definition.paper, definition.table).values()
+    ):
         notes.append("An ablation: the rows are variants of the paper's own method.")
     notes.append("Best and second are marked here from the printed figures, whatever the paper marks.")
     return notes
 
 
 def _test_sets(definition: TableDef, paper: Paper) -> dict[str, str]:
+    wanted: set[str]
     if definition.protocol == USER_STUDY:
         wanted = {USER_STUDY}
     else:

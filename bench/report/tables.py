@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from bench.errors import BenchError
-from bench.report.definitions import Region, get_table, load_tables
+from bench.report.definitions import get_table, load_tables
 from bench.report.measured import measured_blocks
 from bench.report.model import Block, Cell, Column, Footnote, Footnotes, Row, Table
 from bench.report.reported import reported_blocks
 from bench.results import Result
+from prep.names import known
 
 __all__ = ["Block", "Cell", "Column", "Footnote", "Row", "Table", "build_table", "table_titles"]
+
+REGIONS = ("full", "face", "mouth")
 
 
 def table_titles() -> dict[str, str]:
@@ -19,25 +22,27 @@ def table_titles() -> dict[str, str]:
     return {name: table.title for name, table in load_tables().items()}
 
 
-def build_table(name: str, results: Sequence[Result] = (), region: Region | None = None) -> Table:
+def build_table(name: str, results: Sequence[Result] = (), region: str | None = None) -> Table:
     """Assemble a table.
 
     Args:
         name: in ``leaderboards/tables.toml``.
         results: evaluations to show below the paper's figures.
-        region: where the measured figures are taken; None: as the table says.
+        region: where the measured figures are taken: full, face or mouth; None: as the table says.
 
     Returns:
         The paper's blocks, then those of the results: one for every group of results that
         :meth:`bench.results.Result.differences` finds comparable.
 
     Raises:
-        PrepError: there is no such table.
+        PrepError: there is no such table or region.
         BenchError: nothing to show.
     """
     definition = get_table(name)
     if not definition.paper and not results:
         raise BenchError(f"table {name} holds measured figures only: name a result folder of `bench eval`")
+    if region is not None:
+        known("region", [region], REGIONS)
     footnotes = Footnotes()
     blocks = reported_blocks(definition, footnotes)
     blocks += measured_blocks(definition, results, region or definition.region, footnotes)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Literal
 
 from bench.results import Data, Figure, MethodResult, MetricInfo, Missing, OutputInfo, Provenance, Result
 
@@ -58,7 +59,7 @@ def method(name: str, figures: Mapping[str, float | None] | Sequence[Figure], **
 def result(
     methods: Sequence[MethodResult],
     dataset: str = "lrs2",
-    protocol: str = "reconstruction",
+    protocol: Literal["reconstruction", "dubbing"] = "reconstruction",
     metrics: Sequence[str] | None = None,
     missing: Sequence[Missing] = (),
     spec_hash: str = "0123456789ab",
@@ -67,42 +68,38 @@ def result(
 ) -> Result:
     """An evaluation of ``methods``; its metrics are those that they have figures of, unless told otherwise."""
     found = dict.fromkeys(f.metric for m in methods for f in m.figures)
-    return Result.model_validate(
-        dict(
-            data=Data(
-                name=dataset,
-                kind="dataset",
-                split="test",
-                manifest_sha256="a" * 64,
-                clips_sha256=clips_sha256,
-                clips=45,
-            ),
-            protocol=protocol,
-            audio="prediction",
-            regions=["full", "face"],
-            metrics=[_metric(name, spec_hash) for name in (found if metrics is None else metrics)],
-            missing=list(missing),
-            methods=list(methods),
-            provenance=Provenance(
-                suite_version="0.1.0",
-                git_commit=commit,
-                packages={"numpy": "1.26.4"},
-                python="3.11.0",
-                machine={"system": "Linux"},
-                device="cpu",
-                seed=0,
-                created="2026-01-02T03:04:05+00:00",
-                seconds=1.5,
-            ),
-        )
+    return Result(
+        data=Data(
+            name=dataset,
+            kind="dataset",
+            split="test",
+            manifest_sha256="a" * 64,
+            clips_sha256=clips_sha256,
+            clips=45,
+        ),
+        protocol=protocol,
+        audio="prediction",
+        regions=["full", "face"],
+        metrics=[_metric(name, spec_hash) for name in (found if metrics is None else metrics)],
+        missing=list(missing),
+        methods=list(methods),
+        provenance=Provenance(
+            suite_version="0.1.0",
+            git_commit=commit,
+            packages={"numpy": "1.26.4"},
+            python="3.11.0",
+            machine={"system": "Linux"},
+            device="cpu",
+            seed=0,
+            created="2026-01-02T03:04:05+00:00",
+            seconds=1.5,
+        ),
     )
 
 
 def _metric(name: str, spec_hash: str) -> MetricInfo:
-    outputs = [
-        OutputInfo.model_validate(dict(key=key, label=label, better=better, unit=unit, decimals=decimals))
-        for key, label, better, unit, decimals in METRICS[name]
-    ]
+    keys = ("key", "label", "better", "unit", "decimals")
+    outputs = [OutputInfo.model_validate(dict(zip(keys, row, strict=True))) for row in METRICS[name]]
     weights = {"alexnet": "f" * 64} if name == "lpips.alex" else {}
     return MetricInfo(
         name=name,

@@ -1,0 +1,60 @@
+"""What `bench explain` prints, in rich."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from rich.table import Table
+from rich.text import Text
+
+from bench.results import CLIP_REGION, Result
+
+if TYPE_CHECKING:
+    from bench.explain import Choice, Entry
+
+
+def variant_table(
+    result: Result, entries: Sequence[Entry], spread: Mapping[tuple[str, str], tuple[float, float]]
+) -> Table:
+    """A row a variant and region, a column a method; the spread of every figure below."""
+    methods = [method.method for method in result.methods]
+    table = _table("variant", "region", "figure", *methods)
+    values = {(e.variant, e.region, e.label, e.method): e.value for e in entries}
+    figures = dict.fromkeys((e.variant, e.region, e.label) for e in entries)
+    for variant, region, label in figures:
+        numbers = [_number(values.get((variant, region, label, method))) for method in methods]
+        table.add_row(variant, "" if region == CLIP_REGION else region, label, *numbers)
+    for label in dict.fromkeys(e.label for e in entries):
+        ends = [spread.get((method, label)) for method in methods]
+        if any(ends):
+            table.add_section()
+            words = ["" if end is None else f"{_number(end[0])} to {_number(end[1])}" for end in ends]
+            table.add_row(Text("spread", style="bold"), "", label, *words)
+    return table
+
+
+def choice_table(choices: Sequence[Choice]) -> Table:
+    """Which single choice moves a figure most; a row a choice, the strongest first."""
+    table = _table("choice", "figure", "method", "from", "to", "moves it by")
+    for choice in choices:
+        table.add_row(
+            choice.name,
+            choice.label,
+            choice.method,
+            f"{_number(choice.first)} ({choice.settings[0]})",
+            f"{_number(choice.second)} ({choice.settings[1]})",
+            f"{choice.difference:+.4g} ({choice.relative:.1%})",
+        )
+    return table
+
+
+def _table(*columns: str) -> Table:
+    table = Table(box=None, header_style="bold", padding=(0, 2, 0, 0))
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    return table
+
+
+def _number(value: float | None) -> str:
+    return "n/a" if value is None else f"{value:.4f}"

@@ -1,0 +1,169 @@
+"""``bench weights``: pretrained networks, found, fetched, brought in, verified."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+if TYPE_CHECKING:
+    from bench.download import OnProgress
+    from bench.weights import WeightStore
+
+_FOLDER = typer.Option(None, "--weights-dir", help="Folder of weights, searched first; new files go there.")
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to ``app``."""
+    group = typer.Typer(
+        name="weights", help="Pretrained networks: list, fetch, import, verify.", no_args_is_help=True
+    )
+    group.command("list")(list_)
+    group.command("fetch")(fetch)
+    group.command("import")(import_)
+    group.command("verify")(verify)
+    app.add_typer(group)
+
+
+def list_(
+    weights_dir: Path | None = _FOLDER,
+    json_: bool = typer.Option(False, "--json", help="Everything the registry knows, as JSON."),
+) -> None:
+    """What there is, where it lies on this machine, its licence, and what it is needed for."""
+    from bench.weights import WeightStore
+
+    store = WeightStore.default(weights_dir)
+    if json_:
+        _print_json(store)
+    else:
+        _print_table(store)
+
+
+def fetch(
+    names: list[str] = typer.Argument(None, help="As `bench weights list` names them."),
+    everything: bool = typer.Option(False, "--all", help="All that have a direct address: about 3 GB."),
+    weights_dir: Path | None = _FOLDER,
+    offline: bool = typer.Option(False, "--offline", help="Use no network; so does BENCH_OFFLINE=1."),
+) -> None:
+    """Download weights, unless they are there; an interrupted download goes on where it stopped."""
+    from bench.download import fetch as run
+    from bench.download import offline_asked
+    from bench.errors import BenchError
+    from bench.weights import WeightStore
+    from prep.names import known
+
+    store = WeightStore.default(weights_dir)
+    wanted = [name for name, entry in store.entries.items() if entry.urls] if everything else names or []
+    if not wanted:
+        raise BenchError("name the weights to fetch, or give --all; see `bench weights list`")
+    failed = False
+    for name in known("weights", wanted, store.entries):
+        try:
+            with _progress(name) as notify:
+                path = run(store, name, offline=offline or offline_asked(), on_progress=notify)
+        except BenchError as error:
+            typer.echo(f"error: {error}", err=True)
+            failed = True
+        except KeyboardInterrupt:
+            typer.echo("stopped: the part stays, the same command goes on from there", err=True)
+            raise typer.Exit(130) from None
+        else:
+            typer.echo(f"{name}: {path} ({store.entries[name].licence})")
+    if failed:
+        raise typer.Exit(1)
+
+
+def import_(
+    name: str = typer.Argument(..., help="What the file is, as `bench weights list` names it."),
+    file: Path = typer.Argument(..., help="The file, or the archive it comes in."),
+    weights_dir: Path | None = _FOLDER,
+    replace: bool = typer.Option(False, "--replace", help="Trust it in place of the file used before."),
+) -> None:
+    """Take over a file that you already have, after verifying it."""
+    from bench.download import add
+    from bench.weights import WeightStore
+
+    store = WeightStore.default(weights_dir)
+    path = add(store, name, file, replace=replace)
+    entry = store.entry(name)
+    trust = "" if entry.expected else " (no digest is publicly known: trusted from now on)"
+    typer.echo(f"{entry.name}: {path}{trust}")
+
+
+def verify(
+    names: list[str] = typer.Argument(None, help="Only these; default: all that are found."),
+    weights_dir: Path | None = _FOLDER,
+) -> None:
+    """Hash every file anew; exit code 1 if one is not what it should be."""
+    from bench.weights import WeightStore
+    from prep.names import known
+
+    store = WeightStore.default(weights_dir)
+    found = store.verify(known("weights", names, store.entries) if names else None)
+    for one in found:
+        typer.echo(f"wrong: {one.problem}" if one.problem else f"right: {one.name}: {one.path}")
+    if not found:
+        typer.echo(f"no weights in {', '.join(map(str, (*store.folders, *store.borrowed)))}")
+    if any(one.problem for one in found):
+        raise typer.Exit(1)
+
+
+def _print_json(store: WeightStore) -> None:
+    import json
+    from dataclasses import asdict
+
+    rows = [
+        {**asdict(entry), "path": str(copies[0]) if (copies := store.copies(name)) else None}
+        for name, entry in store.entries.items()
+    ]
+    typer.echo(json.dumps(rows, indent=1))
+
+
+def _print_table(store: WeightStore) -> None:
+    import re
+
+    from rich.table import Table
+
+    from bench.cli.console import console, human_bytes
+
+    table = Table(box=None, header_style="bold", padding=(0, 2, 0, 0))
+    for column in ("name", "size", "here", "needed for", "licence"):
+        table.add_column(column, justify="right" if column == "size" else "left", overflow="fold")
+    for name, entry in store.entries.items():
+        copies = store.copies(name)
+        here = str(copies[0].parent) if copies else "missing" if entry.urls else "by hand"
+        size = copies[0].stat().st_size if copies else entry.size
+        licence = re.split(r" \(|;", entry.licence)[0]
+        table.add_row(name, human_bytes(size) if size else "?", here, "\n".join(entry.enables), licence)
+    console.print(table)
+    console.print(f"searched: {', '.join(map(str, (*store.folders, *store.borrowed)))}", soft_wrap=True)
+    console.print("bench weights fetch NAME downloads; bench weights import NAME FILE takes a file of yours")
+
+
+@contextmanager
+def _progress(name: str) -> Iterator[OnProgress]:
+    from rich.progress import (
+        BarColumn,
+        DownloadColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+        TransferSpeedColumn,
+    )
+
+    from bench.cli.console import console
+
+    with Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+        TimeRemainingColumn(),
+        console=console,
+        transient=True,
+    ) as bar:
+        task = bar.add_task(name, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)

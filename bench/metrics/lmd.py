@@ -1,0 +1,406 @@
+"""Distances between landmarks of the prediction and of the truth.
+
+"LMD" names a dozen figures that differ by factors of twenty. Here each is a :class:`Definition`: which points of which
+detector, centred or not, the norm, sum or mean over points, and what counts as one unit. Everything below the meters
+is a pure function of (n, k, 2) arrays.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from bench.errors import Unscorable
+from bench.metrics.base import Batch, ClipInfo, Context, Meter, Metric, Output, Pictures, Score, Spec
+from bench.metrics.dlib_identity import EXTRA, POINTS_68, DlibFaces
+from prep.landmark_sets import IPLAP_131, IPLAP_CONTENT, LIPS, MESH_TO_68
+
+Float = npt.NDArray[np.float64]
+Bool = npt.NDArray[np.bool_]
+
+#: Side in pixels of the pictures in which ATVGnet and IP-LAP generate a face, and which it fills.
+FACE_PIXELS = 128
+#: What every metric here and in :mod:`bench.metrics.csim` does where a face is missing.
+MISSING_FACES = "a frame without a face in either video is left out; more than half of them: no value"
+
+_SETS: dict[str, npt.NDArray[np.int64]] = {
+    "mouth20": MESH_TO_68[48:],
+    "ibug68": MESH_TO_68,
+    "lips40": LIPS,
+    "content57": IPLAP_CONTENT,
+}
+
+
+@dataclass(frozen=True)
+class Definition:
+    """What a distance is; these are the parameters of a variant's specification.
+
+    Attributes:
+        detector: ``FaceMesh``, on both videos; or ``dlib68``: dlib's 68-point predictor, on both videos in the
+            square given by the truth's FaceMesh.
+        points: ``mouth20``: 300-W's points 48 to 67; ``ibug68``: all of 300-W's; ``lips40``: FaceMesh's lips;
+            ``content57``: IP-LAP's jaw and lips.
+        centred: the points' own mean is taken off in each picture.
+        norm: of a point's difference: ``l2``, or ``l1``: the mean of both absolute differences.
+        over_points: ``sum`` or ``mean``.
+        unit: ``frame``: pixels as they are; ``face height``: pixels of a picture in which the truth's face is
+            ``size`` high (median over the clip); ``face box``: pixels of every frame's face box squeezed to
+            ``size`` × ``size``. The face's box is that of IP-LAP's 131 points of the truth, without a margin.
+        size: see ``unit``; 1 where that is ``frame``.
+        over_frames: always ``mean``, then the mean over clips.
+        missing: what happens to frames without a face.
+    """
+
+    points: Literal["mouth20", "ibug68", "lips40", "content57"]
+    centred: bool
+    over_points: Literal["sum", "mean"]
+    unit: Literal["frame", "face height", "face box"]
+    size: float
+    norm: Literal["l2", "l1"] = "l2"
+    detector: Literal["FaceMesh", "dlib68"] = "FaceMesh"
+    over_frames: Literal["mean"] = "mean"
+    missing: str = MISSING_FACES
+
+
+def landmark_distance(
+    pred: npt.ArrayLike, truth: npt.ArrayLike, box: npt.ArrayLike, what: Definition
+) -> Float:
+    """The distance of each frame's landmarks.
+
+    Args:
+        pred: (n, k, 2), pixels of the frame.
+        truth: (n, k, 2).
+        box: (n, 2), width and height of the truth's face box in pixels.
+        what: the distance.
+
+    Returns:
+        (n,) float64, 0 and more; NaN where a point is.
+    """
+    difference: Float = np.asarray(pred, np.float64) - np.asarray(truth, np.float64)
+    if what.centred:
+        difference -= difference.mean(axis=1, keepdims=True)
+    difference /= _unit(np.asarray(box, np.float64), what)[:, None]
+    points = np.hypot(*difference.T).T if what.norm == "l2" else np.abs(difference).mean(axis=2)
+    result: Float = points.sum(axis=1) if what.over_points == "sum" else points.mean(axis=1)
+    return result
+
+
+def _unit(box: Float, what: Definition) -> Float:
+    """Pixels of the frame that count as one, horizontally and vertically: (n, 2)."""
+    if what.unit == "frame":
+        return np.ones_like(box)
+    if what.unit == "face height":
+        return np.full_like(box, np.nanmedian(box[:, 1]) / what.size)
+    return box / what.size
+
+
+def face_boxes(landmarks: npt.ArrayLike) -> Float:
+    """Width and height (n, 2) float64 of the box of IP-LAP's 131 points, of landmarks (n, 478, 2 or 3)."""
+    points = np.asarray(landmarks, np.float64)[:, IPLAP_131, :2]
+    return np.asarray(points.max(axis=1) - points.min(axis=1))
+
+
+def has_face(landmarks: npt.NDArray[Any]) -> Bool:
+    """(n,) bool: which of the frames' landmarks (n, k, 2 or 3) are there, not NaN."""
+    return np.isfinite(landmarks[:, 0, 0])
+
+
+def scored_frames(pred: Bool, truth: Bool) -> Bool:
+    """Which frames count: those in which both videos show a face.
+
+    Args:
+        pred: (n,), whether the prediction's frame shows one.
+        truth: (n,), whether the truth's does.
+
+    Raises:
+        Unscorable: they are fewer than half.
+    """
+    if not len(truth):
+        raise Unscorable("no frames")
+    both = pred & truth
+    if not truth.any():
+        raise Unscorable("no face in the truth")
+    if not pred.any():
+        raise Unscorable("no face in the prediction")
+    if 2 * both.sum() < len(both):
+        raise Unscorable(f"a face in {both.sum()} of {len(both)} frames")
+    return both
+
+
+def faces_of(batch: Batch) -> tuple[npt.NDArray[Any], npt.NDArray[Any], Pictures]:
+    """FaceMesh's landmarks (n, 478, 3) of prediction and truth, and the truth, of a batch that must have them.
+
+    Raises:
+        Unscorable: there is no truth, or there are no landmarks.
+    """
+    if batch.truth is None:
+        raise Unscorable("no truth")
+    if batch.truth.landmarks is None or batch.pred.landmarks is None:
+        raise Unscorable("no landmarks")
+    return batch.pred.landmarks, batch.truth.landmarks, batch.truth
+
+
+class _Meter(Meter):
+    def __init__(self, metric: LandmarkMetric) -> None:
+        self._metric = metric
+        self._pred: list[npt.NDArray[Any]] = []
+        self._truth: list[npt.NDArray[Any]] = []
+        self._boxes: list[Float] = []
+
+    def update(self, batch: Batch) -> None:
+        _, landmarks, truth = faces_of(batch)
+        self._truth.append(self._metric.points(truth, landmarks))
+        same = batch.pred is truth
+        self._pred.append(self._truth[-1] if same else self._metric.points(batch.pred, landmarks))
+        self._boxes.append(truth.shared("face boxes", lambda: face_boxes(landmarks)))
+
+    def finish(self) -> Score:
+        if not self._truth:
+            raise Unscorable("no frames")
+        pred, truth = np.concatenate(self._pred), np.concatenate(self._truth)
+        both = scored_frames(has_face(pred), has_face(truth))
+        series = landmark_distance(pred, truth, np.concatenate(self._boxes), self._metric.definition)
+        return Score(
+            {"": float(series[both].mean())},
+            {"": series.astype(np.float32)},
+            notes={"frames_without_face": int((~both).sum())},
+        )
+
+
+class LandmarkMetric(Metric):
+    """The mean over a clip's frames of :func:`landmark_distance`, for one :class:`Definition`."""
+
+    definition: ClassVar[Definition]
+
+    def meter(self, clip: ClipInfo) -> Meter:
+        """A meter that keeps the points of the clip's frames; some 500 kB for 10 s."""
+        return _Meter(self)
+
+    def points(self, pictures: Pictures, face: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """The points of some frames.
+
+        Args:
+            pictures: of either video, with landmarks.
+            face: (n, 478, 3), the truth's landmarks in the same frames.
+
+        Returns:
+            (n, k, 2), pixels of the frame, NaN where there is no face.
+        """
+        assert pictures.landmarks is not None
+        return pictures.landmarks[:, _SETS[self.definition.points], :2]
+
+
+def _spec(name: str, label: str, definition: Definition, *, decimals: int = 3, **words: Any) -> Spec:
+    unit = "" if definition.size == 1 and definition.unit != "frame" else "px"
+    return Spec(
+        name=name,
+        outputs=(Output("", label, "lower", unit=unit, low=0.0, decimals=decimals),),
+        parameters=asdict(definition),
+        needs=frozenset({"truth", "landmarks"}),
+        regions=False,
+        **words,
+    )
+
+
+_DETECTORS = (
+    "Detectors differ: FaceMesh's mouth follows a 3-D face model, dlib's is a regression on the picture, and FAN gives "
+    "whole pixels of its own crop. Values of different detectors do not belong in one column."
+)
+_SCALE = (
+    "Most papers give pixels without saying at which size; the figure grows with the picture. Here the truth's face is "
+    f"scaled to {FACE_PIXELS} px."
+)
+_SUM = (
+    "The code sums over 20 points where the paper (Chen et al., ECCV 2018) divides by their number. Published LMDs of "
+    "1 to 3 are means: a sum of that size would be a tenth of a pixel a point."
+)
+_CHEN = Definition("mouth20", centred=True, over_points="sum", unit="face height", size=FACE_PIXELS)
+_CHEN_FORMULA = (
+    r"$\frac1T\sum_t\sum_{p=48}^{67}\lVert(\hat x_{tp}-\bar{\hat x}_t)-(x_{tp}-\bar x_t)\rVert_2\cdot"
+    r"\frac{128}{h}$ with the mouth's mean $\bar x_t$ and the median height $h$ of the truth's face box"
+)
+_CHEN_SIZE = (
+    "ATVGnet's script finds landmarks in the 128² pictures that its network makes: the square of dlib's detector, "
+    "which the face fills. It does not resize them for LMD (its 256² is for SSIM and PSNR)."
+)
+
+
+class LmdChenSum20(LandmarkMetric):
+    """LMD as ATVGnet's code computes it: mouth shape, summed over 20 points."""
+
+    definition = _CHEN
+    spec = _spec(
+        "lmd.chen_sum20",
+        "LMD-Σ20",
+        definition,
+        summary="distance of the centred mouths, summed over 20 points, px at a face of 128 px (ATVGnet's code)",
+        formula=_CHEN_FORMULA,
+        reference="lelechen63/ATVGnet, evaluation_matrix.py, with FaceMesh in place of dlib",
+        traps=(_SUM, _CHEN_SIZE, _DETECTORS),
+    )
+
+
+class LmdChenMean(LandmarkMetric):
+    """LMD as its paper prints it: mouth shape, mean over 20 points."""
+
+    definition = Definition("mouth20", centred=True, over_points="mean", unit="face height", size=FACE_PIXELS)
+    spec = _spec(
+        "lmd.chen_mean",
+        "LMD",
+        definition,
+        summary="distance of the centred mouths, mean over 20 points, px at a face of 128 px (the paper's formula)",
+        formula=rf"$\frac1{{20}}$ of lmd.chen_sum20: {_CHEN_FORMULA}",
+        reference="Chen et al., ECCV 2018, as it is commonly read; FaceMesh in place of dlib",
+        traps=(_SUM, _CHEN_SIZE, _DETECTORS),
+        quirk=True,
+    )
+
+
+class LmdChenDlib(LandmarkMetric):
+    """LMD of ATVGnet's code with its own landmark predictor, dlib's."""
+
+    definition = Definition(
+        "mouth20", centred=True, over_points="sum", unit="face height", size=FACE_PIXELS, detector="dlib68"
+    )
+    spec = _spec(
+        "lmd.chen_dlib",
+        "LMD-Σ20 (dlib)",
+        definition,
+        summary="lmd.chen_sum20 on dlib's 68 points, the predictor of ATVGnet's code",
+        formula=_CHEN_FORMULA,
+        reference="lelechen63/ATVGnet, evaluation_matrix.py; the square for both videos comes from the truth",
+        traps=(
+            _SUM,
+            _CHEN_SIZE,
+            "The reference searches both pictures with dlib's detector, takes the last face it lists, and drops a "
+            "frame where it finds none. That detector is not run here: the square comes from the truth's FaceMesh, "
+            "for both videos.",
+            "dlib gives whole pixels: of the frame here, of the 128² picture there, where rounding alone adds up to "
+            "half a pixel a point.",
+        ),
+        extra=EXTRA,
+    )
+
+    def __init__(self, context: Context) -> None:
+        super().__init__(context)
+        self._dlib = DlibFaces([POINTS_68])
+
+    def points(self, pictures: Pictures, face: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """Points 48 to 67 of dlib's predictor where both FaceMeshes see a face; see the base class."""
+
+        def predict() -> Float:
+            assert pictures.landmarks is not None
+            found = np.full((len(pictures), 20, 2), np.nan)
+            for i in np.flatnonzero(has_face(face) & has_face(pictures.landmarks)):
+                found[i] = self._dlib.points68(pictures.array[i], face[i])[48:]
+            return found
+
+        return pictures.shared("dlib68 mouth", predict)
+
+
+class LmdMean68(LandmarkMetric):
+    """F-LMD: all 68 points, where they are."""
+
+    definition = Definition("ibug68", centred=False, over_points="mean", unit="face height", size=FACE_PIXELS)
+    spec = _spec(
+        "lmd.mean68",
+        "F-LMD",
+        definition,
+        summary="distance of the face's 68 points, mean, not centred, px at a face of 128 px",
+        formula=(
+            r"$\frac1{68T}\sum_t\sum_p\lVert\hat x_{tp}-x_{tp}\rVert_2\cdot\frac{128}{h}$ with the median height $h$ "
+            "of the truth's face box"
+        ),
+        reference="F-LMD as the words are commonly taken; no single reference implementation",
+        traps=(
+            "Not centred: a head in the wrong place or pose counts, and soon more than the lips.",
+            "EAT's script (yuangan/evaluation_eat, test_lmd.py) calls F-LMD the same mean over dlib's 68 points, but "
+            "takes the face's own mean off first, so that a displaced face costs nothing there.",
+            _SCALE,
+            _DETECTORS,
+        ),
+    )
+
+
+class LmdLipNorm(LandmarkMetric):
+    """LipLMD of IP-LAP: lips in units of the face box."""
+
+    definition = Definition("lips40", centred=False, over_points="mean", unit="face box", size=1)
+    spec = _spec(
+        "lmd.lip_norm",
+        "LipLMD",
+        definition,
+        summary="distance of the lips' 40 points in units of the truth's face box, mean (IP-LAP's LipLMD)",
+        decimals=5,
+        formula=(
+            r"$\frac1{40T}\sum_t\sum_p\left\lVert\left(\frac{\hat x_{tp}-x_{tp}}{w_t},"
+            r"\frac{\hat y_{tp}-y_{tp}}{h_t}\right)\right\rVert_2$ with width $w_t$ and height $h_t$ of the truth's "
+            "face box in that frame"
+        ),
+        reference=(
+            "Zhong et al., CVPR 2023, section 4.2: “normalized lip landmarks distance”, after Xie et al., ACM MM 2021; "
+            "no code was released. The normaliser is inferred: IP-LAP's code gives landmarks in units of the face's "
+            "box, and its Table 1 fits them. Up to 0.31 for displaced faces excludes centred lips; 0.013 for its own "
+            "method lies between FaceMesh's jitter (0.004 to 0.008 of the box on real clips) and the lips of another "
+            "moment on the right head (0.023 to 0.050). In units of the mouth's width it would be less than the jitter."
+        ),
+        traps=(
+            "The normaliser is not in the paper: compare with its Table 1 in size only.",
+            "Not centred: a still head scores 0.05 to 0.18 on moving ones, however right its lips are.",
+            "ViCo's script, which IP-LAP's page links, normalises by nothing: lmd.vico_l1.",
+        ),
+    )
+
+
+class LmdViCo(LandmarkMetric):
+    """LMD of the ViCo challenge 2022: absolute differences of lip coordinates in pixels of the frame."""
+
+    definition = Definition("mouth20", centred=False, over_points="mean", unit="frame", size=1, norm="l1")
+    spec = _spec(
+        "lmd.vico_l1",
+        "LMD-L1",
+        definition,
+        summary="absolute difference of the mouth's coordinates, mean, in pixels of the frame (ViCo's code)",
+        formula=(
+            r"$\frac1{T}\sum_t\frac1{40}\sum_{p=48}^{67}\left(|\hat x_{tp}-x_{tp}|+|\hat y_{tp}-y_{tp}|\right)$, not "
+            "centred, not scaled"
+        ),
+        reference="dc3ea9f/vico_challenge_baseline, compute_lmd.py, with FaceMesh in place of FAN",
+        traps=(
+            "Grows with the size of the video and of the face in it: not comparable between data sets.",
+            "The script pools the frames of all clips, so that long clips weigh more; here clips count alike.",
+            "It takes the first face in the list, skips a frame where the truth's has none and fails where the "
+            "prediction's has none. The challenge of 2023 used 3DDFA_V2 instead.",
+            _DETECTORS,
+        ),
+        quirk=True,
+    )
+
+
+class LandmarkError(LandmarkMetric):
+    """The landmark error of IP-LAP's Table 3, as far as it can be known."""
+
+    definition = Definition("content57", centred=False, over_points="mean", unit="face box", size=FACE_PIXELS)
+    spec = _spec(
+        "landmark_error",
+        "Landmark error",
+        definition,
+        summary="distance of IP-LAP's 57 jaw and lip points, mean, px of its 128² face crop",
+        formula=(
+            r"$\frac{128}{57T}\sum_t\sum_p\left\lVert\left(\frac{\hat x_{tp}-x_{tp}}{w_t},"
+            r"\frac{\hat y_{tp}-y_{tp}}{h_t}\right)\right\rVert_2$ with width $w_t$ and height $h_t$ of the truth's "
+            "face box in that frame"
+        ),
+        reference=(
+            "Zhong et al., CVPR 2023, Table 3 (3.04 and 3.99), which leaves the definition to a supplement. Assumed: "
+            "the points that its generator predicts, Euclidean, in pixels of its crop"
+        ),
+        traps=(
+            "The definition is an assumption: compare with Table 3 in size only.",
+            "Table 3 scores predicted landmarks; here they are detected in the finished frames, so the detector's "
+            "jitter (0.5 to 1 px) and the renderer's errors are part of the figure.",
+        ),
+    )
