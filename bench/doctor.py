@@ -160,12 +160,12 @@ def _unavailable(
     weights: tuple[Weight, ...], extras: dict[str, tuple[str, ...]], mediapipe: str
 ) -> dict[str, tuple[str, ...]]:
     problems = {weight.name for weight in weights if weight.problem}
-    found = {}
+    found: dict[str, tuple[str, ...]] = {}
     for metric in METRICS:
         try:
             spec = get_spec(metric)
         except ImportError as error:
-            found[metric] = (str(error),)
+            found[metric] = (f"an import: {error}",)
             continue
         lacks = [f"weights {name}" for name in spec.weights if name in problems]
         lacks += [f"extra {spec.extra}"] if extras.get(spec.extra) else []

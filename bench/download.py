@@ -117,7 +117,7 @@ def add(store: WeightStore, name: str, source: Path, *, replace: bool = False) -
     target = store.target() / entry.file
     with _disk(target.parent), temporary(target) as copy:
         # Files of torch.save are zip archives too; only a member of the very name counts.
-        if not (entry.member and is_zipfile(source) and _unpack(source, entry.member, copy)):
+        if not (entry.member and is_zipfile(source) and _unpack(source, entry.member, copy, str(source))):
             shutil.copyfile(source, copy)
         _place(entry, copy, target, str(source), replace=replace)
     return target
@@ -169,7 +169,7 @@ def _finish(url: str, entry: Entry, target: Path, part: Path, *, archive: bool) 
         _place(entry, part, target, url)
         return
     with temporary(target) as made:
-        if not _unpack(part, entry.member, made):
+        if not _unpack(part, entry.member, made, url):
             raise WrongFile(f"{url} does not hold {entry.member}")
         _place(entry, made, target, url)
     part.unlink()
@@ -287,6 +287,7 @@ class _Transfer:
         while block := answer.read(_BLOCK):
             with _disk(folder):
                 self.part.write(block)
+                self.part.flush()
             done += len(block)
             self.on_progress(done, total)
         if total is not None and done < total:
@@ -303,7 +304,7 @@ def _disk(folder: Path) -> Iterator[None]:
         raise BenchError(f"{place} cannot be used ({error.strerror or error}): {_MORE_ROOM}") from error
 
 
-def _unpack(archive: Path, member: str, target: Path) -> bool:
+def _unpack(archive: Path, member: str, target: Path, origin: str) -> bool:
     """Write the member of that name, in whatever folder of the archive, to ``target``; False where there is none."""
     try:
         with ZipFile(archive) as files:
@@ -313,5 +314,5 @@ def _unpack(archive: Path, member: str, target: Path) -> bool:
                         shutil.copyfileobj(source, sink, _BLOCK)
                     return True
     except (BadZipFile, zlib.error, EOFError) as error:
-        raise WrongFile(f"{archive} is a damaged archive: {error}") from error
+        raise WrongFile(f"{origin} is a damaged archive: {error}") from error
     return False

@@ -108,7 +108,7 @@ def registry(path: Path = REGISTRY) -> Mapping[str, Entry]:
 
 
 def _entry(name: str, table: Mapping[str, Any]) -> Entry:
-    fields: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in table.items()}
+    fields: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in dict(table).items()}
     return Entry(name, **fields)
 
 
@@ -225,9 +225,10 @@ class WeightStore:
             BenchError: none can be written.
         """
         for folder in self.folders:
-            if writable(folder):
-                folder.mkdir(parents=True, exist_ok=True)
-                return folder
+            with suppress(OSError):
+                if writable(folder):
+                    folder.mkdir(parents=True, exist_ok=True)
+                    return folder
         raise BenchError(
             f"cannot write to {', '.join(map(str, self.folders))}: name another folder with --weights-dir"
         )

@@ -90,8 +90,8 @@ def _print(report: Report) -> None:
     )
     if report.unavailable:
         rows(
-            "metrics that are n/a here",
-            [(metric, f"needs {', '.join(names)}") for metric, names in report.unavailable.items()],
+            "metrics that are n/a here, and what they lack",
+            [(metric, ", ".join(names)) for metric, names in report.unavailable.items()],
         )
 
 

@@ -34,12 +34,15 @@ def report(
 ) -> None:
     """Print a table: what the paper reports and what was measured here, in separate blocks."""
     from bench.cli.console import console, listing
+    from bench.errors import BenchError
     from bench.report.tables import build_table, table_titles
     from bench.results import read_result
 
     if show_list:
         console.print(listing("tables", table_titles()))
         return
+    if (plots or site) and not folders:
+        raise BenchError("plots and pages show measured figures: name a result folder of `bench eval`")
     results = [(folder, read_result(folder)) for folder in folders or []]
     built = build_table(table, [result for _, result in results], region)
     _show(built, form, out)

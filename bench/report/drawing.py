@@ -199,7 +199,7 @@ def series(subject: Subject, clip: str, load: Callable[[], Mapping[str, Floats]]
         panel.locator_params(axis="y", nbins=3)
         colour = MUTED if method.kind == "trivial" else INK
         panel.set_title(
-            _short(method.method, 32), loc="left", fontsize=8, pad=3, color=colour, parse_math=False
+            _short(label(method), 32), loc="left", fontsize=8, pad=3, color=colour, parse_math=False
         )
         _one_series(panel, method, found.get(method.method))
     for at, panel in enumerate(panels):

@@ -170,7 +170,9 @@ def _context(results: list[tuple[Path, Result]], folder: _Folder) -> dict[str, A
     alone = [result for _, result in results]
     groups = comparable_groups(alone)
     places = _places(groups)
-    of_result = [places[i] for result in alone for i, group in enumerate(groups) if any(r is result for r in group)]
+    of_result = [
+        places[i] for result in alone for i, group in enumerate(groups) if any(r is result for r in group)
+    ]
     footnotes = Footnotes()
     boards = list(_boards(groups, places, footnotes))
     columns = _columns(boards)
@@ -201,7 +203,9 @@ def _counts(results: Sequence[Result]) -> dict[str, Any]:
     return {
         "methods": len({m.method for r in results for m in r.methods if m.kind == "method"}),
         "datasets": len({(r.data.name, r.data.split) for r in results}),
-        "clips": sum({(r.data.name, r.data.split, r.data.clips_sha256): r.data.clips for r in results}.values()),
+        "clips": sum(
+            {(r.data.name, r.data.split, r.data.clips_sha256): r.data.clips for r in results}.values()
+        ),
         "newest": max(r.provenance.created for r in results)[:10],
     }
 
@@ -246,24 +250,30 @@ def _boards(
 
 def _definition(results: Sequence[Result]) -> TableDef:
     """A table with every figure that any result holds or was asked for, in the order of the registry."""
-    found: dict[str, ColumnDef] = {}
+    order = list(METRICS)
+    try:
+        found = {
+            column.output: (order.index(variant_of(column.output)), column) for column in _asked_for(results)
+        }
+    except ValueError as error:
+        raise BenchError(
+            f"a result is of another version of this suite ({error}); run `bench eval` again"
+        ) from None
+    return TableDef(
+        title="Leaderboard", columns=[c for _, c in sorted(found.values(), key=lambda pair: pair[0])]
+    )
+
+
+def _asked_for(results: Sequence[Result]) -> Iterator[ColumnDef]:
+    for name in dict.fromkeys(missing.metric for result in results for missing in result.missing):
+        spec = get_spec(name)
+        for output in spec.outputs:
+            yield ColumnDef(label=output.label, output=spec.id(output), better=output.better)
     for result in results:
         for metric in result.metrics:
             for info in metric.outputs:
-                output = f"{metric.name}.{info.key}" if info.key else metric.name
-                found[output] = ColumnDef(label=info.label, output=output, better=info.better)
-    for name in dict.fromkeys(missing.metric for result in results for missing in result.missing):
-        if name in METRICS:
-            spec = get_spec(name)
-            for info in spec.outputs:
-                column = ColumnDef(label=info.label, output=spec.id(info), better=info.better)
-                found.setdefault(spec.id(info), column)
-    order = list(METRICS)
-    try:
-        columns = sorted(found.values(), key=lambda column: order.index(variant_of(column.output)))
-    except ValueError as error:
-        raise BenchError(f"a result is of another version of this suite ({error}); run `bench eval` again") from None
-    return TableDef(title="Leaderboard", columns=columns)
+                name = f"{metric.name}.{info.key}" if info.key else metric.name
+                yield ColumnDef(label=info.label, output=name, better=info.better)
 
 
 def _columns(boards: Sequence[Board]) -> list[Column]:
@@ -296,7 +306,9 @@ def _cards(
             name = label(found.method)
             strips = []
             for example in found.clips:
-                words = {"best": "Best clip", "worst": "Worst clip", "only": "Every clip alike"}[example.which]
+                words = {"best": "Best clip", "worst": "Worst clip", "only": "Every clip alike"}[
+                    example.which
+                ]
                 value = f"{subject.text(example.value)} {found.info.unit}".rstrip()
                 pairs = [
                     (
@@ -306,7 +318,9 @@ def _cards(
                     for truth, mine in example.pairs
                 ]
                 strips.append(Strip(words, example.clip_id, value, pairs))
-            region = "" if found.region == CLIP_REGION else f", {REGION_WORDS.get(found.region, found.region)}"
+            region = (
+                "" if found.region == CLIP_REGION else f", {REGION_WORDS.get(found.region, found.region)}"
+            )
             yield Card(place, name, found.method.kind, f"{subject.title}{region}", strips)
 
 

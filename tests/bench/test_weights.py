@@ -243,14 +243,10 @@ def test_a_damaged_record_of_trust_is_named(tmp_path: Path) -> None:
         store(tmp_path).path("net")
 
 
-def _trust(job: tuple[str, str]) -> str:
-    return trusted(Path(job[0]), job[1])
-
-
 def test_several_processes_agree_on_whom_to_trust(tmp_path: Path) -> None:
-    jobs = [(str(tmp_path / f"{i % 2}.pth"), f"{i:064x}") for i in range(40)]
+    paths = [tmp_path / f"{i % 2}.pth" for i in range(40)]
     with ProcessPoolExecutor(4, multiprocessing.get_context("spawn")) as pool:
-        told = list(pool.map(_trust, jobs))
+        told = list(pool.map(trusted, paths, [f"{i:064x}" for i in range(40)]))
     for i in (0, 1):
         assert len(set(told[i::2])) == 1
     assert json.loads((tmp_path / "trusted.json").read_text()) == {"0.pth": told[0], "1.pth": told[1]}
