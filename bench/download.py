@@ -222,8 +222,6 @@ class _Transfer:
 
     def run(self) -> None:
         """Read to the end; a broken connection is taken up again as long as that brings more."""
-        if not self.guarded:
-            self.part.truncate(0)
         reached, failures = _size(self.part), 0
         while problem := self._attempt():
             now = _size(self.part)

@@ -346,7 +346,7 @@ class _Take:
                 slot.reason = "no face in the truth"
                 continue
             info = ClipInfo(self.job.clip_id, self.n_frames, width, height, slot.region, audio)
-            self._guard(slot, lambda slot=slot, info=info: setattr(slot, "meter", slot.metric.meter(info)))
+            slot.meter = self._guard(slot, slot.metric.meter, info)
 
     def _audio(self) -> np.ndarray | None:
         if self.candidate.audio is None:
@@ -380,7 +380,7 @@ class _Take:
                     mine[slot.region] = self.truth.cut(slot.region, array, landmarks)
                 pred = mine[slot.region]
             batch = Batch(start, pred, truth)
-            self._guard(slot, lambda meter=slot.meter, batch=batch: meter.update(batch))
+            self._guard(slot, slot.meter.update, batch)
 
     def _landmarks(self, start: int, frames: Frames) -> np.ndarray | None:
         if self._follower is None:
@@ -388,10 +388,10 @@ class _Take:
         truth = self.truth.landmarks
         return self._follower.detect(frames, None if truth is None else truth[start : start + len(frames)])
 
-    def _guard(self, slot: _Slot, action: Callable[[], Any]) -> Any:
+    def _guard(self, slot: _Slot, action: Callable[..., Any], *arguments: object) -> Any:
         """Run a step of a metric; what goes wrong is this metric's failure on this clip, with its reason."""
         try:
-            return action()
+            return action(*arguments)
         except Unscorable as error:
             slot.reason = error.reason
         except Exception as error:

@@ -8,6 +8,7 @@ import os
 import shutil
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -296,7 +297,7 @@ def _methods(
     candidates = {c.method: c for job in inputs.jobs for c in job.candidates}
     found = []
     for name, candidate in candidates.items():
-        figures = []
+        figures: list[Figure] = []
         for metric in metrics.values():
             for region in options.regions if metric.spec.regions else (CLIP_REGION,):
                 group = {o.key: groups[name, region, metric.spec.id(o)] for o in metric.spec.outputs}
@@ -338,7 +339,7 @@ def _of_set(
     first = group[spec.outputs[0].key]
     scored = set(first["clip_id"][first["reason"] == ""])
     paths = [part_path(out / PARTS, job.clip_id) for job in jobs if job.clip_id in scored]
-    failures = first["reason"][first["reason"] != ""].value_counts().sort_index().to_dict()
+    failures = dict(sorted(Counter(reason for reason in first["reason"] if reason).items()))
     score, interval = None, ""
     if paths:
         try:

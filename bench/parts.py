@@ -116,15 +116,16 @@ class FeatureBlobs:
             digest = hashlib.sha256(data).hexdigest()
             if digest not in self._known:
                 self._known.add(digest)
-                shape = {"frames": array.shape[0], "width": array.shape[1]}
-                self.rows.append(Row("blob", self.clip_id, reason=digest, data=data, **shape))
+                rows, columns = array.shape
+                blob = Row("blob", self.clip_id, reason=digest, frames=rows, width=columns, data=data)
+                self.rows.append(blob)
             self.rows.append(
                 Row("features", self.clip_id, method, region, metric, output=side, reason=digest)
             )
 
 
 class Features(Sequence[tuple[np.ndarray, np.ndarray]]):
-    """The features of one figure through all clips, read from the parts one clip at a time."""
+    """The features of one figure through all clips, read from the parts one clip at a time; slices are not taken."""
 
     def __init__(self, paths: Sequence[Path], method: str, region: str, metric: str) -> None:
         self._paths = paths
@@ -133,7 +134,7 @@ class Features(Sequence[tuple[np.ndarray, np.ndarray]]):
     def __len__(self) -> int:
         return len(self._paths)
 
-    def __getitem__(self, index: int) -> Any:  # a slice is never taken
+    def __getitem__(self, index: Any) -> Any:
         table = pq.read_table(self._paths[index], memory_map=True)
         rows = table.filter(pc.equal(table["kind"], "features"))
         for name, value in self._wanted.items():

@@ -76,9 +76,9 @@ class Figure(_Model):
     output: str = Field(description="id of the figure: the variant's name and the output's key")
     value: float | None
     std: float | None = None
-    low: float | None = Field(None, description="lower end of the 95 % interval over clips")
+    low: float | None = Field(default=None, description="lower end of the 95 % interval over clips")
     high: float | None = None
-    interval: str = Field("", description="bootstrap, jackknife, or nothing")
+    interval: str = Field(default="", description="bootstrap, jackknife, or nothing")
     asked: int = Field(description="clips asked for")
     scored: int = Field(description="clips behind the value")
     failures: dict[str, int] = Field(default_factory=dict, description="reason → clips that failed for it")
@@ -109,7 +109,7 @@ class Data(_Model):
     name: str = Field(description="lrs2, hdtf, toy … or the name of a folder")
     kind: Literal["dataset", "folders", "pairs"]
     split: str = ""
-    manifest_sha256: str = Field("", description="of the prepared data set; empty for folders")
+    manifest_sha256: str = Field(default="", description="of the prepared data set; empty for folders")
     clips_sha256: str = Field(
         description="of the sorted clip ids, and of the truth's files where they are plain"
     )

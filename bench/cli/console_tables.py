@@ -20,7 +20,7 @@ def print_table(table: Table, console: Console) -> None:
         console.print()
         console.print(Text(block.title, style="bold"))
         for columns in _chunks(block, console.width):
-            console.print(_rich(block, columns))
+            console.print(_rich(block, columns, console.width))
         for warning in block.warnings:
             console.print(Text(f"warning: {warning}", style="bold yellow"))
         for note in block.notes:
@@ -41,9 +41,9 @@ def _footnote(footnote: Footnote) -> RenderableType:
 
 def _chunks(block: Block, width: int) -> list[list[int]]:
     """Indices of the columns that fit side by side; at least one each time."""
-    names = max((cell_len(row.title) for row in block.rows), default=6)
+    names = _name_width(block, width)
     clips = max((cell_len(row.clips) for row in block.rows), default=5)
-    room = width - max(names, len("Method")) - max(clips, len("Clips")) - 4
+    room = width - names - max(clips, len("Clips")) - 4
     chunks: list[list[int]] = [[]]
     left = room
     for i in range(len(block.columns)):
@@ -56,6 +56,11 @@ def _chunks(block: Block, width: int) -> list[list[int]]:
     return chunks
 
 
+def _name_width(block: Block, width: int) -> int:
+    longest = max((cell_len(row.title) for row in block.rows), default=0)
+    return max(len("Method"), min(longest, width // 3))
+
+
 def _width(block: Block, i: int) -> int:
     column = block.columns[i]
     heads = [column.header, column.id] if block.kind == "measured" else [column.header]
@@ -63,16 +68,16 @@ def _width(block: Block, i: int) -> int:
     return max(map(cell_len, [*heads, *lines]))
 
 
-def _rich(block: Block, columns: list[int]) -> RichTable:
+def _rich(block: Block, columns: list[int], width: int) -> RichTable:
     shown = RichTable(box=None, header_style="bold", padding=(0, 2, 0, 0))
-    shown.add_column("Method", no_wrap=True)
+    shown.add_column("Method", width=_name_width(block, width), overflow="fold")
     for i in columns:
         column = block.columns[i]
         head = Text(column.header)
         if block.kind == "measured":
             head.append(f"\n{column.id}", style="dim not bold")
-        shown.add_column(head, justify="right", no_wrap=True)
-    shown.add_column("Clips", justify="right", no_wrap=True)
+        shown.add_column(head, justify="right", overflow="fold")
+    shown.add_column("Clips", justify="right", overflow="fold")
     for row in block.rows:
         shown.add_row(_name(row), *(_cell(row.cells[i]) for i in columns), row.clips)
     return shown

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import typer
 
@@ -63,17 +63,18 @@ def evaluate(
 
     folders = find_methods([*(predictions or []), *(pred or [])], method_name)
     known("audio", [audio], ("prediction", "truth"))
+    heard: Literal["prediction", "truth"] = "truth" if audio == "truth" else "prediction"
     names = [ALIASES.get(name.strip(), name) for name in metrics.split(",")] if metrics else DEFAULT
     options = Options(
         metrics=known("metric", names, METRICS),
         regions=known("region", region.split(","), REGIONS),
-        audio="truth" if audio == "truth" else "prediction",
+        audio=heard,
         seed=seed,
         device=device or default_device(),
         batch=batch_size,
         training_data=tuple((name, training_data) for name in folders) if training_data else (),
     )
-    inputs = find_inputs(folders, data, split, root, truth, pairs, audio, limit, with_trivial, seed)
+    inputs = find_inputs(folders, data, split, root, truth, pairs, heard, limit, with_trivial, seed)
     for line in inputs.unmatched:
         typer.echo(f"not scored: {line}", err=True)
     try:
@@ -146,7 +147,7 @@ def find_inputs(
     root: Path | None,
     truth: Path | None,
     pairs: Path | None,
-    audio: str,
+    audio: Literal["prediction", "truth"],
     limit: int | None,
     with_trivial: bool,
     seed: int,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 import typer
 
@@ -47,14 +48,16 @@ def explain(
     from bench.weights import WeightStore
     from prep.names import known
 
+    known("audio", [audio], ("prediction", "truth"))
+    heard: Literal["prediction", "truth"] = "truth" if audio == "truth" else "prediction"
     folders = find_methods([*(predictions or []), *(pred or [])], None)
     options = Options(
         metrics=tuple(family(metric)),
         regions=known("region", region.split(","), REGIONS),
-        audio="truth" if audio == "truth" else "prediction",
+        audio=heard,
         device=device or default_device(),
     )
-    inputs = find_inputs(folders, data, split, root, truth, None, audio, limit, with_trivial, options.seed)
+    inputs = find_inputs(folders, data, split, root, truth, None, heard, limit, with_trivial, options.seed)
     with tempfile.TemporaryDirectory() as scratch, eval_progress(len(inputs.jobs)) as notify:
         result = evaluate(
             inputs,

@@ -54,7 +54,7 @@ def report(
     if site:
         from bench.report.site import write_site
 
-        console.print(f"page: {write_site(results, [built], site)}")
+        console.print(f"page: {write_site(results, site)}")
 
 
 def _show(built: Table, form: str | None, out: Path | None) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Literal
 
@@ -89,7 +90,7 @@ def in_order(jobs: Iterable[Job]) -> list[Job]:
         BenchError: two have one id.
     """
     found = sorted(jobs, key=lambda job: job.clip_id)
-    for job, following in zip(found, found[1:], strict=False):
+    for job, following in pairwise(found):
         if job.clip_id == following.clip_id:
             raise BenchError(f"two clips are called {job.clip_id!r}: rename one of them")
     return found

@@ -56,7 +56,9 @@ def from_dataset(
     check_audio(audio, protocol)
     manifest = read_manifest(data)
     if manifest.get("complete") is not True:
-        raise BenchError(f"{data} is not complete: run the same `bench prep` again, it goes on where it stopped")
+        raise BenchError(
+            f"{data} is not complete: run the same `bench prep` again, it goes on where it stopped"
+        )
     shards = [entry for entry in manifest.get("shards") or () if entry["clips"]]
     split = _split(data, split, sorted({entry["split"] for entry in shards}))
     paths = [data.absolute() / SHARDS / entry["name"] for entry in shards if entry["split"] == split]
@@ -124,7 +126,9 @@ def _rows(paths: Sequence[Path]) -> Iterator[tuple[Path, int, dict[str, Any]]]:
     for path in paths:
         file = open_shard(path)
         if file.num_row_groups != file.metadata.num_rows:
-            raise PrepError(f"{path} was rewritten: it has not one row group a clip; make it again with `bench prep`")
+            raise PrepError(
+                f"{path} was rewritten: it has not one row group a clip; make it again with `bench prep`"
+            )
         for number, row in enumerate(file.read(columns=list(_COLUMNS), use_threads=False).to_pylist()):
             yield path, number, row
 

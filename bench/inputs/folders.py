@@ -7,7 +7,7 @@ from pathlib import Path
 
 from bench.errors import BenchError
 from bench.inputs.base import Audio, Inputs, Protocol, candidate, check_audio, in_order, scan_all
-from bench.inputs.files import VideoFolder, some
+from bench.inputs.files import VideoFolder
 from bench.job import Job, Take, Voice
 
 

@@ -19,8 +19,8 @@ Order = Literal["auto", "audio-video", "video-audio"]
 
 AUDIO_SUFFIXES = frozenset({"wav", "mp3", "m4a", "aac", "flac", "ogg"})
 #: Why a line cannot be scored; one wording for all lines, since reasons are counted.
-NO_VIDEO = "the video of the pair is missing: give the folder of the list's files with --root"
-NO_AUDIO = "the sound of the pair is missing: give the folder of the list's files with --root"
+NO_VIDEO = "the video of the pair is missing: give the folder of the list's files with --truth"
+NO_AUDIO = "the sound of the pair is missing: give the folder of the list's files with --truth"
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Pair:
 def from_pairs(
     predictions: Mapping[str, Path],
     pairs: Path,
-    root: Path | None = None,
+    truth: Path | None = None,
     *,
     audio: Audio = "prediction",
     order: Order = "auto",
@@ -48,18 +48,18 @@ def from_pairs(
     Args:
         predictions: method → folder.
         pairs: the list, see :func:`read_pairs`.
-        root: where the names of the list lead to, needed for metrics that compare with the true video.
+        truth: where the names of the list lead to, needed for metrics that compare with the true video.
         audio: whose sound is heard: that of the prediction's file, or that which the list names.
         order: which comes first in a line.
 
     Raises:
-        BenchError: the list cannot be understood, nothing of it is below ``root``, or no method predicted any of it.
+        BenchError: the list cannot be understood, nothing of it is below ``truth``, or no method predicted any of it.
         PrepError: a folder is not there or cannot be read.
     """
     lines = read_pairs(pairs, order)
-    if root is None and audio == "truth":
-        raise BenchError("--audio truth needs the sound files of the list: give their folder with --root")
-    media = _Media(root, lines)
+    if truth is None and audio == "truth":
+        raise BenchError("--audio truth needs the sound files of the list: give their folder with --truth")
+    media = _Media(truth, lines)
     videos = scan_all(predictions)
     numbers = {str(i): i for i in range(len(lines))}
     for folder in videos.values():
@@ -72,9 +72,9 @@ def from_pairs(
         pair = lines[i]
         clip = _clip_id(i, pair, len(lines))
         video, voice = media.video(pair), media.voice(pair)
-        if root is not None and video is None:
+        if truth is not None and video is None:
             problems[clip] = NO_VIDEO
-        elif root is not None and voice is None:
+        elif truth is not None and voice is None:
             problems[clip] = NO_AUDIO
         if voice is not None:
             voices[clip] = voice
@@ -126,10 +126,12 @@ def read_pairs(path: Path, order: Order = "auto") -> list[Pair]:
             names = _names(line)
             form = _order(*names) if order == "auto" else order
             if form != (first := first or form):
-                raise _Malformed(f"has {_words(form)}, the first line {_words(first)}: choose with --order")
+                raise _Malformed(
+                    f"has {_words(form)}, the first line {_words(first)}: write all lines in one order"
+                )
             video, audio = names[::-1] if form == "audio-video" else names
             if suffix_of(video) in AUDIO_SUFFIXES:
-                raise _Malformed(f"takes {video} for the video: choose another --order")
+                raise _Malformed(f"names the sound {video} where the video should be")
         except _Malformed as error:
             raise BenchError(f"{path}, line {number}: {error}") from None
         pairs.append(Pair(video, audio))
@@ -164,7 +166,7 @@ def _order(first: str, second: str) -> Literal["audio-video", "video-audio"]:
         return "video-audio"
     if known == [False, False]:
         return "audio-video"
-    raise _Malformed("has one name with a suffix and one without: choose the order with --order")
+    raise _Malformed("has one name with a suffix and one without: write both alike")
 
 
 def _words(order: str) -> str:
@@ -194,7 +196,7 @@ class _Media:
         self._sounds = {name: _find(root, name, sounds) for name in {pair.audio for pair in pairs}}
         if not any(self._videos.values()):
             raise BenchError(
-                f"{root} holds none of the list's videos ({some(self._videos)}): give their folder with --root"
+                f"{root} holds none of the list's videos ({some(self._videos)}): give their folder with --truth"
             )
 
     def video(self, pair: Pair) -> Path | None:

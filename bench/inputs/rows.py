@@ -30,7 +30,7 @@ def trivial_rows(protocol: Protocol) -> tuple[str, ...]:
     return TRIVIAL if protocol == "reconstruction" else ("still", "wrong_audio")
 
 
-def with_trivial(inputs: Inputs, rows: Sequence[str] | None = None, seed: int = 0) -> Inputs:
+def with_trivial(inputs: Inputs, rows: Sequence[str] = TRIVIAL, seed: int = 0) -> Inputs:
     """Add candidates that are made from the truth, after the methods.
 
     In reconstruction ``wrong_audio`` has the sound of another clip, the others the clip's own; in dubbing both rows
@@ -40,18 +40,17 @@ def with_trivial(inputs: Inputs, rows: Sequence[str] | None = None, seed: int = 
 
     Args:
         inputs: what is scored.
-        rows: of :data:`bench.job.TRIVIAL`; all that the protocol defines where None.
+        rows: of :data:`bench.job.TRIVIAL`; those that the protocol does not define are left out.
         seed: of the choice of wrong sounds.
 
     Raises:
-        BenchError: there are no true videos, or the protocol does not define a row.
+        BenchError: there are no true videos, or the protocol defines none of the rows.
         PrepError: there is no such row.
     """
-    defined = trivial_rows(inputs.protocol)
-    wanted = known("row", list(defined if rows is None else rows), TRIVIAL)
-    for row in wanted:
-        if row not in defined:
-            raise BenchError(f"the {inputs.protocol} protocol has no row {row!r}: it has {', '.join(defined)}")
+    asked = known("row", list(rows), TRIVIAL)
+    wanted = [row for row in asked if row in trivial_rows(inputs.protocol)]
+    if asked and not wanted:
+        raise BenchError(f"the {inputs.protocol} protocol does not define {', '.join(asked)}")
     if wanted and not any(job.truth for job in inputs.jobs) and not inputs.problems:
         raise BenchError(f"the rows {', '.join(wanted)} are made from the true videos, and none were given")
     others = wrong_audio(inputs.voices, seed) if inputs.protocol == "reconstruction" else None

@@ -152,7 +152,7 @@ _FORMULA = (
     r"$\frac1T\sum_t\frac{\langle f(\hat I_t),f(I_t)\rangle}{\lVert f(\hat I_t)\rVert\,\lVert f(I_t)\rVert}$"
 )
 _NETWORKS = (
-    "Every network has its own scale: between strangers ArcFace's cosine is about 0, dlib's about 0.85. State network, "
+    "Every network has its own scale: between strangers ArcFace's cosine is about 0, dlib's about 0.8. State network, "
     "weights and crop beside the figure."
 )
 
@@ -223,7 +223,8 @@ class CsimDlib(FaceSimilarity):
         reference="davisking/dlib, face_recognition_model_v1 (King 2017), with the files of davisking/dlib-models",
         traps=(
             "dlib's network was trained for the Euclidean distance: below 0.6 two pictures count as one person. Its "
-            "vectors are not centred, so that all its cosines are high.",
+            "vectors are not centred, so that all its cosines are high: 0.94 to 1 between frames of one person, 0.75 "
+            "to 0.89 between strangers, on real clips.",
             _NETWORKS,
             "Every 5th frame only: the network takes some 80 ms a face on one core.",
         ),

@@ -96,13 +96,18 @@ def _letter(character: str) -> str:
     base, *accents = list(unicodedata.normalize("NFD", character))
     if base.isascii() and base.isalpha() and len(accents) == 1 and accents[0] in _ACCENTS:
         return f"\\{_ACCENTS[accents[0]]}{{{base}}}"
-    return f"{{[}}U+{ord(character):04X}{{]}}"
+    return f"{{[}}U+{ord(character):04X}]"
 
 
 def _lines(table: Table) -> Iterator[str]:
     yield r"% needs \usepackage{booktabs}"
     yield r"\begin{table*}[tbp]"
-    yield r"\centering\footnotesize\setlength{\tabcolsep}{4pt}"
+    # Ten columns with intervals then fit a page of 17 cm.
+    wide = any(len(block.columns) > 7 for block in table.blocks)
+    yield r"\centering" + (
+        r"\scriptsize\setlength{\tabcolsep}{1.8pt}" if wide else r"\footnotesize\setlength{\tabcolsep}{4pt}"
+    )
+    yield r"\setlength{\belowcaptionskip}{4pt}"
     yield rf"\caption{{{escape(table.title)}.}}"
     yield rf"\label{{tab:{table.name}}}"
     for _, blocks in groupby(table.blocks, key=_shape):
@@ -130,11 +135,13 @@ def _shape(block: Block) -> tuple[str, ...]:
 
 def _tabular(blocks: list[Block]) -> Iterator[str]:
     columns = blocks[0].columns
+    stretch = 1.4 if any(cell.interval for b in blocks for row in b.rows for cell in row.cells) else 1
+    yield rf"\renewcommand{{\arraystretch}}{{{stretch}}}"
     yield rf"\begin{{tabular}}{{@{{}}l{'r' * len(columns)}r@{{}}}}"
     yield r"\toprule"
     yield _row(["Method", *(_header(column) for column in columns), "Clips"])
     if blocks[0].kind == "measured":
-        yield _row(["", *(rf"{{\tiny {escape(column.id)}}}" for column in columns), ""])
+        yield _row(["", *map(_id, columns), ""])
     for block in blocks:
         yield r"\midrule"
         yield rf"\multicolumn{{{len(columns) + 2}}}{{@{{}}l}}{{\emph{{{escape(block.title)}}}}} \\"
@@ -151,6 +158,13 @@ def _row(cells: list[str]) -> str:
 def _header(column: Column) -> str:
     unit = f" ({column.unit})" if column.unit else ""
     return escape(f"{column.label}{unit}") + escape(ARROWS[column.better])
+
+
+def _id(column: Column) -> str:
+    family, _, rest = column.id.partition(".")
+    if not rest:
+        return rf"{{\tiny {escape(family)}}}"
+    return rf"{{\tiny\shortstack[r]{{{escape(family)}.\\{escape(rest)}}}}}"
 
 
 def _label(row: Row) -> str:

@@ -45,7 +45,8 @@ def moving(count: int, height: int, width: int) -> list[np.ndarray]:
     y, x = np.mgrid[:height, :width]
     return [
         np.stack(
-            [128 + 90 * np.sin((x + 2 * i) / 17), 128 + 90 * np.cos((y - i) / 23), 60 + (x + y + i) % 128], axis=2
+            [128 + 90 * np.sin((x + 2 * i) / 17), 128 + 90 * np.cos((y - i) / 23), 60 + (x + y + i) % 128],
+            axis=2,
         ).astype(np.uint8)
         for i in range(count)
     ]
@@ -101,7 +102,9 @@ def test_the_rate_of_the_prediction_is_met_though_the_clip_is_short(
 
 def test_more_bits_give_a_better_picture(rng: np.random.Generator) -> None:
     given = pictures(rng, 12)
-    quality = [psnr(given, list(reencode(given, Codec(bit_rate=rate)))) for rate in (50_000, 400_000, 1_600_000)]
+    quality = [
+        psnr(given, list(reencode(given, Codec(bit_rate=rate)))) for rate in (50_000, 400_000, 1_600_000)
+    ]
     assert quality == sorted(quality)
     assert quality[2] > quality[0] + 1
 
@@ -121,7 +124,9 @@ def test_an_encoder_at_its_best_is_not_asked_for_ever(monkeypatch: pytest.Monkey
 
 def test_lossless_codings_are_the_conversion_alone() -> None:
     given = moving(4, 31, 33)
-    assert all(np.array_equal(a, b) for a, b in zip(given, reencode(given, Codec("png", "rgb24")), strict=True))
+    assert all(
+        np.array_equal(a, b) for a, b in zip(given, reencode(given, Codec("png", "rgb24")), strict=True)
+    )
     assert 30 < psnr(given, list(reencode(given, Codec("ffv1", "yuv420p")))) < 60
 
 

@@ -99,7 +99,7 @@ def test_the_command(folders: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cli.register(app)
     done = CliRunner().invoke(app, [])
     assert done.exit_code == 0
-    for words in ("numpy", "csim.dlib: installed", str(folders), "disables lpips.alex", "weights alexnet"):
+    for words in ("numpy", "csim.dlib: installed", str(folders), "disables lpips.alex", "weights syncnet_v2"):
         assert words in done.stdout
     require(monkeypatch, "no-such-package", "typer<0.1", 'no-such-detector; extra == "dlib"')
     done = CliRunner().invoke(app, [])

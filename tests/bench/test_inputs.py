@@ -412,7 +412,7 @@ def test_an_order_that_is_given_is_taken(tmp_path: Path) -> None:
         ("a\tb\tc", r"line 1: holds 3 names"),
         ("a ../../b\n", r"line 1: leaves the folder of the media: '\.\./\.\./b'"),
         ("/etc/a b\n", r"line 1: leaves the folder"),
-        ("a.mp4 b\n", r"line 1: has one name with a suffix and one without: choose the order with --order"),
+        ("a.mp4 b\n", r"line 1: has one name with a suffix and one without: write both alike"),
         ("a b\nc.mp4 d.mp4\n", r"line 2: has the video before the sound, the first line the sound before"),
         ("", r"list\.txt is empty"),
         ("\n \n", r"list\.txt is empty"),
@@ -433,13 +433,13 @@ def test_mistakes_with_lists_are_one_line(tmp_path: Path) -> None:
     with refused("it is not UTF-8"):
         read_pairs(path)
     path.write_text("s.wav v.mp4\n")
-    with refused(r"line 1: takes s\.wav for the video"):
+    with refused(r"line 1: names the sound s\.wav where the video should be"):
         read_pairs(path, "video-audio")
     path.write_text("a b\n")
     with refused(r"ours \(000, first\) is called as a line of .*list\.txt: 0\.mp4 for the first"):
         from_pairs({"ours": ours}, path)
     put(tmp_path / "ours", "0.mp4")
-    with refused(r"ours holds none of the list's videos \(b\): give their folder with --root"):
+    with refused(r"ours holds none of the list's videos \(b\): give their folder with --truth"):
         from_pairs({"ours": ours}, path, ours)
     with refused("there is no folder"):
         from_pairs({"ours": ours}, path, tmp_path / "none")
@@ -543,8 +543,8 @@ def test_rows_that_cannot_be_are_refused(tmp_path: Path) -> None:
     inputs = from_folders({"ours": truth}, truth)
     with refused("unknown row 'stil': did you mean still?"):
         with_trivial(inputs, ["stil"])
-    with refused("the dubbing protocol has no row 'ground_truth': it has still, wrong_audio"):
-        with_trivial(replace(inputs, protocol="dubbing"), TRIVIAL)
+    with refused("the dubbing protocol does not define ground_truth, reencoded"):
+        with_trivial(replace(inputs, protocol="dubbing"), TRIVIAL[:2])
     with refused("the rows still are made from the true videos, and none were given"):
         with_trivial(from_folders({"ours": truth}, None), ["still"])
     assert with_trivial(inputs, []) == inputs
@@ -596,6 +596,8 @@ def test_a_real_clip_scores_against_itself(clips_dir: Path) -> None:
 
 
 def test_imports_stay_light() -> None:
-    code = "import bench.inputs, sys; print([m for m in ('av', 'cv2', 'torch', 'pandas') if m in sys.modules])"
+    code = (
+        "import bench.inputs, sys; print([m for m in ('av', 'cv2', 'torch', 'pandas') if m in sys.modules])"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

@@ -301,6 +301,25 @@ def test_a_file_that_just_changed_is_hashed_again(
     assert found.path("net") == found.path("net") and len(hashed) == 2
 
 
+def test_a_file_that_changes_while_it_is_hashed_is_hashed_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "net.pth"
+    path.write_bytes(BODY)
+
+    def slow(path: Path) -> str:
+        digest = file_sha256(path)
+        path.write_bytes(b"changed")
+        return digest
+
+    monkeypatch.setattr(weights, "_SETTLED_NS", -(10**12))
+    monkeypatch.setattr(weights, "file_sha256", slow)
+    found = store(tmp_path, sha256=SHA)
+    assert found.sha256("net") == SHA
+    with pytest.raises(Unavailable):
+        found.path("net")
+
+
 def test_an_unreadable_folder_is_passed_over(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     (tmp_path / "net.pth").write_bytes(BODY)
@@ -431,8 +450,9 @@ def test_a_part_of_another_file_is_thrown_away(
     assert fetch(found, "net").read_bytes() == BODY and left(tmp_path) == {"net.pth"}
 
 
-def test_what_is_left_of_an_unknown_file_is_not_gone_on_with(tmp_path: Path, site: Site) -> None:
-    (tmp_path / "net.pth.part").write_bytes(b"x" * 10_000)
+@pytest.mark.parametrize("had", [10_000, len(BODY)])
+def test_what_is_left_of_an_unknown_file_is_not_gone_on_with(tmp_path: Path, site: Site, had: int) -> None:
+    (tmp_path / "net.pth.part").write_bytes(b"x" * had)
     found = store(tmp_path, urls=(site.url("net.pth"),), size=len(BODY))
     assert fetch(found, "net").read_bytes() == BODY
     assert site.asked == [("net.pth", None)]

@@ -26,7 +26,7 @@ from bench.metrics.lmd import (
     scored_frames,
 )
 from bench.weights import WeightStore
-from prep.landmark_sets import IPLAP_131, LIPS, MESH_TO_68
+from prep.landmark_sets import IPLAP_131, IPLAP_CONTENT, LIPS, MESH_TO_68
 
 CONTEXT = Context(WeightStore({}, []))
 FACEMESH: list[type[LandmarkMetric]] = [
@@ -38,15 +38,15 @@ FACEMESH: list[type[LandmarkMetric]] = [
     LandmarkError,
 ]
 WIDTH, HEIGHT = 60.0, 80.0
+#: Two points that widen the face's box and are in no set that is measured.
+CORNERS = np.setdiff1d(IPLAP_131, np.concatenate([MESH_TO_68, LIPS, IPLAP_CONTENT]))[:2]
 
 
 def fake_faces(n: int, width: float = WIDTH, height: float = HEIGHT, seed: int = 0) -> np.ndarray:
     """(n, 478, 3) float32: points strewn over a box of that size that moves about, its corners among the 131."""
     rng = np.random.default_rng(seed)
     points = rng.uniform(0.1, 0.9, (n, 478, 3))
-    outline = np.setdiff1d(IPLAP_131, MESH_TO_68)
-    outline = np.setdiff1d(outline, LIPS)
-    points[:, outline[0], :2], points[:, outline[1], :2] = 0, 1
+    points[:, CORNERS[0], :2], points[:, CORNERS[1], :2] = 0, 1
     corner = rng.integers(20, 60, (n, 1, 3))
     return (corner + points * [width, height, width]).astype(np.float32)
 
@@ -184,6 +184,7 @@ def test_the_scale_is_the_truths_median_face() -> None:
     truth = np.concatenate([fake_faces(4), fake_faces(1, height=400)])
     pred = moved(truth, 0, 2)
     pred[0] = np.nan
+    pred[:, CORNERS[1], :2] += 300
     assert value(LmdMean68, pred, truth) == pytest.approx(2 * 128 / HEIGHT, rel=1e-5)
     # LipLMD is in units of each frame's own box.
     assert value(LmdLipNorm, pred, truth) == pytest.approx((3 * 2 / HEIGHT + 2 / 400) / 4, rel=1e-5)

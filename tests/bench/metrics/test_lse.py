@@ -122,7 +122,7 @@ def test_equals_the_packages_own_evaluation_on_a_real_clip(
 
     path = clips_dir / "talk5.mp4"
     frames = np.stack(list(islice(media.frames(path), 40)))
-    samples = media.audio(path)[: 640 * len(frames)]
+    samples = media.sound(path).samples[: 640 * len(frames)]
     ours = score(metric, frames, samples)
     offset, confidence, distance = package_evaluation(
         metric.context, through_jpeg(frames), samples, tmp_path / "files"

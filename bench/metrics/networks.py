@@ -1,0 +1,39 @@
+"""Loading pretrained networks out of the registry's files, with one clear reason where a file does not fit."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from torch import Tensor
+
+from bench.errors import BenchError, Unavailable
+from bench.metrics.base import Context
+
+
+def read_weights(context: Context, name: str, shapes: Mapping[str, Sequence[int]]) -> dict[str, Tensor]:
+    """Some tensors of a registered file, as float32 on the CPU; what else it holds is left out.
+
+    Args:
+        context: where weights are found.
+        name: in the registry of weights.
+        shapes: key → shape of what is needed.
+
+    Raises:
+        Unavailable: the file is missing or damaged, or is of another network; it names the first key that is
+            lacking or has another shape.
+    """
+    from bench.weights import load_state_dict
+
+    path = context.weights.path(name)
+    remedy = context.weights.entries[name].remedy
+    try:
+        state = load_state_dict(path)
+    except BenchError as error:
+        raise Unavailable(str(error), remedy) from error
+    for key, shape in shapes.items():
+        if key not in state:
+            raise Unavailable(f"{path} does not hold the weights {name}: it lacks {key}", remedy)
+        if tuple(state[key].shape) != tuple(shape):
+            found = f"{key} is {tuple(state[key].shape)}, not {tuple(shape)}"
+            raise Unavailable(f"{path} does not hold the weights {name}: {found}", remedy)
+    return {key: state[key].float() for key in shapes}
