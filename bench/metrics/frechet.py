@@ -164,36 +164,88 @@ class Estimate:
 
 
 def estimate(clips: Sequence[Pair]) -> Estimate:
-    """The Fréchet distance over clips, with an interval by a jackknife that leaves out groups of clips.
+    r"""The Fréchet distance over clips, with an interval by a jackknife that leaves out groups of clips.
 
     Clips, not frames: frames of one clip are near-duplicates. The clips are cut into at most :data:`GROUPS` successive
     groups of equal size, so that neighbours, who in sorted lists are often of one speaker, stay together; the squared
-    standard error is :math:`\\frac{G-1}G\\sum_g(\\theta_g-\\bar\\theta)^2` of the distances without one group each.
+    standard error is :math:`\frac{G-1}G\sum_g(\theta_g-\bar\theta)^2` of the distances without one group each.
 
     Args:
-        clips: (n, d) and (m, d) of each; read anew at each access. Where either side holds more vectors than
-            dimensions, every clip is read three times at most and none is kept.
+        clips: (n, d) and (m, d) of each; read anew at each access. Where a side holds more vectors than dimensions,
+            sums are kept and no vectors; every clip is then read twice, the first ones three times.
 
     Raises:
         Unscorable: there are fewer than two vectors on a side.
     """
     few = _few(clips)
-    without: Callable[[range], float]
-    if few is not None:
-        if not few or min(sum(len(side) for side in sides) for sides in zip(*few, strict=True)) < 2:
-            raise Unscorable("a covariance needs at least 2 frames")
-        if all(np.array_equal(*clip) for clip in few):
-            return _of_itself(len(few))
-        value = distance_of(few)
-        without = lambda group: distance_of([*few[: group.start], *few[group.stop :]])  # noqa: E731
-        counts = [tuple(map(len, clip)) for clip in few]
-    else:
-        a, b, counts, equal = _sums(clips)
-        if equal:
-            return _of_itself(len(clips))
-        value = distance_of_moments(a, b)
+    sample = _Sums(clips) if few is None else _Vectors(few)
+    counts = sample.counts.sum(axis=0)
+    if counts.min() < 2:
+        raise Unscorable("a covariance needs at least 2 frames")
+    groups = _groups(len(clips))
+    left = [counts - sample.counts[group.start : group.stop].sum(axis=0) for group in groups]
+    if len(groups) < 2 or np.min(left) < 2:
+        return Estimate(sample.distance())
+    if sample.same:
+        return Estimate(0.0, 0.0, 0.0, len(groups))
+    value, parts = sample.distance(), np.array([sample.without(group) for group in groups])
+    half = _Z * float(np.sqrt((len(parts) - 1) * parts.var()))
+    return Estimate(value, max(0.0, value - half), value + half, len(groups))
 
-        def without(group: range) -> float:
-            left_out = moments_of(clips[i] for i in group)
-            return quick_distance(a.without(left_out[0]), b.without(left_out[1]))
-    return value
+
+def _groups(n: int) -> list[range]:
+    count = min(n, GROUPS)
+    return [range(n * i // count, n * (i + 1) // count) for i in range(count)]
+
+
+def _few(clips: Sequence[Pair]) -> list[Pair] | None:
+    """All clips, or None where a side holds more vectors than dimensions."""
+    held: list[Pair] = []
+    seen = np.zeros(2, np.int64)
+    for i in range(len(clips)):
+        held.append(clips[i])
+        seen += [len(side) for side in held[-1]]
+        if seen.max() > held[-1][0].shape[1]:
+            return None
+    return held
+
+
+class _Vectors:
+    """So few vectors that they are kept.
+
+    Attributes:
+        counts: (clips, 2) vectors of each clip.
+        same: whether both sides are equal.
+    """
+
+    def __init__(self, pairs: Sequence[Pair]) -> None:
+        self._pairs = pairs
+        self.counts = np.array([[len(side) for side in pair] for pair in pairs]).reshape(-1, 2)
+        self.same = all(np.array_equal(*pair) for pair in pairs)
+
+    def distance(self) -> float:
+        """Over all clips."""
+        return distance_of(self._pairs)
+
+    def without(self, group: range) -> float:
+        """Over all other clips."""
+        return distance_of([*self._pairs[: group.start], *self._pairs[group.stop :]])
+
+
+class _Sums:
+    """So many vectors that only their sums are kept; attributes as of :class:`_Vectors`."""
+
+    def __init__(self, clips: Sequence[Pair]) -> None:
+        self._clips = clips
+        self.same = True
+        self._sides = self._read(range(len(clips)), counts := [])
+        self.counts = np.array(counts)
+
+    def distance(self) -> float:
+        """Over all clips."""
+        return distance_of_moments(*self._sides)
+
+    def without(self, group: range) -> float:
+        """Over all other clips."""
+        (a, b), (gone_a, gone_b) = self._sides, self._read(group, [])
+        return quick_distance(a.without(gone_a), b.without(gone_b))

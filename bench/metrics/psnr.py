@@ -1,0 +1,181 @@
+"""Errors of pixels: PSNR and MSE, and the ways in which published figures of these names were computed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from bench.errors import Unscorable
+from bench.metrics.base import Batch, ClipInfo, Image, Meter, Metric, Output, Score, Spec
+
+Floats = npt.NDArray[np.float64]
+
+PEAK = 255.0
+#: dB that an error-free picture counts as in a mean; piq's floor under the error, 1e-8 of the range, gives the same.
+CAP = 80.0
+
+
+def squared_error(pred: Image, truth: Image) -> Floats:
+    """Mean squared error of each picture.
+
+    Args:
+        pred: (n, H, W, 3) uint8.
+        truth: the same shape.
+
+    Returns:
+        (n,) float64, in units of the pixel values, 0 to 255²; sums are exact, for they are sums of integers.
+    """
+    return np.array([cv2.norm(p, t, cv2.NORM_L2SQR) for p, t in zip(pred, truth, strict=True)]) / pred[0].size
+
+
+def wrapped_error(pred: Image, truth: Image) -> Floats:
+    """What ATVGnet's script takes for the mean squared error: grey uint8 arithmetic, which wraps modulo 256."""
+    found = []
+    for p, t in zip(pred, truth, strict=True):
+        grey = [cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY) for picture in (p, t)]
+        found.append(np.mean((grey[0] - grey[1]) ** 2))
+    return np.array(found, np.float64)
+
+
+def decibels(error: Floats) -> Floats:
+    """PSNR in dB of mean squared errors of pixels from 0 to 255; infinite where the error is 0."""
+    with np.errstate(divide="ignore"):
+        return 10 * np.log10(PEAK**2 / np.asarray(error, np.float64))
+
+
+def mean_decibels(error: Floats) -> float:
+    """Mean PSNR of the pictures of a clip, each at most :data:`CAP`; infinite where no picture has any error."""
+    if not np.any(error):
+        return float("inf")
+    return float(np.minimum(decibels(error), CAP).mean())
+
+
+class _ErrorMeter(Meter):
+    def __init__(
+        self, key: str, error: Callable[[Image, Image], Floats], finish: Callable[[Floats], Score]
+    ) -> None:
+        self._key = key
+        self._error = error
+        self._finish = finish
+        self._found: list[Floats] = []
+
+    def update(self, batch: Batch) -> None:
+        truth = batch.truth
+        if truth is None:
+            raise Unscorable("there is no true video")
+        # Pictures of a prediction have one truth; their figures share one pass over the pixels.
+        self._found.append(batch.pred.shared(self._key, lambda: self._error(batch.pred.array, truth.array)))
+
+    def finish(self) -> Score:
+        return self._finish(np.concatenate(self._found))
+
+
+_TRAPS = (
+    "uint8 arithmetic that wraps modulo 256 (ATVGnet's script): with noise of σ 20 it prints 28.8 dB for 22.5 dB",
+    "the mean of the frames' PSNR is never less than the PSNR of the mean error",
+    "a full frame of an inpainting method is mostly copied background: look at the regions face and mouth",
+)
+
+
+def _spec(
+    name: str, summary: str, formula: str, reference: str, outputs: tuple[Output, ...], **choices: Any
+) -> Spec:
+    parameters = {"arithmetic": "exact", "channels": "rgb", "average": "frames", "cap": CAP, **choices}
+    quirk = bool(parameters.pop("quirk", False))
+    return Spec(
+        name=name,
+        summary=summary,
+        outputs=outputs,
+        parameters={"peak": PEAK, **parameters},
+        formula=formula,
+        reference=reference,
+        traps=_TRAPS,
+        quirk=quirk,
+    )
+
+
+_PSNR = (Output("", "PSNR", "higher", unit="dB", low=0.0, cap=CAP, decimals=2),)
+
+
+class PsnrFrame(Metric):
+    """Mean over frames of the PSNR."""
+
+    spec: ClassVar[Spec] = _spec(
+        "psnr.frame",
+        "mean over the frames of a clip of the PSNR in RGB",
+        r"$\frac1T\sum_t \min(80,\ 10\log_{10}\frac{255^2}{\mathrm{MSE}_t})$, the MSE over pixels and channels; "
+        "infinite where no frame has any error",
+        "scikit-image `peak_signal_noise_ratio(data_range=255)` a frame; the cap is that of piq, which ViCo's script uses",
+        _PSNR,
+    )
+
+    def meter(self, clip: ClipInfo) -> Meter:
+        """A meter for one clip."""
+        return _ErrorMeter("error", squared_error, _per_frame)
+
+
+class PsnrVideo(Metric):
+    """PSNR of the mean error over all frames."""
+
+    spec: ClassVar[Spec] = _spec(
+        "psnr.video",
+        "PSNR in RGB of the mean squared error over all frames of a clip",
+        r"$10\log_{10}\frac{255^2}{\frac1T\sum_t\mathrm{MSE}_t}$",
+        "as asked for in DinoMan/speech-driven-animation, issue 53",
+        _PSNR,
+        average="video",
+    )
+
+    def meter(self, clip: ClipInfo) -> Meter:
+        """A meter for one clip."""
+        return _ErrorMeter(
+            "error", squared_error, lambda error: Score({"": float(decibels(error.mean(keepdims=True))[0])})
+        )
+
+
+class PsnrUint8(Metric):
+    """ATVGnet's figure: grey, and the error wraps."""
+
+    spec: ClassVar[Spec] = _spec(
+        "psnr.uint8",
+        "PSNR as ATVGnet's script prints it: of grey pictures, with squares that wrap modulo 256",
+        r"as `psnr.frame`, with $\mathrm{MSE}=\mathrm{mean}((x-y)^2 \bmod 256)$",
+        "lelechen63/ATVGnet `evaluation_matrix.py`",
+        _PSNR,
+        arithmetic="uint8, wraps",
+        channels="grey",
+        quirk=True,
+    )
+
+    def meter(self, clip: ClipInfo) -> Meter:
+        """A meter for one clip."""
+        return _ErrorMeter("wrapped", wrapped_error, _per_frame)
+
+
+class Mse(Metric):
+    """Mean squared error of pixels in [0, 1]."""
+
+    spec: ClassVar[Spec] = _spec(
+        "mse",
+        "mean squared error of RGB pixels in [0, 1], mean over frames",
+        r"$\frac1T\sum_t\mathrm{MSE}_t / 255^2$",
+        "G4G prints 0.0017 to 0.0020, which fits this range",
+        (Output("", "MSE", "lower", low=0.0, high=1.0, decimals=5),),
+    )
+
+    def meter(self, clip: ClipInfo) -> Meter:
+        """A meter for one clip."""
+        return _ErrorMeter("error", squared_error, _unit_error)
+
+
+def _per_frame(error: Floats) -> Score:
+    return Score({"": mean_decibels(error)}, {"": np.minimum(decibels(error), CAP).astype(np.float32)})
+
+
+def _unit_error(error: Floats) -> Score:
+    unit = error / PEAK**2
+    return Score({"": float(unit.mean())}, {"": unit.astype(np.float32)})
