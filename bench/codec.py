@@ -5,8 +5,9 @@ from __future__ import annotations
 import errno
 import math
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -34,9 +35,54 @@ LOSSLESS = frozenset({"ffv1", "ffvhuff", "huffyuv", "png", "rawvideo", "utvideo"
 
 #: How far, as a ratio, the bit rate of the coded truth may be from that of the prediction, and how often it is tried.
 RATE_TOLERANCE = 0.05
-RATE_ATTEMPTS = 4
+RATE_ATTEMPTS = 6
 
-# One thread everywhere: threads move the decisions of a rate control. mbtree: x264's assembly for it reads memory
+
+@dataclass(frozen=True)
+class _Knob:
+    """An encoder's constant quality, on a scale on which the logarithm of the bit rate falls about evenly.
+
+    Attributes:
+        options: value → options of the encoder.
+        start: the encoder's usual value; the first that is tried.
+        low: the finest.
+        high: the coarsest.
+        step: between values that differ.
+        halves: by how much the value grows where the bit rate halves, about.
+    """
+
+    options: Callable[[float], dict[str, str]]
+    start: float
+    low: float
+    high: float
+    step: float = 1.0
+    halves: float = 6.0
+
+
+def _quantiser(value: float) -> dict[str, str]:
+    # A fixed quantiser from 1 to 31, which FFmpeg counts in 118ths.
+    return {"flags": "+qscale", "global_quality": str(round(118 * 2 ** (value / 6)))}
+
+
+def _crf(value: float) -> dict[str, str]:
+    return {"crf": f"{value:g}"}
+
+
+_QUANTISER = _Knob(_quantiser, 10.0, 0.0, 29.7, step=0.1)
+_KNOBS = {
+    "libx264": _Knob(_crf, 23.0, 1.0, 51.0, step=0.1),
+    "libx265": _Knob(_crf, 28.0, 1.0, 51.0, step=0.1),
+    "mpeg4": _QUANTISER,
+    "msmpeg4": _QUANTISER,
+    "mpeg2video": _QUANTISER,
+    "mjpeg": _QUANTISER,
+    # libvpx takes the quality for a limit that the bit rate may not ask more of: the rate must be out of reach.
+    "libvpx": _Knob(lambda value: {**_crf(value), "b": "200M"}, 20.0, 4.0, 63.0, halves=10.0),
+    "libvpx-vp9": _Knob(lambda value: {**_crf(value), "b": "0"}, 32.0, 1.0, 63.0, halves=10.0),
+    "libsvtav1": _Knob(_crf, 35.0, 1.0, 63.0, halves=10.0),
+}
+
+# Options for one thread, since threads move an encoder's decisions. mbtree: x264's assembly for it reads memory
 # that was never written, and now and then other bytes come out.
 _OPTIONS = {
     "libx264": {"mbtree": "0"},
@@ -48,7 +94,6 @@ _OPTIONS = {
 }
 # The same bytes on every processor: SWS_BICUBIC, SWS_ACCURATE_RND, SWS_BITEXACT.
 _EXACT = 0x4 | 0x40000 | 0x80000
-_LEAST_RATE, _GREATEST_RATE = 1_000, 2**31 - 1
 
 
 def probe_codec(path: Path) -> Codec:
@@ -67,17 +112,18 @@ def probe_codec(path: Path) -> Codec:
         coding, pix_fmt = context.codec.canonical_name, context.pix_fmt
     if coding in LOSSLESS:
         return Codec(coding, _convertible(pix_fmt, coding))
-    rate = round(_bits(path) * media.FPS / n_frames)
-    return Codec(_checked(ENCODERS.get(coding, ""), pix_fmt, coding), pix_fmt, max(_LEAST_RATE, rate))
+    encoder = _checked(ENCODERS.get(coding, ""), pix_fmt, coding)
+    return Codec(encoder, pix_fmt, max(1, round(_bits(path) * media.FPS / n_frames)))
 
 
 def reencode(frames: Iterable[np.ndarray], codec: Codec) -> Iterator[np.ndarray]:
     """Code frames and decode them again, as many and of the same size; same input, same output.
 
-    The encoder runs at its default settings, in one thread, at 25 fps. Its rate control misses short clips by half;
-    so it is asked again, for more or less, until the file has the bit rate of the prediction within 5 %, at most
-    four times, and the nearest file counts. An encoder that is at its best already (MPEG-4 at its finest quantiser)
-    stays below. Pictures pass through a temporary folder, and memory holds few of them at a time.
+    The encoder runs at its default settings, in one thread, at 25 fps, at constant quality. Where the codec has a
+    bit rate, that quality is sought at which the file has it within 5 %, in at most six attempts, and the nearest
+    file counts; a scale of whole numbers may not come nearer than 10 %. (An encoder that is asked for the rate itself
+    misses it by half on a clip of a second, and starves the first picture: 3 dB for x264.) Pictures pass through a
+    temporary folder, and memory holds few of them at a time.
 
     Args:
         frames: uint8 (H, W, 3), RGB. Odd sides are filled up by repeating the last row or column, and cut back.
@@ -119,21 +165,32 @@ def _code(folder: Path, frames: Iterable[np.ndarray], codec: Codec) -> tuple[Pat
     shape = _encode(whole, frames, Codec("libx264rgb", "rgb24"), {})
     if not shape[2]:
         return whole, *shape
-    best, least, before = whole, math.inf, 0.0
-    asked = float(codec.bit_rate)
-    for attempt in range(RATE_ATTEMPTS):
-        path = folder / f"{attempt}.mkv"
-        rate = min(max(round(asked), _LEAST_RATE), _GREATEST_RATE)
-        _encode(path, media.frames(whole), codec, {"b": str(rate)})
-        got = _bits(path) * media.FPS / shape[2]
-        miss = abs(math.log(got / codec.bit_rate))
-        if miss < least:
-            best, least = path, miss
-        if miss <= math.log1p(RATE_TOLERANCE) or abs(got - before) < 0.01 * got:
+    knob = _KNOBS[codec.name]
+    excess: dict[float, float] = {}
+    value = knob.start
+    while value not in excess and len(excess) < RATE_ATTEMPTS:
+        path = folder / f"{value:g}.mkv"
+        _encode(path, media.frames(whole), codec, knob.options(value))
+        excess[value] = math.log(_bits(path) * media.FPS / shape[2] / codec.bit_rate)
+        if abs(excess[value]) <= math.log1p(RATE_TOLERANCE):
             break
-        asked *= codec.bit_rate / got
-        before = got
-    return best, *shape
+        value = _nearer(excess, knob)
+    best = min(excess, key=lambda value: (abs(excess[value]), value))
+    return folder / f"{best:g}.mkv", *shape
+
+
+def _nearer(excess: Mapping[float, float], knob: _Knob) -> float:
+    """The next value to try, from the excess of the bit rate, as a logarithm, at those that were tried."""
+    fine = max((value for value in excess if excess[value] > 0), default=None)
+    coarse = min((value for value in excess if excess[value] <= 0), default=None)
+    if fine is not None and coarse is not None:
+        value = fine + (coarse - fine) * excess[fine] / (excess[fine] - excess[coarse])
+    else:
+        end = fine if fine is not None else coarse
+        assert end is not None
+        value = end + excess[end] / math.log(2) * knob.halves
+    value = min(max(value, knob.low), knob.high)
+    return round(round(value / knob.step) * knob.step, 6)
 
 
 def _encode(

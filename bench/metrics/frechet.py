@@ -10,7 +10,7 @@ by which pytorch-fid and clean-fid take the root, is inaccurate in just that cas
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -238,8 +238,19 @@ class _Sums:
     def __init__(self, clips: Sequence[Pair]) -> None:
         self._clips = clips
         self.same = True
-        self._sides = self._read(range(len(clips)), counts := [])
+        counts: list[list[int]] = []
+
+        def watched() -> Iterator[Pair]:
+            for clip in self._read(range(len(clips))):
+                counts.append([len(side) for side in clip])
+                self.same = self.same and np.array_equal(*clip)
+                yield clip
+
+        self._sides = moments_of(watched())
         self.counts = np.array(counts)
+
+    def _read(self, wanted: range) -> Iterator[Pair]:
+        return (self._clips[i] for i in wanted)
 
     def distance(self) -> float:
         """Over all clips."""
@@ -247,5 +258,5 @@ class _Sums:
 
     def without(self, group: range) -> float:
         """Over all other clips."""
-        (a, b), (gone_a, gone_b) = self._sides, self._read(group, [])
+        (a, b), (gone_a, gone_b) = self._sides, moments_of(self._read(group))
         return quick_distance(a.without(gone_a), b.without(gone_b))

@@ -110,7 +110,7 @@ def bars(subject: Subject) -> Canvas:
     """Bars from zero, and beside them the same values closer up with their 95 % intervals."""
     rows = subject.figures
     canvas, place = _rows_canvas(len(rows))
-    left, right = canvas.add_axes(place(0.2, 0.345)), canvas.add_axes(place(0.575, 0.255))
+    left, right = canvas.add_axes(place(0.225, 0.33)), canvas.add_axes(place(0.585, 0.245))
     known = [f for _, f in rows if f is not None and f.value is not None and isfinite(f.value)]
     _limit(left, [0.0, *[f.value for f in known if f.value is not None]], margin=0.02)
     _limit(right, [end for f in known for end in (f.value, f.low, f.high) if end is not None])
@@ -126,7 +126,7 @@ def bars(subject: Subject) -> Canvas:
     left.set_xlabel(f"{subject.axis}, from zero", parse_math=False)
     right.set_xlabel("closer up, with 95 % intervals", parse_math=False)
     _finish_rows(subject, left, right)
-    _heading(canvas, subject, _interval_note([f for _, f in rows]))
+    _heading(canvas, subject, "of every method", _interval_note([f for _, f in rows]))
     return canvas
 
 
@@ -134,7 +134,7 @@ def clips(subject: Subject, values: ClipValues) -> Canvas:
     """Every clip a dot, a row a method; an upright line marks the mean."""
     rows = subject.figures
     canvas, place = _rows_canvas(len(rows))
-    panel = canvas.add_axes(place(0.2, 0.63))
+    panel = canvas.add_axes(place(0.225, 0.605))
     _limit(panel, [v for found in values.values.values() for v in found.tolist() if isfinite(v)])
     for at, (method, figure) in enumerate(rows):
         found = values.values.get(method.method, np.array([]))
@@ -150,7 +150,7 @@ def clips(subject: Subject, values: ClipValues) -> Canvas:
             panel.plot([figure.value] * 2, [at - 0.34, at + 0.34], color=INK, linewidth=1.3)
     panel.set_xlabel(subject.axis, parse_math=False)
     _finish_rows(subject, panel)
-    _heading(canvas, subject, "A dot is a clip, at the same height in every row; the line is the mean.")
+    _heading(canvas, subject, "clip by clip", "A dot is a clip, at the same height in every row; the line is the mean.")
     return canvas
 
 
@@ -176,7 +176,8 @@ def versus(subject: Subject, values: ClipValues, first: str, second: str) -> Can
     higher = subject.info.better == "higher"
     won, tied = int((y > x).sum() if higher else (y < x).sum()), int((y == x).sum())
     note = f"{'Above' if higher else 'Below'} the line {_short(first, 24)} is better: {won} of {count(len(x), 'clip')}"
-    _heading(canvas, subject, note + (f", {tied} equal." if tied else "."))
+    title = f"of {_short(first, 20)} against {_short(second, 20)}"
+    _heading(canvas, subject, title, note + (f", {tied} equal." if tied else "."))
     return canvas
 
 
@@ -269,7 +270,7 @@ def _colour(method: MethodResult) -> str:
 
 
 def _identical(value: float) -> str:
-    return "∞   identical frames in every clip" if value > 0 else "−∞"
+    return "∞: identical frames in every clip" if value > 0 else "−∞"
 
 
 def _no_value(figure: Figure | None) -> str:
@@ -333,13 +334,13 @@ def _aside(panel: Axes, at: int, words: str) -> None:
     text.set_bbox({"facecolor": PAPER, "edgecolor": "none", "pad": 1.5})
 
 
-def _heading(canvas: Canvas, subject: Subject, note: str) -> None:
+def _heading(canvas: Canvas, subject: Subject, title: str, note: str) -> None:
     height = canvas.get_figheight()
     better = {"higher": "higher is better", "lower": "lower is better", "none": "no direction"}[
         subject.info.better
     ]
     for text, y, size, colour, weight in (
-        (subject.title, 0.09, 12, INK, "bold"),
+        (f"{subject.title} {title}", 0.09, 11, INK, "bold"),
         (f"{subject.where} · {better}", 0.33, 8, MUTED, "normal"),
         (note, height - 0.2, 7.5, MUTED, "normal"),
     ):

@@ -54,7 +54,7 @@ def measured_blocks(
             "A user study: none of its columns can be measured here, so the given results are not shown."
         )
         return []
-    groups = _groups(results)
+    groups = comparable_groups(results)
     groups.sort(key=lambda group: _position(definition, group[0]))
     for i, group in enumerate(groups):
         _say_why_apart(groups[:i], group, i, footnotes)
@@ -68,7 +68,7 @@ def measured_blocks(
     return [block for block in blocks if block.columns]
 
 
-def _groups(results: Sequence[Result]) -> list[list[Result]]:
+def comparable_groups(results: Sequence[Result]) -> list[list[Result]]:
     groups: list[list[Result]] = []
     for result in results:
         for group in groups:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import isfinite
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup, escape
 
 from bench.errors import BenchError
 from bench.metrics import METRICS, get_spec
@@ -156,6 +158,7 @@ def write_site(results: list[tuple[Path, Result]], out: Path) -> Path:
         lstrip_blocks=True,
     )
     environment.filters["remedy"] = _remedy
+    environment.filters["breakable"] = _breakable
     environment.filters["region_words"] = lambda region: REGION_WORDS.get(region, region)
     environment.filters["compact_json"] = lambda data: json.dumps(data, sort_keys=True, ensure_ascii=False)
     for name in _ASSETS:
@@ -364,6 +367,11 @@ def _remedy(note: Footnote) -> tuple[str, str]:
     """A footnote's text, and the command that it ends in."""
     text, found, command = note.text.rpartition(_COMMAND)
     return (text, command) if found else (note.text, "")
+
+
+def _breakable(name: str) -> Markup:
+    """A name that may be broken after ``_`` and ``/`` where it does not fit."""
+    return Markup(re.sub("([_/])", r"\1<wbr>", str(escape(name))))
 
 
 def _data(lines: Sequence[Line], columns: Sequence[Column]) -> dict[str, Any]:

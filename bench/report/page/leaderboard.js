@@ -146,11 +146,12 @@
     show("details.source", (element) => lies(element, filter, ["dataset", "protocol"]));
     const plots = show("figure.plot", (plot) => lies(plot, filter) && plot.dataset.output === filter.output);
     show("[data-empty=plot]", () => plots === 0);
-    const methods = seen.filter((row) => row.dataset.kind === "method").length;
-    const several = places.some((name) => filter[name] === "" && filters.elements[name].options.length > 1);
-    const words = [count(methods, "row") + (methods === seen.length ? "" : `, ${count(seen.length - methods, "trivial row")}`)];
-    if (several) words.push("Figures of different data sets, protocols or regions do not compare; best and second are marked within each.");
-    document.getElementById("status").textContent = `${words.join(". ")}${several ? "" : "."}`;
+    const trivial = seen.filter((row) => row.dataset.kind === "trivial").length;
+    const words = [count(seen.length, "row") + (trivial ? `, of which ${trivial} trivial.` : ".")];
+    if (places.some((name) => filter[name] === "" && filters.elements[name].options.length > 1)) {
+      words.push("Figures of different data sets, protocols or regions do not compare; best and second are marked within each.");
+    }
+    document.getElementById("status").textContent = words.join(" ");
   }
 
   // -- saving
