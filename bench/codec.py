@@ -34,24 +34,24 @@ ENCODERS = {
 LOSSLESS = frozenset({"ffv1", "ffvhuff", "huffyuv", "png", "rawvideo", "utvideo"})
 
 #: How far, as a ratio, the bit rate of the coded truth may be from that of the prediction, and how often it is tried.
-RATE_TOLERANCE = 0.05
+RATE_TOLERANCE = 0.02
 RATE_ATTEMPTS = 6
 
 
 @dataclass(frozen=True)
 class _Knob:
-    """An encoder's constant quality, on a scale on which the logarithm of the bit rate falls about evenly.
+    """What is turned until the bit rate is right, on a scale on which its logarithm falls about evenly.
 
     Attributes:
-        options: value → options of the encoder.
-        start: the encoder's usual value; the first that is tried.
+        options: value and wanted bit rate → options of the encoder.
+        start: the first value that is tried.
         low: the finest.
         high: the coarsest.
         step: between values that differ.
         halves: by how much the value grows where the bit rate halves, about.
     """
 
-    options: Callable[[float], dict[str, str]]
+    options: Callable[[float, int], dict[str, str]]
     start: float
     low: float
     high: float
@@ -59,26 +59,22 @@ class _Knob:
     halves: float = 6.0
 
 
-def _quantiser(value: float) -> dict[str, str]:
-    # A fixed quantiser from 1 to 31, which FFmpeg counts in 118ths.
-    return {"flags": "+qscale", "global_quality": str(round(118 * 2 ** (value / 6)))}
+def _crf(value: float, wanted: int) -> dict[str, str]:
+    # "b" of 0: libvpx would else take the quality for a limit.
+    return {"crf": f"{value:g}", "b": "0"}
 
 
-def _crf(value: float) -> dict[str, str]:
-    return {"crf": f"{value:g}"}
+def _asked(value: float, wanted: int) -> dict[str, str]:
+    return {"b": str(round(min(max(wanted * 2 ** (-value / 6), 1_000), 2**31 - 1)))}
 
 
-_QUANTISER = _Knob(_quantiser, 10.0, 0.0, 29.7, step=0.1)
+_RATE = _Knob(_asked, 0.0, -48.0, 48.0, step=0.1)
+# Constant quality where the encoder has it on one scale; the others, whose usual files are of a rate that was asked
+# for, are asked for more or less.
 _KNOBS = {
     "libx264": _Knob(_crf, 23.0, 1.0, 51.0, step=0.1),
     "libx265": _Knob(_crf, 28.0, 1.0, 51.0, step=0.1),
-    "mpeg4": _QUANTISER,
-    "msmpeg4": _QUANTISER,
-    "mpeg2video": _QUANTISER,
-    "mjpeg": _QUANTISER,
-    # libvpx takes the quality for a limit that the bit rate may not ask more of: the rate must be out of reach.
-    "libvpx": _Knob(lambda value: {**_crf(value), "b": "200M"}, 20.0, 4.0, 63.0, halves=10.0),
-    "libvpx-vp9": _Knob(lambda value: {**_crf(value), "b": "0"}, 32.0, 1.0, 63.0, halves=10.0),
+    "libvpx-vp9": _Knob(_crf, 32.0, 1.0, 63.0, halves=10.0),
     "libsvtav1": _Knob(_crf, 35.0, 1.0, 63.0, halves=10.0),
 }
 
@@ -165,14 +161,17 @@ def _code(folder: Path, frames: Iterable[np.ndarray], codec: Codec) -> tuple[Pat
     shape = _encode(whole, frames, Codec("libx264rgb", "rgb24"), {})
     if not shape[2]:
         return whole, *shape
-    knob = _KNOBS[codec.name]
+    knob = _KNOBS.get(codec.name, _RATE)
     excess: dict[float, float] = {}
     value = knob.start
     while value not in excess and len(excess) < RATE_ATTEMPTS:
         path = folder / f"{value:g}.mkv"
-        _encode(path, media.frames(whole), codec, knob.options(value))
-        excess[value] = math.log(_bits(path) * media.FPS / shape[2] / codec.bit_rate)
-        if abs(excess[value]) <= math.log1p(RATE_TOLERANCE):
+        _encode(path, media.frames(whole), codec, knob.options(value, codec.bit_rate))
+        found = math.log(_bits(path) * media.FPS / shape[2] / codec.bit_rate)
+        # The same file again: the encoder is at its finest or coarsest.
+        stuck = found in excess.values()
+        excess[value] = found
+        if stuck or abs(found) <= math.log1p(RATE_TOLERANCE):
             break
         value = _nearer(excess, knob)
     best = min(excess, key=lambda value: (abs(excess[value]), value))

@@ -252,7 +252,7 @@ _TRAPS = (
     "Frames of a clip are near-duplicates: the interval is over clips.",
     "Below 2049 frames the covariances are singular, and scipy.linalg.sqrtm, by which others take the root, is off by "
     "up to some 1e-3 of the figure; here the root is exact.",
-    "Resizing with or without a low-pass filter, saving as JPEG, whole frames or faces: each moves it by several points.",
+    "Resizing with or without a low-pass filter, saving as JPEG, whole frames or faces: each moves it.",
 )
 
 
@@ -266,7 +266,7 @@ class FidPytorchFid(_Fid):
         outputs=(_OUTPUT,),
         parameters=_parameters(),
         formula=_FORMULA,
-        reference="Heusel et al., NeurIPS 2017, eq. 6; mseitzer/pytorch-fid 0.3.0, on frames that were never saved as JPEG",
+        reference="Heusel et al., NeurIPS 2017, eq. 6; mseitzer/pytorch-fid 0.3.0",
         traps=_TRAPS,
         paired=False,
         weights=(_WEIGHTS,),
@@ -361,9 +361,9 @@ def _batches(clips: Sequence[tuple[Float, Float]]) -> Iterator[list[tuple[Float,
     order = np.random.default_rng(0).permutation(len(clips))
     # Frames of each clip: one, or as many as fill one batch.
     rounds = -(-IPLAP_BATCH // len(clips))
-    for first in range(0, max(IPLAP_BATCH, len(clips) - IPLAP_BATCH + 1), IPLAP_BATCH):
+    for i in range(max(1, len(clips) // IPLAP_BATCH)):
         batch = []
-        for at in range(first, first + IPLAP_BATCH):
+        for at in range(IPLAP_BATCH * i, IPLAP_BATCH * (i + 1)):
             pred, truth = clips[order[at % len(clips)]]
             frame = int((at // len(clips) + 0.5) / rounds * len(truth))
             batch.append((pred[frame : frame + 1], truth[frame : frame + 1]))

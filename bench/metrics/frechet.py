@@ -2,10 +2,11 @@ r"""The Fréchet distance between two sets of vectors, each taken for a normal d
 
 .. math:: \lVert\mu_1-\mu_2\rVert^2 + \mathrm{tr}\,S_1 + \mathrm{tr}\,S_2 - 2\,\mathrm{tr}\,(S_1S_2)^{1/2}
 
-(Dowson and Landau 1982; Heusel et al., NeurIPS 2017, eq. 6.) With factors :math:`S_i=F_i^TF_i` the last trace is the sum
-of the singular values of :math:`F_1F_2^T`. That is exact also where there are fewer vectors than dimensions and the
-covariances are singular: nothing is added to their diagonals, and no imaginary part can arise. ``scipy.linalg.sqrtm``,
-by which pytorch-fid and clean-fid take the root, is inaccurate in just that case; elsewhere the two agree.
+(Dowson and Landau 1982; Heusel et al., NeurIPS 2017, eq. 6.) With factors :math:`S_i=F_i^TF_i` the last trace is the
+sum of the singular values of :math:`F_1F_2^T`. That is exact also where there are fewer vectors than dimensions and
+the covariances are singular: nothing is added to their diagonals, and no imaginary part can arise.
+``scipy.linalg.sqrtm``, by which pytorch-fid and clean-fid take the root, is inaccurate in just that case; elsewhere
+the two agree.
 """
 
 from __future__ import annotations

@@ -80,7 +80,7 @@ class PerceptualNet:
             float32 (n, channels, h, w) of each of the five layers, on the device.
         """
         frames = torch.from_numpy(np.ascontiguousarray(pictures)).to(self.device).permute(0, 3, 1, 2)
-        found = []
+        found: list[Tensor] = []
         with full_precision():
             x = torch.addcmul(self._bias, frames.float(), self._gain)
             for i, layer in enumerate(self.layers):

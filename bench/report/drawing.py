@@ -150,7 +150,12 @@ def clips(subject: Subject, values: ClipValues) -> Canvas:
             panel.plot([figure.value] * 2, [at - 0.34, at + 0.34], color=INK, linewidth=1.3)
     panel.set_xlabel(subject.axis, parse_math=False)
     _finish_rows(subject, panel)
-    _heading(canvas, subject, "clip by clip", "A dot is a clip, at the same height in every row; the line is the mean.")
+    _heading(
+        canvas,
+        subject,
+        "clip by clip",
+        "A dot is a clip, at the same height in every row; the line is the mean.",
+    )
     return canvas
 
 
