@@ -115,11 +115,12 @@ def probe_codec(path: Path) -> Codec:
 def reencode(frames: Iterable[np.ndarray], codec: Codec) -> Iterator[np.ndarray]:
     """Code frames and decode them again, as many and of the same size; same input, same output.
 
-    The encoder runs at its default settings, in one thread, at 25 fps, at constant quality. Where the codec has a
-    bit rate, that quality is sought at which the file has it within 5 %, in at most six attempts, and the nearest
-    file counts; a scale of whole numbers may not come nearer than 10 %. (An encoder that is asked for the rate itself
-    misses it by half on a clip of a second, and starves the first picture: 3 dB for x264.) Pictures pass through a
-    temporary folder, and memory holds few of them at a time.
+    What a file does not tell of its encoder (preset, group of pictures) stays at the default; it runs in one thread,
+    at 25 fps. Where the codec has a bit rate, its constant quality, or what is asked of its rate control, is sought
+    until the file has that rate within 2 %, in at most six attempts, and the nearest file counts; qualities in whole
+    numbers may come no nearer than 10 %. (x264, asked for the rate itself, gives two thirds of it on a clip of a
+    second, and pictures 3 dB worse than at the constant quality of the same rate, at which most files are made.)
+    Pictures pass through a temporary folder, and memory holds few of them at a time.
 
     Args:
         frames: uint8 (H, W, 3), RGB. Odd sides are filled up by repeating the last row or column, and cut back.

@@ -213,11 +213,10 @@ def series(subject: Subject, clip: str, load: Callable[[], Mapping[str, Floats]]
         if at + across >= len(rows):  # the lowest of its column
             panel.tick_params(labelbottom=True)
             panel.set_xlabel("seconds")
-    _heading(
-        canvas,
-        subject,
-        f"Clip {_short(clip, 60)}, which the methods score worst on. In grey the range of all methods.",
+    note = f"Clip {_short(clip, 60)}, which is scored worst." + (
+        " In grey the range of all methods." if len(low) else ""
     )
+    _heading(canvas, subject, "over the frames of a clip", note)
     return canvas
 
 

@@ -22,8 +22,7 @@ from bench.errors import BenchError
 from bench.metrics import METRICS, get_spec
 from bench.report.definitions import ColumnDef, Paper, TableDef, load_papers, load_tables, variant_of
 from bench.report.drawing import REGION_WORDS, Subject, label
-from bench.report.measured import comparable_groups
-from bench.report.measured import measured_blocks
+from bench.report.measured import comparable_groups, measured_blocks
 from bench.report.model import Block, Cell, Column, Footnote, Footnotes, Row, Table
 from bench.report.plots import plots, svg
 from bench.report.previews import Picture, examples

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 from unittest import mock
 
 import cv2
@@ -118,15 +117,12 @@ def noisy(frames: np.ndarray, sigma: float, seed: int = 0) -> np.ndarray:
     return np.clip(frames + grain, 0, 255).astype(np.uint8)
 
 
-def feed(
-    meter: Meter, pred: Sequence[Pictures], truth: Sequence[Pictures], between: Any = lambda: None
-) -> Score:
+def feed(meter: Meter, pred: Sequence[Pictures], truth: Sequence[Pictures]) -> Score:
     """The score of batches, in order."""
     start = 0
     for mine, real in zip(pred, truth, strict=True):
         meter.update(Batch(start, mine, real))
         start += len(mine)
-        between()
     return meter.finish()
 
 
