@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import math
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
@@ -181,16 +181,27 @@ def _code(folder: Path, frames: Iterable[np.ndarray], codec: Codec) -> tuple[Pat
 
 def _nearer(excess: Mapping[float, float], knob: _Knob) -> float:
     """The next value to try, from the excess of the bit rate, as a logarithm, at those that were tried."""
+
+    def on_scale(value: float) -> float:
+        return round(round(min(max(value, knob.low), knob.high) / knob.step) * knob.step, 6)
+
     fine = max((value for value in excess if excess[value] > 0), default=None)
     coarse = min((value for value in excess if excess[value] <= 0), default=None)
-    if fine is not None and coarse is not None:
-        value = fine + (coarse - fine) * excess[fine] / (excess[fine] - excess[coarse])
-    else:
-        end = fine if fine is not None else coarse
-        assert end is not None
-        value = end + excess[end] / math.log(2) * knob.halves
-    value = min(max(value, knob.low), knob.high)
-    return round(round(value / knob.step) * knob.step, 6)
+    near = sorted(excess, key=lambda value: (abs(excess[value]), value))[:3]
+    if fine is None or coarse is None:
+        return on_scale(near[0] + excess[near[0]] / math.log(2) * knob.halves)
+    # Inverse interpolation through the nearest; halving where it leads out of what is known, or nowhere.
+    value = on_scale(_at_zero([excess[v] for v in near], near))
+    if not fine < value < coarse:
+        value = on_scale((fine + coarse) / 2)
+    return value
+
+
+def _at_zero(x: Sequence[float], y: Sequence[float]) -> float:
+    """Lagrange's polynomial through points of different ``x``, at zero."""
+    return sum(
+        y[i] * math.prod(x[j] / (x[j] - x[i]) for j in range(len(x)) if j != i) for i in range(len(x))
+    )
 
 
 def _encode(

@@ -250,8 +250,8 @@ _FORMULA = r"$\lVert\mu_1-\mu_2\rVert^2+\mathrm{tr}\left(S_1+S_2-2(S_1S_2)^{1/2}
 _TRAPS = (
     "It falls with the number of frames: compare only figures of as many frames, and never those of different regions.",
     "Frames of a clip are near-duplicates: the interval is over clips.",
-    "Below 2049 frames the covariances are singular, and scipy.linalg.sqrtm, by which others take the root, is off by "
-    "up to some 1e-3 of the figure; here the root is exact.",
+    "Below 2049 frames the covariances are singular, and scipy.linalg.sqrtm, by which others take the root, is inexact "
+    "(here seen: 1e-6 to 1e-4 of the figure); here the root is exact.",
     "Resizing with or without a low-pass filter, saving as JPEG, whole frames or faces: each moves it.",
 )
 

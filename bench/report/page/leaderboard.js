@@ -103,26 +103,14 @@
     show("#measured .footnotes [data-mark]", (note) => marks.has(note.dataset.mark));
   }
 
-  /** What cannot be chosen together with the rest is greyed out. */
-  function narrow(filter) {
-    places.forEach((name) => {
-      const others = places.filter((other) => other !== name);
-      [...filters.elements[name].options].forEach((option) => {
-        option.disabled = option.value !== "" && !rows.some(
-          (row) => row.dataset[name] === option.value && lies(row, filter, others));
-      });
-    });
-  }
-
-  /** Choosing one place may leave the others without any row: they move to the first that has one. */
+  /** Choosing one place may leave no row at the others: these move to the first place that has one. */
   function settle(changed) {
-    places.filter((name) => name !== changed).forEach((name) => {
+    const order = [changed, ...places.filter((name) => name !== changed)];
+    order.forEach((name, at) => {
       const filter = chosen();
-      const select = filters.elements[name];
-      if (select.value === "" || rows.some((row) => lies(row, filter))) return;
-      const kept = places.filter((other) => other === changed);
-      const row = rows.find((candidate) => lies(candidate, filter, kept.concat(places.filter((p) => p < name && p !== changed))));
-      if (row) select.value = row.dataset[name];
+      const before = order.slice(0, at);
+      if (rows.some((row) => lies(row, filter, [...before, name]))) return;
+      filters.elements[name].value = rows.find((row) => lies(row, filter, before)).dataset[name];
     });
   }
 
@@ -132,7 +120,6 @@
 
   function update() {
     const filter = chosen();
-    narrow(filter);
     rows.forEach((row) => {
       row.hidden = !(lies(row, filter) && named(row, filter));
     });
