@@ -35,7 +35,7 @@ LOSSLESS = frozenset({"ffv1", "ffvhuff", "huffyuv", "png", "rawvideo", "utvideo"
 
 #: How far, as a ratio, the bit rate of the coded truth may be from that of the prediction, and how often it is tried.
 RATE_TOLERANCE = 0.02
-RATE_ATTEMPTS = 6
+RATE_ATTEMPTS = 8
 
 
 @dataclass(frozen=True)
@@ -117,7 +117,7 @@ def reencode(frames: Iterable[np.ndarray], codec: Codec) -> Iterator[np.ndarray]
 
     What a file does not tell of its encoder (preset, group of pictures) stays at the default; it runs in one thread,
     at 25 fps. Where the codec has a bit rate, its constant quality, or what is asked of its rate control, is sought
-    until the file has that rate within 2 %, in at most six attempts, and the nearest file counts; qualities in whole
+    until the file has that rate within 2 %, in at most eight attempts, and the nearest file counts; qualities in whole
     numbers may come no nearer than 10 %. (x264, asked for the rate itself, gives two thirds of it on a clip of a
     second, and pictures 3 dB worse than at the constant quality of the same rate, at which most files are made.)
     Pictures pass through a temporary folder, and memory holds few of them at a time.
@@ -169,8 +169,8 @@ def _code(folder: Path, frames: Iterable[np.ndarray], codec: Codec) -> tuple[Pat
         path = folder / f"{value:g}.mkv"
         _encode(path, media.frames(whole), codec, knob.options(value, codec.bit_rate))
         found = math.log(_bits(path) * media.FPS / shape[2] / codec.bit_rate)
-        # The same file again: the encoder is at its finest or coarsest.
-        stuck = found in excess.values()
+        # The same again, and still all on one side: the encoder is at its finest or coarsest.
+        stuck = found in excess.values() and len({known > 0 for known in excess.values()}) == 1
         excess[value] = found
         if stuck or abs(found) <= math.log1p(RATE_TOLERANCE):
             break
@@ -199,9 +199,7 @@ def _nearer(excess: Mapping[float, float], knob: _Knob) -> float:
 
 def _at_zero(x: Sequence[float], y: Sequence[float]) -> float:
     """Lagrange's polynomial through points of different ``x``, at zero."""
-    return sum(
-        y[i] * math.prod(x[j] / (x[j] - x[i]) for j in range(len(x)) if j != i) for i in range(len(x))
-    )
+    return sum(y[i] * math.prod(x[j] / (x[j] - x[i]) for j in range(len(x)) if j != i) for i in range(len(x)))
 
 
 def _encode(

@@ -119,7 +119,8 @@ def test_more_noise_is_worse(value):
         assert value("weak_noise", "psnr.frame", region) > value("noise", "psnr.frame", region) + 5
         assert value("weak_noise", "ssim.wang11", region) > value("noise", "ssim.wang11", region)
     expected = 10 * np.log10(255**2 / 15**2)
-    assert value("noise", "psnr.frame") == pytest.approx(expected, abs=1.5)  # 4:2:0 takes some of the noise away
+    # 4:2:0 averages the noise of colour over four pixels, so a part of it is gone from the file.
+    assert expected < value("noise", "psnr.frame") < expected + 4
 
 
 def test_blur_lowers_structure(value):
