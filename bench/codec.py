@@ -5,10 +5,11 @@ from __future__ import annotations
 import errno
 import math
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import takewhile
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -180,26 +181,25 @@ def _code(folder: Path, frames: Iterable[np.ndarray], codec: Codec) -> tuple[Pat
 
 
 def _nearer(excess: Mapping[float, float], knob: _Knob) -> float:
-    """The next value to try, from the excess of the bit rate, as a logarithm, at those that were tried."""
+    """The next value to try, from the excess of the bit rate, as a logarithm, at those that were tried so far.
 
-    def on_scale(value: float) -> float:
-        return round(round(min(max(value, knob.low), knob.high) / knob.step) * knob.step, 6)
-
+    Before there is a value on either side: by the scale's usual slope. Then the Illinois form of regula falsi: an end
+    that stays where it is weighs half as much every time.
+    """
     fine = max((value for value in excess if excess[value] > 0), default=None)
     coarse = min((value for value in excess if excess[value] <= 0), default=None)
-    near = sorted(excess, key=lambda value: (abs(excess[value]), value))[:3]
+    last = next(reversed(excess))
     if fine is None or coarse is None:
-        return on_scale(near[0] + excess[near[0]] / math.log(2) * knob.halves)
-    # Inverse interpolation through the nearest; halving where it leads out of what is known, or nowhere.
-    value = on_scale(_at_zero([excess[v] for v in near], near))
-    if not fine < value < coarse:
-        value = on_scale((fine + coarse) / 2)
-    return value
-
-
-def _at_zero(x: Sequence[float], y: Sequence[float]) -> float:
-    """Lagrange's polynomial through points of different ``x``, at zero."""
-    return sum(y[i] * math.prod(x[j] / (x[j] - x[i]) for j in range(len(x)) if j != i) for i in range(len(x)))
+        value = last + excess[last] / math.log(2) * knob.halves
+    else:
+        side = excess[last] > 0
+        run = len(list(takewhile(lambda value: (excess[value] > 0) == side, reversed(excess))))
+        above, below = excess[fine], -excess[coarse]
+        stays = 0.5 ** (run - 1)
+        above, below = (above, below * stays) if side else (above * stays, below)
+        value = fine + (coarse - fine) * above / (above + below)
+    value = min(max(value, knob.low), knob.high)
+    return round(round(value / knob.step) * knob.step, 6)
 
 
 def _encode(

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bench.errors import Unscorable
-from bench.metrics.base import Batch, ClipInfo, Image, Meter, Metric, Output, Score, Spec
+from bench.metrics.base import Batch, ClipInfo, Image, Meter, Metric, Output, Pictures, Score, Spec
 
 Floats = npt.NDArray[np.float64]
 
@@ -52,7 +52,7 @@ def ssim_gaussian(pred: Image, truth: Image) -> Floats:
 
 
 # Reassociation lets the sums be vectorised; the figures stay within 1e-11 of scikit-image's.
-@numba.njit(cache=True, nogil=True, fastmath={"contract", "reassoc", "nsz"})  # type: ignore[untyped-decorator]
+@numba.njit(cache=True, nogil=True, fastmath={"contract", "reassoc", "nsz"})
 def _gaussian(pred: Any, truth: Any, kernel: Any, step: int) -> float:
     height, width = pred.shape
     inner = width - (WINDOW - 1) * step
@@ -163,8 +163,10 @@ class _SsimMeter(Meter):
         truth = batch.truth
         if truth is None:
             raise Unscorable("there is no true video")
-        views = [p.shared(("ssim", self._key), lambda p=p: self._view(p.array)) for p in (batch.pred, truth)]
-        self._found.append(self._compute(*views))
+        self._found.append(self._compute(self._seen(batch.pred), self._seen(truth)))
+
+    def _seen(self, pictures: Pictures) -> Image:
+        return pictures.shared(("ssim", self._key), lambda: self._view(pictures.array))
 
     def finish(self) -> Score:
         values = np.concatenate(self._found)

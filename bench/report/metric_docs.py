@@ -42,7 +42,9 @@ def render() -> str:
     short = {name: alias for alias, name in ALIASES.items()}
     specs = [get_spec(name) for name in METRICS]
     for spec in specs:
-        figures = ", ".join(f"{o.label} {_ARROWS[o.better]}".strip() for o in spec.outputs)
+        figures = ", ".join(f"{o.label} {_ARROWS[o.better]}".strip() for o in spec.outputs).replace(
+            "|", r"\|"
+        )
         needs = ", ".join(
             [*(f"weights `{name}`" for name in spec.weights), *([f"extra `{spec.extra}`"] * bool(spec.extra))]
         )

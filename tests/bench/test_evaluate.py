@@ -27,7 +27,9 @@ def _fakes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("bench.metrics.METRICS", NAMES)
 
 
-def _video(path: Path, n: int = 12, level: int = 60, size: tuple[int, int] = (32, 48), sound: bool = True) -> None:
+def _video(
+    path: Path, n: int = 12, level: int = 60, size: tuple[int, int] = (32, 48), sound: bool = True
+) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     frames = [np.full((*size, 3), level + i, np.uint8) for i in range(n)]
     rate = np.random.default_rng(level)

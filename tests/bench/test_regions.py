@@ -47,7 +47,9 @@ def test_no_face_at_all_gives_no_window():
 def test_window_never_leaves_a_small_frame():
     width, height, corners = windows("face", _landmarks(), 70, 50)
     assert width <= 70 and height <= 50
-    assert (corners >= 0).all() and (corners[:, 0] + width <= 70).all() and (corners[:, 1] + height <= 50).all()
+    assert (
+        (corners >= 0).all() and (corners[:, 0] + width <= 70).all() and (corners[:, 1] + height <= 50).all()
+    )
 
 
 def test_cut_takes_exact_pixels():

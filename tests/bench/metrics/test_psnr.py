@@ -29,7 +29,9 @@ def _score(kind, pred, truth, size=3):
 def test_equals_scikit_image(sigma):
     metrics = pytest.importorskip("skimage.metrics")
     pred, truth = _pair(sigma)
-    expected = [metrics.peak_signal_noise_ratio(t, p, data_range=255) for p, t in zip(pred, truth, strict=True)]
+    expected = [
+        metrics.peak_signal_noise_ratio(t, p, data_range=255) for p, t in zip(pred, truth, strict=True)
+    ]
     score = _score(psnr.PsnrFrame, pred, truth)
     assert score.values[""] == pytest.approx(np.mean(expected), abs=1e-6)
     np.testing.assert_allclose(score.series[""], expected, rtol=1e-6)
@@ -69,7 +71,9 @@ def test_wrapping_arithmetic_flatters_noise():
 def test_batches_move_nothing(kind):
     pred, truth = _pair(15, n=7)
     whole = _score(kind, pred, truth, 7).values[""]
-    assert all(_score(kind, pred, truth, size).values[""] == pytest.approx(whole, abs=1e-9) for size in (1, 2, 5))
+    assert all(
+        _score(kind, pred, truth, size).values[""] == pytest.approx(whole, abs=1e-9) for size in (1, 2, 5)
+    )
 
 
 def test_specification_is_hashed_without_its_words():
