@@ -1,7 +1,7 @@
 """Structural similarity, in the forms under which papers print it (Wang et al., IEEE TIP 2004, equation 13).
 
-The Gaussian form is one pass over the rows of both pictures: vertical sums of four maps, whose integers are exact in
-float32, then horizontal ones in float64. Nothing of the size of a picture is kept, which is where the time goes else.
+The Gaussian form is one pass over the rows of both pictures, compiled, in float64: each row is weighted across, and
+eleven of those down. Nothing of the size of a picture is kept, which is where the time goes else.
 """
 
 from __future__ import annotations
@@ -26,7 +26,13 @@ UNIFORM = 7
 _HALF = WINDOW // 2
 _C1, _C2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
 _KERNEL = np.exp(-(np.arange(-_HALF, _HALF + 1) ** 2) / (2 * SIGMA**2))
-_KERNEL /= _KERNEL.sum()
+#: The window's first half and its middle.
+_TAPS = tuple(float(tap) for tap in (_KERNEL / _KERNEL.sum())[: _HALF + 1])
+#: Columns that are taken at a time: eleven rows of four maps stay in the processor's cache.
+_BLOCK = 256
+
+# Reassociation lets the sums be vectorised; the figures stay within 1e-12 of scikit-image's.
+_compiled = numba.njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "reassoc", "nsz"})
 
 
 def ssim_gaussian(pred: Image, truth: Image) -> Floats:
@@ -48,54 +54,109 @@ def ssim_gaussian(pred: Image, truth: Image) -> Floats:
     _check(height, width, WINDOW)
     step = pred.shape[3] if pred.ndim == 4 else 1
     rows = [np.ascontiguousarray(video).reshape(n, height, width * step) for video in (pred, truth)]
-    return np.array([_gaussian(p, t, _KERNEL, step) for p, t in zip(*rows, strict=True)])
+    return np.array([_gaussian(p, t, step) for p, t in zip(*rows, strict=True)])
 
 
-# Reassociation lets the sums be vectorised; the figures stay within 1e-11 of scikit-image's.
-@numba.njit(cache=True, nogil=True, fastmath={"contract", "reassoc", "nsz"})
-def _gaussian(pred: Any, truth: Any, kernel: Any, step: int) -> float:
+@_compiled
+def _gaussian(pred: Any, truth: Any, step: int) -> float:
+    """Mean SSIM of one picture; both (H, W · step), the channels of a pixel side by side."""
     height, width = pred.shape
     inner = width - (WINDOW - 1) * step
-    a = np.empty((WINDOW, width), np.float32)
-    b = np.empty((WINDOW, width), np.float32)
-    squares = np.empty((WINDOW, width), np.float32)
-    products = np.empty((WINDOW, width), np.float32)
-    va, vb, vs, vp = np.empty(width), np.empty(width), np.empty(width), np.empty(width)
+    maps = np.empty((4, _BLOCK + (WINDOW - 1) * step))
+    rings = np.empty((4, WINDOW, _BLOCK))
     total = 0.0
-    same = True
-    for y in range(height):
-        row = y % WINDOW
-        for i in range(width):
-            x, z = np.float32(pred[y, i]), np.float32(truth[y, i])
-            a[row, i], b[row, i] = x, z
-            squares[row, i], products[row, i] = x * x + z * z, x * z
-            same &= pred[y, i] == truth[y, i]
-        if y < WINDOW - 1:
-            continue
-        middle = (y - _HALF) % WINDOW
-        k = kernel[_HALF]
-        for i in range(width):
-            va[i], vb[i] = k * np.float64(a[middle, i]), k * np.float64(b[middle, i])
-            vs[i], vp[i] = k * np.float64(squares[middle, i]), k * np.float64(products[middle, i])
-        for j in range(1, _HALF + 1):
-            up, down, k = (y - _HALF - j) % WINDOW, (y - _HALF + j) % WINDOW, kernel[_HALF - j]
-            for i in range(width):
-                va[i] += k * np.float64(a[up, i] + a[down, i])
-                vb[i] += k * np.float64(b[up, i] + b[down, i])
-                vs[i] += k * np.float64(squares[up, i] + squares[down, i])
-                vp[i] += k * np.float64(products[up, i] + products[down, i])
-        for i in range(inner):
-            ma = mb = ms = mp = 0.0
-            for j in range(WINDOW):
-                at = i + j * step
-                ma += kernel[j] * va[at]
-                mb += kernel[j] * vb[at]
-                ms += kernel[j] * vs[at]
-                mp += kernel[j] * vp[at]
-            both, each = ma * mb, ma * ma + mb * mb
-            above = (2 * both + _C1) * (2 * (mp - both) + _C2)
-            total += above / ((each + _C1) * (ms - each + _C2))
-    return 1.0 if same else total / (inner * (height - WINDOW + 1))
+    for left in range(0, inner, _BLOCK):
+        n = min(_BLOCK, inner - left)
+        right = left + n + (WINDOW - 1) * step
+        for y in range(height):
+            _products(pred[y, left:right], truth[y, left:right], maps)
+            for i in range(4):
+                _across(rings[i, y % WINDOW, :n], maps[i], step)
+            if y >= WINDOW - 1:
+                for i in range(4):
+                    _down(maps[i, :n], rings[i], y)
+                total += _similarity(maps[0, :n], maps[1, :n], maps[2, :n], maps[3, :n])
+    return total / (inner * (height - WINDOW + 1))
+
+
+@_compiled
+def _products(pred: Any, truth: Any, maps: Any) -> None:
+    """Rows of x, y, x y and (x − y)²: exact, for they are whole numbers."""
+    x, y, both, apart = maps
+    for i in range(len(pred)):
+        a, b = np.float64(pred[i]), np.float64(truth[i])
+        x[i], y[i] = a, b
+        both[i] = a * b
+        apart[i] = (a - b) * (a - b)
+
+
+@_compiled
+def _across(out: Any, row: Any, step: int) -> None:
+    n, s = len(out), step
+    _weighted(
+        out,
+        row[0:n],
+        row[s : s + n],
+        row[2 * s : 2 * s + n],
+        row[3 * s : 3 * s + n],
+        row[4 * s : 4 * s + n],
+        row[5 * s : 5 * s + n],
+        row[6 * s : 6 * s + n],
+        row[7 * s : 7 * s + n],
+        row[8 * s : 8 * s + n],
+        row[9 * s : 9 * s + n],
+        row[10 * s : 10 * s + n],
+    )
+
+
+@_compiled
+def _down(out: Any, ring: Any, last: int) -> None:
+    """Over the rows ``last − 10`` to ``last`` of a ring of eleven."""
+    _weighted(
+        out,
+        ring[(last + 1) % WINDOW],
+        ring[(last + 2) % WINDOW],
+        ring[(last + 3) % WINDOW],
+        ring[(last + 4) % WINDOW],
+        ring[(last + 5) % WINDOW],
+        ring[(last + 6) % WINDOW],
+        ring[(last + 7) % WINDOW],
+        ring[(last + 8) % WINDOW],
+        ring[(last + 9) % WINDOW],
+        ring[(last + 10) % WINDOW],
+        ring[last % WINDOW],
+    )
+
+
+# Eleven plain rows, and no array of rows: only so does the compiler see that it can take several pixels at a time.
+@_compiled
+def _weighted(
+    out: Any, a: Any, b: Any, c: Any, d: Any, e: Any, f: Any, g: Any, h: Any, i: Any, j: Any, k: Any
+) -> None:
+    """The Gaussian window over eleven rows."""
+    for at in range(len(out)):
+        out[at] = (
+            _TAPS[5] * f[at]
+            + _TAPS[4] * (e[at] + g[at])
+            + _TAPS[3] * (d[at] + h[at])
+            + _TAPS[2] * (c[at] + i[at])
+            + _TAPS[1] * (b[at] + j[at])
+            + _TAPS[0] * (a[at] + k[at])
+        )
+
+
+@_compiled
+def _similarity(x: Any, y: Any, both: Any, apart: Any) -> float:
+    """Sum of SSIM, from the means of x, y, x y and (x − y)² in each window.
+
+    The denominators are written as the numerators and what the difference adds: where there is none, the ratio is 1.
+    """
+    total = 0.0
+    for i in range(len(x)):
+        product, shift = 2 * x[i] * y[i], (x[i] - y[i]) * (x[i] - y[i])
+        light, texture = product + _C1, 2 * both[i] - product + _C2
+        total += light * texture / ((light + shift) * (texture + (apart[i] - shift)))
+    return total
 
 
 def ssim_uniform(pred: Image, truth: Image) -> Floats:
@@ -125,7 +186,7 @@ def _uniform(pred: npt.NDArray[np.uint8], truth: npt.NDArray[np.uint8]) -> float
     a, b = pred.astype(np.float64), truth.astype(np.float64)
     ma, mb = mean(a), mean(b)
     sample = count / (count - 1)
-    variances = sample * (mean(a * a + b * b) - ma * ma - mb * mb)
+    variances = sample * (mean(a * a + b * b) - (ma * ma + mb * mb))
     covariance = sample * (mean(a * b) - ma * mb)
     above = (2 * ma * mb + _C1) * (2 * covariance + _C2)
     return float((above / ((ma * ma + mb * mb + _C1) * (variances + _C2))).mean())
