@@ -278,11 +278,8 @@ class _Take:
         self.n_frames = self.found_frames
         if not self.truth.exists:
             return
-        if abs(self.found_frames - self.truth.n_frames) > FRAME_TOLERANCE:
-            self.problem = (
-                f"more than {FRAME_TOLERANCE} frames apart: the prediction has {self.found_frames}, "
-                f"the truth {self.truth.n_frames}"
-            )
+        if self.job.paired and abs(self.found_frames - self.truth.n_frames) > FRAME_TOLERANCE:
+            self.problem = f"more than {FRAME_TOLERANCE} frames longer or shorter than the truth"
         self.n_frames = min(self.found_frames, self.truth.n_frames)
 
     def alive(self, start: int) -> bool:
@@ -403,9 +400,11 @@ class _Take:
         """A row for every figure."""
         if not self.problem and self.truth.problem:
             self.problem = self.truth.problem
-        expected = self.truth.n_frames if self.truth.exists else self.found_frames
+        expected = self.found_frames
+        if self.truth.exists:
+            expected = self.truth.n_frames if self.job.paired else min(expected, self.truth.n_frames)
         if not self.problem and expected - self._seen > FRAME_TOLERANCE:
-            self.problem = f"only {self._seen} of {expected} frames could be decoded"
+            self.problem = f"more than {FRAME_TOLERANCE} frames could not be decoded"
         for slot in self.slots:
             score = None
             if not self.problem and not slot.reason and slot.meter is not None:

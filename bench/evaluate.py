@@ -11,7 +11,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from hashlib import sha256
 from pathlib import Path
@@ -111,6 +111,8 @@ def evaluate(
     if not inputs.jobs:
         raise BenchError("there are no clips to score")
     started = time.monotonic()
+    if inputs.protocol == "dubbing":
+        inputs = replace(inputs, jobs=[replace(job, paired=False) for job in inputs.jobs])
     specs, missing = _applicable(inputs, options)
     plan = Plan(tuple(s.name for s in specs), options.regions, options.device, options.batch, weights)
     engine = plan.build()

@@ -93,6 +93,8 @@ class Job:
         n_frames: of the truth where that is known already.
         shard: shard and row group that hold the truth's landmarks, or None: they are detected when needed.
         candidates: what is scored.
+        paired: frame t of a prediction belongs to frame t of the truth; in dubbing the sound sets the length instead,
+            and what both have is scored.
     """
 
     clip_id: str
@@ -100,3 +102,4 @@ class Job:
     n_frames: int | None = None
     shard: tuple[Path, int] | None = None
     candidates: tuple[Candidate, ...] = field(default_factory=tuple)
+    paired: bool = True

@@ -164,8 +164,6 @@ def find_inputs(
     if not folders and not with_trivial:
         raise BenchError("nothing to score: name a folder of predictions, or take --with-trivial")
     if pairs is not None:
-        if truth is None:
-            raise BenchError("--pairs needs --truth, the folder that the list's videos and sounds lie in")
         found = source.from_pairs(folders, pairs, truth, audio=audio)
     elif data is not None:
         found = source.from_dataset(folders, data, split, root, audio=audio)

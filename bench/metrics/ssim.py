@@ -35,11 +35,11 @@ _BLOCK = 256
 _compiled = numba.njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "reassoc", "nsz"})
 
 
-def ssim_gaussian(pred: Image, truth: Image) -> Floats:
+def ssim_gaussian(pred: Image | Floats, truth: Image | Floats) -> Floats:
     """SSIM of each picture with the Gaussian window, over the windows that lie wholly inside.
 
     Args:
-        pred: (n, H, W) or (n, H, W, C) uint8, at least 11 pixels a side.
+        pred: (n, H, W) or (n, H, W, C), 0 to 255, uint8 or float64, at least 11 pixels a side.
         truth: the same shape.
 
     Returns:
@@ -197,14 +197,15 @@ def _check(height: int, width: int, window: int) -> None:
         raise Unscorable(f"pictures of {width}×{height} are smaller than SSIM's window of {window}×{window}")
 
 
-def _shrunk(pictures: Image) -> Image:
-    """Pictures as piq sees them: averaged over blocks, so that the smaller side is near 256 pixels."""
+def _shrunk(pictures: Image) -> Image | Floats:
+    """Pictures as piq sees them: means over blocks, so that the smaller side is near 256 pixels; not rounded."""
     factor = max(1, round(min(pictures.shape[1:3]) / 256))
     if factor == 1:
         return pictures
-    height, width = (side // factor * factor for side in pictures.shape[1:3])
-    size = width // factor, height // factor
-    return np.stack([cv2.resize(p[:height, :width], size, interpolation=cv2.INTER_AREA) for p in pictures])
+    height, width = (side // factor for side in pictures.shape[1:3])
+    whole = pictures[:, : height * factor, : width * factor]
+    sums = whole.reshape(-1, height, factor, width, factor, 3).sum(axis=(2, 4), dtype=np.float64)
+    return np.asarray(sums / factor**2)
 
 
 def _grey(pictures: Image) -> Image:
@@ -213,7 +214,7 @@ def _grey(pictures: Image) -> Image:
 
 class _SsimMeter(Meter):
     def __init__(
-        self, key: str, compute: Callable[[Image, Image], Floats], view: Callable[[Image], Image]
+        self, key: str, compute: Callable[[Any, Any], Floats], view: Callable[[Image], Image | Floats]
     ) -> None:
         self._key = key
         self._compute = compute
@@ -310,7 +311,7 @@ class SsimPiq(Metric):
     spec: ClassVar[Spec] = _spec(
         "ssim.piq",
         "as ssim.wang11, after averaging over blocks until the smaller side is near 256 pixels",
-        "piq `ssim(downsample=True)`, its default; here pictures are rounded to 8 bits after averaging",
+        "piq `ssim(downsample=True)`, its default",
         quirk=True,
         downsample="blocks, smaller side near 256",
     )

@@ -93,7 +93,7 @@ class Card:
 
 
 @dataclass(frozen=True)
-class Drawing:
+class PlotImage:
     """A plot on the page."""
 
     place: Place
@@ -334,11 +334,11 @@ def _shot(picture: Picture, words: str, folder: _Folder) -> Shot:
 
 def _drawings(
     results: Sequence[tuple[Path, Result]], places: Sequence[Place], folder: _Folder
-) -> Iterator[Drawing]:
+) -> Iterator[PlotImage]:
     for plot in plots(results):
         place = Place(places[plot.result].dataset, places[plot.result].protocol, plot.region)
         url = folder.add(f"assets/plots/{plot.name}.svg", svg(plot))
-        yield Drawing(place, plot.output, plot.kind, url, plot.caption)
+        yield PlotImage(place, plot.output, plot.kind, url, plot.caption)
 
 
 def _papers() -> list[tuple[Paper, list[Table]]]:

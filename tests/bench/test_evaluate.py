@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -104,7 +105,12 @@ def test_every_failure_is_a_row_and_the_rest_goes_on(folders, tmp_path):
     figure = result.figure("mine", "fake.mean", "full")
     assert (figure.asked, figure.scored) == (6, 2)
     reasons = " | ".join(figure.failures)
-    for words in ("no prediction", "32×48, the truth 48×32", "more than 2 frames apart", "cannot be read"):
+    for words in (
+        "no prediction",
+        "32×48, the truth 48×32",
+        "more than 2 frames longer or shorter",
+        "cannot be read",
+    ):
         assert words in reasons
     sound = result.figure("mine", "fake.loudness", "full")
     assert sound.scored == 1 and "no audio track" in sound.failures
@@ -167,6 +173,16 @@ def test_finished_folder_is_kept_and_another_evaluation_refused(folders, tmp_pat
     _video(folders[0] / "clip 0.mp4", level=90)
     with pytest.raises(BenchError, match="clips"):
         _evaluate(folders, out, seed=5)
+
+
+def test_in_dubbing_the_sound_sets_the_length(folders, tmp_path):
+    pred, truth = folders
+    _video(pred / "clip 0.mp4", n=7, level=45)
+    inputs = replace(from_folders({"mine": pred}, truth), protocol="dubbing")
+    options = Options(("fake.mean", "fake.set", "fake.loudness"), regions=("full",))
+    result = evaluate(inputs, tmp_path / "out", options, WeightStore({}, [tmp_path]))
+    assert [m.metric for m in result.missing] == ["fake.mean", "fake.set"]
+    assert result.figure("mine", "fake.loudness", "clip").scored == 3
 
 
 def test_without_truth_only_what_needs_none_is_scored(folders, tmp_path):

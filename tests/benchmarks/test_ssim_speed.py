@@ -13,7 +13,7 @@ from bench.metrics.ssim import ssim_gaussian
 
 
 def test_ssim(benchmark):
-    """At least 5 times scikit-image's speed on 256² RGB, one thread each, processor time, median of 9 pairs."""
+    """At least 8 times scikit-image's speed on 256² RGB, one thread each, processor time, median of 9 pairs."""
     similarity = pytest.importorskip("skimage.metrics").structural_similarity
     random = np.random.default_rng(0)
     truth = cv2.GaussianBlur(random.integers(0, 256, (256, 256, 3), dtype=np.uint8), (0, 0), 2)
@@ -36,4 +36,4 @@ def test_ssim(benchmark):
     ratios = [seconds(theirs, 4) / seconds(ours, 16) for _ in range(9)]
     benchmark.extra_info["times_scikit_image"] = statistics.median(ratios)
     benchmark(ours)
-    assert statistics.median(ratios) >= 5, ratios
+    assert statistics.median(ratios) >= 8, ratios
