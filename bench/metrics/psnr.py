@@ -109,7 +109,7 @@ class PsnrFrame(Metric):
         "mean over the frames of a clip of the PSNR in RGB",
         r"$\frac1T\sum_t \min(80,\ 10\log_{10}\frac{255^2}{\mathrm{MSE}_t})$, the MSE over pixels and channels; "
         "infinite where no frame has any error",
-        "scikit-image `peak_signal_noise_ratio(data_range=255)` a frame; the cap is that of piq, which ViCo's script uses",
+        "scikit-image `peak_signal_noise_ratio(data_range=255)` a frame; the cap is piq's, which ViCo's script uses",
         _PSNR,
     )
 

@@ -227,7 +227,7 @@ class _SsimMeter(Meter):
             raise Unscorable("there is no true video")
         self._found.append(self._compute(self._seen(batch.pred), self._seen(truth)))
 
-    def _seen(self, pictures: Pictures) -> Image:
+    def _seen(self, pictures: Pictures) -> Image | Floats:
         return pictures.shared(("ssim", self._key), lambda: self._view(pictures.array))
 
     def finish(self) -> Score:

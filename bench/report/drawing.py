@@ -196,8 +196,10 @@ def series(subject: Subject, clip: str, load: Callable[[], Mapping[str, Floats]]
     panels = list(canvas.subplots(down, across, sharex=True, sharey=True, squeeze=False).flat)
     edges = {"left": 0.08, "right": 0.985, "top": 1 - (_HEAD + 0.17) / height, "bottom": _FOOT / height}
     canvas.subplots_adjust(**edges, wspace=0.07, hspace=0.36)
-    _limit(panels[0], [v for values in found.values() for v in values.tolist() if isfinite(v)], axis="y")
-    low, high = _range([found[m.method] for m, _ in rows if m.kind == "method" and m.method in found])
+    methods = [found[m.method] for m, _ in rows if m.kind == "method" and m.method in found]
+    # The trivial rows may leave the scale: the ground truth's PSNR would flatten all others.
+    _limit(panels[0], [v for f in methods or found.values() for v in f.tolist() if isfinite(v)], axis="y")
+    low, high = _range(methods)
     for panel, (method, _) in zip(panels, rows, strict=False):
         panel.fill_between(np.arange(len(low)) / FPS, low, high, color=PALE, linewidth=0)
         _bare(panel)
@@ -207,7 +209,7 @@ def series(subject: Subject, clip: str, load: Callable[[], Mapping[str, Floats]]
         panel.set_title(
             _short(label(method), 32), loc="left", fontsize=8, pad=3, color=colour, parse_math=False
         )
-        _one_series(panel, method, found.get(method.method))
+        _one_series(panel, subject, method, found.get(method.method))
     for at, panel in enumerate(panels):
         panel.set_visible(at < len(rows))
         if at + across >= len(rows):  # the lowest of its column
@@ -230,7 +232,7 @@ def count(n: int, noun: str) -> str:
     return f"{n:,} {noun}" + ("" if n == 1 else "s")
 
 
-def _one_series(panel: Axes, method: MethodResult, values: Floats | None) -> None:
+def _one_series(panel: Axes, subject: Subject, method: MethodResult, values: Floats | None) -> None:
     if values is None or np.isnan(values).all():
         words = "no values"
     elif not np.isfinite(values).any():
@@ -240,9 +242,20 @@ def _one_series(panel: Axes, method: MethodResult, values: Floats | None) -> Non
             np.arange(len(values)) / FPS, _gaps(values), color=_colour(method), linewidth=1.2, zorder=3
         )
         lacking = int(np.isnan(values).sum())
-        words = f"{count(lacking, 'frame')} without a value" if lacking else ""
+        words = (
+            f"{count(lacking, 'frame')} without a value" if lacking else _off_scale(panel, subject, values)
+        )
     if words:
         panel.set_title(words, loc="right", fontsize=7, pad=3, color=MUTED)
+
+
+def _off_scale(panel: Axes, subject: Subject, values: Floats) -> str:
+    """What to say of a line that cannot be seen."""
+    finite = values[np.isfinite(values)]
+    bottom, top = panel.get_ylim()
+    if finite.min() <= top and finite.max() >= bottom:
+        return ""
+    return f"{subject.text(float(finite.mean()))}, {'above' if finite.min() > top else 'below'} the scale"
 
 
 def _gaps(values: Floats) -> Floats:

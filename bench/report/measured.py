@@ -69,6 +69,7 @@ def measured_blocks(
 
 
 def comparable_groups(results: Sequence[Result]) -> list[list[Result]]:
+    """Results that may stand in one block, together; in the order of their first."""
     groups: list[list[Result]] = []
     for result in results:
         for group in groups:

@@ -171,7 +171,7 @@ def _file_name(index: int, subject: Subject, kind: Kind) -> str:
 
 
 def leaders(subject: Subject, values: ClipValues) -> tuple[str, str] | None:
-    """The two best methods, where they share a clip with finite values."""
+    """The two best methods, where they share two clips with finite values or more."""
     if subject.info.better == "none":
         return None
     ranked = [
@@ -180,7 +180,7 @@ def leaders(subject: Subject, values: ClipValues) -> tuple[str, str] | None:
         if method.kind == "method" and figure is not None and figure.value is not None
     ]
     pair = [name for name in ranked[:2] if name in values.values]
-    if len(pair) < 2 or not np.isfinite(values.values[pair[0]] + values.values[pair[1]]).any():
+    if len(pair) < 2 or np.isfinite(values.values[pair[0]] + values.values[pair[1]]).sum() < 2:
         return None
     return pair[0], pair[1]
 

@@ -38,13 +38,13 @@ class Example:
     """One clip of one method.
 
     Attributes:
-        which: ``only`` where the method has a single clip, or all are equally good.
+        which: ``only`` where the method has a single clip, ``alike`` where all are equally good.
         clip_id: name of the clip.
         value: of the figure by which it was chosen.
         pairs: the truth's frame, None where there is none, and the method's.
     """
 
-    which: Literal["best", "worst", "only"]
+    which: Literal["best", "worst", "only", "alike"]
     clip_id: str
     value: float
     pairs: list[tuple[Picture | None, Picture]]
@@ -134,7 +134,7 @@ def _ends(values: ClipValues, method: str, info: OutputInfo, shown: set[str]) ->
     if not ranked:
         return []
     if ranked[0][1] == ranked[-1][1]:
-        return [Example("only", *ranked[0], pairs=[])]
+        return [Example("alike" if len(ranked) > 1 else "only", *ranked[0], pairs=[])]
     return [Example("best", *ranked[0], pairs=[]), Example("worst", *ranked[-1], pairs=[])]
 
 

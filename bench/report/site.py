@@ -32,6 +32,7 @@ from prep.shards import AtomicFile
 
 _ASSETS = ("style.css", "leaderboard.js")
 _COMMAND = "; run: "
+_TITLES = {"best": "Best clip", "worst": "Worst clip", "only": "Only clip", "alike": "Every clip alike"}
 
 
 @dataclass(frozen=True)
@@ -319,7 +320,7 @@ def _cards(
                     )
                     for truth, mine in example.pairs
                 ]
-                strips.append(Strip(words, example.clip_id, value, pairs))
+                strips.append(Strip(_TITLES[example.which], example.clip_id, value, pairs))
             region = (
                 "" if found.region == CLIP_REGION else f", {REGION_WORDS.get(found.region, found.region)}"
             )

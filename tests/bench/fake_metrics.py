@@ -49,7 +49,9 @@ class _Collect(Meter):
 
     def update(self, batch: Batch) -> None:
         for pictures, rows in ((batch.pred, self.pred), (batch.truth, self.truth)):
-            rows.append(pictures.shared("mean", lambda p=pictures: p.array.mean(axis=(1, 2)).astype(np.float32)))
+            rows.append(
+                pictures.shared("mean", lambda p=pictures: p.array.mean(axis=(1, 2)).astype(np.float32))
+            )
 
     def finish(self) -> Score:
         return Score(features=(np.concatenate(self.pred), np.concatenate(self.truth)))

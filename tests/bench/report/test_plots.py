@@ -91,6 +91,18 @@ def test_what_has_no_value_is_said(written: list[Path]) -> None:
     assert "no values" in frames  # the clip that this method could not be scored on
 
 
+def test_a_trivial_row_may_leave_the_scale_and_says_so(subject: Subject) -> None:
+    lines = {
+        "plain": np.array([30.0, 31.0]),
+        "ground_truth": np.array([80.0, 80.0]),
+        "still": np.array([30.5, 9.0]),
+    }
+    canvas = drawing.series(subject, "a/1", lambda: lines)
+    assert canvas.axes[0].get_ylim()[1] < 32
+    texts = [text for text in _drawn(canvas) if "scale" in text]
+    assert texts == ["80.00, above the scale"]  # the still frame's line is partly seen
+
+
 def test_same_result_same_bytes(folder: tuple[Path, Result], written: list[Path], tmp_path: Path) -> None:
     again = plots.write_plots([folder], tmp_path)
     assert [p.name for p in again] == [p.name for p in written]

@@ -10,13 +10,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from bench.errors import BenchError
 from bench.report.definitions import load_papers, load_tables
 from bench.report.previews import examples
 from bench.report.site import write_site
-from bench.results import PREVIEWS, RESULT, Result
+from bench.results import CLIPS, PREVIEWS, RESULT, Result
 from prep import images
 from tests.bench.report import folders
 from tests.bench.report.browser import Browser
@@ -276,6 +278,27 @@ def test_clips_are_ranked_by_the_first_figure_that_a_method_has(results: Results
         ("best", "a/2", 7.0),
         ("worst", "a/3", 9.0),
     ]
+
+
+def test_one_clip_and_equal_clips_are_shown_once(results: Results, tmp_path: Path) -> None:
+    folder, result = results[0][0], results[0][1].model_copy(deep=True)
+    result.methods = [
+        m.model_copy(update={"method": name})
+        for m, name in zip(result.methods, ("one", "even"), strict=False)
+    ]
+    values = [("one", "a/1", 7.0), ("one", "a/2", None), ("even", "a/1", 5.0), ("even", "a/2", 5.0)]
+    rows = [
+        {"method": m, "clip_id": c, "region": "full", "output": "psnr.frame", "value": v}
+        for m, c, v in values
+    ]
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / CLIPS)
+    shown = pq.read_table(folder / PREVIEWS).to_pylist()
+    shown = [
+        {**row, "method": {"plain": "one", "mute": "even"}.get(row["method"], row["method"])} for row in shown
+    ]
+    pq.write_table(pa.Table.from_pylist(shown), tmp_path / PREVIEWS)
+    found = {e.method.method: [(c.which, c.clip_id) for c in e.clips] for e in examples(tmp_path, result)}
+    assert found == {"one": [("only", "a/1")], "even": [("alike", "a/1")]}
 
 
 def test_a_result_without_pictures_or_clips_still_has_its_page(results: Results, tmp_path: Path) -> None:
