@@ -67,7 +67,7 @@ def _tools(pred: Path, truth: Path, net, mesh) -> None:
 
 
 def test_evaluation(benchmark, folders, tmp_path):
-    """Faster than the tools one after another, one process each; FaceMesh, the same in both, takes most of the time."""
+    """At least twice the speed of the tools one after another, in one process; median of the runs after the first."""
     from prep.landmarks import FaceMesh
 
     pred, truth, weights = folders
@@ -90,4 +90,4 @@ def test_evaluation(benchmark, folders, tmp_path):
     ratio = statistics.median(ratios[1:])  # the first loads code and compiles
     benchmark.extra_info["times_tools"] = ratio
     benchmark.pedantic(ours, args=("last",), rounds=1)
-    assert ratio > 1, ratios
+    assert ratio >= 2, ratios
