@@ -11,7 +11,7 @@ import json
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from math import isfinite
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +19,12 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from bench.errors import BenchError
-from bench.metrics import METRICS, get_spec
-from bench.report.definitions import ColumnDef, Paper, TableDef, load_papers, load_tables, variant_of
+from bench.metrics import METRICS
+from bench.report.definitions import Paper, load_papers, load_tables
 from bench.report.drawing import REGION_WORDS, Subject, label
-from bench.report.measured import comparable_groups, measured_blocks
-from bench.report.model import Block, Cell, Column, Footnote, Footnotes, Row, Table
+from bench.report.leaderboard import Place, boards_of, columns_of, lines_of, places_of, plain_data, why_apart
+from bench.report.measured import comparable_groups
+from bench.report.model import Footnote, Footnotes, Table
 from bench.report.plots import plots, svg
 from bench.report.previews import Picture, examples
 from bench.report.tables import build_table
@@ -33,33 +34,6 @@ from prep.shards import AtomicFile
 _ASSETS = ("style.css", "leaderboard.js")
 _COMMAND = "; run: "
 _TITLES = {"best": "Best clip", "worst": "Worst clip", "only": "Only clip", "alike": "Every clip alike"}
-
-
-@dataclass(frozen=True)
-class Place:
-    """By what the page is filtered; ``region`` is ``clip`` for what belongs to every region."""
-
-    dataset: str
-    protocol: str
-    region: str = CLIP_REGION
-
-
-@dataclass(frozen=True)
-class Board:
-    """Comparable figures in one region."""
-
-    place: Place
-    block: Block
-
-
-@dataclass(frozen=True)
-class Line:
-    """A row of the leaderboard, its cells in the page's columns; None where its evaluation lacks the column."""
-
-    place: Place
-    row: Row
-    cells: list[Cell | None]
-    training: str
 
 
 @dataclass(frozen=True)
@@ -162,8 +136,7 @@ def write_site(results: list[tuple[Path, Result]], out: Path) -> Path:
     environment.filters["region_words"] = lambda region: REGION_WORDS.get(region, region)
     environment.filters["compact_json"] = lambda data: json.dumps(data, sort_keys=True, ensure_ascii=False)
     for name in _ASSETS:
-        source, _, _ = PackageLoader("bench.report", "page").get_source(environment, name)
-        folder.add(f"assets/{name}", source.encode())
+        folder.add(f"assets/{name}", (files("bench.report") / "page" / name).read_bytes())
     page = environment.get_template("index.html").render(_context(results, folder))
     return out / folder.add("index.html", page.encode())
 
@@ -172,14 +145,14 @@ def _context(results: list[tuple[Path, Result]], folder: _Folder) -> dict[str, A
     """Everything that the template shows."""
     alone = [result for _, result in results]
     groups = comparable_groups(alone)
-    places = _places(groups)
+    places = places_of(groups)
     of_result = [
         places[i] for result in alone for i, group in enumerate(groups) if any(r is result for r in group)
     ]
     footnotes = Footnotes()
-    boards = list(_boards(groups, places, footnotes))
-    columns = _columns(boards)
-    lines = list(_lines(boards, columns, alone))
+    boards = list(boards_of(groups, places, footnotes))
+    columns = columns_of(boards)
+    lines = list(lines_of(boards, columns))
     every = [line.place for line in lines]
     return {
         "datasets": list(dict.fromkeys(place.dataset for place in every)),
@@ -189,7 +162,7 @@ def _context(results: list[tuple[Path, Result]], folder: _Folder) -> dict[str, A
         "lines": lines,
         "boards": boards,
         "footnotes": footnotes.listed(),
-        "apart": _why_apart(groups, places),
+        "apart": why_apart(groups, places),
         "cards": list(_cards(results, of_result, folder)),
         "drawings": list(_drawings(results, of_result, folder)),
         "papers": _papers(),
@@ -197,7 +170,7 @@ def _context(results: list[tuple[Path, Result]], folder: _Folder) -> dict[str, A
             Source(place, path.name, result) for place, (path, result) in zip(of_result, results, strict=True)
         ],
         "metrics": _metrics(alone),
-        "data": _data(lines, columns),
+        "data": plain_data(lines, columns),
         "counts": _counts(alone),
     }
 
@@ -213,93 +186,6 @@ def _counts(results: Sequence[Result]) -> dict[str, Any]:
     }
 
 
-def _places(groups: Sequence[Sequence[Result]]) -> list[Place]:
-    """What each group is filtered by; groups of one data set and protocol are told apart by a number."""
-    places: list[Place] = []
-    for group in groups:
-        data, protocol = group[0].data, group[0].protocol
-        name, number = f"{data.name} {data.split}".strip(), 1
-        title = name
-        while Place(title, protocol) in places:
-            number += 1
-            title = f"{name} ({number})"
-        places.append(Place(title, protocol))
-    return places
-
-
-def _why_apart(groups: Sequence[Sequence[Result]], places: Sequence[Place]) -> list[str]:
-    """Why two groups of one data set and protocol are not one."""
-    words = []
-    for i, place in enumerate(places):
-        for j, other in enumerate(places[:i]):
-            first, second = groups[j][0].data, groups[i][0].data
-            if place.protocol != other.protocol or (first.name, first.split) != (second.name, second.split):
-                continue
-            found = dict.fromkeys(line for a in groups[j] for b in groups[i] for line in a.differences(b))
-            words.append(f"{other.dataset} and {place.dataset} differ in {'; '.join(found)}.")
-    return words
-
-
-def _boards(
-    groups: Sequence[Sequence[Result]], places: Sequence[Place], footnotes: Footnotes
-) -> Iterator[Board]:
-    definition = _definition([result for group in groups for result in group])
-    for group, place in zip(groups, places, strict=True):
-        for region in dict.fromkeys(region for result in group for region in result.regions):
-            members = [result for result in group if region in result.regions]
-            for block in measured_blocks(definition, members, region, footnotes):
-                yield Board(Place(place.dataset, place.protocol, region), block)
-
-
-def _definition(results: Sequence[Result]) -> TableDef:
-    """A table with every figure that any result holds or was asked for, in the order of the registry."""
-    order = list(METRICS)
-    try:
-        found = {
-            column.output: (order.index(variant_of(column.output)), column) for column in _asked_for(results)
-        }
-    except ValueError as error:
-        raise BenchError(
-            f"a result is of another version of this suite ({error}); run `bench eval` again"
-        ) from None
-    return TableDef(
-        title="Leaderboard", columns=[c for _, c in sorted(found.values(), key=lambda pair: pair[0])]
-    )
-
-
-def _asked_for(results: Sequence[Result]) -> Iterator[ColumnDef]:
-    for name in dict.fromkeys(missing.metric for result in results for missing in result.missing):
-        spec = get_spec(name)
-        for output in spec.outputs:
-            yield ColumnDef(label=output.label, output=spec.id(output), better=output.better)
-    for result in results:
-        for metric in result.metrics:
-            for info in metric.outputs:
-                name = f"{metric.name}.{info.key}" if info.key else metric.name
-                yield ColumnDef(label=info.label, output=name, better=info.better)
-
-
-def _columns(boards: Sequence[Board]) -> list[Column]:
-    """The columns of all boards."""
-    found: dict[str, Column] = {}
-    for board in boards:
-        for column in board.block.columns:
-            if column.id not in found or (column.unit and not found[column.id].unit):
-                found[column.id] = column
-    order = list(METRICS)
-    return sorted(found.values(), key=lambda column: order.index(variant_of(column.id)))
-
-
-def _lines(boards: Sequence[Board], columns: Sequence[Column], results: Sequence[Result]) -> Iterator[Line]:
-    training = {m.method: m.training_data for r in results for m in r.methods if m.training_data}
-    for board in boards:
-        at = {column.id: i for i, column in enumerate(board.block.columns)}
-        # Methods first: the trivial rows are what they are held against.
-        for row in sorted(board.block.rows, key=lambda row: row.kind):
-            cells = [row.cells[at[column.id]] if column.id in at else None for column in columns]
-            yield Line(board.place, row, cells, training.get(row.method, "") if row.kind == "method" else "")
-
-
 def _cards(
     results: Sequence[tuple[Path, Result]], places: Sequence[Place], folder: _Folder
 ) -> Iterator[Card]:
@@ -309,9 +195,6 @@ def _cards(
             name = label(found.method)
             strips = []
             for example in found.clips:
-                words = {"best": "Best clip", "worst": "Worst clip", "only": "Every clip alike"}[
-                    example.which
-                ]
                 value = f"{subject.text(example.value)} {found.info.unit}".rstrip()
                 pairs = [
                     (
@@ -372,33 +255,3 @@ def _remedy(note: Footnote) -> tuple[str, str]:
 def _breakable(name: str) -> Markup:
     """A name that may be broken after ``_`` and ``/`` where it does not fit."""
     return Markup(re.sub("([_/])", r"\1<wbr>", str(escape(name))))
-
-
-def _data(lines: Sequence[Line], columns: Sequence[Column]) -> dict[str, Any]:
-    """The table with all its digits, for the script."""
-    return {
-        "columns": [{"id": c.id, "label": c.label, "better": c.better} for c in columns],
-        "rows": [
-            {
-                "method": line.row.method,
-                "kind": line.row.kind,
-                "dataset": line.place.dataset,
-                "protocol": line.place.protocol,
-                "region": line.place.region,
-                "cells": [_plain(cell) for cell in line.cells],
-            }
-            for line in lines
-        ],
-    }
-
-
-def _plain(cell: Cell | None) -> list[float | int | str | None]:
-    if cell is None or cell.asked is None:
-        return []
-    numbers = [_number(x) for x in (cell.value, cell.low, cell.high)]
-    return [*numbers, cell.scored, cell.asked]
-
-
-def _number(value: float | None) -> float | str | None:
-    """JSON knows no infinity."""
-    return value if value is None or isfinite(value) else str(value)

@@ -116,7 +116,7 @@ def _row(page: Element, method: str, dataset: str = "lrs2 test", region: str = "
     rows = _board(page).all("tr", data_dataset=dataset, data_region=region)
     (row,) = [row for row in rows if row.all("th")[0].attributes["data-value"] == method]
     cells = [child for child in row.children if isinstance(child, Element)]
-    return dict(zip(heads, cells, strict=True))
+    return dict(zip(heads[::-1], cells[::-1], strict=True))  # the first of the columns that are no figures
 
 
 # -- structure
@@ -321,6 +321,14 @@ def test_results_that_do_not_compare_are_told_apart(results: Results, tmp_path: 
     assert _row(page, "mute", "lrs2 test (2)")["psnr.frame"].attributes["class"] == "figure second"
     (legend,) = page.all("ul", of="legend")
     assert f"lrs2 test and lrs2 test (2) differ in clips: {'c' * 12} and {'d' * 12}." in legend.text
+
+
+def test_training_data_is_that_of_the_board(results: Results, tmp_path: Path) -> None:
+    other = folders.result("hdtf", methods=["plain", "mute"])
+    other.methods[0].training_data = "HDTF <all>"
+    page = Page(write_site([results[0], (tmp_path / "nowhere", other)], tmp_path / "site")).root
+    assert _row(page, "plain")[""].all("small")[0].text == "trained on LRS2"
+    assert _row(page, "plain", "hdtf test")[""].all("small")[0].text == "trained on HDTF <all>"
 
 
 def test_trivial_rows_alone_make_a_page(tmp_path: Path) -> None:
