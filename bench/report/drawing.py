@@ -205,10 +205,6 @@ def series(subject: Subject, clip: str, load: Callable[[], Mapping[str, Floats]]
         _bare(panel)
         panel.grid(axis="y", color=FAINT, linewidth=0.8)
         panel.locator_params(axis="y", nbins=3)
-        colour = MUTED if method.kind == "trivial" else INK
-        panel.set_title(
-            _short(label(method), 32), loc="left", fontsize=8, pad=3, color=colour, parse_math=False
-        )
         _one_series(panel, subject, method, found.get(method.method))
     for at, panel in enumerate(panels):
         panel.set_visible(at < len(rows))
@@ -233,29 +229,35 @@ def count(n: int, noun: str) -> str:
 
 
 def _one_series(panel: Axes, subject: Subject, method: MethodResult, values: Floats | None) -> None:
-    if values is None or np.isnan(values).all():
-        words = "no values"
-    elif not np.isfinite(values).any():
-        words = "∞ on every frame"
-    else:
-        panel.plot(
-            np.arange(len(values)) / FPS, _gaps(values), color=_colour(method), linewidth=1.2, zorder=3
-        )
+    """The line of one method under its name, and in words what the line lacks."""
+    instead, beside = _no_line(panel, subject, values), ""
+    if values is not None and not instead:
+        seconds = np.arange(len(values)) / FPS
+        panel.plot(seconds, _gaps(values), color=_colour(method), linewidth=1.2, zorder=3)
         lacking = int(np.isnan(values).sum())
-        words = (
-            f"{count(lacking, 'frame')} without a value" if lacking else _off_scale(panel, subject, values)
-        )
-    if words:
-        panel.set_title(words, loc="right", fontsize=7, pad=3, color=MUTED)
+        beside = f"{count(lacking, 'frame')} without a value" if lacking else ""
+    title: Any = {"pad": 3, "parse_math": False}
+    colour = MUTED if method.kind == "trivial" else INK
+    name = _short(label(method), 16 if beside else 32)
+    panel.set_title(name, loc="left", fontsize=8, color=colour, **title)
+    panel.set_title(beside, loc="right", fontsize=7, color=MUTED, **title)
+    # In the middle of the panel, which has no line to hide.
+    place: Any = {"transform": panel.transAxes, "ha": "center", "va": "center", "zorder": 4}
+    panel.text(0.5, 0.5, instead, fontsize=7.5, color=MUTED, **place)
 
 
-def _off_scale(panel: Axes, subject: Subject, values: Floats) -> str:
-    """What to say of a line that cannot be seen."""
+def _no_line(panel: Axes, subject: Subject, values: Floats | None) -> str:
+    """Why no line can be seen, or nothing."""
+    if values is None or np.isnan(values).all():
+        return "no values"
     finite = values[np.isfinite(values)]
+    if not len(finite):
+        return "∞ on every frame"
     bottom, top = panel.get_ylim()
-    if finite.min() <= top and finite.max() >= bottom:
-        return ""
-    return f"{subject.text(float(finite.mean()))}, {'above' if finite.min() > top else 'below'} the scale"
+    if finite.min() > top or finite.max() < bottom:
+        side = "above" if finite.min() > top else "below"
+        return f"{subject.text(float(finite.mean()))}, {side} the scale"
+    return ""
 
 
 def _gaps(values: Floats) -> Floats:
