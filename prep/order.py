@@ -16,7 +16,6 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-import torch
 from torch.utils.data import IterableDataset, Sampler, get_worker_info
 
 from prep.dataset import Sample, WindowDataset
@@ -125,23 +124,34 @@ class WindowStream(IterableDataset[Sample]):
         self._rank = rank
         self._world_size = world_size
         self._shuffle = shuffle
-        # In shared memory, so that a second iteration by persistent workers starts at the right place.
-        self._consumed = torch.zeros((), dtype=torch.int64).share_memory_()
+        # Not shared: a worker starts where the stream stood when the worker was made, however late it wakes.
+        self._consumed = 0
+        self._begun_in_worker = False
 
     @property
     def epoch(self) -> float:
         """Epochs consumed, with the fraction of the current one."""
-        return int(self._consumed) / len(self._dataset)
+        return self._consumed / len(self._dataset)
 
     def advance(self, n: int) -> None:
         """Note that this rank has used ``n`` samples, and each other rank as many."""
         self._consumed += n * self._world_size
 
     def __iter__(self) -> Iterator[Sample]:
-        """Samples after those consumed: this worker's, in a data-loader worker."""
+        """Samples after those consumed: this worker's, in a data-loader worker.
+
+        Raises:
+            RuntimeError: a worker is asked a second time (``persistent_workers``): it cannot know what was
+                consumed since it was made.
+        """
         info = get_worker_info()
         worker, workers = (0, 1) if info is None else (info.id, info.num_workers)
-        first = int(self._consumed) + self._rank
+        again, self._begun_in_worker = self._begun_in_worker, info is not None
+        return self._samples(worker, workers, self._consumed + self._rank, again)
+
+    def _samples(self, worker: int, workers: int, first: int, again: bool) -> Iterator[Sample]:
+        if again:  # Raised here, where the loader passes an error on to the main process.
+            raise RuntimeError("a stream never ends: go on with a new DataLoader, without persistent_workers")
         current, order = -1, np.empty(0, np.int64)
         for batch in itertools.count(worker, workers):
             for place in range(batch * self._batch_size, (batch + 1) * self._batch_size):
@@ -153,12 +163,12 @@ class WindowStream(IterableDataset[Sample]):
 
     def state_dict(self) -> dict[str, Any]:
         """The place in training; the same on every rank."""
-        return {"fingerprint": self._dataset.fingerprint, "consumed": int(self._consumed)}
+        return {"fingerprint": self._dataset.fingerprint, "consumed": self._consumed}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go to a saved place. Raises :class:`PrepError` if it was saved with other clips, spec or seed."""
         _check_state(state, self._dataset)
-        self._consumed.fill_(state["consumed"])
+        self._consumed = state["consumed"]
 
 
 def _check_rank(rank: int, world_size: int) -> None:

@@ -3,6 +3,7 @@
 import pickle
 import subprocess
 import sys
+import time
 from collections import Counter
 from dataclasses import replace
 from itertools import permutations
@@ -600,6 +601,21 @@ def test_a_stream_goes_on_where_it_stopped(data: tuple[Path, dict[str, Clip]]) -
         assert all(same(a, b) for a, b in zip(whole, batches, strict=True))
     with pytest.raises(ValueError, match="batch_size 0"):
         WindowStream(dataset, 0)
+
+
+def wake_late(worker: int) -> None:
+    time.sleep(0.5)
+
+
+def test_a_worker_that_wakes_late_starts_where_the_stream_stood(data: tuple[Path, dict[str, Clip]]) -> None:
+    stream = WindowStream(WindowDataset(data[0], "train", SPEC), 2)
+    first = take(DataLoader(stream, 2), 1)
+    loader = DataLoader(stream, 2, num_workers=1, persistent_workers=True, worker_init_fn=wake_late)
+    late = iter(loader)
+    stream.advance(2)
+    assert same(next(late), first[0])
+    with pytest.raises(RuntimeError, match="without persistent_workers"):
+        take(loader, 1)
 
 
 def test_pictures_places_are_forgotten_when_there_are_too_many(
