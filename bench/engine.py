@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import islice
@@ -54,6 +55,7 @@ class Engine:
     ) -> None:
         self.regions = tuple(region_names)
         self.batch = batch
+        self.device = context.device
         self.metrics: list[Metric] = []
         self.missing: list[Missing] = []
         for name in metrics:
@@ -85,12 +87,21 @@ class Engine:
         blobs = FeatureBlobs(job.clip_id)
         pictures = _Previews(job.clip_id)
         try:
-            self._run(truth, takes, pictures)
+            with self._precision():
+                self._run(job, truth, takes, pictures)
             rows = [row for take in takes for row in take.finish(blobs)]
         finally:
             for take in takes:
                 take.close()
         return [*rows, *blobs.rows, *pictures.rows]
+
+    def _precision(self) -> AbstractContextManager[None]:
+        """On a GPU the networks of all metrics run without TF32."""
+        if self.device == "cpu":
+            return nullcontext()
+        from bench.metrics.networks import full_precision
+
+        return full_precision()
 
     def failed(self, job: Job, reason: str) -> list[Row]:
         """The rows of a clip that could not be scored at all."""
@@ -98,7 +109,7 @@ class Engine:
         takes = [_Take(replace(c, problem=reason), job, truth, self) for c in job.candidates]
         return [row for take in takes for row in take.finish(FeatureBlobs(job.clip_id))]
 
-    def _run(self, truth: _Truth, takes: list[_Take], pictures: _Previews) -> None:
+    def _run(self, job: Job, truth: _Truth, takes: list[_Take], pictures: _Previews) -> None:
         stream = truth.frames() if truth.exists else None
         start = 0
         while alive := [take for take in takes if take.alive(start)]:
@@ -106,7 +117,7 @@ class Engine:
             frames: Frames | None = None
             if stream is not None:
                 frames = _next(stream, wanted, truth.fail)
-                if not frames:
+                if not frames and (truth.problem or job.paired):
                     break
                 truth.at(start, frames)
                 pictures.keep(TRUTH, start, frames, truth.n_frames)
@@ -197,12 +208,16 @@ class _Truth:
 
     def at(self, start: int, frames: Frames) -> None:
         """Make ``frames`` the current batch."""
-        self.start, self.array = start, np.stack(frames)
+        self.start = start
+        self.array = np.stack(frames) if frames else np.empty((0, 0, 0, 3), np.uint8)
         self._pictures = {}
 
     def pictures(self, region: str, n: int) -> Pictures | None:
-        """The first ``n`` pictures of the current batch in a region; one object for all who ask for all of them."""
-        if not len(self.array):
+        """The first ``n`` pictures of the current batch in a region; one object for all who ask for all of them.
+
+        None where there are none: no truth, or one that ended.
+        """
+        if not n or not len(self.array):
             return None
         if region not in self._pictures:
             landmarks = None
@@ -232,6 +247,12 @@ class _Slot:
     region: str
     meter: Meter | None = None
     reason: str = ""
+    seen: int = 0
+
+    @property
+    def alone(self) -> bool:
+        """Whether it looks at the prediction alone, and so also at frames that the truth does not have."""
+        return self.region in ("full", CLIP_REGION) and "truth" not in self.metric.spec.needs
 
 
 @dataclass
@@ -280,15 +301,23 @@ class _Take:
             return
         if self.job.paired and abs(self.found_frames - self.truth.n_frames) > FRAME_TOLERANCE:
             self.problem = f"more than {FRAME_TOLERANCE} frames longer or shorter than the truth"
-        self.n_frames = min(self.found_frames, self.truth.n_frames)
+        if self.job.paired:
+            self.n_frames = self.common
+
+    @property
+    def common(self) -> int:
+        """Frames that the prediction and the truth, if there is one, both have."""
+        return min(self.n_frames, self.truth.n_frames) if self.truth.exists else self.n_frames
 
     def alive(self, start: int) -> bool:
         """Whether there are frames to score from ``start`` on."""
         return not self.problem and start < self.n_frames
 
     def step(self, start: int, wanted: int, truth: Frames | None, pictures: _Previews) -> None:
-        """Score the frames from ``start`` on, at most ``wanted`` and no more than there are of the truth."""
-        n = min(wanted, self.n_frames - start, len(truth) if truth is not None else wanted)
+        """Score the frames from ``start`` on, at most ``wanted``; a paired job no more than there are of the truth."""
+        n = min(wanted, self.n_frames - start)
+        if truth is not None and (self.job.paired or self.same):
+            n = min(n, len(truth))
         frames = truth[:n] if self.same and truth is not None else self._read(n)
         if not frames:
             return
@@ -299,7 +328,7 @@ class _Take:
             self._start(frames[0])
         self._seen += len(frames)
         if not self.same:
-            pictures.keep(self.candidate.method, start, frames, self.n_frames)
+            pictures.keep(self.candidate.method, start, frames, self.common)
         self._feed(start, frames)
 
     def _read(self, n: int) -> Frames:
@@ -328,7 +357,7 @@ class _Take:
         self.problem = f"the prediction cannot be read: {reason}"
 
     def _check_size(self, frame: np.ndarray, truth: Frames | None) -> None:
-        if truth is not None and frame.shape != truth[0].shape:
+        if truth and frame.shape != truth[0].shape:
             mine, theirs = (f"{a.shape[1]}×{a.shape[0]}" for a in (frame, truth[0]))
             self.problem = f"the prediction is {mine}, the truth {theirs}: write it at the truth's size"
 
@@ -342,7 +371,8 @@ class _Take:
             if slot.region not in ("full", CLIP_REGION) and slot.region not in self.truth.windows:
                 slot.reason = "no face in the truth"
                 continue
-            info = ClipInfo(self.job.clip_id, self.n_frames, width, height, slot.region, audio)
+            n = self.n_frames if slot.alone else self.common
+            info = ClipInfo(self.job.clip_id, n, width, height, slot.region, audio)
             slot.meter = self._guard(slot, slot.metric.meter, info)
 
     def _audio(self) -> np.ndarray | None:
@@ -360,27 +390,31 @@ class _Take:
         return samples
 
     def _feed(self, start: int, frames: Frames) -> None:
-        n = len(frames)
+        common = min(len(frames), len(self.truth.array)) if self.truth.exists else len(frames)
         array = landmarks = None
-        mine: dict[str, Pictures] = {}
+        mine: dict[tuple[str, int], Pictures] = {}
         for slot in self.slots:
             if slot.meter is None or slot.reason:
                 continue
-            truth = self.truth.pictures(slot.region, n)
+            n = len(frames) if slot.alone else common
+            if not n:
+                continue
+            truth = self.truth.pictures(slot.region, min(n, common))
             if self.same and truth is not None:
                 pred = truth
             else:
                 if array is None:
                     array = np.stack(frames)
-                    landmarks = self._landmarks(start, frames)
-                if slot.region not in mine:
-                    mine[slot.region] = self.truth.cut(slot.region, array, landmarks)
-                pred = mine[slot.region]
-            batch = Batch(start, pred, truth)
-            self._guard(slot, slot.meter.update, batch)
+                    landmarks = self._landmarks(start, frames[:common])
+                if (slot.region, n) not in mine:
+                    found = landmarks if n == common else None
+                    mine[slot.region, n] = self.truth.cut(slot.region, array[:n], found)
+                pred = mine[slot.region, n]
+            slot.seen += n
+            self._guard(slot, slot.meter.update, Batch(start, pred, truth if n == common else None))
 
     def _landmarks(self, start: int, frames: Frames) -> np.ndarray | None:
-        if self._follower is None:
+        if self._follower is None or not frames:
             return None
         truth = self.truth.landmarks
         return self._follower.detect(frames, None if truth is None else truth[start : start + len(frames)])
@@ -400,9 +434,8 @@ class _Take:
         """A row for every figure."""
         if not self.problem and self.truth.problem:
             self.problem = self.truth.problem
-        expected = self.found_frames
-        if self.truth.exists:
-            expected = self.truth.n_frames if self.job.paired else min(expected, self.truth.n_frames)
+        paired = self.truth.exists and self.job.paired
+        expected = self.truth.n_frames if paired else self.found_frames
         if not self.problem and expected - self._seen > FRAME_TOLERANCE:
             self.problem = f"more than {FRAME_TOLERANCE} frames could not be decoded"
         for slot in self.slots:
@@ -433,7 +466,7 @@ class _Take:
                 output=spec.id(output),
                 value=None if value is None else float(value),
                 reason=why,
-                frames=self._seen if score else 0,
+                frames=slot.seen if score else 0,
                 pred_frames=self.found_frames,
                 truth_frames=self.truth.n_frames,
                 values=None if series is None else np.asarray(series, np.float32).tolist(),

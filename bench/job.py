@@ -93,8 +93,8 @@ class Job:
         n_frames: of the truth where that is known already.
         shard: shard and row group that hold the truth's landmarks, or None: they are detected when needed.
         candidates: what is scored.
-        paired: frame t of a prediction belongs to frame t of the truth; in dubbing the sound sets the length instead,
-            and what both have is scored.
+        paired: frame t of a prediction belongs to frame t of the truth; in dubbing the sound sets the length instead:
+            what looks at the prediction alone sees all of it, what compares sees the frames that both have.
     """
 
     clip_id: str

@@ -183,6 +183,10 @@ class Stage(ABC):
         """Take note of a whole validation's figures, for schedules that depend on them."""
         return
 
+    def hint(self, logs: Mapping[str, float], progress: Progress) -> str | None:
+        """One line, where the logged losses show something that a person should know and can mend."""
+        return None
+
     def samples(self, batch: Batch) -> dict[str, Tensor]:
         """Pictures to look at: column → (B, 3, H, W) float in [0, 1], RGB."""
         return {}

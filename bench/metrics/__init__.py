@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 METRICS: dict[str, str] = {
     "psnr.frame": "bench.metrics.psnr:PsnrFrame",
     "psnr.video": "bench.metrics.psnr:PsnrVideo",
+    "psnr.grey": "bench.metrics.psnr:PsnrGrey",
     "psnr.uint8": "bench.metrics.psnr:PsnrUint8",
     "mse": "bench.metrics.psnr:Mse",
     "ssim.wang11": "bench.metrics.ssim:SsimWang11",

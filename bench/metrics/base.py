@@ -71,6 +71,8 @@ class Spec:
         extra: optional extra of the package that it needs, or ``""``.
         aggregate: ``mean`` over clips, or ``set``: one figure of all frames together.
         quirk: kept only to explain published numbers; in no table unless named.
+        revision: raised where the code's numbers moved under the same parameters, so that the hash tells old results
+            from new ones.
     """
 
     name: str
@@ -87,6 +89,7 @@ class Spec:
     extra: str = ""
     aggregate: Literal["mean", "set"] = "mean"
     quirk: bool = False
+    revision: int = 1
 
     @property
     def hash(self) -> str:
@@ -102,6 +105,8 @@ class Spec:
             "weights": list(self.weights),
             "aggregate": self.aggregate,
         }
+        if self.revision > 1:  # first revisions have the hashes that were given before there were any
+            data["revision"] = self.revision
         text = json.dumps(data, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 

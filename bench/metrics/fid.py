@@ -34,7 +34,6 @@ from bench.metrics.base import (
 )
 from bench.metrics.frechet import distance_of, estimate
 from bench.metrics.networks import read_weights
-from bench.metrics.syncnet import full_precision
 
 #: Side of the network's pictures, and length of its vectors.
 SIZE, FEATURES = 299, 2048
@@ -75,11 +74,10 @@ class Inception:
             (n, 2048) float32.
         """
         result = np.empty((len(pictures), FEATURES), np.float32)
-        with full_precision():
-            for at in range(0, len(pictures), _CHUNK):
-                x = prepare(pictures[at : at + _CHUNK])
-                x = x.to(self.device).contiguous(memory_format=torch.channels_last)
-                result[at : at + _CHUNK] = self._layers(x).cpu().numpy()
+        for at in range(0, len(pictures), _CHUNK):
+            x = prepare(pictures[at : at + _CHUNK])
+            x = x.to(self.device).contiguous(memory_format=torch.channels_last)
+            result[at : at + _CHUNK] = self._layers(x).cpu().numpy()
         return result
 
 

@@ -29,7 +29,6 @@ from bench.metrics.base import (
     Spec,
 )
 from bench.metrics.networks import read_weights
-from bench.metrics.syncnet import full_precision
 
 #: Of every backbone: name in the registry, torchvision's constructor, the layers of its ``features`` after which
 #: it is tapped (ReLUs), and the least side of a picture, in pixels.
@@ -81,13 +80,12 @@ class PerceptualNet:
         """
         frames = torch.from_numpy(np.ascontiguousarray(pictures)).to(self.device).permute(0, 3, 1, 2)
         found: list[Tensor] = []
-        with full_precision():
-            x = torch.addcmul(self._bias, frames.float(), self._gain)
-            for i, layer in enumerate(self.layers):
-                x = layer(x)
-                if i in self._taps:
-                    length = torch.linalg.vector_norm(x, dim=1, keepdim=True)
-                    found.append((x / (length + _EPSILON)).mul_(self._roots[len(found)]))
+        x = torch.addcmul(self._bias, frames.float(), self._gain)
+        for i, layer in enumerate(self.layers):
+            x = layer(x)
+            if i in self._taps:
+                length = torch.linalg.vector_norm(x, dim=1, keepdim=True)
+                found.append((x / (length + _EPSILON)).mul_(self._roots[len(found)]))
         return found
 
     @torch.inference_mode()

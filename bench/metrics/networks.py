@@ -1,13 +1,28 @@
-"""Loading pretrained networks out of the registry's files, with one clear reason where a file does not fit."""
+"""Pretrained networks: loading them out of the registry's files, with one clear reason where a file does not fit, and
+running them at full precision."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
+import torch
 from torch import Tensor
 
 from bench.errors import BenchError, Unavailable
 from bench.metrics.base import Context
+
+
+@contextmanager
+def full_precision() -> Iterator[None]:
+    """No TF32 on CUDA, whatever the process chose: its 10 bits would move the third digit of a distance."""
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("highest")
+    try:
+        with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False):
+            yield
+    finally:
+        torch.set_float32_matmul_precision(before)
 
 
 def read_weights(context: Context, name: str, shapes: Mapping[str, Sequence[int]]) -> dict[str, Tensor]:

@@ -23,7 +23,7 @@ def squared_error(pred: Image, truth: Image) -> Floats:
     """Mean squared error of each picture.
 
     Args:
-        pred: (n, H, W, 3) uint8.
+        pred: (n, H, W, 3) or (n, H, W) uint8.
         truth: the same shape.
 
     Returns:
@@ -32,13 +32,21 @@ def squared_error(pred: Image, truth: Image) -> Floats:
     return np.array([cv2.norm(p, t, cv2.NORM_L2SQR) for p, t in zip(pred, truth, strict=True)]) / pred[0].size
 
 
+def grey_error(pred: Image, truth: Image) -> Floats:
+    """Mean squared error of each picture's luma: (n, H, W, 3) uint8 twice → (n,) float64, 0 to 255²."""
+    return squared_error(*(np.stack([_grey(picture) for picture in video]) for video in (pred, truth)))
+
+
 def wrapped_error(pred: Image, truth: Image) -> Floats:
     """What ATVGnet's script takes for the mean squared error: grey uint8 arithmetic, which wraps modulo 256."""
     found = []
     for p, t in zip(pred, truth, strict=True):
-        grey = [cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY) for picture in (p, t)]
-        found.append(np.mean((grey[0] - grey[1]) ** 2))
+        found.append(np.mean((_grey(p) - _grey(t)) ** 2))
     return np.array(found, np.float64)
+
+
+def _grey(picture: Image) -> Image:
+    return np.asarray(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY), np.uint8)
 
 
 def decibels(error: Floats) -> Floats:
@@ -135,6 +143,24 @@ class PsnrVideo(Metric):
         return _ErrorMeter(
             "error", squared_error, lambda error: Score({"": float(decibels(error.mean(keepdims=True))[0])})
         )
+
+
+class PsnrGrey(Metric):
+    """PSNR of grey pictures: the step between ``psnr.frame`` and ``psnr.uint8``."""
+
+    spec: ClassVar[Spec] = _spec(
+        "psnr.grey",
+        "as psnr.frame, of grey pictures (BT.601 luma, rounded to uint8)",
+        "as `psnr.frame`, with the MSE over the pixels of the luma",
+        "what ATVGnet's script would print if its arithmetic did not wrap",
+        _PSNR,
+        channels="grey",
+        quirk=True,
+    )
+
+    def meter(self, clip: ClipInfo) -> Meter:
+        """A meter for one clip."""
+        return _ErrorMeter("grey error", grey_error, _per_frame)
 
 
 class PsnrUint8(Metric):

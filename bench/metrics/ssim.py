@@ -249,7 +249,7 @@ _TRAPS = (
 )
 
 
-def _spec(name: str, summary: str, reference: str, quirk: bool = False, **choices: Any) -> Spec:
+def _spec(name: str, summary: str, reference: str, quirk: bool = False, revision: int = 1, **choices: Any) -> Spec:
     parameters = {
         "window": f"gaussian {WINDOW}, sigma {SIGMA}",
         "covariance": "population",
@@ -267,6 +267,7 @@ def _spec(name: str, summary: str, reference: str, quirk: bool = False, **choice
         reference=reference,
         traps=_TRAPS,
         quirk=quirk,
+        revision=revision,
     )
 
 
@@ -314,6 +315,7 @@ class SsimPiq(Metric):
         "piq `ssim(downsample=True)`, its default",
         quirk=True,
         downsample="blocks, smaller side near 256",
+        revision=2,  # the means over blocks were rounded to uint8 at first
     )
 
     def meter(self, clip: ClipInfo) -> Meter:

@@ -12,7 +12,6 @@ from __future__ import annotations
 import hashlib
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterable, Mapping
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -109,7 +108,7 @@ class SyncNet:
         return self._sounds[key]
 
     def _run(self, net: nn.Module, windows: Tensor) -> Float:
-        with torch.inference_mode(), full_precision():
+        with torch.inference_mode():
             features: Float = net(windows).cpu().numpy()
         return features
 
@@ -154,14 +153,6 @@ def load_network(path: Path, name: str, build: Callable[[dict[str, Tensor]], T])
         return build(state)
     except RuntimeError as error:
         raise BenchError(f"{path} does not hold the weights of {name}: get that file anew") from error
-
-
-def full_precision() -> AbstractContextManager[None]:
-    """No TF32: its 10 bits would move the third digit of a distance."""
-    manager: AbstractContextManager[None] = torch.backends.cudnn.flags(
-        enabled=True, benchmark=False, deterministic=True, allow_tf32=False
-    )
-    return manager
 
 
 def _folded(layers: nn.Sequential) -> nn.Sequential:

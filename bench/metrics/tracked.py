@@ -30,7 +30,6 @@ from bench.metrics.syncnet import (
     Sync,
     SyncNet,
     SyncReader,
-    full_precision,
     load_network,
 )
 
@@ -96,9 +95,8 @@ def load_s3fd(context: Context) -> Detector:
     finder = load_network(path, "S3FD", build)
 
     def detect(picture: Image) -> Boxes:
-        with full_precision():
-            rgb = cv2.cvtColor(picture, cv2.COLOR_BGR2RGB)
-            found: Boxes = finder.detect_faces(rgb, conf_th=CONFIDENCE, scales=[SCALE])
+        rgb = cv2.cvtColor(picture, cv2.COLOR_BGR2RGB)
+        found: Boxes = finder.detect_faces(rgb, conf_th=CONFIDENCE, scales=[SCALE])
         return found[:, :4]
 
     return detect

@@ -348,7 +348,13 @@ def test_ctrl_c_keeps_complete_shards(toy_corpus: Path, prepared: Path, tmp_path
     out = tmp_path / "data"
     command = [*PREP, str(toy_corpus), "--out", str(out), *FLAGS, "--workers", "1"]
     process = subprocess.Popen(
-        command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, start_new_session=True
+        command,
+        stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        text=True,
+        start_new_session=True,
+        # A test run in the background may be told to ignore it, and its children would be too.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     deadline = time.monotonic() + 60
     while not list((out / shards.SHARDS).glob("[!.]*.parquet")) and time.monotonic() < deadline:
