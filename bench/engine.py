@@ -89,7 +89,7 @@ class Engine:
         try:
             with self._precision():
                 self._run(job, truth, takes, pictures)
-            rows = [row for take in takes for row in take.finish(blobs)]
+                rows = [row for take in takes for row in take.finish(blobs)]
         finally:
             for take in takes:
                 take.close()
@@ -434,17 +434,23 @@ class _Take:
         """A row for every figure."""
         if not self.problem and self.truth.problem:
             self.problem = self.truth.problem
-        paired = self.truth.exists and self.job.paired
-        expected = self.truth.n_frames if paired else self.found_frames
-        if not self.problem and expected - self._seen > FRAME_TOLERANCE:
-            self.problem = f"more than {FRAME_TOLERANCE} frames could not be decoded"
         for slot in self.slots:
+            if not slot.reason and self._expected(slot) - slot.seen > FRAME_TOLERANCE:
+                slot.reason = f"more than {FRAME_TOLERANCE} frames could not be decoded"
             score = None
             if not self.problem and not slot.reason and slot.meter is not None:
                 score = self._guard(slot, slot.meter.finish)
             if score is not None and score.features is not None:
                 blobs.add(self.candidate.method, slot.region, slot.metric.spec.name, score.features)
             yield from self._rows(slot, score)
+
+    def _expected(self, slot: _Slot) -> int:
+        """Frames that a metric should have seen."""
+        if not self.truth.exists:
+            return self.found_frames
+        if self.job.paired:
+            return self.truth.n_frames
+        return self.found_frames if slot.alone else min(self.found_frames, self.truth.n_frames)
 
     def _rows(self, slot: _Slot, score: Score | None) -> Iterator[Row]:
         spec = slot.metric.spec

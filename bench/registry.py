@@ -51,6 +51,19 @@ def _regions() -> dict[str, str]:
     return REGIONS
 
 
+def _methods() -> dict[str, str]:
+    import inspect
+
+    from bench.methods import get_method, registry
+
+    lines = {}
+    for name in registry():
+        method = get_method(name)
+        summary = (inspect.getdoc(method) or "").partition("\n")[0].rstrip(".")
+        lines[name] = f"{method.title}: {summary}"
+    return lines
+
+
 def _tables() -> dict[str, str]:
     from bench.report.tables import table_titles
 
@@ -68,6 +81,7 @@ KINDS: dict[str, Callable[[], dict[str, str]]] = {
     "views": _views,
     "landmarks": _landmarks,
     "mel-rules": _mel_rules,
+    "methods": _methods,
     "metrics": _metrics,
     "regions": _regions,
     "tables": _tables,

@@ -6,7 +6,22 @@ import sys
 
 import typer
 
-from bench.cli import check, demo, doctor, eval, explain, inspect, ls, prep, report, toy, weights
+from bench.cli import (
+    check,
+    demo,
+    doctor,
+    dub,
+    eval,
+    explain,
+    generate,
+    inspect,
+    ls,
+    prep,
+    report,
+    toy,
+    train,
+    weights,
+)
 
 app = typer.Typer(
     name="bench",
@@ -16,7 +31,10 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (prep, toy, inspect, eval, report, explain, check, weights, doctor, ls, demo):
+for command in (
+    *(prep, toy, inspect, train, generate, dub, eval, report, explain, check),
+    *(weights, doctor, ls, demo),
+):
     command.register(app)
 
 

@@ -77,20 +77,52 @@ def fetch(
 
 
 def import_(
-    name: str = typer.Argument(..., help="What the file is, as `bench weights list` names it."),
-    file: Path = typer.Argument(..., help="The file, or the archive it comes in."),
+    name: str = typer.Argument(..., help="What the file is, as `bench weights list` names it; or a method."),
+    files: list[Path] = typer.Argument(
+        ..., help="The file, or the archive it comes in; of a method, all its official checkpoints."
+    ),
     weights_dir: Path | None = _FOLDER,
     replace: bool = typer.Option(False, "--replace", help="Trust it in place of the file used before."),
+    run: Path | None = typer.Option(
+        None, help="NAME is a method: folder of the run to write; default: runs/NAME-official."
+    ),
+    preset: str = typer.Option("paper", help="Of a method: the options of its networks."),
+    overrides: list[str] | None = typer.Option(None, "--set", help="KEY=VALUE over the preset."),
 ) -> None:
-    """Take over a file that you already have, after verifying it."""
-    from bench.download import add
+    """Take over a file that you already have, after verifying it; or a method's official weights, as a run."""
+    from bench.errors import BenchError
     from bench.weights import WeightStore
+    from prep.names import known
 
     store = WeightStore.default(weights_dir)
+    # Some methods are called as a file of the registry: --run says that the method is meant.
+    if run is None and name in store.entries:
+        if len(files) != 1:
+            raise BenchError(f"{name} is one file, and {len(files)} were given")
+        _import_file(store, name, files[0], replace)
+    else:
+        from bench.methods import registry
+
+        methods = registry()
+        known("weights or method", [name], methods if run else [*store.entries, *methods])
+        _import_method(name, files, run or Path("runs") / f"{name}-official", preset, overrides or [])
+
+
+def _import_file(store: WeightStore, name: str, file: Path, replace: bool) -> None:
+    from bench.download import add
+
     path = add(store, name, file, replace=replace)
     entry = store.entry(name)
     trust = "" if entry.expected else " (no digest is publicly known: trusted from now on)"
     typer.echo(f"{entry.name}: {path}{trust}")
+
+
+def _import_method(name: str, files: list[Path], run: Path, preset: str, overrides: list[str]) -> None:
+    from bench.official import import_official
+
+    for network, file in import_official(name, files, run, preset, overrides).items():
+        typer.echo(f"{name}: {network} from {file}")
+    typer.echo(f"{run}: bench dub {name} --run {run} --video … --audio … --out …")
 
 
 def verify(

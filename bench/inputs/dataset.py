@@ -21,6 +21,9 @@ DEFAULT_SPLIT = "test"
 #: Why a clip has no true video; one wording for all clips, since reasons are counted.
 NO_SOURCE = "the source video is missing: give the folder of the corpus with --root"
 
+#: What `bench generate` writes beside its videos; it says what drove the faces.
+GENERATION = "generation.json"
+
 _FPS = 25
 _COLUMNS = ("clip_id", "dataset", "source", "start", "stop", "fps", "n_frames", "width", "crop")
 
@@ -31,7 +34,7 @@ def from_dataset(
     split: str | None = None,
     root: Path | None = None,
     *,
-    protocol: Protocol = "reconstruction",
+    protocol: Protocol | None = None,
     audio: Audio = "prediction",
 ) -> Inputs:
     """Take a split of a prepared data set for the truth.
@@ -45,14 +48,16 @@ def from_dataset(
         data: what ``bench prep --out`` wrote.
         split: one of its splits; where None, ``test``, or the only one there is.
         root: where the source videos lie now; where None, where they lay at preparation.
-        protocol: what drove the faces.
+        protocol: what drove the faces; where None, what the ``generation.json`` of the predictions says, and
+            reconstruction where there is none.
         audio: whose sound is heard with the predictions.
 
     Raises:
-        BenchError: the data set is not complete, holds stills, has no source video at its place, several splits and
-            none of them ``test``, or no clip that a method has predicted.
+        BenchError: predictions of different protocols, or the data set is not complete, holds stills, has no source
+            video at its place, several splits and none of them ``test``, or no clip that a method has predicted.
         PrepError: it is no data set, has no such split, or a folder cannot be read.
     """
+    protocol = protocol or _declared(predictions)
     check_audio(audio, protocol)
     manifest = read_manifest(data)
     if manifest.get("complete") is not True:
@@ -107,6 +112,27 @@ def from_dataset(
         voices=voices if protocol == "reconstruction" else {},
         problems=problems,
     )
+
+
+def _declared(predictions: Mapping[str, Path]) -> Protocol:
+    """What drove the faces, as the folders themselves say."""
+    said: dict[Protocol, str] = {}
+    for method, folder in predictions.items():
+        path = folder / GENERATION
+        if not path.is_file():
+            continue
+        try:
+            protocol = json.loads(path.read_text("utf-8"))["protocol"]
+        except (OSError, ValueError, KeyError, TypeError):
+            protocol = None
+        if protocol not in ("reconstruction", "dubbing"):
+            raise BenchError(f"{path} does not say the protocol: make the videos anew with `bench generate`")
+        said[protocol] = method
+    if len(said) > 1:
+        raise BenchError(
+            f"{said['dubbing']} was dubbed and {said['reconstruction']} reconstructed: score them apart"
+        )
+    return next(iter(said), "reconstruction")
 
 
 def _split(data: Path, wanted: str | None, there: Sequence[str]) -> str:

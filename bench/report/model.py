@@ -128,8 +128,9 @@ class Footnotes:
 def rank(rows: Sequence[Row], columns: Sequence[Column]) -> list[str]:
     """Mark the best and the second figure of every column; trivial rows are not ranked, ties are all marked.
 
-    Figures are compared as they are printed. A column whose methods were scored on different clips is not ranked: a
-    method that fails on hard clips would win by it.
+    Figures are compared as they are printed. Where methods were scored on different clips only those that were scored
+    on all clips are ranked, among one another: a method that fails on hard clips would win by it. Where all methods
+    lack the same clips they are ranked all the same.
 
     Returns:
         One warning for every column with unequal coverage.
@@ -137,15 +138,17 @@ def rank(rows: Sequence[Row], columns: Sequence[Column]) -> list[str]:
     warnings = []
     for i, column in enumerate(columns):
         methods = [row for row in rows if row.kind == "method"]
-        if len({_coverage(row.cells[i]) for row in methods if row.cells[i].asked is not None}) > 1:
-            counts = "; ".join(
-                f"{row.label} {row.cells[i].scored}/{row.cells[i].asked}"
-                for row in methods
-                if row.cells[i].asked is not None
+        counted = [row for row in methods if row.cells[i].asked is not None]
+        ranked = [row.cells[i] for row in methods]
+        if len({_coverage(row.cells[i]) for row in counted}) > 1:
+            ranked = [cell for cell in ranked if cell.scored == cell.asked and not cell.failures]
+            counts = "; ".join(f"{row.label} {row.cells[i].scored}/{row.cells[i].asked}" for row in counted)
+            said = (
+                "only methods scored on all clips are ranked" if len(ranked) > 1 else "so no best is marked"
             )
-            warnings.append(f"unequal coverage in {column.label}, so no best is marked: {counts}")
-        elif column.better != "none":
-            _mark([row.cells[i] for row in methods], column)
+            warnings.append(f"unequal coverage in {column.label}, {said}: {counts}")
+        if column.better != "none":
+            _mark(ranked, column)
     return warnings
 
 

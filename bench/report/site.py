@@ -31,6 +31,8 @@ from bench.report.tables import build_table
 from bench.results import CLIP_REGION, MetricInfo, Result
 from prep.shards import AtomicFile
 
+#: Names of the files that were written, so that the next page can remove those that it no longer shows.
+_LIST = "assets/files.json"
 _ASSETS = ("style.css", "leaderboard.js")
 _COMMAND = "; run: "
 _TITLES = {"best": "Best clip", "worst": "Worst clip", "only": "Only clip", "alike": "Every clip alike"}
@@ -105,6 +107,22 @@ class _Folder:
             self._written.add(name)
         return name
 
+    def clean(self) -> None:
+        """Remove what an earlier page of this folder wrote and this one does not show; nothing else is touched."""
+        earlier = _listed(self.out / _LIST)
+        self.add(_LIST, (json.dumps(sorted(self._written), indent=1) + "\n").encode())
+        for name in earlier - self._written:
+            (self.out / name).unlink(missing_ok=True)
+
+
+def _listed(path: Path) -> set[str]:
+    """Files below ``assets/`` that an earlier page says it wrote; none where there is no list that can be read."""
+    try:
+        names = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError):
+        return set()
+    return {name for name in names if isinstance(name, str) and re.fullmatch(r"assets(/[\w-][\w.-]*)+", name)}
+
 
 def write_site(results: list[tuple[Path, Result]], out: Path) -> Path:
     """Write the page and all that it shows.
@@ -112,10 +130,11 @@ def write_site(results: list[tuple[Path, Result]], out: Path) -> Path:
     Args:
         results: the folder (or JSON file) of each, and what it holds. A summary without its Parquet files gives no
             pictures, and of the plots the bars alone.
-        out: folder; made if need be. Files of the same name are replaced, others stay.
+        out: folder; made if need be. Files of the same name are replaced, those of an earlier page that this one
+            does not show are removed, others stay.
 
     Returns:
-        The page, ``index.html``; it is written last.
+        The page, ``index.html``; it is written after all that it shows.
 
     Raises:
         BenchError: there are no results, one holds a metric that this suite does not know, or a Parquet file of it
@@ -138,7 +157,9 @@ def write_site(results: list[tuple[Path, Result]], out: Path) -> Path:
     for name in _ASSETS:
         folder.add(f"assets/{name}", (files("bench.report") / "page" / name).read_bytes())
     page = environment.get_template("index.html").render(_context(results, folder))
-    return out / folder.add("index.html", page.encode())
+    index = out / folder.add("index.html", page.encode())
+    folder.clean()
+    return index
 
 
 def _context(results: list[tuple[Path, Result]], folder: _Folder) -> dict[str, Any]:

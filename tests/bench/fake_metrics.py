@@ -89,6 +89,26 @@ class Loudness(Metric):
         return _Loudness(clip)
 
 
+class _Seen(Meter):
+    def __init__(self, clip: ClipInfo) -> None:
+        self.clip, self.next = clip, 0
+
+    def update(self, batch: Batch) -> None:
+        assert batch.start == self.next
+        self.next += len(batch.pred)
+
+    def finish(self) -> Score:
+        assert self.next == self.clip.n_frames
+        return Score({"": float(self.next)})
+
+
+class FramesSeen(Metric):
+    spec = _spec("fake.seen", needs=frozenset(), paired=False, regions=False)
+
+    def meter(self, clip: ClipInfo) -> Meter:
+        return _Seen(clip)
+
+
 class Absent(Metric):
     spec = _spec("fake.absent")
 
@@ -108,5 +128,5 @@ class Broken(Metric):
 
 NAMES = {
     metric.spec.name: f"tests.bench.fake_metrics:{metric.__name__}"
-    for metric in (MeanDifference, SetDifference, Loudness, Absent, Broken)
+    for metric in (MeanDifference, SetDifference, Loudness, FramesSeen, Absent, Broken)
 }

@@ -18,6 +18,7 @@ from bench.job import TRIVIAL
 from bench.results import CLIPS, FRAMES, PREVIEWS, read_result
 from bench.weights import WeightStore
 from prep.media import write_video
+from tests.bench import fake_metrics
 from tests.bench.fake_metrics import NAMES
 
 ALL = ("fake.mean", "fake.set", "fake.loudness")
@@ -183,6 +184,24 @@ def test_in_dubbing_the_sound_sets_the_length(folders, tmp_path):
     result = evaluate(inputs, tmp_path / "out", options, WeightStore({}, [tmp_path]))
     assert [m.metric for m in result.missing] == ["fake.mean", "fake.set"]
     assert result.figure("mine", "fake.loudness", "clip").scored == 3
+
+
+def test_in_dubbing_what_needs_no_truth_sees_the_whole_prediction(folders, tmp_path, monkeypatch):
+    pred, truth = folders
+    _video(pred / "clip 0.mp4", n=29, level=45)
+    _video(pred / "clip 1.mp4", n=7, level=65)
+    unpaired = replace(fake_metrics.SetDifference.spec, paired=False)
+    monkeypatch.setattr(fake_metrics.SetDifference, "spec", unpaired)
+    inputs = from_folders({"mine": pred}, truth, protocol="dubbing")
+    inputs = with_trivial(inputs, ("still", "wrong_audio"))
+    options = Options(("fake.seen", "fake.set"), regions=("full",), batch=5)
+    result = evaluate(inputs, tmp_path / "out", options, WeightStore({}, [tmp_path]))
+    assert not short_coverage(result)
+    rows = pd.read_parquet(tmp_path / "out" / CLIPS).set_index(["method", "metric", "clip_id"]).sort_index()
+    seen, compared = (rows.loc["mine", metric]["frames"].tolist() for metric in ("fake.seen", "fake.set"))
+    assert (seen, compared) == ([29, 7, 12], [12, 7, 12])
+    assert rows.loc["mine", "fake.seen"]["value"].tolist() == [29, 7, 12]
+    assert rows.loc["wrong_audio", "fake.seen"]["value"].tolist() == [12, 12, 12]
 
 
 def test_without_truth_only_what_needs_none_is_scored(folders, tmp_path):

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 from bench import explain
+from bench.metrics import get_spec
 from bench.results import Data, Figure, MethodResult, MetricInfo, OutputInfo, Provenance, Result
 
 
@@ -60,6 +62,14 @@ def test_single_choices_are_found_and_ordered():
 def test_variants_that_differ_in_two_choices_explain_nothing():
     pairs = [c.settings for c in explain.choices(_result())]
     assert not any("ssim.a" in x and "ssim.c" in y for x, y in pairs)
+
+
+def test_each_step_to_atvgnets_psnr_is_one_choice():
+    specs = [get_spec(name) for name in ("psnr.frame", "psnr.grey", "psnr.uint8")]
+    changed = [
+        {key for key in a.parameters if a.parameters[key] != b.parameters[key]} for a, b in pairwise(specs)
+    ]
+    assert changed == [{"channels"}, {"arithmetic"}]
 
 
 def test_spread_leaves_infinite_values_out():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import cv2
 import numpy as np
 import pytest
 
@@ -67,7 +68,20 @@ def test_wrapping_arithmetic_flatters_noise():
     assert wrapped > true + 5
 
 
-@pytest.mark.parametrize("kind", [psnr.PsnrFrame, psnr.PsnrVideo, psnr.Mse, psnr.PsnrUint8])
+def test_grey_is_the_psnr_of_luma_without_wrapping():
+    metrics = pytest.importorskip("skimage.metrics")
+    pred, truth = _pair(20)
+    grey = [[cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in video] for video in (truth, pred)]
+    expected = [metrics.peak_signal_noise_ratio(t, p, data_range=255) for t, p in zip(*grey, strict=True)]
+    np.testing.assert_allclose(_score(psnr.PsnrGrey, pred, truth).series[""], expected, rtol=1e-6)
+    # Small errors do not wrap: then the arithmetic alone moves nothing.
+    near = truth.copy()
+    near[..., 1] ^= 1
+    plain, wrapped = (_score(kind, near, truth).values[""] for kind in (psnr.PsnrGrey, psnr.PsnrUint8))
+    assert plain == pytest.approx(wrapped, abs=1e-9)
+
+
+@pytest.mark.parametrize("kind", [psnr.PsnrFrame, psnr.PsnrVideo, psnr.Mse, psnr.PsnrGrey, psnr.PsnrUint8])
 def test_batches_move_nothing(kind):
     pred, truth = _pair(15, n=7)
     whole = _score(kind, pred, truth, 7).values[""]
@@ -83,3 +97,4 @@ def test_specification_is_hashed_without_its_words():
     assert replace(spec, summary="other words", traps=()).hash == spec.hash
     assert replace(spec, parameters={**spec.parameters, "cap": 100.0}).hash != spec.hash
     assert psnr.PsnrVideo.spec.hash != spec.hash
+    assert replace(spec, revision=2).hash != spec.hash

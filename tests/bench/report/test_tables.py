@@ -152,6 +152,19 @@ def test_unequal_coverage_is_a_warning_and_stops_the_ranking() -> None:
     ]
 
 
+def test_methods_scored_on_all_clips_are_ranked_without_the_others() -> None:
+    rows = [
+        method("easy", [figure("psnr.frame", 40.0, scored=40, failures={"no face": 5})]),
+        method("a", {"psnr.frame": 31.0}),
+        method("b", {"psnr.frame": 30.0}),
+    ]
+    (block,) = build_table("default", [result(rows)]).blocks
+    assert block.warnings == [
+        "unequal coverage in PSNR, only methods scored on all clips are ranked: easy 40/45; a 45/45; b 45/45"
+    ]
+    assert marks(block, "psnr.frame") == {"a": "best", "b": "second"}
+
+
 def test_as_many_failures_for_other_reasons_are_other_clips() -> None:
     rows = [
         method("a", [figure("psnr.frame", 40.0, scored=44, failures={"no face": 1})]),
@@ -184,7 +197,12 @@ def test_missing_weights_are_n_a_with_the_command() -> None:
     lost = Missing(metric="lse.lrs", reason="syncnet_v2 is not here", remedy="bench weights fetch syncnet_v2")
     table = build_table("default", [result([method("a", {"psnr.frame": 30.0})], missing=[lost])])
     (block,) = table.blocks
-    assert [column.id for column in block.columns] == ["psnr.frame", "lse.lrs.d", "lse.lrs.c"]
+    assert [column.id for column in block.columns] == [
+        "psnr.frame",
+        "lse.lrs.d",
+        "lse.lrs.c",
+        "lse.lrs.abs_offset",
+    ]
     assert block.columns[1].better == "lower"
     for name in ("lse.lrs.d", "lse.lrs.c"):
         assert note_of(table, cell(block, "a", name)) == [

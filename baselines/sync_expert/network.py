@@ -1,0 +1,146 @@
+"""The expert's network: a colour SyncNet (Prajwal et al., ACM MM 2020, section 3.2), and what it looks at."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from models.layers.conv import ConvBlock, audio_encoder
+
+#: Consecutive frames that the expert sees at once: 0.2 s, as long as its 16 columns of mel.
+FRAMES = 5
+
+
+@dataclass(frozen=True)
+class Lips:
+    """What the expert sees of a view.
+
+    Attributes:
+        top: first row.
+        left: first column.
+        height: rows.
+        width: columns.
+        strides: of the first two convolutions, (down, across); the official ones leave 3×3 of 48×96.
+    """
+
+    top: int
+    left: int
+    height: int
+    width: int
+    strides: tuple[tuple[int, int], tuple[int, int]]
+
+
+#: View → what is seen of it: the lower half of Wav2Lip's face, the mouth region of G4G and DINet.
+LIPS = {
+    "face96": Lips(48, 0, 48, 96, ((1, 1), (1, 2))),
+    "mouth416x320": Lips(128, 32, 256, 256, ((2, 2), (2, 2))),
+}
+
+
+class SyncNet(nn.Module):
+    """Embeds five frames of a mouth, and 16 columns of mel; the cosine of the two is high where they belong together.
+
+    With ``view="face96"`` and ``width=1`` the keys are those of the official ``SyncNet_color``.
+
+    Args:
+        view: a key of :data:`LIPS`.
+        width: factor on the channels of every layer and on the size D = 512 of the embeddings.
+
+    Raises:
+        KeyError: unknown view.
+    """
+
+    def __init__(self, view: str = "face96", width: float = 1.0) -> None:
+        super().__init__()
+        self.seen = LIPS[view]
+        self.face_encoder = _face_encoder(self.seen, width)
+        layers = list(audio_encoder(width))
+        c256 = _scaled(256, width)
+        self.audio_encoder = nn.Sequential(
+            *layers[:11], ConvBlock(c256, c256, 3, 1, 1, residual=True), *layers[11:]
+        )
+
+    def lips(self, frames: Tensor) -> Tensor:
+        """Cut out what the expert sees.
+
+        Args:
+            frames: (B, 5, 3, H, W) float in [0, 1], RGB, of the expert's view.
+
+        Returns:
+            (B, 15, h, w), BGR, frame after frame.
+        """
+        seen = self.seen
+        part = frames[:, :, :, seen.top : seen.top + seen.height, seen.left : seen.left + seen.width]
+        return part.flip(2).flatten(1, 2)
+
+    def see(self, lips: Tensor) -> Tensor:
+        """(B, 15, h, w) of :meth:`lips` → (B, D) float32, of length 1, no component below 0."""
+        return _unit(self.face_encoder(lips))
+
+    def hear(self, mels: Tensor) -> Tensor:
+        """(B, 80, 16) in [-4, 4] → (B, D) float32, of length 1, no component below 0."""
+        return _unit(self.audio_encoder(mels.unsqueeze(1)))
+
+    def forward(self, mels: Tensor, lips: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, 80, 16) and (B, 15, h, w) → what :meth:`hear` and :meth:`see` make of them."""
+        return self.hear(mels), self.see(lips)
+
+
+def cosine_bce(cosine: Tensor, target: float) -> Tensor:
+    """Binary cross-entropy with a cosine as the probability that sound and mouth belong together.
+
+    The official loss: the embeddings come out of a ReLU, so that their cosine is never negative, and no sigmoid
+    is put over it. It is kept away from 0 and 1, where rounding leads it and loss or gradient would be infinite.
+
+    Args:
+        cosine: any shape, in [0, 1].
+        target: 1: they belong together; 0: they do not.
+
+    Returns:
+        () float32.
+    """
+    probability = cosine.float().clamp(1e-5, 1 - 1e-5)
+    return -(target * probability.log() + (1 - target) * torch.log1p(-probability)).mean()
+
+
+def _face_encoder(seen: Lips, width: float) -> nn.Sequential:
+    c32, c64, c128, c256, c512 = (_scaled(c, width) for c in (32, 64, 128, 256, 512))
+    first, second = seen.strides
+    layers = [
+        ConvBlock(3 * FRAMES, c32, 7, first, 3),
+        ConvBlock(c32, c64, 5, second, 1),
+        ConvBlock(c64, c64, 3, 1, 1, residual=True),
+        ConvBlock(c64, c64, 3, 1, 1, residual=True),
+        ConvBlock(c64, c128, 3, 2, 1),
+        ConvBlock(c128, c128, 3, 1, 1, residual=True),
+        ConvBlock(c128, c128, 3, 1, 1, residual=True),
+        ConvBlock(c128, c128, 3, 1, 1, residual=True),
+        ConvBlock(c128, c256, 3, 2, 1),
+        ConvBlock(c256, c256, 3, 1, 1, residual=True),
+        ConvBlock(c256, c256, 3, 1, 1, residual=True),
+        ConvBlock(c256, c512, 3, 2, 1),
+        ConvBlock(c512, c512, 3, 1, 1, residual=True),
+        ConvBlock(c512, c512, 3, 1, 1, residual=True),
+        ConvBlock(c512, c512, 3, 2, 1),
+    ]
+    down, across = seen.height, seen.width
+    for layer in layers:
+        conv = layer.conv_block[0]
+        assert isinstance(conv, nn.Conv2d) and isinstance(conv.padding, tuple)
+        down = (down + 2 * conv.padding[0] - conv.kernel_size[0]) // conv.stride[0] + 1
+        across = (across + 2 * conv.padding[1] - conv.kernel_size[1]) // conv.stride[1] + 1
+    # Over all that is left: 3×3 officially.
+    layers += [ConvBlock(c512, c512, (down, across), 1, 0), ConvBlock(c512, c512, 1, 1, 0)]
+    return nn.Sequential(*layers)
+
+
+def _unit(maps: Tensor) -> Tensor:
+    # Half precision would round a cosine near 1 by 0.004.
+    return F.normalize(maps.float().flatten(1), dim=1)
+
+
+def _scaled(channels: int, width: float) -> int:
+    return max(1, round(channels * width))

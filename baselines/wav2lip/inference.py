@@ -1,0 +1,82 @@
+"""Generation with Wav2Lip, as ``inference.py`` of the official code does it, and with a softer seam."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Literal
+
+import numpy as np
+import torch
+from pydantic import Field
+
+from baselines.wav2lip.network import HALF, SIZE, Generator, see
+from models.base import Footage, Section, Shot, Speech
+from models.layers.paste import paste
+
+_MEL = "wav2lip"
+
+
+class GenerateConfig(Section):
+    """How faces are generated.
+
+    Attributes:
+        paste: what of the generated face goes back into the frame. ``lower``: the lower half, which is all that
+            the method paints anew, with soft edges; ``face``: all of it, with soft edges; ``box``: all of it, to
+            the edge, as in the official code, where the box shows.
+        feather: width of soft edges, as a share of the face's box, of which less than a tenth lies under the chin.
+        batch_size: frames that are generated at once (code: 128).
+    """
+
+    paste: Literal["lower", "face", "box"] = "lower"
+    feather: float = Field(default=0.08, gt=0, le=0.25)
+    batch_size: int = Field(default=16, ge=1)
+
+    def mask(self) -> np.ndarray:
+        """(96, 96) float32 in [0, 1]: the generated face's share of the result."""
+        rows = columns = np.ones(SIZE, np.float32)
+        if self.paste != "box":
+            columns = _trapezium(0, SIZE, self.feather)
+            rows = _trapezium(HALF if self.paste == "lower" else 0, SIZE, self.feather)
+        return rows[:, None] * columns
+
+
+def speak(
+    config: GenerateConfig, generator: Generator, footage: Footage, speech: Speech
+) -> Iterator[np.ndarray]:
+    """See :meth:`models.base.Method.generate`. A batch of frames is held at a time."""
+    mask = config.mask()
+    waiting: list[Shot] = []
+    for shot in footage.shots():
+        waiting.append(shot)
+        if len(waiting) == config.batch_size:
+            yield from _speak(generator, waiting, speech, mask)
+            waiting.clear()
+    yield from _speak(generator, waiting, speech, mask)
+
+
+def _speak(generator: Generator, shots: list[Shot], speech: Speech, mask: np.ndarray) -> Iterator[np.ndarray]:
+    faces = [(shot, shot.crop, shot.transform) for shot in shots]
+    shown = [(s, crop, matrix) for s, crop, matrix in faces if crop is not None and matrix is not None]
+    if shown:
+        device = next(generator.parameters()).device
+        crops = torch.from_numpy(np.stack([crop for _, crop, _ in shown])).to(device)
+        mels = torch.from_numpy(np.stack([speech.chunk(shot.index, _MEL) for shot, _, _ in shown])).to(device)
+        frames = crops.permute(0, 3, 1, 2) / 255
+        # The reference is the frame itself: head and light are right, and the generator has learnt not to copy
+        # the mouth from it.
+        painted = generator(mels, see(frames, frames)).float().flip(1) * 255
+        # Rounded where the official code cuts off.
+        pictures = painted.round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
+        for (shot, _, matrix), picture in zip(shown, pictures, strict=True):
+            paste(shot.frame, picture, matrix, mask)
+    for shot in shots:
+        yield shot.frame
+
+
+def _trapezium(start: int, stop: int, feather: float) -> np.ndarray:
+    """(96,) float32: 0 outside of ``start`` … ``stop``, rising smoothly to 1 over ``feather`` of 96 inside."""
+    inside = np.arange(SIZE, dtype=np.float32)
+    ramp = np.minimum(inside - start, stop - 1 - inside) / (feather * SIZE)
+    ramp = np.clip(ramp, 0, 1)
+    # Without a kink, which the eye would see on a smooth cheek.
+    return ramp * ramp * (3 - 2 * ramp)

@@ -1,0 +1,83 @@
+"""Wav2Lip as a method: its configuration, its networks, and what its official checkpoints hold."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+from torch import Tensor, nn
+
+from baselines.official import official_state
+from baselines.sync_expert.network import SyncNet
+from baselines.wav2lip.discriminator import QualityDiscriminator
+from baselines.wav2lip.inference import GenerateConfig, speak
+from baselines.wav2lip.network import Generator
+from baselines.wav2lip.stage import Wav2LipConfig, Wav2LipStage
+from models.base import Footage, Method, Pretrained, Section, Speech, Stage
+
+
+class Wav2LipMethodConfig(Section):
+    """Tables ``[wav2lip]`` and ``[generate]`` of a preset."""
+
+    wav2lip: Wav2LipConfig
+    generate: GenerateConfig = GenerateConfig()
+
+
+class Wav2Lip(Method):
+    """A Lip Sync Expert Is All You Need for Speech to Lip Generation In the Wild (Prajwal et al., ACM MM 2020).
+
+    Args:
+        config: a :class:`Wav2LipMethodConfig`.
+    """
+
+    name = "wav2lip"
+    title = "Wav2Lip"
+    config_class = Wav2LipMethodConfig
+    view = "face96"
+
+    def __init__(self, config: Wav2LipMethodConfig) -> None:
+        self.config = config
+        stage = config.wav2lip
+        self.generator = Generator(stage.width)
+        discriminator = QualityDiscriminator(stage.width) if stage.gan_weight else None
+        self._expert = SyncNet("face96", stage.expert_width)
+        self.networks: dict[str, nn.Module] = {"generator": self.generator}
+        if discriminator is not None:
+            self.networks["discriminator"] = discriminator
+        self.stages: dict[str, Stage] = {
+            "wav2lip": Wav2LipStage(stage, self.generator, discriminator, self._expert)
+        }
+
+    @property
+    def pretrained(self) -> dict[str, Pretrained]:
+        """The expert."""
+        return {
+            "expert": Pretrained(
+                self._expert,
+                self.config.wav2lip.expert,
+                "expert",
+                "the sync loss; train it with `bench train sync-expert`, or fetch wav2lip_syncnet",
+            )
+        }
+
+    @property
+    def generates_with(self) -> tuple[str, ...]:
+        """The generator."""
+        return ("generator",)
+
+    def generate(self, footage: Footage, speech: Speech) -> Iterator[np.ndarray]:
+        """See :meth:`models.base.Method.generate`; the footage is read once."""
+        return speak(self.config.generate, self.generator, footage, speech)
+
+    @classmethod
+    def from_official(cls, state: dict[str, Tensor]) -> dict[str, dict[str, Tensor]]:
+        """Take ``wav2lip.pth``, ``wav2lip_gan.pth`` or ``visual_quality_disc.pth``, for networks of official size.
+
+        Returns:
+            ``generator`` or ``discriminator`` → its state dict.
+
+        Raises:
+            ValueError: it is none of them; names the first key that does not fit.
+        """
+        networks = {"generator": Generator, "discriminator": QualityDiscriminator}
+        return official_state(state, networks, "a checkpoint of Wav2Lip")

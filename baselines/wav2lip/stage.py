@@ -1,0 +1,192 @@
+"""Training of Wav2Lip (Prajwal et al., ACM MM 2020, section 3; ``wav2lip_train.py``, ``hq_wav2lip_train.py``)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import torch
+from pydantic import Field, model_validator
+from torch import Tensor
+from torch.nn import functional as F
+from torch.optim import Adam, Optimizer
+
+from baselines.sync_expert.network import FRAMES, SyncNet, cosine_bce
+from baselines.wav2lip.discriminator import QualityDiscriminator
+from baselines.wav2lip.network import HALF, SIZE, Generator, see
+from models.base import Batch, Progress, SampleSpec, Section, Stage, TrainConfig, Update
+
+
+class Wav2LipConfig(Section):
+    """The one stage of Wav2Lip; defaults are the paper's without its GAN.
+
+    Attributes:
+        width: factor on the channels of generator and discriminator; 1 is the official size.
+        expert: the trained expert: the folder of a run of ``sync-expert``, or ``wav2lip_syncnet``, the official
+            weights.
+        expert_width: that run's ``expert.width``.
+        sync_weight: s_w, of the expert's loss (paper: 0.03; ``wav2lip_train.py``: 0.01).
+        sync_below: the expert's loss takes part once its mean over held-out clips has fallen below this.
+        gan_weight: s_g, of the quality discriminator's loss; 0: there is none; 0.07: Wav2Lip + GAN. What the
+            two weights leave of 1 is the weight of L1, also where they are not in use yet.
+        learning_rate: of the generator's Adam.
+        betas: likewise (``hq_wav2lip_train.py``, with the GAN: 0.5 and 0.999).
+        discriminator_learning_rate: of the discriminator's Adam.
+        discriminator_betas: likewise.
+        train: how the runner trains it.
+    """
+
+    width: float = Field(1.0, gt=0)
+    expert: str = Field("runs/sync-expert", min_length=1)
+    expert_width: float = Field(1.0, gt=0)
+    sync_weight: float = Field(0.03, ge=0, lt=1)
+    sync_below: float = Field(0.75, gt=0)
+    gan_weight: float = Field(0.0, ge=0, lt=1)
+    learning_rate: float = Field(1e-4, gt=0)
+    betas: tuple[float, float] = (0.9, 0.999)
+    discriminator_learning_rate: float = Field(1e-4, gt=0)
+    discriminator_betas: tuple[float, float] = (0.5, 0.999)
+    train: TrainConfig
+
+    @model_validator(mode="after")
+    def _something_is_left_for_l1(self) -> Wav2LipConfig:
+        if self.sync_weight + self.gan_weight >= 1:
+            raise ValueError(
+                f"sync_weight {self.sync_weight} and gan_weight {self.gan_weight} leave nothing for L1"
+            )
+        return self
+
+
+class Wav2LipStage(Stage):
+    """Five frames whose lower halves are painted from sound and from five other frames.
+
+    Args:
+        config: of this stage.
+        generator: trained.
+        discriminator: trained; None where ``gan_weight`` is 0.
+        expert: trained already, frozen.
+    """
+
+    name = "wav2lip"
+
+    def __init__(
+        self,
+        config: Wav2LipConfig,
+        generator: Generator,
+        discriminator: QualityDiscriminator | None,
+        expert: SyncNet,
+    ) -> None:
+        self.config = config
+        self.train = config.train
+        self.sample = SampleSpec(
+            window=FRAMES,
+            references=FRAMES,
+            reference_mode="run",
+            view="face96",
+            frame_mel="wav2lip-generator",
+            window_mel="wav2lip",
+        )
+        self.networks = {"generator": generator}
+        if discriminator is not None:
+            self.networks["discriminator"] = discriminator
+        self.frozen = {"expert": expert}
+        self._generator, self._discriminator, self._expert = generator, discriminator, expert
+        self._sync_on = False
+
+    def optimizers(self) -> dict[str, Optimizer]:
+        """Adam for each network."""
+        config = self.config
+        found: dict[str, Optimizer] = {
+            "generator": Adam(self._generator.parameters(), config.learning_rate, config.betas)
+        }
+        if self._discriminator is not None:
+            parameters = self._discriminator.parameters()
+            found["discriminator"] = Adam(
+                parameters, config.discriminator_learning_rate, config.discriminator_betas
+            )
+        return found
+
+    def updates(self, batch: Batch, progress: Progress) -> Iterator[Update]:
+        """A step of the generator, then one of the discriminator on the same pictures.
+
+        Logs, before weighting: ``L1``; ``sync``, once it takes part; ``gan``, the generator's; ``real`` and
+        ``fake``, the discriminator's.
+        """
+        truth, painted = self._paint(batch)
+        logs = {"L1": F.l1_loss(painted, truth)}
+        weights = self._weights(self._sync_on)
+        if weights["sync"]:
+            logs["sync"] = self._sync_loss(batch, painted)
+        if self._discriminator is not None:
+            logs["gan"] = F.softplus(-self._judge(painted)).mean()
+        loss = torch.stack([weights[name] * value for name, value in logs.items()]).sum()
+        yield Update(loss, "generator", logs)
+        if self._discriminator is not None:
+            # Binary cross-entropy of a sigmoid, written so that nothing overflows.
+            real = F.softplus(-self._judge(truth)).mean()
+            fake = F.softplus(self._judge(painted.detach())).mean()
+            yield Update(real + fake, "discriminator", {"real": real, "fake": fake})
+
+    @torch.no_grad()
+    def validate(self, batch: Batch) -> dict[str, Tensor]:
+        """``L1`` and ``sync``, the latter from the beginning; ``gan`` with a discriminator; ``psnr`` in decibels.
+
+        ``loss`` is their sum with the weights that they have in the end, so that it can be compared all along.
+        ``psnr`` is of the painted halves.
+        """
+        truth, painted = self._paint(batch)
+        figures = {"L1": F.l1_loss(painted, truth), "sync": self._sync_loss(batch, painted)}
+        if self._discriminator is not None:
+            figures["gan"] = F.softplus(-self._judge(painted)).mean()
+        weights = self._weights(True)
+        figures["loss"] = torch.stack([weights[name] * value for name, value in figures.items()]).sum()
+        error = (painted - truth)[:, :, :, HALF:].square().mean(dim=(1, 2, 3, 4))
+        figures["psnr"] = -10 * error.clamp_min(1e-10).log10().mean()
+        return figures
+
+    def validated(self, figures: Mapping[str, float]) -> None:
+        """Let the expert's loss take part from now on, if it has fallen below ``sync_below``."""
+        self._sync_on = self._sync_on or figures["sync"] < self.config.sync_below
+
+    @torch.no_grad()
+    def samples(self, batch: Batch) -> dict[str, Tensor]:
+        """The middle frame of the window: reference, what is shown of it, what is painted, and the truth."""
+        middle = FRAMES // 2
+        truth, painted = self._paint(batch)
+        shown = truth[:, middle].clone()
+        shown[:, :, HALF:] = 0
+        return {
+            "reference": batch["reference_images"][:, middle].float() / 255,
+            "shown": shown,
+            "painted": painted[:, middle],
+            "truth": truth[:, middle],
+        }
+
+    def state_dict(self) -> dict[str, Any]:
+        """Whether the expert's loss takes part."""
+        return {"sync_on": self._sync_on}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take over what :meth:`state_dict` gave."""
+        self._sync_on = bool(state["sync_on"])
+
+    def _paint(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """True and painted frames, each (B, 5, 3, 96, 96) float32 in [0, 1], RGB."""
+        truth = batch["images"].float() / 255
+        references = batch["reference_images"].float() / 255
+        faces = see(truth.flatten(0, 1), references.flatten(0, 1))
+        painted = self._generator(batch["frame_mels"].flatten(0, 1), faces)
+        return truth, painted.float().flip(1).unflatten(0, (-1, FRAMES))
+
+    def _sync_loss(self, batch: Batch, painted: Tensor) -> Tensor:
+        sounds, lips = self._expert(batch["window_mel"], self._expert.lips(painted))
+        return cosine_bce((sounds * lips).sum(dim=1), 1)
+
+    def _judge(self, frames: Tensor) -> Tensor:
+        """Logits of (B, 5, 3, 96, 96) RGB frames."""
+        assert self._discriminator is not None
+        return self._discriminator(frames.reshape(-1, 3, SIZE, SIZE).flip(1)).float()
+
+    def _weights(self, sync_on: bool) -> dict[str, float]:
+        sync, gan = self.config.sync_weight if sync_on else 0.0, self.config.gan_weight
+        return {"L1": 1 - sync - gan, "sync": sync, "gan": gan}

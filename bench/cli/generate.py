@@ -1,0 +1,92 @@
+"""``bench generate``: a trained method over the clips of a data set."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import typer
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to ``app``."""
+    app.command("generate")(generate)
+
+
+def generate(
+    method: str = typer.Argument(..., help="As `bench ls methods` names it."),
+    run: Path = typer.Option(..., help="Folder of its training run, or of imported weights."),
+    data: Path = typer.Option(..., help="Prepared data set."),
+    out: Path = typer.Option(..., "--out", "-o", help="Folder to write; an interrupted one is continued."),
+    split: str | None = typer.Option(None, help="Of the data set; default: test."),
+    root: Path | None = typer.Option(None, help="Where the data set's source videos lie now."),
+    protocol: str = typer.Option(
+        "reconstruction", help="reconstruction: own sound; dubbing: another clip's sound."
+    ),
+    pairs: Path | None = typer.Option(
+        None, help="List of pairs for dubbing: CSV with video and audio, or as Wav2Lip publishes them."
+    ),
+    seed: int = typer.Option(0, help="Of the pairs in dubbing."),
+    limit: int | None = typer.Option(None, min=1, help="The first N videos only, for a first try."),
+    longer_audio: str = typer.Option(
+        "bounce", help="Sound longer than the video: bounce (back and forth), loop or cut the sound."
+    ),
+    shorter_audio: str = typer.Option(
+        "cut", help="Sound shorter than the video: cut the video, or pad with silence."
+    ),
+    crf: int = typer.Option(18, min=0, max=51, help="x264's constant rate factor; smaller is better."),
+    workers: int = typer.Option(1, min=1, help="Local processes, each with the method in memory."),
+    device: str = typer.Option("auto", help="auto, cpu or cuda."),
+    overwrite: bool = typer.Option(False, "--overwrite", help="Throw away another generation in --out."),
+    allow_partial: bool = typer.Option(False, "--allow-partial", help="Exit 0 although videos are missing."),
+) -> None:
+    """Make videos that `bench eval` can score; exit code 3 where some could not be made."""
+    from collections import Counter
+
+    from bench.cli.console import console
+    from bench.cli.progress import simple_progress
+    from bench.footage import Fit
+    from bench.generate import Options, pick_device
+    from bench.generate import generate as run_generate
+    from prep.names import known
+
+    known("protocol", [protocol], ("reconstruction", "dubbing"))
+    options = Options(
+        protocol="dubbing" if protocol == "dubbing" else "reconstruction",
+        seed=seed,
+        fit=Fit.named(longer_audio, shorter_audio),
+        crf=crf,
+        device=pick_device(device),
+        split=split,
+        limit=limit,
+    )
+    try:
+        with simple_progress("videos") as notify:
+            done = run_generate(
+                method,
+                run,
+                data,
+                out,
+                options,
+                root=root,
+                pairs=pairs,
+                workers=workers,
+                overwrite=overwrite,
+                on_progress=notify,
+                command=" ".join(["bench", *sys.argv[1:]]),
+            )
+    except KeyboardInterrupt:
+        typer.echo("stopped: finished videos stay, the same command goes on from there", err=True)
+        raise typer.Exit(130) from None
+    rate = f", {done.frames / done.seconds:.1f} frames/s" if done.frames else ""
+    console.print(
+        f"{out}: {done.made} of {done.clips} videos, {done.protocol}; {done.frames} frames made in "
+        f"{done.seconds:.1f} s{rate}",
+        soft_wrap=True,
+        markup=False,
+    )
+    for reason, count in Counter(done.failures.values()).most_common():
+        example = next(name for name, why in done.failures.items() if why == reason)
+        typer.echo(f"missing: {count} of {done.clips} ({example}, for one): {reason}", err=True)
+    if done.failures and not allow_partial:
+        raise typer.Exit(3)

@@ -1,0 +1,104 @@
+"""How training looks in a terminal: a bar and a line of figures; elsewhere, plain lines."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from rich.console import Console as RichConsole
+from rich.markup import escape
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TextColumn,
+    TimeRemainingColumn,
+)
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from bench.training_log import Speed
+
+
+class Console:
+    """A reporter for people. Use as a context manager, so that the bar goes away with an error.
+
+    Args:
+        console: rich's; where it is no terminal, every report is a line.
+    """
+
+    def __init__(self, console: RichConsole) -> None:
+        self._console = console
+        self._bar: Progress | None = None
+        self._total: int | None = None
+
+    def __enter__(self) -> Console:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._stop()
+
+    def begin(self, stage: str, start_step: int, total_steps: int | None) -> None:
+        """Say so, and show a bar in a terminal."""
+        self._stop()
+        self._total = total_steps
+        of = f" of {total_steps:,}" if total_steps is not None else ""
+        self._line(f"{stage}: from step {start_step:,}{of}")
+        if self._console.is_terminal:
+            self._bar = Progress(
+                SpinnerColumn(),
+                TextColumn("{task.description}"),
+                BarColumn(bar_width=24),
+                MofNCompleteColumn(),
+                TimeRemainingColumn(compact=True),
+                TextColumn("{task.fields[figures]}"),
+                console=self._console,
+                refresh_per_second=4,
+                transient=True,
+            )
+            self._bar.add_task(escape(stage), total=total_steps, completed=start_step, figures="")
+            self._bar.start()
+
+    def step(self, stage: str, step: int, epoch: float, logs: Mapping[str, float], speed: Speed) -> None:
+        """Losses and speed."""
+        rate = f"{speed.samples_per_s:.1f} samples/s, {speed.data_wait:.0%} waiting for data"
+        figures = f"epoch {epoch:.2f}  {_figures(logs)}"
+        if self._bar is not None:
+            self._bar.update(self._bar.task_ids[0], completed=step, figures=escape(f"{figures}  {rate}"))
+        else:
+            self._line(f"{stage} {self._place(step)}  {figures}  {rate}")
+
+    def validation(self, stage: str, step: int, figures: Mapping[str, float], best: bool) -> None:
+        """A line that stays."""
+        self._line(
+            f"{stage} {self._place(step)}  validation: {_figures(figures)}{'  best so far' if best else ''}"
+        )
+
+    def pictures(self, stage: str, step: int, columns: Mapping[str, Tensor]) -> None:
+        """Nothing: they lie in the run."""
+
+    def note(self, text: str) -> None:
+        """A line that stays."""
+        self._line(text)
+
+    def end(self, stage: str, reason: str) -> None:
+        """Take the bar away and say why."""
+        self._stop()
+        self._line(f"{stage}: {reason}")
+
+    def _place(self, step: int) -> str:
+        return f"{step:,}" if self._total is None else f"{step:,}/{self._total:,}"
+
+    def _line(self, text: str) -> None:
+        self._console.print(text, markup=False, soft_wrap=True)
+
+    def _stop(self) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None
+
+
+def _figures(values: Mapping[str, float]) -> str:
+    return "  ".join(f"{name} {value:.4g}" for name, value in values.items())

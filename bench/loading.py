@@ -1,0 +1,105 @@
+"""Data sets and data loaders for what a stage asks for."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+from torch.utils.data import DataLoader, Dataset, IterableDataset
+
+from models.base import Batch, SampleSpec, Stage
+from prep.dataset import StillDataset, WindowDataset
+from prep.order import WindowStream
+from prep.sampling import SampleSpec as PreparedSpec
+
+
+def open_dataset(data: Sequence[Path], split: str, stage: Stage, seed: int) -> WindowDataset:
+    """The data set that a stage asks for.
+
+    Raises:
+        PrepError: it is missing, lacks a column, or offers no sample in this split.
+    """
+    spec = stage.sample
+    if isinstance(spec, SampleSpec):
+        return WindowDataset(data, split, PreparedSpec(**asdict(spec)), seed)
+    return StillDataset(data, split, spec.view, spec.landmarks, seed)
+
+
+class _PreparedStream(IterableDataset[Batch]):
+    def __init__(self, stream: WindowStream, stage: Stage) -> None:
+        self._stream = stream
+        self._prepare = stage.prepare
+
+    def __iter__(self) -> Iterator[Batch]:
+        return map(self._prepare, self._stream)
+
+
+class _PreparedSlice(Dataset[Batch]):
+    """Samples ``first, first + step, …`` of epoch 0, prepared."""
+
+    def __init__(self, dataset: WindowDataset, stage: Stage, places: range) -> None:
+        self._dataset = dataset
+        self._prepare = stage.prepare
+        self._places = places
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def __getitem__(self, index: int) -> Batch:
+        return self._prepare(self._dataset.sample(0, self._places[index]))
+
+
+def training_loader(
+    stream: WindowStream, stage: Stage, *, workers: int, pin_memory: bool = False
+) -> DataLoader[Batch]:
+    """Batches of a stream without end, completed by :meth:`~models.base.Stage.prepare` in the workers."""
+    return _loader(
+        _PreparedStream(stream, stage), stage.train.batch_size, workers=workers, pin_memory=pin_memory
+    )
+
+
+def validation_loader(
+    dataset: WindowDataset,
+    stage: Stage,
+    *,
+    rank: int = 0,
+    world_size: int = 1,
+    workers: int = 0,
+    limit: int | None = None,
+) -> DataLoader[Batch]:
+    """This rank's share of the first ``limit`` samples (or fewer) of epoch 0, in order: the same every time."""
+    end = min(len(dataset), limit or len(dataset))
+    return _loader(
+        _PreparedSlice(dataset, stage, range(rank, end, world_size)), stage.train.batch_size, workers=workers
+    )
+
+
+def _loader(
+    dataset: Dataset[Batch], batch_size: int, *, workers: int, pin_memory: bool = False
+) -> DataLoader[Batch]:
+    return DataLoader(
+        dataset,
+        batch_size,
+        num_workers=workers,
+        pin_memory=pin_memory,
+        worker_init_fn=_default_signals,
+        # Its own, so that making a loader takes no number from the generator that training draws from.
+        generator=torch.Generator(),
+    )
+
+
+def _default_signals(_: int) -> None:
+    # Workers inherit the runner's handlers; they are to die when told, and to leave Ctrl-C to the runner.
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def to_device(batch: Batch, device: torch.device) -> Batch:
+    """Move the tensors of a batch."""
+    return {
+        key: value.to(device, non_blocking=True) if isinstance(value, torch.Tensor) else value
+        for key, value in batch.items()
+    }

@@ -1,0 +1,59 @@
+"""What several processes that train together agree on.
+
+Gradients are averaged by hand after each backward pass, and not by a wrapper around each network: a stage may use its
+networks in any order, as often as it likes, and take a loss with respect to some of them only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+from torch._utils import _flatten_dense_tensors, _unflatten_dense_tensors
+
+#: Elements that are averaged in one message.
+BUCKET = 1 << 24
+
+
+def average(accelerator: Accelerator, tensors: Sequence[Tensor]) -> None:
+    """Replace tensors by their mean over all processes, in place. All processes must bring the same ones."""
+    if accelerator.num_processes == 1:
+        return
+    for bucket in _buckets(tensors):
+        flat = accelerator.reduce(_flatten_dense_tensors(bucket), "mean")
+        for tensor, mean in zip(bucket, _unflatten_dense_tensors(flat, bucket), strict=True):
+            tensor.copy_(mean)
+
+
+def average_gradients(accelerator: Accelerator, parameters: Iterable[nn.Parameter]) -> None:
+    """Average gradients over all processes; parameters without one are left out, the same everywhere."""
+    average(accelerator, [p.grad for p in parameters if p.grad is not None])
+
+
+def average_statistics(accelerator: Accelerator, networks: Iterable[nn.Module]) -> None:
+    """Average the running statistics of normalisation layers, which every process gathers on its own batches."""
+    with torch.no_grad():
+        average(accelerator, [b for network in networks for b in network.buffers() if b.is_floating_point()])
+
+
+def any_of(accelerator: Accelerator, *flags: bool) -> tuple[bool, ...]:
+    """Which of some flags are set in any process."""
+    if accelerator.num_processes == 1:
+        return flags
+    raised = torch.tensor(flags, dtype=torch.float32, device=accelerator.device)
+    return tuple(value > 0 for value in accelerator.reduce(raised, "sum").tolist())
+
+
+def _buckets(tensors: Sequence[Tensor]) -> Iterable[list[Tensor]]:
+    bucket: list[Tensor] = []
+    size = 0
+    for tensor in tensors:
+        if bucket and (size + tensor.numel() > BUCKET or tensor.dtype != bucket[0].dtype):
+            yield bucket
+            bucket, size = [], 0
+        bucket.append(tensor)
+        size += tensor.numel()
+    if bucket:
+        yield bucket

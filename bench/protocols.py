@@ -1,0 +1,152 @@
+"""Which sound drives which video: the protocols of `bench generate`, as lists of pairs.
+
+In *reconstruction* every clip is driven by its own sound. In *dubbing* another clip's sound drives it. Which one
+follows from the seed and the set of clip ids alone (:func:`baselines.trivial.wrong_audio`): clips stand in a circle,
+ordered by SHA-256 of ``<seed>\\0<clip id>``, and each takes the sound of the next. So every sound is used once, no clip
+gets its own, and a list can be made again anywhere; the list used is nevertheless written beside the videos.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from baselines.trivial import wrong_audio
+from bench.errors import BenchError
+from bench.inputs.files import key, some
+from bench.inputs.pairs import read_pairs
+
+#: Name of the list that stands beside generated videos.
+PAIRS = "pairs.csv"
+_COLUMNS = ("name", "video", "audio")
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One video to generate.
+
+    Attributes:
+        name: of its file, without suffix: the video's clip id, or the number of a line in Wav2Lip's form of lists.
+        video: id of the clip that is seen.
+        audio: id of the clip that is heard.
+    """
+
+    name: str
+    video: str
+    audio: str
+
+
+def reconstruction(clips: Iterable[str]) -> list[Pair]:
+    """Every clip with its own sound, sorted by id."""
+    return [Pair(clip, clip, clip) for clip in sorted(clips)]
+
+
+def dubbing(clips: Collection[str], seed: int) -> list[Pair]:
+    """Every clip with the sound of another, sorted by id of the video.
+
+    Raises:
+        BenchError: there are fewer than two clips.
+    """
+    others = wrong_audio(clips, seed)
+    if not others:
+        raise BenchError("dubbing needs two clips at least: each is driven by the sound of another")
+    return [Pair(clip, clip, others[clip]) for clip in sorted(others)]
+
+
+def write_pairs(path: Path, pairs: Iterable[Pair]) -> None:
+    """Write a list as CSV with the columns name, video and audio, atomically."""
+    from prep.shards import AtomicFile
+
+    with AtomicFile(path) as sink:
+        sink.write(as_csv(pairs).encode())
+        sink.commit()
+
+
+def as_csv(pairs: Iterable[Pair]) -> str:
+    """What :func:`write_pairs` writes."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(_COLUMNS)
+    writer.writerows((pair.name, pair.video, pair.audio) for pair in pairs)
+    return text.getvalue()
+
+
+def load_pairs(path: Path, clips: Collection[str]) -> list[Pair]:
+    """Read a list of pairs, in its own order.
+
+    Two forms are read: CSV with a header that names the columns ``video`` and ``audio``, and ``name`` where files are
+    not to be called as the video; and lists as Wav2Lip publishes them (:func:`bench.inputs.pairs.read_pairs`), whose
+    videos are called by the number of their line, as ``bench eval --pairs`` expects them.
+
+    Args:
+        path: the list.
+        clips: ids of the data set's clips. A clip may be named by the last parts of its id, with or without suffix,
+            where no other id ends so.
+
+    Raises:
+        BenchError: with the file and the line: it cannot be understood, a clip is not there, or a name comes twice.
+    """
+    named = _Names(clips)
+    if path.suffix.lower() == ".csv":
+        rows = _read_csv(path)
+    else:
+        rows = [(n, Pair(str(n - 1), p.video, p.audio)) for n, p in enumerate(read_pairs(path), 1)]
+    pairs: list[Pair] = []
+    seen: set[str] = set()
+    for number, row in rows:
+        where = f"{path}, line {number}"
+        video, audio = named.find(row.video, where), named.find(row.audio, where)
+        name = row.name or video
+        if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
+            raise BenchError(f"{where}: the name {name!r} leaves the folder of the videos")
+        if name in seen:
+            raise BenchError(f"{where}: a second video called {name}: give names in a column `name`")
+        seen.add(name)
+        pairs.append(Pair(name, video, audio))
+    return pairs
+
+
+def _read_csv(path: Path) -> list[tuple[int, Pair]]:
+    try:
+        reader = csv.DictReader(io.StringIO(path.read_text("utf-8-sig")))
+        rows = [(reader.line_num, row) for row in reader]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not CSV in UTF-8"
+        raise BenchError(f"the list {path} cannot be read: {reason}") from None
+    lacking = {"video", "audio"} - set(reader.fieldnames or ())
+    if lacking:
+        raise BenchError(f"{path}, line 1: no column {', '.join(sorted(lacking))}: write video,audio first")
+    if not rows:
+        raise BenchError(f"the list {path} is empty")
+    for number, row in rows:
+        if not row["video"] or not row["audio"]:
+            raise BenchError(f"{path}, line {number}: a video or a sound is missing")
+    return [(number, Pair(row.get("name") or "", row["video"], row["audio"])) for number, row in rows]
+
+
+class _Names:
+    """Clip ids by all of their endings."""
+
+    def __init__(self, clips: Collection[str]) -> None:
+        self._clips: Mapping[str, str] = {key(clip): clip for clip in clips}
+        self._endings: dict[str, list[str]] = {}
+        for name, clip in self._clips.items():
+            parts = name.split("/")
+            for begin in range(1, len(parts)):
+                self._endings.setdefault("/".join(parts[begin:]), []).append(clip)
+
+    def find(self, name: str, where: str) -> str:
+        """The clip that is meant. Raises BenchError: none, or several."""
+        stem = key(name)
+        for form in dict.fromkeys((stem, stem.rpartition(".")[0] or stem)):
+            if form in self._clips:
+                return self._clips[form]
+            found = self._endings.get(form, [])
+            if len(found) == 1:
+                return found[0]
+            if found:
+                raise BenchError(f"{where}: {name!r} can be {some(found)}: write the whole clip id")
+        raise BenchError(f"{where}: no clip is called {name!r} (there are {some(self._clips.values())})")

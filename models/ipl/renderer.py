@@ -1,0 +1,254 @@
+"""IP-LAP's renderer: from sketches, a half-hidden face and references to the whole face (section 3.2).
+
+Keys are those of the official checkpoints. Pictures are BGR in [0, 1], as the official weights expect.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from models.layers.conv import audio_encoder
+from models.layers.spade import AdaInBlock, SpadeBlock
+from models.layers.warp import motion_grid, warp
+
+#: Target sketches that one frame is drawn from: its own and two before and after (the paper's k = 2).
+SKETCHES = 5
+
+# Keeps the weighted mean finite where all weights vanish.
+_EPSILON = 1e-5
+
+
+class References(NamedTuple):
+    """Encoded references, of B videos or of one (then B is 1, and they serve any number of its frames).
+
+    Attributes:
+        pictures: (B, N, 3, H, W) float, BGR in [0, 1].
+        fine: (B, N, C1, H, W) float, the paper's h1.
+        coarse: (B, N, C2, H/2, W/2) float, the paper's h2.
+    """
+
+    pictures: Tensor
+    fine: Tensor
+    coarse: Tensor
+
+
+class Aligned(NamedTuple):
+    """References brought to the pose and expression of a frame and averaged, equations 14 and 15.
+
+    Attributes:
+        picture: (B, 3, H, W) float, BGR.
+        fine: (B, C1, H, W) float.
+        coarse: (B, C2, H/2, W/2) float.
+    """
+
+    picture: Tensor
+    fine: Tensor
+    coarse: Tensor
+
+
+class Rendered(NamedTuple):
+    """What the renderer makes of a frame.
+
+    Attributes:
+        face: (B, 3, H, W) float, BGR in [0, 1].
+        warped: (B, 3, H, W) float, BGR, the picture of :class:`Aligned`.
+    """
+
+    face: Tensor
+    warped: Tensor
+
+
+class Renderer(nn.Module):
+    """The alignment module (``flow_module``) and the translation module.
+
+    Differences from the official code that change no figure of a trained network: what target sketches do to
+    the alignment module is computed once for all references, and in training its batch statistics are taken
+    over all references of a batch together.
+
+    Args:
+        width: factor on the channels of every layer; 1 is the official size.
+        warping: False: references are averaged where they are ("w/o warping" of Table 4).
+        audio: False: the AdaIN layers only normalise ("w/o audio" of Table 4).
+        hidden: share of a target's rows, from the lowest up, that the renderer must not see.
+    """
+
+    def __init__(
+        self, width: float = 1.0, warping: bool = True, audio: bool = True, hidden: float = 0.5
+    ) -> None:
+        super().__init__()
+        self.hidden = hidden
+        self.flow_module = AlignmentModule(width, warping)
+        self.translation = TranslationModule(width, audio)
+
+    def encode_references(self, pictures: Tensor, sketches: Tensor) -> References:
+        """Encode references, to be used for several frames.
+
+        Args:
+            pictures: (B, N, 3, H, W) float, BGR in [0, 1]; H and W even.
+            sketches: (B, N, 3, H, W) float in [0, 1], theirs.
+        """
+        return self.flow_module.encode(pictures, sketches)
+
+    def align(self, references: References, sketches: Tensor) -> Aligned:
+        """Bring references to the pose and expression of (B, 5, 3, H, W) float target sketches in [0, 1]."""
+        return self.flow_module.align(references, sketches.flatten(1, 2))
+
+    def render(self, face: Tensor, sketches: Tensor, references: References, mels: Tensor) -> Rendered:
+        """Render frames from encoded references; see :meth:`forward`."""
+        aligned = self.align(references, sketches)
+        height = face.shape[-2]
+        shown = torch.arange(height, device=face.device) < round(height * (1 - self.hidden))
+        target = torch.cat([face * shown[:, None], sketches.flatten(1, 2)], dim=1)
+        return Rendered(self.translation(target, aligned, mels), aligned.picture)
+
+    def forward(
+        self, face: Tensor, sketches: Tensor, references: Tensor, reference_sketches: Tensor, mels: Tensor
+    ) -> Rendered:
+        """Render frames.
+
+        Args:
+            face: (B, 3, H, W) float, BGR in [0, 1], the target, whose lower part is hidden here; H, W even.
+            sketches: (B, 5, 3, H, W) float in [0, 1], of the target and its two neighbours on either side.
+            references: (B, N, 3, H, W) float, BGR in [0, 1]; N is 3 in the paper's training.
+            reference_sketches: (B, N, 3, H, W) float in [0, 1].
+            mels: (B, 80, 16) float in [-4, 4], of the target; unused without audio.
+        """
+        return self.render(face, sketches, self.encode_references(references, reference_sketches), mels)
+
+
+class AlignmentModule(nn.Module):
+    """Predicts a motion field and a weight of each reference, equation 13, and averages what is warped.
+
+    Args:
+        width: as in :class:`Renderer`.
+        warping: likewise.
+    """
+
+    def __init__(self, width: float, warping: bool) -> None:
+        super().__init__()
+        self.warping = warping
+        fine, middle, coarse = _channels(width)
+        self.conv1 = nn.Conv2d(6, fine, 7, padding=3)
+        self.conv1_bn = nn.BatchNorm2d(fine)
+        self.conv2 = nn.Conv2d(fine, coarse, 3, stride=2, padding=1)
+        self.conv2_bn = nn.BatchNorm2d(coarse)
+        self.spade_layer_1 = SpadeBlock(coarse, 3 * SKETCHES, coarse)
+        self.spade_layer_2 = SpadeBlock(coarse, 3 * SKETCHES, coarse)
+        self.spade_layer_4 = SpadeBlock(middle, 3 * SKETCHES, coarse)
+        if warping:
+            self.conv_4 = nn.Conv2d(middle, 2, 7, padding=3)
+        self.conv_5 = nn.Sequential(
+            nn.Conv2d(middle, fine, 7, padding=3), nn.ReLU(), nn.Conv2d(fine, 1, 7, padding=3), nn.Sigmoid()
+        )
+
+    def encode(self, pictures: Tensor, sketches: Tensor) -> References:
+        """See :meth:`Renderer.encode_references`."""
+        fine = F.relu(self.conv1_bn(self.conv1(torch.cat([pictures, sketches], dim=2).flatten(0, 1))))
+        coarse = F.relu(self.conv2_bn(self.conv2(fine)))
+        n = pictures.shape[:2]
+        return References(pictures, fine.unflatten(0, n), coarse.unflatten(0, n))
+
+    def align(self, references: References, sketches: Tensor) -> Aligned:
+        """Warp and average encoded references; ``sketches`` (B, 15, H, W) float in [0, 1]."""
+        half = F.interpolate(sketches, scale_factor=0.5, mode="nearest")
+        maps = (
+            self.spade_layer_1.maps(half),
+            self.spade_layer_2.maps(half),
+            self.spade_layer_4.maps(sketches),
+        )
+        sums: list[Tensor] = []
+        # One at a time, so that memory does not grow with their number.
+        for picture, fine, coarse in zip(*(values.unbind(1) for values in references), strict=True):
+            x = self.spade_layer_2(self.spade_layer_1(coarse, maps[0]), maps[1])
+            x = self.spade_layer_4(F.pixel_shuffle(x, 2), maps[2])
+            weight = self.conv_5(x)
+            warped: tuple[Tensor, ...] = (picture, fine, coarse)
+            if self.warping:
+                grid = motion_grid(self.conv_4(x))
+                warped = tuple(warp(source.expand(len(x), -1, -1, -1), grid) for source in warped)
+            half_weight = F.interpolate(weight, scale_factor=0.5, mode="nearest")
+            weighted = [s * w for s, w in zip(warped, (weight, weight, half_weight), strict=True)]
+            weighted.append(weight)
+            sums = [total + new for total, new in zip(sums, weighted, strict=True)] if sums else weighted
+        total = sums[3] + _EPSILON
+        half_total = F.interpolate(total, scale_factor=0.5, mode="nearest")
+        return Aligned(sums[0] / total, sums[1] / total, sums[2] / half_total)
+
+
+class TranslationModule(nn.Module):
+    """From target sketches and the visible part of the target to the face, equation 16.
+
+    Args:
+        width: as in :class:`Renderer`.
+        audio: likewise.
+    """
+
+    def __init__(self, width: float, audio: bool) -> None:
+        super().__init__()
+        fine, middle, coarse = _channels(width)
+        vector, units = (max(1, round(c * width)) for c in (512, 128)) if audio else (0, 0)
+        if audio:
+            self.audio_encoder = audio_encoder(width)
+        self.conv1 = nn.Conv2d(3 + 3 * SKETCHES, fine, 7, padding=3, bias=False)
+        self.conv1_bn = nn.BatchNorm2d(fine)
+        self.conv2 = nn.Conv2d(fine, coarse, 3, stride=2, padding=1, bias=False)
+        self.conv2_bn = nn.BatchNorm2d(coarse)
+        self.spade_1 = SpadeBlock(coarse, coarse, coarse)
+        self.adain_1 = AdaInBlock(coarse, vector, units)
+        self.spade_2 = SpadeBlock(middle, fine, coarse)
+        self.adain_2 = AdaInBlock(middle, vector, units)
+        self.spade_4 = SpadeBlock(middle, 3, coarse)
+        self.conv_last = nn.Conv2d(middle, 3, 7, padding=3, bias=False)
+        self.audio = audio
+
+    def forward(self, target: Tensor, aligned: Aligned, mels: Tensor) -> Tensor:
+        """Translate.
+
+        Args:
+            target: (B, 18, H, W) float in [0, 1], the face whose lower part is 0, then five sketches.
+            aligned: references.
+            mels: (B, 80, 16) float.
+
+        Returns:
+            (B, 3, H, W) float in [0, 1].
+        """
+        vector = self.audio_encoder(mels[:, None]).flatten(1) if self.audio else None
+        x = F.relu(self.conv1_bn(self.conv1(target)))
+        x = F.relu(self.conv2_bn(self.conv2(x)))
+        x = self.adain_1(self.spade_1(x, self.spade_1.maps(aligned.coarse)), vector)
+        x = F.pixel_shuffle(x, 2)
+        x = self.adain_2(self.spade_2(x, self.spade_2.maps(aligned.fine)), vector)
+        x = self.spade_4(x, self.spade_4.maps(aligned.picture))
+        # The official slope of this activation alone is not 0.2.
+        return torch.sigmoid(self.conv_last(F.leaky_relu(x, 0.01)))
+
+
+def split_official(state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Part an official state dict into the renderer's and the loss network's.
+
+    Args:
+        state: keys may start with ``module.``.
+
+    Returns:
+        What :class:`Renderer` and what :class:`models.layers.vgg.VGG19` load; the latter is empty where the
+        checkpoint was saved without it.
+    """
+    renderer, vgg = {}, {}
+    for key, value in state.items():
+        key = key.removeprefix("module.")
+        if key.startswith("perceptual."):
+            vgg[key.replace("perceptual.model.network.", "features.")] = value
+        else:
+            renderer[key] = value
+    return renderer, vgg
+
+
+def _channels(width: float) -> tuple[int, int, int]:
+    """Of the fine features, of what a pixel shuffle leaves, and of the coarse features (32, 64 and 256)."""
+    middle = max(1, round(64 * width))
+    return max(1, round(32 * width)), middle, 4 * middle

@@ -1,0 +1,131 @@
+"""Convolutions whose input is normalised and then modulated: by maps (SPADE) or by a vector (AdaIN).
+
+Keys are those of IP-LAP's official checkpoints.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class Modulation(NamedTuple):
+    """What a normalised input is multiplied with, and what is added: (B, C, H, W) or (B, C, 1, 1) float."""
+
+    scale: Tensor
+    shift: Tensor
+
+
+def modulate(x: Tensor, by: Modulation | None) -> Tensor:
+    """Instance normalisation, modulation, LeakyReLU of slope 0.2.
+
+    Args:
+        x: (B, C, H, W) float; a batch of 1 is broadcast to that of ``by``.
+        by: None: normalised only.
+    """
+    x = F.instance_norm(x)
+    if by is not None:
+        x = torch.addcmul(by.shift, x, by.scale)
+    return F.leaky_relu(x, 0.2, inplace=True)
+
+
+class SpadeMaps(nn.Module):
+    """From a modulating picture to scale and shift of each pixel (Park et al., CVPR 2019, as in IP-LAP).
+
+    Unlike the original there is no activation after the first convolution.
+
+    Args:
+        channels: of what is modulated.
+        modulating: channels of the modulating picture.
+        hidden: channels between the two convolutions.
+    """
+
+    def __init__(self, channels: int, modulating: int, hidden: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(modulating, hidden, 3, padding=1)
+        self.gamma = nn.Conv2d(hidden, channels, 3, padding=1)
+        self.beta = nn.Conv2d(hidden, channels, 3, padding=1)
+
+    def forward(self, picture: Tensor) -> Modulation:
+        """(B, modulating, H, W) float → scale and shift (B, channels, H, W) float."""
+        # Both in one convolution, and the 1 of 1 + gamma in its bias.
+        assert self.gamma.bias is not None and self.beta.bias is not None
+        weight = torch.cat([self.gamma.weight, self.beta.weight])
+        bias = torch.cat([self.gamma.bias + 1, self.beta.bias])
+        return Modulation(*F.conv2d(self.conv1(picture), weight, bias, padding=1).chunk(2, dim=1))
+
+
+class SpadeBlock(nn.Module):
+    """Twice: normalise, modulate by a picture, convolve.
+
+    The maps depend on the modulating picture alone, so they are made apart: :meth:`maps` once, :meth:`forward`
+    for every input that the same picture modulates.
+
+    Args:
+        channels: of input and output.
+        modulating: channels of the modulating picture.
+        hidden: channels inside :class:`SpadeMaps`.
+    """
+
+    def __init__(self, channels: int, modulating: int, hidden: int) -> None:
+        super().__init__()
+        self.conv_1 = nn.Conv2d(channels, channels, 3, padding=1)
+        self.conv_2 = nn.Conv2d(channels, channels, 3, padding=1)
+        self.spade_layer_1 = SpadeMaps(channels, modulating, hidden)
+        self.spade_layer_2 = SpadeMaps(channels, modulating, hidden)
+
+    def maps(self, picture: Tensor) -> tuple[Modulation, Modulation]:
+        """(B, modulating, H, W) float → what :meth:`forward` takes."""
+        return self.spade_layer_1(picture), self.spade_layer_2(picture)
+
+    def forward(self, x: Tensor, maps: tuple[Modulation, Modulation]) -> Tensor:
+        """(B or 1, channels, H, W) float → (B, channels, H, W) float."""
+        x = self.conv_1(modulate(x, maps[0]))
+        return self.conv_2(modulate(x, maps[1]))
+
+
+class AdaInVector(nn.Module):
+    """From a modulating vector to scale and shift of each channel (Huang and Belongie, ICCV 2017).
+
+    Args:
+        channels: of what is modulated.
+        modulating: elements of the vector.
+        hidden: units between the two layers.
+    """
+
+    def __init__(self, channels: int, modulating: int, hidden: int) -> None:
+        super().__init__()
+        self.mlp_shared = nn.Sequential(nn.Linear(modulating, hidden), nn.ReLU())
+        self.mlp_gamma = nn.Linear(hidden, channels)
+        self.mlp_beta = nn.Linear(hidden, channels)
+
+    def forward(self, vector: Tensor) -> Modulation:
+        """(B, modulating) float → scale and shift (B, channels, 1, 1) float."""
+        hidden = self.mlp_shared(vector)
+        return Modulation(1 + self.mlp_gamma(hidden)[..., None, None], self.mlp_beta(hidden)[..., None, None])
+
+
+class AdaInBlock(nn.Module):
+    """Twice: normalise, modulate by a vector, convolve.
+
+    Args:
+        channels: of input and output.
+        modulating: elements of the vector; 0: there is none, and inputs are only normalised.
+        hidden: units inside :class:`AdaInVector`.
+    """
+
+    def __init__(self, channels: int, modulating: int, hidden: int) -> None:
+        super().__init__()
+        self.conv_1 = nn.Conv2d(channels, channels, 3, padding=1)
+        self.conv_2 = nn.Conv2d(channels, channels, 3, padding=1)
+        if modulating:
+            self.adain_layer_1 = AdaInVector(channels, modulating, hidden)
+            self.adain_layer_2 = AdaInVector(channels, modulating, hidden)
+
+    def forward(self, x: Tensor, vector: Tensor | None) -> Tensor:
+        """(B, channels, H, W) float and (B, modulating) float, or None where 0 → (B, channels, H, W) float."""
+        x = self.conv_1(modulate(x, None if vector is None else self.adain_layer_1(vector)))
+        return self.conv_2(modulate(x, None if vector is None else self.adain_layer_2(vector)))

@@ -1,0 +1,394 @@
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from pydantic import ValidationError
+from torch import Tensor, nn
+
+from baselines.sync_expert.method import SyncExpert, SyncExpertConfig
+from baselines.sync_expert.network import SyncNet, cosine_bce
+from baselines.sync_expert.offsets import embed_lips, embed_sounds, find_offset
+from baselines.sync_expert.stage import ExpertConfig, ExpertStage
+from bench.config import load_config
+from models.base import Progress, TrainConfig
+from prep.sampling import SampleSpec
+from tests.baselines import official
+
+REACH = 3
+START = Progress(0, 0.0)
+
+
+def config(**changes: Any) -> ExpertConfig:
+    values: dict[str, Any] = {"width": 0.05, "far": 4, "train": TrainConfig(batch_size=4), **changes}
+    return ExpertConfig(**values)
+
+
+def made(**changes: Any) -> ExpertStage:
+    torch.manual_seed(0)
+    settings = config(**changes)
+    return ExpertStage(settings, settings.build())
+
+
+def batch_of(n: int, reach: int = 0, seed: int = 0) -> dict[str, Any]:
+    torch.manual_seed(seed)
+    batch = {
+        "clip": [f"clip{i}" for i in range(n)],
+        "images": torch.randint(0, 256, (n, 5, 3, 96, 96), dtype=torch.uint8),
+        "window_mel": torch.rand(n, 80, 16) * 8 - 4,
+        "negative_mel": torch.rand(n, 80, 16) * 8 - 4,
+    }
+    if reach:
+        # Each chunk names the frame of the window that it belongs to.
+        frames = torch.arange(2 * reach + 5, dtype=torch.float32)[:, None, None]
+        batch["frame_mels"] = frames.expand(n, -1, 80, 16).clone()
+    return batch
+
+
+class Told(nn.Module):
+    """In the place of the network: its cosine of any face with a chunk is what ``cosine`` says of the chunk."""
+
+    def __init__(self, cosine: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.cosine = cosine
+        self.heard = torch.empty(0)
+
+    def lips(self, frames: Tensor) -> Tensor:
+        return frames.flatten(1, 2)
+
+    def see(self, lips: Tensor) -> Tensor:
+        return torch.tensor([1.0, 0.0]).expand(len(lips), 2)
+
+    def hear(self, mels: Tensor) -> Tensor:
+        self.heard = mels[:, 0, 0]
+        c = self.cosine(self.heard)
+        return torch.stack([c, (1 - c * c).sqrt()], dim=1)
+
+
+def told(cosine: Callable[[Tensor], Tensor], **changes: Any) -> tuple[ExpertStage, Told]:
+    stage, network = made(**changes), Told(cosine)
+    stage._expert = network  # type: ignore[assignment]
+    return stage, network
+
+
+# The network -------------------------------------------------------------------------------------------------------
+
+
+def test_embeddings_are_the_official_ones() -> None:
+    network = official.loaded("wav2lip_syncnet", SyncNet())
+    given, expected = official.inputs("wav2lip_syncnet"), official.outputs("wav2lip_syncnet")
+    with torch.no_grad():
+        sounds, lips = network(given["mel"][:, 0], given["lips"])
+    np.testing.assert_allclose(sounds, expected["audio_embedding"], rtol=0, atol=1e-4)
+    np.testing.assert_allclose(lips, expected["face_embedding"], rtol=0, atol=1e-4)
+
+
+def test_the_loss_is_the_official_one() -> None:
+    given = official.inputs("wav2lip_losses")
+    a, v = (nn.functional.normalize(given[name], dim=1) for name in "av")
+    cosines, belong = (a * v).sum(dim=1), given["y"][:, 0] > 0.5
+    share = belong.float().mean()
+    loss = share * cosine_bce(cosines[belong], 1) + (1 - share) * cosine_bce(cosines[~belong], 0)
+    assert 0 < share < 1
+    assert float(loss) == pytest.approx(float(official.outputs("wav2lip_losses")["cosine_bce"]), abs=1e-5)
+
+
+@pytest.mark.parametrize("target", [0, 1])
+def test_the_loss_and_its_gradient_are_finite_at_the_ends(target: int) -> None:
+    cosine = torch.tensor([0.0, 1e-30, 1e-5, 1 - 1e-7, 1.0, 1.0000002, -1e-9], requires_grad=True)
+    loss = cosine_bce(cosine, target)
+    loss.backward()
+    assert cosine.grad is not None
+    assert torch.isfinite(loss) and torch.isfinite(cosine.grad).all()
+    assert cosine_bce(torch.tensor(0.5), target).item() == pytest.approx(math.log(2))
+
+
+def test_it_sees_the_lower_half_in_blue_green_red_frame_after_frame() -> None:
+    frames = torch.rand(2, 5, 3, 96, 96)
+    lips = SyncNet(width=0.05).lips(frames)
+    assert lips.shape == (2, 15, 48, 96)
+    for t in range(5):
+        for c in range(3):
+            torch.testing.assert_close(lips[:, 3 * t + c], frames[:, t, 2 - c, 48:])
+
+
+def test_it_sees_the_mouth_region_of_larger_faces() -> None:
+    network = SyncNet("mouth416x320", width=0.05).eval()
+    frames = torch.rand(2, 5, 3, 416, 320)
+    lips = network.lips(frames)
+    torch.testing.assert_close(lips[:, :3].flip(1), frames[:, 0, :, 128:384, 32:288])
+    with torch.no_grad():
+        sounds, faces = network(torch.rand(2, 80, 16), lips)
+    assert sounds.shape == faces.shape == (2, 26)
+    torch.testing.assert_close(faces.norm(dim=1), torch.ones(2))
+
+
+@pytest.mark.parametrize(("width", "size"), [(0.25, 128), (0.05, 26), (0.0001, 1)])
+def test_width_scales_the_embeddings(width: float, size: int) -> None:
+    with torch.no_grad():
+        sounds, lips = SyncNet(width=width)(torch.rand(2, 80, 16), torch.rand(2, 15, 48, 96))
+    assert sounds.shape == lips.shape == (2, size)
+
+
+# The stage ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("reach", [0, REACH])
+def test_the_data_set_can_deliver_its_samples(reach: int) -> None:
+    sample = made(reach=reach).sample
+    prepared = SampleSpec(**vars(sample))
+    assert prepared.columns == ["face96", "mel"]
+    assert sample.view_frames is not None
+    assert [f - sample.window_mel_frame for f in sample.view_frames] == [0, 1, 2, 3, 4]
+    assert sample.window - 1 - sample.view_frames[-1] == reach
+
+
+def test_right_and_wrong_sound_weigh_the_same() -> None:
+    stage, network = told(lambda level: 0.1 + 0.7 * (level > 0))
+    batch = batch_of(3)
+    batch["window_mel"] = torch.ones(3, 80, 16)
+    batch["negative_mel"] = -torch.ones(3, 80, 16)
+    (update,) = stage.updates(batch, START)
+    assert network.heard.tolist() == [1.0] * 3 + [-1.0] * 3
+    assert float(update.loss) == pytest.approx(-(math.log(0.8) + math.log(0.9)) / 2)
+    figures = {name: float(value) for name, value in update.logs.items()}
+    assert figures == pytest.approx(
+        {"loss": float(update.loss), "accuracy": 1.0, "cosine_sync": 0.8, "cosine_shifted": 0.1}
+    )
+
+
+def test_near_sound_comes_when_it_is_due() -> None:
+    stage = made(reach=REACH, near_from=100, near_over=9, near_share=0.4)
+    shares = [stage.near_weight(step) for step in (0, 99, 100, 104, 109, 5000)]
+    assert shares == pytest.approx([0, 0, 0.04, 0.2, 0.4, 0.4])
+    assert made().near_weight(10**6) == 0
+
+
+def test_near_sound_is_shifted_by_near_to_reach_frames() -> None:
+    stage, network = told(lambda level: torch.full_like(level, 0.5), reach=REACH, near=2, near_share=0.5)
+    seen = set()
+    for _ in range(60):
+        batch = batch_of(1, REACH, seed=int(torch.randint(1 << 30, ())))
+        (update,) = stage.updates(batch, START)
+        assert len(network.heard) == 3
+        seen.add(int(network.heard[2]) - REACH)
+        torch.manual_seed(len(seen) * 1000 + _)
+    assert seen == {-3, -2, 2, 3}
+    assert float(update.loss) == pytest.approx(math.log(2))
+
+
+def test_near_sound_takes_its_share_of_the_wrong_sound() -> None:
+    # Chunks of frames are 0, 1, 2 …; far sound is -1, right sound is 100.
+    stage, _ = told(
+        lambda level: torch.where(level < 0, 0.2, torch.where(level > 99, 0.9, 0.6)),
+        reach=REACH,
+        near_share=0.25,
+    )
+    batch = batch_of(2, REACH)
+    batch["window_mel"] = torch.full((2, 80, 16), 100.0)
+    batch["negative_mel"] = torch.full((2, 80, 16), -1.0)
+    (update,) = stage.updates(batch, START)
+    wrong = -0.75 * math.log(0.8) - 0.25 * math.log(0.4)
+    assert float(update.loss) == pytest.approx((-math.log(0.9) + wrong) / 2)
+
+
+def test_the_contrast_picks_the_right_sound_out_of_all() -> None:
+    stage, network = told(
+        lambda level: torch.where(level > 99, 0.7, 0.2), reach=REACH, near=2, contrast=2.0, temperature=0.1
+    )
+    batch = batch_of(2, REACH)
+    batch["window_mel"] = torch.full((2, 80, 16), 100.0)
+    batch["negative_mel"] = torch.full((2, 80, 16), -1.0)
+    (update,) = stage.updates(batch, START)
+    assert len(network.heard) == 2 * (2 + 4)
+    assert float(update.logs["contrast"]) == pytest.approx(math.log(1 + 5 * math.exp(-5)), abs=1e-5)
+    assert float(update.loss) == pytest.approx(float(update.logs["loss"] + 2 * update.logs["contrast"]))
+
+
+def test_windows_are_mirrored_by_halves() -> None:
+    stage = made(flip=True)
+    seen: list[Tensor] = []
+    stage.networks["expert"].face_encoder.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
+    batch = batch_of(64)
+    list(stage.updates(batch, START))
+    lips = SyncNet(width=0.05).lips(batch["images"].float() / 255)
+    same = (seen[0] == lips).flatten(1).all(dim=1)
+    mirrored = (seen[0] == lips.flip(-1)).flatten(1).all(dim=1)
+    assert bool((same ^ mirrored).all())
+    assert 16 < int(mirrored.sum()) < 48
+
+
+def test_the_gradient_reaches_every_parameter() -> None:
+    stage = made(width=0.25)
+    (update,) = stage.updates(batch_of(4), START)
+    update.loss.backward()
+    # A bias before a normalisation has no effect, and so no gradient but rounding.
+    without = [
+        name
+        for name, parameter in stage.networks["expert"].named_parameters()
+        if not name.endswith("0.bias") and not (parameter.grad is not None and parameter.grad.abs().max() > 0)
+    ]
+    assert without == []
+    assert list(stage.optimizers()) == ["expert"]
+
+
+def test_it_learns_a_few_windows_by_heart() -> None:
+    stage = made(width=0.1, learning_rate=3e-3)
+    batch, optimizer = batch_of(6), stage.optimizers()["expert"]
+    for _ in range(40):
+        (update,) = stage.updates(batch, START)
+        optimizer.zero_grad()
+        update.loss.backward()
+        optimizer.step()
+    assert float(update.loss) < 0.3
+    assert float(update.logs["accuracy"]) > 0.9
+
+
+def test_validation_ranks_far_and_near_sound() -> None:
+    # The right chunk is that of frame REACH.
+    stage, _ = told(lambda level: 0.8 - 0.1 * (level - REACH).abs(), reach=REACH, near=1)
+    batch = batch_of(2, REACH)
+    batch["window_mel"] = torch.full((2, 80, 16), float(REACH))
+    batch["negative_mel"] = torch.stack([torch.full((80, 16), 0.0), torch.full((80, 16), float(REACH))])
+    found = {name: float(value) for name, value in stage.validate(batch).items()}
+    assert found["rank_near"] == 1
+    assert found["rank"] == pytest.approx(0.75)
+    assert found["accuracy"] == pytest.approx(0.75)
+    assert found["cosine_sync"] == pytest.approx(0.8) and found["cosine_shifted"] == pytest.approx(0.65)
+    again = {name: float(value) for name, value in stage.validate(batch).items()}
+    assert found == again
+
+
+def test_without_near_sound_none_is_ranked() -> None:
+    assert "rank_near" not in made().validate(batch_of(2))
+
+
+def test_the_log_says_once_it_is_stuck() -> None:
+    stage = made(stuck_after=500)
+    assert stage.hint({"loss": 0.694}, Progress(400, 0)) is None
+    assert stage.hint({"loss": 0.6}, Progress(450, 0)) is None
+    assert stage.hint({"loss": 0.69}, Progress(900, 0)) is None
+    first = stage.hint({"loss": 0.70}, Progress(950, 0))
+    assert first is not None and "0.693" in first and "expert.contrast" in first
+    assert stage.hint({"loss": 0.69}, Progress(1500, 0)) == first
+    assert stage.hint({"loss": 0.5}, Progress(1600, 0)) is None
+
+
+def test_what_the_stage_remembers_survives_json() -> None:
+    stage, other = made(stuck_after=500), made(stuck_after=500)
+    stage.hint({"loss": 0.5}, Progress(1000, 0))
+    other.load_state_dict(json.loads(json.dumps(stage.state_dict())))
+    assert other.hint({"loss": 0.7}, Progress(1499, 0)) is None
+    assert other.hint({"loss": 0.7}, Progress(1500, 0)) is not None
+
+
+def test_samples_show_what_is_seen() -> None:
+    batch = batch_of(2)
+    shown = made().samples(batch)
+    for name, frame in (("first", 0), ("last", 4)):
+        torch.testing.assert_close(shown[name], batch["images"][:, frame, :, 48:].float() / 255)
+
+
+def test_a_reach_below_near_is_refused() -> None:
+    with pytest.raises(ValidationError, match="set it to 0 for no near sound"):
+        config(near=3, reach=2)
+
+
+# Offsets of clips ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("late", [-4, 0, 6])
+def test_an_offset_is_found(late: int) -> None:
+    rng = torch.Generator().manual_seed(0)
+    speech = nn.functional.normalize(torch.rand(60, 32, generator=rng), dim=1)
+    # What the lips of window i say is heard in chunk i + late.
+    lips, sounds = speech[10:40], speech[10 - late : 44 - late]
+    found = find_offset(lips, sounds, reach=8)
+    assert found.frames == late
+    assert found.cosine == pytest.approx(1, abs=1e-5)
+    assert 0.1 < found.confidence < 0.5
+    assert found.in_sync() == (late == 0)
+    assert found.in_sync(most=6)
+    assert not found.in_sync(most=6, confidence=0.6)
+
+
+def test_sound_that_tells_nothing_is_not_off() -> None:
+    same = torch.full((20, 4), 0.5)
+    found = find_offset(same, same)
+    assert (found.frames, found.confidence) == (0, 0)
+    assert not found.in_sync()
+
+
+def test_offsets_count_where_half_of_the_windows_have_sound() -> None:
+    lips = torch.eye(8)[:4]
+    # Only at offset 3 do they meet, and there but one window has a chunk.
+    sounds = torch.cat([torch.zeros(3, 8), lips[:1]])
+    assert find_offset(lips, sounds).frames == 0
+    with pytest.raises(ValueError, match="4 windows of lips and 1 chunks of sound"):
+        find_offset(lips, sounds[:1])
+    with pytest.raises(ValueError, match="0 windows"):
+        find_offset(lips[:0], sounds)
+
+
+def test_a_clip_is_embedded_window_by_window() -> None:
+    torch.manual_seed(0)
+    network = SyncNet(width=0.1).eval()
+    frames = torch.randint(0, 256, (9, 3, 96, 96), dtype=torch.uint8)
+    mels = torch.rand(7, 80, 16)
+    lips, sounds = embed_lips(network, frames, batch_size=2), embed_sounds(network, mels, batch_size=3)
+    with torch.no_grad():
+        expected = torch.cat(
+            [network.see(network.lips(frames[None, t : t + 5].float() / 255)) for t in range(5)]
+        )
+        torch.testing.assert_close(lips, expected)
+        torch.testing.assert_close(sounds, network.hear(mels))
+    with pytest.raises(ValueError, match="4 frames are no window of 5"):
+        embed_lips(network, frames[:4])
+
+
+# The method ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("preset", ["paper", "tiny"])
+def test_presets_make_a_method(preset: str) -> None:
+    loaded = load_config("sync-expert", preset, [], [], Path("run")).method_config
+    assert isinstance(loaded, SyncExpertConfig)
+    method = SyncExpert(loaded)
+    stage = method.stages["expert"]
+    assert stage.networks["expert"] is method.networks["expert"]
+    assert stage.train.monitor in {"loss", "accuracy"}
+
+
+def test_it_generates_nothing() -> None:
+    method = SyncExpert(SyncExpertConfig(expert=config()))
+    assert method.generates_with == ()
+    with pytest.raises(ValueError, match="makes no videos"):
+        method.generate(None, None)  # type: ignore[arg-type]
+
+
+def test_official_weights_are_taken_as_they_are_published() -> None:
+    state = official.weights("wav2lip_syncnet")
+    content: Any = {"state_dict": {f"module.{key}": value for key, value in state.items()}, "global_step": 1}
+    taken = SyncExpert.from_official(content)
+    assert list(taken) == ["expert"]
+    SyncNet().load_state_dict(taken["expert"])
+    assert SyncExpert.from_official(state)["expert"].keys() == state.keys()
+
+
+def test_other_weights_are_refused() -> None:
+    state = official.weights("wav2lip_syncnet")
+    first = next(iter(state))
+    with pytest.raises(ValueError, match="the expert misses " + first):
+        SyncExpert.from_official({key: value for key, value in state.items() if key != first})
+    with pytest.raises(ValueError, match="the expert has no odd"):
+        SyncExpert.from_official({**state, "odd": torch.zeros(1)})
+    with pytest.raises(ValueError, match=rf"{first} of the expert is \(1,\), not \(32, 15, 7, 7\)"):
+        SyncExpert.from_official({**state, first: torch.zeros(1)})
+    with pytest.raises(ValueError, match="no table of tensors"):
+        SyncExpert.from_official({"state_dict": torch.zeros(1)})
