@@ -130,8 +130,10 @@ def dub(
             _draw(sheet, footage, tiles)
     except ClipError as error:
         raise BenchError(f"{video}: {error.reason}") from None
-    except ValueError as error:
-        raise BenchError(f"{video}: {method.name} fails: {error}") from error
+    except (ValueError, RuntimeError) as error:
+        # The first line, since torch adds a page.
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise BenchError(f"{video}: {method.name} fails: {reason}") from error
     except OSError as error:
         raise BenchError(f"{error.filename or out}: {error.strerror or error}") from error
     return Dubbed(

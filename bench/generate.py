@@ -378,7 +378,7 @@ def make_video(task: Task, out: Path, plan: Plan, method: Method) -> Made:
     except (ValueError, RuntimeError, ArithmeticError) as error:
         # What networks and geometry raise; the first line, since torch adds a page.
         lines = str(error).strip().splitlines() or [""]
-        log.exception("%s", task.name)
+        log.debug("%s", task.name, exc_info=True)
         return Made(task.name, reason=f"{type(error).__name__}: {lines[0]}")
     return Made(task.name, footage.n_frames)
 

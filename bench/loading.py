@@ -85,15 +85,15 @@ def _loader(
         batch_size,
         num_workers=workers,
         pin_memory=pin_memory,
-        worker_init_fn=_default_signals,
+        worker_init_fn=_leave_signals,
         # Its own, so that making a loader takes no number from the generator that training draws from.
         generator=torch.Generator(),
     )
 
 
-def _default_signals(_: int) -> None:
-    # Workers inherit the runner's handlers; they are to die when told, and to leave Ctrl-C to the runner.
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+def _leave_signals(_: int) -> None:
+    # Schedulers and terminals signal the whole group; the runner saves, then lets its workers go.
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 

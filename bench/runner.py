@@ -333,8 +333,8 @@ class _StageRun:
         loss = float(update.loss.detach())
         raise BenchError(
             f"stage {self.stage.name}, step {self.step}: the loss of {update.optimizer} is {loss}; "
-            f"clips of the batch: {', '.join(clips)}; the state before it is in {place}; lower the learning rate "
-            f"or set {self.stage.name}.train.clip_norm, then --resume"
+            f"clips of the batch: {', '.join(clips)}; the state before it is in {place}; set "
+            f"{self.stage.name}.train.clip_norm and --resume, or train anew with a lower learning rate"
         )
 
     def _backward(self, update: Update, parts: int) -> None:

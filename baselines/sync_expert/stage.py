@@ -33,10 +33,11 @@ class ExpertConfig(Section):
         near: frames between a window and its near sound, at least. Chunks of sound last 5 frames.
         reach: the same, at most; windows of training lie so far from both ends of a clip. 0: no near sound.
         near_from: steps with far sound only.
-        near_over: steps in which near sound then rises to ``near_share`` of the wrong sound.
-        near_share: its weight in the end.
-        contrast: weight of a second loss, by which the right sound is to be picked out of all: far, near and
-            right (Chung et al., ICASSP 2019). It moves where binary cross-entropy stands still at ln 2.
+        near_over: steps in which the weight of near sound then rises to ``near_share``.
+        near_share: weight of near sound in the cross-entropy of wrong sound; the rest is that of far sound.
+        contrast: weight of a second loss, by which the right sound is to be picked out of right, far and all
+            near sound (multi-way matching: Chung et al., "Perfect Match", ICASSP 2019). The official code has
+            none.
         temperature: of its softmax over cosines.
         flip: mirror half of the windows.
         learning_rate: of Adam.
@@ -126,12 +127,10 @@ class ExpertStage(Stage):
             mirrored = torch.rand(len(lips), 1, 1, 1, device=lips.device) < 0.5
             lips = torch.where(mirrored, lips.flip(-1), lips)
         share = self.near_weight(progress.step)
-        shifts = self.config.shifts()
-        if share and not self.config.contrast:
+        shifts = self.config.shifts() if progress.step >= self.config.near_from else []
+        if shifts and not self.config.contrast:
             # One of them will do: cross-entropy looks at each by itself.
             shifts = [shifts[int(torch.randint(len(shifts), ()))]]
-        elif not share:
-            shifts = []
         right, far, near = self._cosines(batch, lips, shifts)
         wrong = cosine_bce(far, 0) * (1 - share)
         if share:

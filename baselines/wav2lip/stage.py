@@ -27,8 +27,8 @@ class Wav2LipConfig(Section):
         expert_width: that run's ``expert.width``.
         sync_weight: s_w, of the expert's loss (paper: 0.03; ``wav2lip_train.py``: 0.01).
         sync_below: the expert's loss takes part once its mean over held-out clips has fallen below this.
-        gan_weight: s_g, of the quality discriminator's loss; 0: there is none; 0.07: Wav2Lip + GAN. What the
-            two weights leave of 1 is the weight of L1, also where they are not in use yet.
+        gan_weight: s_g, of the quality discriminator's loss; 0: there is none; 0.07: Wav2Lip + GAN. L1
+            has the weight that is left of 1 by what takes part.
         learning_rate: of the generator's Adam.
         betas: likewise (``hq_wav2lip_train.py``, with the GAN: 0.5 and 0.999).
         discriminator_learning_rate: of the discriminator's Adam.

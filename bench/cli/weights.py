@@ -104,7 +104,7 @@ def import_(
         from bench.methods import registry
 
         methods = registry()
-        known("weights or method", [name], methods if run else [*store.entries, *methods])
+        known("weights or method", [name], [*(() if run else store.entries), *methods])
         _import_method(name, files, run or Path("runs") / f"{name}-official", preset, overrides or [])
 
 

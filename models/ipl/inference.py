@@ -115,7 +115,7 @@ class Generation:
         waiting: list[Shot] = []
         for shot in self.footage.shots():
             waiting.append(shot)
-            if len(waiting) == self.config.batch_size or not self.track.found[waiting[0].index]:
+            if len(waiting) == self.config.batch_size:
                 yield from self._speak(waiting, prior, references)
                 waiting.clear()
         yield from self._speak(waiting, prior, references)

@@ -31,7 +31,7 @@ class LandmarkConfig(Section):
         dropout: rate.
         norm_first: layer normalisation before attention and MLP, as equation 7 has it and the code has not.
         residual: predict what is added to the mean jaw and lips of the references, at first 0. It is not in the
-            paper: absolute positions, which start at random, cost hundreds of steps until they beat that mean.
+            paper, whose absolute positions start at random and need more than a hundred steps to come near that mean.
         loss_form: ``code``: L_1 is a mean over coordinates, and L_c takes the norm of all 57 points; ``paper``:
             equations 10 and 11, where L_1 is a sum over coordinates, 114 times as much, and L_c takes jaw and
             lips apart. With the same ``continuity_weight`` the two put quite different weights on L_c.

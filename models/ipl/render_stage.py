@@ -39,6 +39,7 @@ class RenderConfig(Section):
         warping: False: "w/o warping" of Table 4. L_w, which is there to find the motion, goes with it.
         audio: False: "w/o audio" of Table 4.
         hidden: share of the target's rows, from the lowest up, that the renderer must not see.
+        shrink: factor by which the networks see pictures smaller than 128 × 128; 1 is the paper's.
         perceptual: ``vgg19``: L_w, L_r and L_s; ``pixels``: in their place, where VGG-19's weights are not at
             hand, ``warp_pixels`` and ``face_pixels``, mean absolute differences at three resolutions. That is
             not the paper's training.
@@ -66,6 +67,7 @@ class RenderConfig(Section):
     warping: bool = True
     audio: bool = True
     hidden: float = Field(0.5, gt=0, le=1)
+    shrink: Literal[1, 2, 4] = 1
     perceptual: Literal["vgg19", "pixels"] = "vgg19"
     reading: Reading = "iplap"
     lambda_w: float = Field(2.5, ge=0)
@@ -96,7 +98,7 @@ class RenderConfig(Section):
 
     def build_renderer(self) -> Renderer:
         """Build the renderer, with torch's default generator."""
-        return Renderer(self.width, self.warping, self.audio, self.hidden)
+        return Renderer(self.width, self.warping, self.audio, self.hidden, self.shrink)
 
     def build_discriminator(self) -> PatchGAN | None:
         """Build the discriminator, with torch's default generator; None where none is trained."""
@@ -196,7 +198,7 @@ class RenderStage(Stage):
             _, sketches, references, reference_sketches, _ = inputs
             renderer = self._renderer
             encoded = renderer.encode_references(references, reference_sketches)
-            losses = self._likeness(truth, warped=renderer.align(encoded, sketches).picture)
+            losses = self._likeness(truth, warped=renderer.warp(encoded, sketches))
             yield Update(self._weighted(losses), "generator", losses)
             return
         rendered: Rendered = self._renderer(*inputs)

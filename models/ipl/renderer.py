@@ -75,13 +75,21 @@ class Renderer(nn.Module):
         warping: False: references are averaged where they are ("w/o warping" of Table 4).
         audio: False: the AdaIN layers only normalise ("w/o audio" of Table 4).
         hidden: share of a target's rows, from the lowest up, that the renderer must not see.
+        shrink: factor by which pictures are made smaller for the networks, and the result larger again; 1 is
+            the paper's. It divides their height and width, and leaves an even number.
     """
 
     def __init__(
-        self, width: float = 1.0, warping: bool = True, audio: bool = True, hidden: float = 0.5
+        self,
+        width: float = 1.0,
+        warping: bool = True,
+        audio: bool = True,
+        hidden: float = 0.5,
+        shrink: int = 1,
     ) -> None:
         super().__init__()
         self.hidden = hidden
+        self.shrink = shrink
         self.flow_module = AlignmentModule(width, warping)
         self.translation = TranslationModule(width, audio)
 
@@ -92,19 +100,21 @@ class Renderer(nn.Module):
             pictures: (B, N, 3, H, W) float, BGR in [0, 1]; H and W even.
             sketches: (B, N, 3, H, W) float in [0, 1], theirs.
         """
-        return self.flow_module.encode(pictures, sketches)
+        return self.flow_module.encode(self._smaller(pictures), self._smaller(sketches))
 
-    def align(self, references: References, sketches: Tensor) -> Aligned:
-        """Bring references to the pose and expression of (B, 5, 3, H, W) float target sketches in [0, 1]."""
-        return self.flow_module.align(references, sketches.flatten(1, 2))
+    def warp(self, references: References, sketches: Tensor) -> Tensor:
+        """The alignment module alone: :attr:`Rendered.warped` for (B, 5, 3, H, W) float target sketches."""
+        return self._larger(self.flow_module.align(references, self._smaller(sketches).flatten(1, 2)).picture)
 
     def render(self, face: Tensor, sketches: Tensor, references: References, mels: Tensor) -> Rendered:
         """Render frames from encoded references; see :meth:`forward`."""
-        aligned = self.align(references, sketches)
+        face, drawn = self._smaller(face), self._smaller(sketches).flatten(1, 2)
+        aligned = self.flow_module.align(references, drawn)
         height = face.shape[-2]
         shown = torch.arange(height, device=face.device) < round(height * (1 - self.hidden))
-        target = torch.cat([face * shown[:, None], sketches.flatten(1, 2)], dim=1)
-        return Rendered(self.translation(target, aligned, mels), aligned.picture)
+        target = torch.cat([face * shown[:, None], drawn], dim=1)
+        made = self.translation(target, aligned, mels)
+        return Rendered(self._larger(made), self._larger(aligned.picture))
 
     def forward(
         self, face: Tensor, sketches: Tensor, references: Tensor, reference_sketches: Tensor, mels: Tensor
@@ -119,6 +129,19 @@ class Renderer(nn.Module):
             mels: (B, 80, 16) float in [-4, 4], of the target; unused without audio.
         """
         return self.render(face, sketches, self.encode_references(references, reference_sketches), mels)
+
+    def _smaller(self, pictures: Tensor) -> Tensor:
+        """(..., H, W) → (..., H / shrink, W / shrink), means of squares."""
+        if self.shrink == 1:
+            return pictures
+        small = F.avg_pool2d(pictures.flatten(0, -4), self.shrink)
+        return small.unflatten(0, pictures.shape[:-3])
+
+    def _larger(self, pictures: Tensor) -> Tensor:
+        """(B, C, h, w) → (B, C, shrink h, shrink w), bilinear."""
+        if self.shrink == 1:
+            return pictures
+        return F.interpolate(pictures, scale_factor=self.shrink, mode="bilinear", align_corners=False)
 
 
 class AlignmentModule(nn.Module):

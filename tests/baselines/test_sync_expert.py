@@ -111,7 +111,7 @@ def test_the_loss_and_its_gradient_are_finite_at_the_ends(target: int) -> None:
 
 def test_it_sees_the_lower_half_in_blue_green_red_frame_after_frame() -> None:
     frames = torch.rand(2, 5, 3, 96, 96)
-    lips = SyncNet(width=0.05).lips(frames)
+    lips = SyncNet(width=0.01).lips(frames)
     assert lips.shape == (2, 15, 48, 96)
     for t in range(5):
         for c in range(3):
@@ -156,10 +156,10 @@ def test_right_and_wrong_sound_weigh_the_same() -> None:
     batch["negative_mel"] = -torch.ones(3, 80, 16)
     (update,) = stage.updates(batch, START)
     assert network.heard.tolist() == [1.0] * 3 + [-1.0] * 3
-    assert float(update.loss) == pytest.approx(-(math.log(0.8) + math.log(0.9)) / 2)
+    assert update.loss.item() == pytest.approx(-(math.log(0.8) + math.log(0.9)) / 2)
     figures = {name: float(value) for name, value in update.logs.items()}
     assert figures == pytest.approx(
-        {"loss": float(update.loss), "accuracy": 1.0, "cosine_sync": 0.8, "cosine_shifted": 0.1}
+        {"loss": update.loss.item(), "accuracy": 1.0, "cosine_sync": 0.8, "cosine_shifted": 0.1}
     )
 
 
@@ -180,7 +180,7 @@ def test_near_sound_is_shifted_by_near_to_reach_frames() -> None:
         seen.add(int(network.heard[2]) - REACH)
         torch.manual_seed(len(seen) * 1000 + _)
     assert seen == {-3, -2, 2, 3}
-    assert float(update.loss) == pytest.approx(math.log(2))
+    assert update.loss.item() == pytest.approx(math.log(2))
 
 
 def test_near_sound_takes_its_share_of_the_wrong_sound() -> None:
@@ -195,7 +195,7 @@ def test_near_sound_takes_its_share_of_the_wrong_sound() -> None:
     batch["negative_mel"] = torch.full((2, 80, 16), -1.0)
     (update,) = stage.updates(batch, START)
     wrong = -0.75 * math.log(0.8) - 0.25 * math.log(0.4)
-    assert float(update.loss) == pytest.approx((-math.log(0.9) + wrong) / 2)
+    assert update.loss.item() == pytest.approx((-math.log(0.9) + wrong) / 2)
 
 
 def test_the_contrast_picks_the_right_sound_out_of_all() -> None:
@@ -208,7 +208,7 @@ def test_the_contrast_picks_the_right_sound_out_of_all() -> None:
     (update,) = stage.updates(batch, START)
     assert len(network.heard) == 2 * (2 + 4)
     assert float(update.logs["contrast"]) == pytest.approx(math.log(1 + 5 * math.exp(-5)), abs=1e-5)
-    assert float(update.loss) == pytest.approx(float(update.logs["loss"] + 2 * update.logs["contrast"]))
+    assert update.loss.item() == pytest.approx(float(update.logs["loss"] + 2 * update.logs["contrast"]))
 
 
 def test_windows_are_mirrored_by_halves() -> None:
@@ -217,7 +217,7 @@ def test_windows_are_mirrored_by_halves() -> None:
     stage.networks["expert"].face_encoder.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
     batch = batch_of(64)
     list(stage.updates(batch, START))
-    lips = SyncNet(width=0.05).lips(batch["images"].float() / 255)
+    lips = SyncNet(width=0.01).lips(batch["images"].float() / 255)
     same = (seen[0] == lips).flatten(1).all(dim=1)
     mirrored = (seen[0] == lips.flip(-1)).flatten(1).all(dim=1)
     assert bool((same ^ mirrored).all())
@@ -225,7 +225,7 @@ def test_windows_are_mirrored_by_halves() -> None:
 
 
 def test_the_gradient_reaches_every_parameter() -> None:
-    stage = made(width=0.25)
+    stage = made(width=0.1)
     (update,) = stage.updates(batch_of(4), START)
     update.loss.backward()
     # A bias before a normalisation has no effect, and so no gradient but rounding.
@@ -240,14 +240,14 @@ def test_the_gradient_reaches_every_parameter() -> None:
 
 def test_it_learns_a_few_windows_by_heart() -> None:
     stage = made(width=0.1, learning_rate=3e-3)
-    batch, optimizer = batch_of(6), stage.optimizers()["expert"]
-    for _ in range(40):
+    batch, optimizer = batch_of(4), stage.optimizers()["expert"]
+    for _ in range(25):
         (update,) = stage.updates(batch, START)
         optimizer.zero_grad()
         update.loss.backward()
         optimizer.step()
-    assert float(update.loss) < 0.3
-    assert float(update.logs["accuracy"]) > 0.9
+    assert update.loss.item() < 0.4
+    assert update.logs["accuracy"].item() == 1
 
 
 def test_validation_ranks_far_and_near_sound() -> None:

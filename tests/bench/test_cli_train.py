@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 import torch
 import typer.main
+from accelerate.state import AcceleratorState
 from safetensors.torch import load_file, save_file
 
 import bench.cli
@@ -41,9 +42,12 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(autouse=True)
-def fake(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def fake(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
     monkeypatch.setitem(models.METHODS.entries, "fake", ENTRY)
     monkeypatch.chdir(tmp_path)
+    yield
+    # A process has one precision, which the first run decides.
+    AcceleratorState._reset_state(reset_partial_state=True)
 
 
 @pytest.fixture
@@ -397,27 +401,17 @@ def test_only_the_main_process_writes_and_tells(
 
 
 @pytest.mark.slow
-def test_accelerate_starts_two_processes(data: Path, tmp_path: Path) -> None:
+def test_two_processes_train_one_run(data: Path, tmp_path: Path) -> None:
     script = tmp_path / "start.py"
     script.write_text(
         "import models, bench.cli\n"
         f"models.METHODS.entries['fake'] = {ENTRY!r}\n"
         "if __name__ == '__main__':\n    bench.cli.main()\n"
     )
-    words = [
-        "--cpu",
-        "--num_processes",
-        "2",
-        "--num_machines",
-        "1",
-        "--mixed_precision",
-        "no",
-        "--dynamo_backend",
-        "no",
-    ]
+    words = ["torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     train = ["train", "fake", "--data", str(data), "--preset", "tiny", "--device", "cpu", "--stage", "colour"]
     done = subprocess.run(
-        [sys.executable, "-m", "accelerate.commands.launch", *words, str(script), *train],
+        [sys.executable, "-m", *words, str(script), *train],
         capture_output=True,
         text=True,
         timeout=300,

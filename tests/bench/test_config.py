@@ -45,6 +45,13 @@ def test_a_preset_sets_the_method_and_the_runner() -> None:
     assert method_config(load(preset="paper")).colour.train.steps == 600
 
 
+@pytest.mark.parametrize("preset", ["paper", "tiny"])
+@pytest.mark.parametrize("method", ["ipl", "wav2lip", "sync-expert"])
+def test_every_method_comes_with_presets(method: str, preset: str) -> None:
+    config = load_config(method, preset, [], [Path("data")], Path("run"))
+    assert isinstance(config.method_config, get_method(method).config_class)
+
+
 def test_a_file_is_a_preset(tmp_path: Path) -> None:
     path = tmp_path / "mine.toml"
     path.write_text("[colour.train]\nbatch_size = 7\n[shade.train]\nbatch_size = 1\n")

@@ -20,7 +20,8 @@ from bench.errors import BenchError
 from bench.footage import BLOCK_FRAMES, Fit
 from bench.generate import load_method
 from prep.media import frames, probe, sound, write_video
-from tests.bench.fake_method import FakeMesh, number_of, numbered, run
+from prep.mel import melspectrogram
+from tests.bench.fake_method import FakeMesh, make_run, number_of, numbered, register, run
 from tests.prep.broken import noise
 
 __all__ = ["run"]
@@ -212,11 +213,22 @@ def test_no_face_at_all_is_said(run: Path, tmp_path: Path, mesh: FakeMesh) -> No
     assert not (tmp_path / "out.mp4").exists()
 
 
+def test_a_method_that_fails_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    register(monkeypatch)
+    video(tmp_path / "in.mp4", 10)
+    wav(tmp_path / "in.wav", 0.4)
+    loudest = melspectrogram(sound(tmp_path / "in.wav").samples)[:16].max()
+    failing = make_run(tmp_path / "run", f"fails_at={round(float(loudest) * 1000)}")
+    with pytest.raises(BenchError, match=r"in\.mp4: fake fails: out of memory$"):
+        speak(failing, tmp_path)
+    with pytest.raises(BenchError, match=r"in\.mp4: fake fails: 8 frames were generated for 10"):
+        speak(make_run(tmp_path / "fewer", "fewer=2"), tmp_path)
+    assert not (tmp_path / "out.mp4").exists()
+
+
 @pytest.mark.clips
 def test_a_real_clip(run: Path, tmp_path: Path, clips_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.undo()
-    from tests.bench.fake_method import register
-
     register(monkeypatch)
     method = load_method(run, "cpu")[1]
     wav(tmp_path / "in.wav", 0.8)

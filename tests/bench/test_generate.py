@@ -14,18 +14,22 @@ from typer.testing import CliRunner
 import bench.generate as module
 from bench.cli import app
 from bench.errors import BenchError
+from bench.evaluate import Options as Scoring
+from bench.evaluate import evaluate
 from bench.footage import Fit
 from bench.generate import Generation, Options, Plan, generate, read_generation
-from bench.inputs import from_dataset
+from bench.inputs import from_dataset, with_trivial
 from bench.inputs.dataset import GENERATION, NO_SOURCE
 from bench.official import import_official
 from bench.protocols import PAIRS, dubbing, load_pairs
+from bench.weights import WeightStore
 from models.base import Method
 from prep.errors import PrepError
 from prep.media import frames, probe, sound, write_video
 from prep.mel import melspectrogram
 from prep.shards import MANIFEST, write_json
 from tests.bench.fake_method import Fake, FakeConfig, box, make_run, number_of, numbered, register, run
+from tests.bench.fake_metrics import NAMES
 from tests.prep.fakes import fake_clip, write_fake_dataset
 
 __all__ = ["run"]
@@ -124,6 +128,24 @@ def test_dubbing_takes_the_sound_of_another_clip_and_its_length(
     (other / GENERATION).write_text("{}")
     with pytest.raises(BenchError, match=r"generation\.json does not say the protocol"):
         from_dataset({"theirs": other}, data)
+
+
+@pytest.mark.parametrize("protocol", ["reconstruction", "dubbing"])
+def test_what_is_generated_is_scored(
+    run: Path, data: Path, tmp_path: Path, protocol: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bench.metrics.METRICS", NAMES)
+    make(run, data, tmp_path / "out", protocol=protocol)
+    inputs = with_trivial(from_dataset({"ours": tmp_path / "out"}, data))
+    names = ("fake.mean", "fake.loudness")
+    scored = evaluate(
+        inputs, tmp_path / "result", Scoring(names, regions=("full",)), WeightStore({}, [tmp_path])
+    )
+    figure = scored.figure("ours", "fake.loudness", "full")
+    assert figure is not None and (figure.asked, figure.scored) == (4, 4)
+    assert scored.protocol == protocol
+    paired = scored.figure("ours", "fake.mean", "full")
+    assert paired.scored == 4 if paired else protocol == "dubbing"
 
 
 def test_flags_cut_and_pad(run: Path, data: Path, tmp_path: Path) -> None:

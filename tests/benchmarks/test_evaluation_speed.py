@@ -31,14 +31,14 @@ from prep.landmarks import FaceMesh
 from prep.media import frames, sound, write_video
 from tests.bench.metrics import fake_syncnet, generated
 
-N, SIDE = 16, 256
+N, SIDE = 8, 256
 FEW = ("psnr.frame", "ssim.wang11", "lpips.alex", "lmd.lip_norm")
 REPEATS = 2
 
 
 @pytest.fixture(scope="module")
 def folders(clips_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """Two talking faces of 16 frames at 256², with sound, and blurred predictions of them."""
+    """Two talking faces of 8 frames at 256², with sound, and blurred predictions of them."""
     out = tmp_path_factory.mktemp("speed")
     pred, truth = out / "pred", out / "truth"
     for folder in (pred, truth):

@@ -418,12 +418,15 @@ def test_the_mask_fades_out_before_the_box_ends(side):
     assert mask.max() > 0.9
 
 
-def test_the_mask_goes_on_to_the_edge_of_the_frame():
+@pytest.mark.parametrize("side", range(4))
+def test_the_mask_goes_on_to_the_edge_of_the_frame(side):
     points = points131(160)[0]
-    points[:, 1] += 180 - points[:, 1].max()
-    box = tuple(Track(points[None], ALL[:1], 160, 160, 5).boxes[0].tolist())
-    assert box[3] == 160
-    assert face_mask(points, box, (160, 160), 21)[-1].max() > 0.9
+    axis, last = divmod(side, 2)
+    points[:, axis] += 180 - points[:, axis].max() if last else -20 - points[:, axis].min()
+    x0, y0, x1, y1 = Track(points[None], ALL[:1], 160, 160, 5).boxes[0].tolist()
+    assert (x0, x1, y0, y1)[side] == (160 if last else 0)
+    mask = face_mask(points, (x0, y0, x1, y1), (160, 160), 21)
+    assert (mask[:, 0], mask[:, -1], mask[0], mask[-1])[side].max() > 0.9
 
 
 @pytest.mark.parametrize("changes", [{"smoothing": 2}, {"blur": 20}, {"references": 0}, {"margin": -1}])

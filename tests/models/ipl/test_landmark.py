@@ -167,6 +167,18 @@ def test_coordinates_are_finer_than_bfloat16(backbone: str) -> None:
     assert not torch.equal(content, content.bfloat16().float())
 
 
+@pytest.mark.parametrize("backbone", BACKBONES)
+def test_residual_starts_at_the_mean_of_the_references(backbone: str) -> None:
+    network = config(backbone=backbone, residual=True).build()
+    given = inputs(references=4)
+    content = network(*given)
+    mean = given[3].mean(dim=1, keepdim=True).transpose(2, 3).expand_as(content)
+    torch.testing.assert_close(content, mean)
+    content.square().sum().backward()
+    assert network.jaw_keypoint_map.weight.grad.abs().sum() > 0
+    assert network.mouse_keypoint_map.weight.grad.abs().sum() > 0
+
+
 # Stage --------------------------------------------------------------------------------------------------------
 
 

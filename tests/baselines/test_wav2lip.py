@@ -1,0 +1,454 @@
+from __future__ import annotations
+
+import json
+import math
+import weakref
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from pydantic import ValidationError
+from torch import Tensor, nn
+
+from baselines.sync_expert.network import SyncNet
+from baselines.wav2lip.discriminator import QualityDiscriminator
+from baselines.wav2lip.inference import GenerateConfig, speak
+from baselines.wav2lip.method import Wav2Lip, Wav2LipMethodConfig
+from baselines.wav2lip.network import Generator, see
+from baselines.wav2lip.stage import Wav2LipConfig, Wav2LipStage
+from bench.config import load_config
+from models.base import Progress, Shot, TrainConfig
+from prep.sampling import SampleSpec
+from tests.baselines import official
+from tests.models.fakes import FakeSpeech
+
+START = Progress(0, 0.0)
+BOX = (30, 20, 130, 150)  # x0, y0, x1, y1
+WIDTH, HEIGHT = 160, 170
+
+
+def made(**changes: Any) -> Wav2LipStage:
+    torch.manual_seed(0)
+    values: dict[str, Any] = {
+        "width": 0.05,
+        "expert_width": 0.05,
+        "train": TrainConfig(batch_size=2),
+        **changes,
+    }
+    method = Wav2Lip(Wav2LipMethodConfig(wav2lip=Wav2LipConfig(**values)))
+    stage = method.stages["wav2lip"]
+    assert isinstance(stage, Wav2LipStage)
+    for network in stage.frozen.values():
+        network.eval().requires_grad_(False)
+    return stage
+
+
+def batch_of(n: int = 2) -> dict[str, Any]:
+    rng = torch.Generator().manual_seed(1)
+    pictures = torch.randint(0, 256, (2, n, 5, 3, 96, 96), dtype=torch.uint8, generator=rng)
+    return {
+        "clip": [f"clip{i}" for i in range(n)],
+        "images": pictures[0],
+        "reference_images": pictures[1],
+        "frame_mels": torch.rand(n, 5, 80, 16, generator=rng) * 8 - 4,
+        "window_mel": torch.rand(n, 80, 16, generator=rng) * 8 - 4,
+    }
+
+
+# The networks -------------------------------------------------------------------------------------------------------
+
+
+def test_single_frames_are_the_official_ones() -> None:
+    network = official.loaded("wav2lip", Generator())
+    given, expected = official.inputs("wav2lip"), official.outputs("wav2lip")
+    with torch.no_grad():
+        painted = network(given["mel"][:, 3, 0], given["face"][:, :, 3])
+    np.testing.assert_allclose(painted, expected["image_4d"], rtol=0, atol=1e-4)
+
+
+def test_windows_are_the_official_ones() -> None:
+    """The official network folds windows itself; here a stage hands it frames."""
+    network = official.loaded("wav2lip", Generator())
+    given, expected = official.inputs("wav2lip"), official.outputs("wav2lip")
+    with torch.no_grad():
+        painted = network(given["mel"][0, :2, 0], given["face"][0, :, :2].transpose(0, 1))
+    np.testing.assert_allclose(painted.transpose(0, 1)[None], expected["video_5d"], rtol=0, atol=1e-4)
+
+
+def test_the_judge_is_the_official_one() -> None:
+    network = official.loaded("wav2lip_disc", QualityDiscriminator())
+    assert isinstance(network, QualityDiscriminator)
+    expected = official.outputs("wav2lip_disc")
+    # Officially all of time 0 come first.
+    frames = official.inputs("wav2lip_disc")["frames"].permute(2, 0, 1, 3, 4).flatten(0, 1)
+    with torch.no_grad():
+        features, logits = network.features(frames), network(frames)
+    np.testing.assert_allclose(features, expected["features_before_head"], rtol=0, atol=1e-4)
+    np.testing.assert_allclose(logits.sigmoid()[:, None], expected["prob"], rtol=0, atol=1e-4)
+    loss = nn.functional.softplus(-logits).mean()
+    assert float(loss) == pytest.approx(float(expected["perceptual_forward_loss"]), abs=1e-5)
+
+
+def test_the_generator_is_shown_upper_halves_and_whole_references() -> None:
+    frames, references = torch.rand(2, 3, 96, 96), torch.rand(2, 3, 96, 96)
+    before = frames.clone()
+    faces = see(frames, references)
+    torch.testing.assert_close(faces[:, :3, :48], frames.flip(1)[:, :, :48])
+    assert not faces[:, :3, 48:].any()
+    torch.testing.assert_close(faces[:, 3:], references.flip(1))
+    torch.testing.assert_close(frames, before)
+
+
+@pytest.mark.parametrize("width", [0.25, 0.03, 0.0001])
+def test_networks_of_any_width_fit_together(width: float) -> None:
+    with torch.no_grad():
+        painted = Generator(width)(torch.rand(2, 80, 16), torch.rand(2, 6, 96, 96))
+        logits = QualityDiscriminator(width)(painted)
+    assert painted.shape == (2, 3, 96, 96) and logits.shape == (2,)
+    assert 0 <= float(painted.min()) <= float(painted.max()) <= 1
+
+
+# The stage ----------------------------------------------------------------------------------------------------------
+
+
+def test_the_data_set_can_deliver_its_samples() -> None:
+    spec = SampleSpec(**vars(made().sample))
+    assert spec.columns == ["face96", "mel"]
+    assert (spec.frame_mel, spec.window_mel) == ("wav2lip-generator", "wav2lip")
+
+
+def test_at_first_only_l1_counts() -> None:
+    stage = made()
+    (update,) = stage.updates(batch_of(), START)
+    assert list(update.logs) == ["L1"]
+    assert update.loss.item() == pytest.approx(update.logs["L1"].item())
+
+
+@pytest.mark.parametrize(("figure", "on"), [(0.76, False), (0.74, True)])
+def test_the_experts_loss_waits_until_it_is_low_on_held_out_clips(figure: float, on: bool) -> None:
+    stage = made()
+    stage.validated({"sync": 3.0})
+    stage.validated({"sync": figure})
+    stage.validated({"sync": 2.0})
+    (update,) = stage.updates(batch_of(), START)
+    logs = {name: value.item() for name, value in update.logs.items()}
+    if not on:
+        assert list(logs) == ["L1"]
+        return
+    assert list(logs) == ["L1", "sync"]
+    assert update.loss.item() == pytest.approx(0.97 * logs["L1"] + 0.03 * logs["sync"])
+
+
+def test_what_the_stage_remembers_survives_json() -> None:
+    stage, other = made(), made()
+    stage.validated({"sync": 0.5})
+    other.load_state_dict(json.loads(json.dumps(stage.state_dict())))
+    assert "sync" in next(other.updates(batch_of(), START)).logs
+    other.load_state_dict(made().state_dict())
+    assert "sync" not in next(other.updates(batch_of(), START)).logs
+
+
+def test_with_a_gan_there_are_two_steps() -> None:
+    stage = made(gan_weight=0.07)
+    stage.validated({"sync": 0.5})
+    generator, discriminator = stage.updates(batch_of(), START)
+    logs = {name: value.item() for name, value in generator.logs.items()}
+    assert generator.loss.item() == pytest.approx(0.9 * logs["L1"] + 0.03 * logs["sync"] + 0.07 * logs["gan"])
+    assert (generator.optimizer, discriminator.optimizer) == ("generator", "discriminator")
+    # Nothing is known yet: ln 2 each.
+    assert discriminator.loss.item() == pytest.approx(2 * math.log(2), abs=0.1)
+    assert list(stage.optimizers()) == ["generator", "discriminator"]
+    discriminator.loss.backward()
+    assert all(p.grad is None for p in stage.networks["generator"].parameters())
+    assert all(p.grad is not None for p in stage.networks["discriminator"].parameters())
+
+
+def test_optimizers_are_the_official_ones() -> None:
+    plain = made().optimizers()["generator"].param_groups[0]
+    assert (plain["lr"], plain["betas"], plain["weight_decay"]) == (1e-4, (0.9, 0.999), 0)
+    both = made(gan_weight=0.07, betas=(0.5, 0.999)).optimizers()
+    assert [o.param_groups[0]["betas"] for o in both.values()] == [(0.5, 0.999), (0.5, 0.999)]
+
+
+def test_the_gradient_of_each_loss_reaches_the_whole_generator() -> None:
+    stage = made(width=0.1, gan_weight=0.07)
+    stage.validated({"sync": 0.5})
+    update = next(stage.updates(batch_of(), START))
+    # A bias before a normalisation has no effect, and so no gradient but rounding.
+    parameters = {
+        name: p
+        for name, p in stage.networks["generator"].named_parameters()
+        if not name.endswith("block.0.bias")
+    }
+    for name, loss in update.logs.items():
+        gradients = torch.autograd.grad(loss, list(parameters.values()), retain_graph=True)
+        still = [key for key, g in zip(parameters, gradients, strict=True) if not g.abs().max() > 0]
+        assert still == [], name
+    assert all(p.grad is None for p in stage.frozen["expert"].parameters())
+
+
+def test_the_expert_looks_at_the_painted_lower_half() -> None:
+    stage = made()
+    painted = torch.rand(2, 5, 3, 96, 96, requires_grad=True)
+    stage._sync_loss(batch_of(), painted).backward()
+    assert painted.grad is not None
+    assert not painted.grad[..., :48, :].any()
+    assert painted.grad[..., 48:, :].abs().amax(dim=(2, 3, 4)).min() > 0
+
+
+def test_a_copy_of_the_truth_has_no_l1() -> None:
+    """Colours, frames and windows come back in the order in which they went in."""
+    stage = made()
+    batch = batch_of()
+    truth = batch["images"].float() / 255
+
+    class Copying(nn.Module):
+        def forward(self, mels: Tensor, faces: Tensor) -> Tensor:
+            assert torch.equal(mels, batch["frame_mels"].flatten(0, 1))
+            torch.testing.assert_close(
+                faces[:, 3:], (batch["reference_images"].float() / 255).flatten(0, 1).flip(1)
+            )
+            return truth.flatten(0, 1).flip(1)
+
+    stage._generator = Copying()  # type: ignore[assignment]
+    figures = stage.validate(batch)
+    assert figures["L1"] == 0
+    assert float(figures["psnr"]) == pytest.approx(100)
+    shown = stage.samples(batch)
+    torch.testing.assert_close(shown["painted"], shown["truth"])
+    torch.testing.assert_close(shown["truth"], truth[:, 2])
+    assert not shown["shown"][:, :, 48:].any()
+    assert list(shown) == ["reference", "shown", "painted", "truth"]
+
+
+def test_validation_weighs_as_at_the_end() -> None:
+    stage = made(gan_weight=0.07)
+    figures = {name: float(value) for name, value in stage.validate(batch_of()).items()}
+    weighed = 0.9 * figures["L1"] + 0.03 * figures["sync"] + 0.07 * figures["gan"]
+    assert figures["loss"] == pytest.approx(weighed)
+    stage.validated({"sync": 0.1})
+    assert float(stage.validate(batch_of())["loss"]) == pytest.approx(weighed, rel=0.2)
+
+
+def test_weights_that_leave_nothing_for_l1_are_refused() -> None:
+    with pytest.raises(ValidationError, match="leave nothing for L1"):
+        made(sync_weight=0.5, gan_weight=0.5)
+
+
+def test_it_learns_a_window_by_heart() -> None:
+    stage = made(learning_rate=2e-2)
+    rng = np.random.default_rng(0)
+    smooth = cv2.resize(rng.integers(0, 80, (3, 3, 15), np.uint8), (96, 96)).transpose(2, 0, 1)
+    batch = batch_of(1)
+    batch["images"] = torch.from_numpy(np.ascontiguousarray(smooth)).reshape(1, 5, 3, 96, 96)
+    batch["reference_images"] = batch["images"].flip(1)
+    optimizer = stage.optimizers()["generator"]
+    losses = []
+    for _ in range(15):
+        (update,) = stage.updates(batch, START)
+        optimizer.zero_grad()
+        update.loss.backward()
+        optimizer.step()
+        losses.append(update.loss.item())
+    assert losses[-1] < 0.8 * losses[0]
+
+
+# Generation ---------------------------------------------------------------------------------------------------------
+
+
+class Footage:
+    """As :class:`models.base.Footage`: a smooth picture, and a face in a box of it."""
+
+    def __init__(self, n_frames: int, missing: Sequence[int] = ()) -> None:
+        self.n_frames = self.n_unique = n_frames
+        self.width, self.height = WIDTH, HEIGHT
+        self.detected = ~np.isin(np.arange(n_frames), missing)
+        self.live = self.most = 0
+
+    def frame(self, index: int) -> np.ndarray:
+        rng = np.random.default_rng(index)
+        return cv2.resize(rng.integers(60, 140, (4, 4, 3), np.uint8), (WIDTH, HEIGHT))
+
+    def shots(self) -> Iterator[Shot]:
+        x0, y0, x1, y1 = BOX
+        scale = 96 / (x1 - x0), 96 / (y1 - y0)
+        for index in range(self.n_frames):
+            frame = self.frame(index)
+            shot = Shot(index, frame)
+            if self.detected[index]:
+                matrix = np.array([[scale[0], 0, -x0 * scale[0]], [0, scale[1], -y0 * scale[1]]])
+                shot = replace(shot, crop=cv2.resize(frame[y0:y1, x0:x1], (96, 96)), transform=matrix)
+            self.live += 1
+            self.most = max(self.most, self.live)
+            weakref.finalize(shot, self._gone)
+            yield shot
+
+    def _gone(self) -> None:
+        self.live -= 1
+
+    def landmarks(self, name: str) -> np.ndarray:
+        raise AssertionError("Wav2Lip needs no landmarks")
+
+    def pick(self, indices: Sequence[int]) -> list[Shot]:
+        raise AssertionError("Wav2Lip reads footage once")
+
+
+class OneColour(nn.Module):
+    """Paints faces of one BGR colour; keeps what it was given."""
+
+    def __init__(self, colour: Sequence[float]) -> None:
+        super().__init__()
+        self.colour = nn.Parameter(torch.tensor(colour))
+        self.given: list[tuple[Tensor, Tensor]] = []
+
+    def forward(self, mels: Tensor, faces: Tensor) -> Tensor:
+        self.given.append((mels, faces))
+        return self.colour[:, None, None].expand(len(faces), 3, 96, 96)
+
+
+def generated(footage: Footage, network: nn.Module, **how: Any) -> list[np.ndarray]:
+    with torch.no_grad():
+        return list(speak(GenerateConfig(**how), network, footage, FakeSpeech()))  # type: ignore[arg-type]
+
+
+def test_every_frame_comes_out_once_and_in_order() -> None:
+    footage = Footage(11, missing=[0, 4, 5, 6, 7, 10])
+    frames = generated(footage, OneColour((1.0, 1.0, 1.0)), batch_size=4)
+    assert len(frames) == 11
+    for index, frame in enumerate(frames):
+        assert np.array_equal(frame, footage.frame(index)) == (not footage.detected[index])
+
+
+def test_footage_without_any_face_passes_through() -> None:
+    footage, network = Footage(5, missing=range(5)), OneColour((1.0, 1.0, 1.0))
+    frames = generated(footage, network, batch_size=2)
+    assert all(np.array_equal(frame, footage.frame(i)) for i, frame in enumerate(frames))
+    assert network.given == []
+
+
+def test_only_a_batch_of_frames_is_held() -> None:
+    footage = Footage(40, missing=range(10, 30))
+    with torch.no_grad():
+        for _ in speak(GenerateConfig(batch_size=4), OneColour((1, 1, 1.0)), footage, FakeSpeech()):  # type: ignore[arg-type]
+            pass
+    assert footage.most <= 5
+
+
+def test_each_frame_is_shown_itself_and_hears_its_own_sound() -> None:
+    footage, network = Footage(5, missing=[1]), OneColour((0.0, 0.0, 0.0))
+    speech = FakeSpeech()
+    with torch.no_grad():
+        list(speak(GenerateConfig(batch_size=3), network, footage, speech))  # type: ignore[arg-type]
+    mels, faces = (torch.cat(parts) for parts in zip(*network.given, strict=True))
+    assert [round(float(m[0, 0]) * 100) for m in mels] == [0, 2, 3, 4]
+    assert {rule for _, rule in speech.asked} == {"wav2lip"}
+    crops = np.stack([shot.crop for shot in footage.shots() if shot.crop is not None])
+    expected = torch.from_numpy(crops).permute(0, 3, 1, 2).flip(1) / 255
+    torch.testing.assert_close(faces[:, 3:], expected)
+    torch.testing.assert_close(faces[:, :3, :48], expected[:, :, :48])
+    assert not faces[:, :3, 48:].any()
+
+
+def test_the_official_paste_fills_the_box_to_its_edge() -> None:
+    footage = Footage(1)
+    (frame,) = generated(footage, OneColour((0.0, 0.5, 1.0)), paste="box")
+    x0, y0, x1, y1 = BOX
+    expected = footage.frame(0)
+    expected[y0:y1, x0:x1] = (255, 128, 0)
+    np.testing.assert_array_equal(frame, expected)
+
+
+@pytest.mark.parametrize(("how", "first"), [("lower", 85), ("face", 20)])
+def test_soft_pastes_stay_within_their_part(how: str, first: int) -> None:
+    """The lower half of the box begins at row 85."""
+    footage = Footage(1)
+    (frame,) = generated(footage, OneColour((1.0, 1.0, 1.0)), paste=how)
+    changed = (frame != footage.frame(0)).any(axis=2)
+    rows, columns = np.flatnonzero(changed.any(axis=1)), np.flatnonzero(changed.any(axis=0))
+    x0, _, x1, y1 = BOX
+    assert first <= rows[0] <= first + 4 and y1 - 4 <= rows[-1] < y1
+    assert x0 <= columns[0] <= x0 + 4 and x1 - 4 <= columns[-1] < x1
+    # The mouth is all painted.
+    assert (frame[105:135, 50:110] == 255).all()
+
+
+def test_no_seam_shows() -> None:
+    """A face that is brighter by 40 has edges no steeper than the picture's own; the official paste has."""
+    x0, y0, x1, y1 = BOX
+
+    class Brighter(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.by = nn.Parameter(torch.tensor(40 / 255))
+
+        def forward(self, mels: Tensor, faces: Tensor) -> Tensor:
+            return faces[:, 3:] + self.by
+
+    def steepest(frame: np.ndarray) -> float:
+        around = frame[y0 - 5 : y1 + 5, x0 - 5 : x1 + 5].astype(np.float64)
+        return max(np.abs(np.diff(around, axis=axis)).max() for axis in (0, 1))
+
+    class Textured(Footage):
+        def frame(self, index: int) -> np.ndarray:
+            rng = np.random.default_rng(index)
+            return cv2.resize(rng.integers(50, 170, (24, 24, 3), np.uint8), (WIDTH, HEIGHT))
+
+    footage = Textured(1)
+    own = steepest(footage.frame(0))
+    (soft,), (hard,) = (generated(footage, Brighter(), paste=how) for how in ("lower", "box"))
+    assert steepest(soft) <= 1.25 * own
+    assert steepest(hard) > 2 * own
+
+
+# The method ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("preset", ["paper", "tiny"])
+def test_presets_make_a_method(preset: str) -> None:
+    loaded = load_config("wav2lip", preset, [], [], Path("run")).method_config
+    assert isinstance(loaded, Wav2LipMethodConfig)
+    with torch.device("meta"):
+        method = Wav2Lip(loaded)
+    assert method.generates_with == ("generator",) == tuple(method.networks)
+    expert = method.pretrained["expert"]
+    assert (expert.weights, expert.network) == ("runs/sync-expert", "expert")
+    assert expert.module is method.stages["wav2lip"].frozen["expert"]
+    expert_preset: Any = load_config("sync-expert", preset, [], [], Path("run")).method_config
+    assert expert_preset.expert.width == loaded.wav2lip.expert_width
+
+
+def test_it_generates_with_its_generator() -> None:
+    torch.manual_seed(0)
+    stage = Wav2LipConfig(width=0.05, expert_width=0.05, gan_weight=0.07, train=TrainConfig(batch_size=1))
+    method = Wav2Lip(Wav2LipMethodConfig(wav2lip=stage))
+    assert list(method.networks) == ["generator", "discriminator"]
+    assert method.generates_with == ("generator",)
+    method.networks["generator"].eval()
+    footage = Footage(3, missing=[1])
+    with torch.no_grad():
+        frames = list(method.generate(footage, FakeSpeech()))  # type: ignore[arg-type]
+    assert [np.array_equal(f, footage.frame(i)) for i, f in enumerate(frames)] == [False, True, False]
+
+
+@pytest.mark.parametrize(
+    ("system", "name", "network"),
+    [("wav2lip", "generator", Generator), ("wav2lip_disc", "discriminator", QualityDiscriminator)],
+)
+def test_official_weights_are_taken_as_they_are_published(
+    system: str, name: str, network: type[nn.Module]
+) -> None:
+    state = official.weights(system)
+    content: Any = {"state_dict": {f"module.{key}": value for key, value in state.items()}, "optimizer": None}
+    taken = Wav2Lip.from_official(content)
+    assert list(taken) == [name]
+    network().load_state_dict(taken[name])
+
+
+def test_other_weights_are_refused() -> None:
+    with pytest.raises(ValueError, match="not a checkpoint of Wav2Lip: the generator misses"):
+        Wav2Lip.from_official(SyncNet(width=0.01).state_dict())
