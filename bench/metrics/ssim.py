@@ -249,7 +249,9 @@ _TRAPS = (
 )
 
 
-def _spec(name: str, summary: str, reference: str, quirk: bool = False, revision: int = 1, **choices: Any) -> Spec:
+def _spec(
+    name: str, summary: str, reference: str, quirk: bool = False, revision: int = 1, **choices: Any
+) -> Spec:
     parameters = {
         "window": f"gaussian {WINDOW}, sigma {SIGMA}",
         "covariance": "population",

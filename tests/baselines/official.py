@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,9 @@ def spec(system: str) -> dict[str, Any]:
     return found
 
 
+@lru_cache(maxsize=1)
 def weights(system: str) -> dict[str, Tensor]:
-    """A state dict in official order."""
+    """A state dict in official order; not to be written to."""
     known = spec(system)
     state = fill_state(known["state_dict"], known["gain"], known["keep"], known["sn_iters"])
     return {key: torch.from_numpy(state[key]) for key, *_ in known["state_dict"]}
