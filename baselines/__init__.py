@@ -1,6 +1,6 @@
 """The systems that the papers compare with, in the same form as the methods."""
 
-from models.base import Registry
+from models.registry import Registry
 
 #: Baselines by name.
 METHODS = Registry(

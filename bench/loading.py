@@ -38,7 +38,7 @@ class _PreparedStream(IterableDataset[Batch]):
 
 
 class _PreparedSlice(Dataset[Batch]):
-    """Samples ``first, first + step, …`` of epoch 0, prepared."""
+    """Prepared samples by their place in the sequence of all epochs, each in the order of the shards."""
 
     def __init__(self, dataset: WindowDataset, stage: Stage, places: range) -> None:
         self._dataset = dataset
@@ -49,7 +49,7 @@ class _PreparedSlice(Dataset[Batch]):
         return len(self._places)
 
     def __getitem__(self, index: int) -> Batch:
-        return self._prepare(self._dataset.sample(0, self._places[index]))
+        return self._prepare(self._dataset.sample(*divmod(self._places[index], len(self._dataset))))
 
 
 def training_loader(
@@ -70,11 +70,12 @@ def validation_loader(
     workers: int = 0,
     limit: int | None = None,
 ) -> DataLoader[Batch]:
-    """This rank's share of the first ``limit`` samples (or fewer) of epoch 0, in order: the same every time."""
-    end = min(len(dataset), limit or len(dataset))
-    return _loader(
-        _PreparedSlice(dataset, stage, range(rank, end, world_size)), stage.train.batch_size, workers=workers
-    )
+    """This rank's share of the first ``limit`` samples, in order: the same every time.
+
+    Where there are fewer clips than that, each gives several windows; None: each gives one.
+    """
+    places = range(rank, limit or len(dataset), world_size)
+    return _loader(_PreparedSlice(dataset, stage, places), stage.train.batch_size, workers=workers)
 
 
 def _loader(

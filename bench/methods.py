@@ -7,14 +7,15 @@ from typing import TYPE_CHECKING
 from bench.errors import BenchError
 
 if TYPE_CHECKING:
-    from models.base import Method, Registry
+    from models.base import Method
+from models.registry import Registry
 
 
 def registry() -> Registry:
     """The methods of the papers, then the baselines."""
     import baselines
     import models
-    from models.base import Registry
+    from models.registry import Registry
 
     return Registry({**models.METHODS.entries, **baselines.METHODS.entries})
 

@@ -1,6 +1,6 @@
 """The paper methods, one package each; pure torch."""
 
-from models.base import Registry
+from models.registry import Registry
 
 #: Paper methods by name.
 METHODS = Registry({"ipl": "models.ipl.method:IPL"})

@@ -6,8 +6,6 @@ Pictures are RGB and channels-first in batches, RGB (H, W, 3) uint8 in footage, 
 
 from __future__ import annotations
 
-import difflib
-import importlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -74,7 +72,8 @@ class TrainConfig(Section):
         clip_norm: of an optimizer's gradient, L2; None: not clipped.
         ema: decay a step of the averaged copy that is validated and generated with; None: no such copy.
         validate_every: steps.
-        validate_samples: samples of the validation split at most; None: all.
+        validate_samples: windows of the validation split: the first so many, or several of each clip where there
+            are fewer clips; None: one of each.
         monitor: figure of :meth:`Stage.validate` that decides which checkpoint is best.
         mode: whether that figure should fall or rise.
         patience: validations without a better figure after which the stage ends; None: it goes on.
@@ -331,32 +330,3 @@ class Method(ABC):
             ValueError: it is not a checkpoint of this method; says which keys it expects.
         """
         raise ValueError(f"no official weights of {cls.name} are known")
-
-
-# Choosing by name ---------------------------------------------------------------------------------------------
-
-
-class Registry:
-    """Methods by name, imported when asked for.
-
-    Args:
-        entries: name → ``module:class``.
-    """
-
-    def __init__(self, entries: Mapping[str, str]) -> None:
-        self.entries = dict(entries)
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self.entries)
-
-    def __contains__(self, name: object) -> bool:
-        return name in self.entries
-
-    def __getitem__(self, name: str) -> type[Method]:
-        """Import a method. Raises KeyError, whose message names the nearest one."""
-        if name not in self.entries:
-            near = difflib.get_close_matches(name, self.entries, n=1)
-            hint = f"did you mean {near[0]}?" if near else f"there are: {', '.join(sorted(self.entries))}"
-            raise KeyError(f"no method is called {name}; {hint}")
-        module, _, attribute = self.entries[name].partition(":")
-        return getattr(importlib.import_module(module), attribute)

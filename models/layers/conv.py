@@ -44,8 +44,8 @@ class ConvBlock(nn.Module):
 def audio_encoder(width: float = 1.0) -> nn.Sequential:
     """Wav2Lip's encoder of a mel chunk: (B, 1, 80, 16) in [-4, 4] → (B, 512 width, 1, 1).
 
-    The official layers of Wav2Lip's ``audio_encoder`` (Prajwal et al., MM 2020) and of IP-LAP's ``mel_encoder``, whose last
-    activation is Tanh in the landmark generator.
+    The official layers of Wav2Lip's ``audio_encoder`` (Prajwal et al., MM 2020) and of IP-LAP's ``mel_encoder``,
+    whose last activation is Tanh in the landmark generator.
 
     Args:
         width: factor on the channels of every layer; 1 is the official size.

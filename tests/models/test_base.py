@@ -7,7 +7,8 @@ from pydantic import ValidationError
 
 import models.base
 import prep.sampling
-from models.base import Registry, Section, TrainConfig
+from models.base import Section, TrainConfig
+from models.registry import Registry
 
 
 def test_a_sample_spec_is_what_the_data_set_takes() -> None:
