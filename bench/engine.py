@@ -78,6 +78,11 @@ class Engine:
         """Whether predictions must be searched for faces."""
         return any("landmarks" in metric.spec.needs for metric in self.metrics)
 
+    @property
+    def needs_truth_landmarks(self) -> bool:
+        """Whether a metric is told of the truth's landmarks through a clip."""
+        return any("truth_landmarks" in metric.spec.needs for metric in self.metrics)
+
     def score(self, job: Job) -> list[Row]:
         """All rows of a clip: figures, or the reasons why there are none, features and pictures."""
         truth = _Truth(job, self)
@@ -366,13 +371,14 @@ class _Take:
         audio = self._audio() if any("audio" in slot.metric.spec.needs for slot in self.slots) else None
         if self.engine.needs_landmarks and not self.same:
             self._follower = self.engine.faces.follow()
+        landmarks = self.truth.landmarks if self.engine.needs_truth_landmarks else None
         height, width = frame.shape[:2]
         for slot in self.slots:
             if slot.region not in ("full", CLIP_REGION) and slot.region not in self.truth.windows:
                 slot.reason = "no face in the truth"
                 continue
             n = self.n_frames if slot.alone else self.common
-            info = ClipInfo(self.job.clip_id, n, width, height, slot.region, audio)
+            info = ClipInfo(self.job.clip_id, n, width, height, slot.region, audio, landmarks)
             slot.meter = self._guard(slot, slot.metric.meter, info)
 
     def _audio(self) -> np.ndarray | None:

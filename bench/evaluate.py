@@ -23,6 +23,7 @@ from bench.errors import BenchError, Unavailable, Unscorable
 from bench.job import Job
 from bench.metrics import get_spec
 from bench.metrics.base import Metric, Spec
+from bench.metrics.lse_expert import find_expert
 from bench.parts import Features, part_path
 from bench.results import (
     CLIP_REGION,
@@ -68,6 +69,7 @@ class Options:
         device: of torch.
         batch: frames scored together; it moves no figure.
         training_data: method → what it was trained on, for the foot of tables.
+        sync_expert: run of ``sync-expert`` that ``lse.expert`` judges by, or None.
     """
 
     metrics: tuple[str, ...]
@@ -77,6 +79,7 @@ class Options:
     device: str = "cpu"
     batch: int = 16
     training_data: tuple[tuple[str, str], ...] = ()
+    sync_expert: Path | None = None
 
 
 def evaluate(
@@ -114,7 +117,8 @@ def evaluate(
     if inputs.protocol == "dubbing":
         inputs = replace(inputs, jobs=[replace(job, paired=False) for job in inputs.jobs])
     specs, missing = _applicable(inputs, options)
-    plan = Plan(tuple(s.name for s in specs), options.regions, options.device, options.batch, weights)
+    expert = find_expert(options.sync_expert) if options.sync_expert else None
+    plan = Plan(tuple(s.name for s in specs), options.regions, options.device, options.batch, weights, expert)
     engine = plan.build()
     missing += engine.missing
     _check_regions(engine, inputs, options)
@@ -122,8 +126,8 @@ def evaluate(
     if not metrics:
         reasons = "; ".join(f"{m.metric}: {m.reason}" for m in missing)
         raise BenchError(f"none of the metrics can be computed here: {reasons}")
-    plan = Plan(tuple(metrics), plan.regions, plan.device, plan.batch, weights)
-    digests = {m: {w: weights.sha256(w) for w in metric.spec.weights} for m, metric in metrics.items()}
+    plan = replace(plan, metrics=tuple(metrics))
+    digests = {name: metric.digests() for name, metric in metrics.items()}
     try:
         out.mkdir(parents=True, exist_ok=True)
         with _exclusive(out):
@@ -165,6 +169,8 @@ def _applicable(inputs: Inputs, options: Options) -> tuple[list[Spec], list[Miss
             reason, remedy = "it compares with the true videos, and none were given", "give --truth"
         elif spec.paired and inputs.protocol == "dubbing":
             reason = "it compares frame with frame, and a face that speaks other words has no true frame"
+        elif "truth_landmarks" in spec.needs and not _landmarks_known(inputs) and find_spec("mediapipe") is None:
+            reason, remedy = NO_MEDIAPIPE, "pip install 'mediapipe<=0.10.21'"
         if reason:
             missing.append(Missing(metric=spec.name, reason=reason, remedy=remedy))
         else:
@@ -172,8 +178,12 @@ def _applicable(inputs: Inputs, options: Options) -> tuple[list[Spec], list[Miss
     return specs, missing
 
 
+def _landmarks_known(inputs: Inputs) -> bool:
+    return all(job.shard or job.truth is None for job in inputs.jobs)
+
+
 def _check_regions(engine: Engine, inputs: Inputs, options: Options) -> None:
-    if set(options.regions) <= {"full"} or all(job.shard or job.truth is None for job in inputs.jobs):
+    if set(options.regions) <= {"full"} or _landmarks_known(inputs):
         return
     try:
         _ = engine.faces

@@ -14,6 +14,7 @@ from bench.parts import Row, part_path, write_part
 
 if TYPE_CHECKING:
     from bench.engine import Engine
+    from bench.metrics.lse_expert import ExpertFile
     from bench.weights import WeightStore
 
 log = logging.getLogger(__name__)
@@ -28,13 +29,15 @@ class Plan:
     device: str
     batch: int
     weights: WeightStore
+    sync_expert: ExpertFile | None = None
 
     def build(self) -> Engine:
         """An engine of this process."""
         from bench.engine import Engine
         from bench.metrics.base import Context
 
-        return Engine(self.metrics, self.regions, Context(self.weights, self.device), self.batch)
+        context = Context(self.weights, self.device, self.sync_expert)
+        return Engine(self.metrics, self.regions, context, self.batch)
 
 
 @dataclass(frozen=True)

@@ -66,7 +66,8 @@ class WindowDataset(Dataset[Sample]):
         excluded: reason → number of clips that offer no window.
 
     Raises:
-        PrepError: the data set is missing, lacks a column, or offers no window at all.
+        PrepError: the data set is missing, lacks a column, or offers no window at all. Of several data sets, some may
+            be without the split.
     """
 
     def __init__(
@@ -78,7 +79,7 @@ class WindowDataset(Dataset[Sample]):
     ) -> None:
         folders = [folder] if isinstance(folder, (Path, str)) else folder
         splits = [split] if isinstance(split, str) else split
-        paths = [path for f in folders for s in splits for path in shard_paths(Path(f), s)]
+        paths = _shards([Path(f) for f in folders], splits)
         self.spec = spec
         self.seed = seed
         self._index = build_index(paths, spec.columns)
@@ -93,7 +94,9 @@ class WindowDataset(Dataset[Sample]):
         # In shared memory, so that set_epoch() reaches data-loader workers that are already running.
         self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
         if not len(self):
-            raise PrepError(f"nothing to train on in {', '.join(map(str, folders))}: {self.report()}")
+            raise PrepError(
+                f"nothing of {' or '.join(splits)} in {', '.join(map(str, folders))}: {self.report()}"
+            )
 
     def __len__(self) -> int:
         """Number of clips that offer a window."""
@@ -257,6 +260,21 @@ class StillDataset(WindowDataset):
         names = {"frames": "frame", "images": "image"}
         window = super().sample(epoch, index)
         return {names.get(key, key): value if key == "clip" else value[0] for key, value in window.items()}
+
+
+def _shards(folders: Sequence[Path], splits: Sequence[str]) -> list[Path]:
+    """All shards of some splits. Raises :class:`PrepError`: there are none, or a folder is no data set."""
+    found, problem = [], None
+    for folder in folders:
+        shard_paths(folder)
+        for split in splits:
+            try:
+                found += shard_paths(folder, split)
+            except PrepError as error:
+                problem = problem or error
+    if not found and problem is not None:
+        raise problem
+    return found
 
 
 def _iplap_normalised(mesh: np.ndarray, wanted: np.ndarray, size: np.ndarray) -> dict[str, np.ndarray]:

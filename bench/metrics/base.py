@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 if TYPE_CHECKING:
+    from bench.metrics.lse_expert import ExpertFile
     from bench.weights import WeightStore
 
 T = TypeVar("T")
@@ -64,7 +65,8 @@ class Spec:
         formula: Markdown, with ``$…$``.
         reference: the paper and equation, or the implementation whose numbers these equal.
         traps: known ways in which others' numbers of this name differ.
-        needs: of ``truth``, ``landmarks``, ``audio``.
+        needs: of ``truth``, ``landmarks`` (of prediction and truth, with the pictures), ``truth_landmarks`` (through
+            the clip, before its first frame), ``audio``, ``sync_expert``.
         paired: compares frame with frame, so it is not defined where another sound drives the face.
         regions: scored in each region; otherwise once a clip, under the region ``clip``.
         weights: names in the registry of weights.
@@ -175,6 +177,8 @@ class ClipInfo:
         height: of the full frame, pixels.
         region: ``full``, ``face``, ``mouth``, or ``clip`` for metrics without regions (they see full frames).
         audio: (n,) int16, mono, 16 kHz: the sound of the prediction; None where there is none.
+        landmarks: (T, 478, 2 or 3) float32, T ≥ n_frames, full-frame pixels: the truth's, NaN where there is no
+            face; None where there is no truth, or no metric needs ``truth_landmarks``.
     """
 
     clip_id: str
@@ -183,6 +187,7 @@ class ClipInfo:
     height: int
     region: str
     audio: npt.NDArray[np.int16] | None = None
+    landmarks: Float | None = None
 
 
 @dataclass(frozen=True)
@@ -241,10 +246,12 @@ class Context:
     Attributes:
         weights: where pretrained networks are found.
         device: of torch: ``cpu``, ``cuda``, ``cuda:1`` …
+        sync_expert: the trained expert that judges lip sync, or None.
     """
 
     weights: WeightStore
     device: str = "cpu"
+    sync_expert: ExpertFile | None = None
 
 
 class Metric(ABC):
@@ -258,6 +265,10 @@ class Metric(ABC):
     @abstractmethod
     def meter(self, clip: ClipInfo) -> Meter:
         """A meter for one clip. Raises :class:`bench.errors.Unscorable` where the clip lacks what is needed."""
+
+    def digests(self) -> dict[str, str]:
+        """SHA-256 of the files that its networks were read from, by name; kept with the figures."""
+        return {name: self.context.weights.sha256(name) for name in self.spec.weights}
 
     def reduce(self, clips: Sequence[tuple[Float, Float]]) -> SetScore:
         """Of ``set`` metrics: the figure of all clips together.

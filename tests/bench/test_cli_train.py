@@ -281,7 +281,7 @@ def test_a_split_without_a_usable_clip_is_one_line(bench_: Command) -> None:
     failure = Failure("v/1", "val", "v/1.mp4", "landmarks", "no face")
     write_fake_dataset(Path("empty"), [fake_clip("a/1", 8)], failures={"val": [failure]})
     said = bench_("train", "fake", "--data", "empty", "--preset", "tiny", code=1)
-    assert "error: nothing to train on in empty: 0 of 0 clips" in said
+    assert "error: nothing of val in empty: 0 of 0 clips" in said
     assert not Path("runs").exists()
 
 

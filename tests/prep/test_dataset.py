@@ -255,7 +255,7 @@ def test_what_cannot_be_used_is_counted(tmp_path: Path) -> None:
     )
 
     with pytest.raises(
-        PrepError, match=r"nothing to train on in .*: 0 of 7 clips; left out: .*7 × fewer than 999"
+        PrepError, match=r"nothing of train in .*: 0 of 7 clips; left out: .*7 × fewer than 999"
     ):
         WindowDataset(tmp_path, "train", SampleSpec(min_frames=999))
 
@@ -264,8 +264,13 @@ def test_shards_without_clips(tmp_path: Path) -> None:
     clip = fake_clip("a/1", 12)
     failure = Failure("b/1", "val", "b/1.mp4", "video", "it is empty")
     write_fake_dataset(tmp_path, [clip], failures={"val": [failure]})
-    with pytest.raises(PrepError, match=r"nothing to train on in .*: 0 of 0 clips"):
+    with pytest.raises(PrepError, match=r"nothing of val in .*: 0 of 0 clips"):
         WindowDataset(tmp_path, "val", SampleSpec(view="box128", frame_mel="wav2lip"))
+    write_fake_dataset(tmp_path / "other", [fake_clip("c/1", 12, split="val")])
+    both = [tmp_path, tmp_path / "other"]
+    assert len(WindowDataset(both, "train", SampleSpec(view="box128"))) == 1
+    with pytest.raises(PrepError, match="has no split 'test'"):
+        WindowDataset(both, "test", SampleSpec(view="box128"))
     assert len(WindowDataset(tmp_path, ["val", "train"], SampleSpec(view="box128", landmarks="lips"))) == 1
 
 

@@ -1,0 +1,132 @@
+"""The runner costs less than 3 % over a plain loop over the same modules (``--benchmark-only``).
+
+IP-LAP's stages on the shapes of the paper preset (landmark: 32 windows; renderer: 2 windows of 3 references at 128²,
+with VGG-19 and the discriminator; generated weights cost as much as real ones). The two take turns, a step each, in
+one process on the same batch; what is compared is the processor time of a step. Last, with two loader workers, the
+share of the time in which the runner waits for samples.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import pytest
+from accelerate.state import AcceleratorState
+from pytest_benchmark.fixture import BenchmarkFixture
+
+from bench import runner
+from bench.config import load_config
+from bench.loading import open_dataset, training_loader
+from bench.training_log import Speed
+from models.base import Batch, Progress, Stage
+from models.ipl.method import IPL
+from prep.order import WindowStream
+from tests.bench.fake_training import Recorder
+from tests.prep.fakes import fake_dataset
+
+OVERHEAD, WAIT = 1.03, 0.10
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("data") / "fake"
+    fake_dataset(folder, {"train": 40, "val": 2})
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def fresh_state() -> Iterator[None]:
+    AcceleratorState._reset_state(True)
+    yield
+    AcceleratorState._reset_state(True)
+
+
+def built(data: Path, run: Path, *overrides: str) -> tuple[Any, IPL]:
+    fixed = ("runner.device=cpu", "runner.tensorboard=false", "runner.log_every=1")
+    config = load_config("ipl", "paper", [*fixed, *overrides], [data], run)
+    return config, IPL(config.method_config)
+
+
+def plain_steps(stage: Stage, batch: Batch) -> Iterator[float]:
+    """Processor seconds of each step of a loop without any runner."""
+    for network in stage.networks.values():
+        network.train()
+    optimizers = stage.optimizers()
+    step = 0
+    while True:
+        begun = time.process_time()
+        for update in stage.updates(batch, Progress(1_000_000 + step, 1_000.0)):
+            optimizer = optimizers[update.optimizer]
+            optimizer.zero_grad(set_to_none=True)
+            update.loss.backward()
+            optimizer.step()
+        step += 1
+        yield time.process_time() - begun
+
+
+class Turns(Recorder):
+    """Lets the plain loop make a step after each of the runner's."""
+
+    def __init__(self, plain: Iterator[float]) -> None:
+        super().__init__()
+        self._plain = plain
+        self.ours: list[float] = []
+        self.theirs: list[float] = []
+        self._begun = time.process_time()
+
+    def step(self, stage: str, step: int, epoch: float, logs: Mapping[str, float], speed: Speed) -> None:
+        self.ours.append(time.process_time() - self._begun)
+        self.theirs.append(next(self._plain))
+        self._begun = time.process_time()
+
+
+@pytest.mark.parametrize(
+    ("name", "steps", "options"),
+    [
+        ("landmark", 9, ()),
+        ("render", 4, ("render.warp_only_epochs=0", "render.train.batch_size=2")),
+    ],
+)
+def test_a_step_costs_what_its_modules_cost(
+    benchmark: BenchmarkFixture,
+    data: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+    steps: int,
+    options: tuple[str, ...],
+) -> None:
+    limits = (
+        f"{name}.train.steps={steps}",
+        f"{name}.train.validate_samples=2",
+        f"{name}.train.sample_every=0",
+    )
+    config, method = built(data, tmp_path / "run", *options, *limits)
+    _, other = built(data, tmp_path / "run", *options, *limits)
+    stage = method.stages[name]
+    stream = WindowStream(open_dataset([data], "train", stage, 0), stage.train.batch_size)
+    batch = next(iter(training_loader(stream, stage, workers=0)))
+    monkeypatch.setattr(runner, "training_loader", lambda *_, **__: iter(lambda: batch, None))
+    turns = Turns(plain_steps(other.stages[name], batch))
+    (tmp_path / "run").mkdir()
+    benchmark.pedantic(runner.train, (config, method, [name], tmp_path / "run", False, turns), rounds=1)
+    ours, theirs = median(turns.ours[1:]), median(turns.theirs[1:])
+    benchmark.extra_info.update(stage=name, runner_s=ours, plain_s=theirs, ratio=ours / theirs)
+    assert ours < OVERHEAD * theirs
+
+
+def test_the_runner_hardly_waits_for_samples(benchmark: BenchmarkFixture, data: Path, tmp_path: Path) -> None:
+    limits = ("landmark.train.steps=8", "landmark.train.validate_samples=2", "landmark.train.sample_every=0")
+    config, method = built(data, tmp_path / "run", "runner.workers=2", *limits)
+    recorder = Recorder()
+    (tmp_path / "run").mkdir()
+    benchmark.pedantic(
+        runner.train, (config, method, ["landmark"], tmp_path / "run", False, recorder), rounds=1
+    )
+    waits = [speed.data_wait for speed in recorder.speeds[1:]]  # before the first step the workers start
+    benchmark.extra_info.update(data_wait=waits)
+    assert median(waits) < WAIT
