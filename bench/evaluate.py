@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from hashlib import sha256
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -169,8 +170,13 @@ def _applicable(inputs: Inputs, options: Options) -> tuple[list[Spec], list[Miss
             reason, remedy = "it compares with the true videos, and none were given", "give --truth"
         elif spec.paired and inputs.protocol == "dubbing":
             reason = "it compares frame with frame, and a face that speaks other words has no true frame"
-        elif "truth_landmarks" in spec.needs and not _landmarks_known(inputs) and find_spec("mediapipe") is None:
-            reason, remedy = NO_MEDIAPIPE, "pip install 'mediapipe<=0.10.21'"
+        elif (
+            "truth_landmarks" in spec.needs
+            and not _landmarks_known(inputs)
+            and find_spec("mediapipe") is None
+        ):
+            reason = "MediaPipe is not installed, and landmarks need it"
+            remedy = "pip install 'mediapipe<=0.10.21'"
         if reason:
             missing.append(Missing(metric=spec.name, reason=reason, remedy=remedy))
         else:

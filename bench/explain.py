@@ -1,17 +1,27 @@
 """Why two numbers of one name differ: the same videos under all variants of a metric, and which choice moves it most.
 
 Variants of a family describe themselves with the same parameters. Two that differ in exactly one of them show what
-that one choice does; so do two regions under one variant.
+that one choice does; so do two regions under one variant. What the length of clips does is seen by scoring the first
+frames of each alone.
 """
 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from itertools import combinations
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
+from bench.job import Job, Take, Voice
 from bench.results import CLIP_REGION, MetricInfo, Result
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from bench.inputs import Inputs
+
+Span = TypeVar("Span", Take, Voice)
 
 
 @dataclass(frozen=True)
@@ -123,3 +133,106 @@ def _changed(a: MetricInfo, b: MetricInfo) -> dict[str, tuple[str, str]]:
 
 def _text(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+@dataclass(frozen=True)
+class Shortened:
+    """One figure of one method over the first frames of some clips.
+
+    Attributes:
+        variant: name.
+        region: of :data:`bench.regions.REGIONS`, or ``clip``.
+        label: the figure.
+        frames: of every clip; None: all.
+        method: name.
+        value: mean over the clips that could be scored, None where none could.
+        scored: how many that are.
+        clips: of how many.
+    """
+
+    variant: str
+    region: str
+    label: str
+    frames: int | None
+    method: str
+    value: float | None
+    scored: int
+    clips: int
+
+
+def clip_lengths(inputs: Inputs) -> dict[str, int]:
+    """Frames of every clip that can be read: of the truth, or of the first prediction where there is none."""
+    from bench.inputs.reading import count_frames
+    from prep.errors import ClipError, PrepError
+
+    found = {}
+    for job in inputs.jobs:
+        takes = [job.truth, *(candidate.video for candidate in job.candidates)]
+        take = next((take for take in takes if take is not None), None)
+        try:
+            frames = job.n_frames or (0 if take is None else count_frames(take))
+        except (ClipError, PrepError, OSError):
+            continue
+        if frames:
+            found[job.clip_id] = frames
+    return found
+
+
+def worth_trying(lengths: list[int], clips: Mapping[str, int]) -> list[int]:
+    """Those of ``lengths`` that shorten at least half of the clips, ascending, each once."""
+    return [
+        frames
+        for frames in sorted(set(lengths))
+        if clips and 2 * sum(n > frames for n in clips.values()) >= len(clips)
+    ]
+
+
+def shortened(inputs: Inputs, frames: int, clips: set[str]) -> Inputs:
+    """The first frames of some clips, pictures and sound, of the truth and of every method."""
+    return replace(inputs, jobs=[_shortened(job, frames) for job in inputs.jobs if job.clip_id in clips])
+
+
+def _shortened(job: Job, frames: int) -> Job:
+    return replace(
+        job,
+        truth=_first(job.truth, frames),
+        n_frames=None if job.n_frames is None else min(job.n_frames, frames),
+        candidates=tuple(
+            replace(c, video=_first(c.video, frames), audio=_first(c.audio, frames)) for c in job.candidates
+        ),
+    )
+
+
+def _first(span: Span | None, frames: int) -> Span | None:
+    if span is None:
+        return None
+    end = span.start + frames
+    return replace(span, stop=end if span.stop is None else min(span.stop, end))
+
+
+def by_length(result: Result, rows: Mapping[int | None, pd.DataFrame], clips: set[str]) -> list[Shortened]:
+    """The figures of the same clips at several lengths.
+
+    Args:
+        result: the evaluation of whole clips.
+        rows: frames of every clip (None: all) → the rows of ``clips.parquet``.
+        clips: ids of the clips to compare.
+    """
+    labels = {
+        (m.name, f"{m.name}.{o.key}" if o.key else m.name): o.label
+        for m in result.metrics
+        if m.aggregate == "mean"
+        for o in m.outputs
+    }
+    found = []
+    for frames, table in rows.items():
+        mine = table[table["clip_id"].isin(clips)]
+        groups = mine.groupby(["metric", "region", "output", "method"], sort=False)
+        for (variant, region, output, method), group in groups:
+            if (variant, output) not in labels:
+                continue
+            values = group["value"][group["reason"] == ""]
+            mean = float(values.mean()) if len(values) else None
+            label = labels[variant, output]
+            found.append(Shortened(variant, region, label, frames, method, mean, len(values), len(group)))
+    return found

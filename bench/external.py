@@ -22,7 +22,7 @@ import tempfile
 import threading
 import time
 import wave
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
@@ -32,7 +32,7 @@ from importlib.metadata import distributions
 from pathlib import Path
 from queue import SimpleQueue
 from types import FrameType
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -46,13 +46,13 @@ from bench.inputs import Inputs, Protocol, from_dataset, from_pairs
 from bench.inputs.dataset import GENERATION, NO_SOURCE
 from bench.inputs.pairs import read_pairs
 from bench.inputs.reading import count_frames, take_frames, voice_samples
-from bench.job import TRIVIAL
+from bench.job import TRIVIAL, Voice
 from bench.protocols import Pair
 from prep.errors import ClipError, PrepError
 from prep.media import SAMPLE_RATE, SAMPLES_PER_FRAME, frames, probe, write_video
 from prep.options import suite_version
 from prep.shards import AtomicFile, write_json
-from prep.sources.listing import VIDEO_SUFFIXES, shown, walk
+from prep.sources.listing import VIDEO_SUFFIXES, walk
 
 #: Folder of what the commands printed, beside the videos.
 LOGS = "logs"
@@ -199,7 +199,7 @@ def external(
         env_dir="" if options.env_dir is None else str(options.env_dir),
         cwd=options.cwd,
         timeout=options.timeout,
-        protocol=inputs.protocol if data is None else _protocol(options, pairs),
+        protocol=options.protocol if pairs is None else "dubbing",
         seed=options.seed if pairs is None and options.protocol == "dubbing" else None,
         pairs_sha256=sha256(protocols.as_csv(chosen).encode()).hexdigest(),
         data=inputs.name,
@@ -250,16 +250,21 @@ def _plan(
 ) -> tuple[Inputs, list[Pair], list[Task]]:
     if data is None:
         if pairs is None or truth is None:
-            raise BenchError("nothing to make: give --data, or --pairs with the folder of its files as --truth")
+            raise BenchError(
+                "nothing to make: give --data, or --pairs with the folder of its files as --truth"
+            )
         if pairs.suffix.lower() == ".csv":
             raise BenchError(f"{pairs} names the clips of a data set: give it with --data")
         inputs = from_pairs({}, pairs, truth)
         chosen = [Pair(str(n), line.video, line.audio) for n, line in enumerate(read_pairs(pairs))]
         # Jobs stand in the order of the lines, by which their ids begin.
         tasks = [
-            Task(pair.name, job, inputs.voices[job.clip_id], "")
-            if job.clip_id not in inputs.problems
-            else Task(pair.name, job, _NO_VOICE, inputs.problems[job.clip_id])
+            Task(
+                pair.name,
+                job,
+                inputs.voices.get(job.clip_id, Voice(truth)),
+                inputs.problems.get(job.clip_id, ""),
+            )
             for pair, job in zip(chosen, inputs.jobs, strict=True)
         ]
         return inputs, chosen, tasks[: options.limit]
@@ -283,3 +288,364 @@ def _plan(
         for pair in chosen[: options.limit]
     ]
     return inputs, chosen, tasks
+
+
+# --- where it is run
+
+
+def _environment(options: Options) -> dict[str, str]:
+    """The environment variables of the command. Raises BenchError: a folder or the program is not there."""
+    found = dict(os.environ)
+    if options.env_dir is not None:
+        programs = (options.env_dir / "bin").absolute()
+        if not programs.is_dir():
+            raise BenchError(f"{options.env_dir} is no virtual environment: there is no folder bin in it")
+        found["PATH"] = os.pathsep.join([str(programs), found.get("PATH", os.defpath)])
+        found["VIRTUAL_ENV"] = str(options.env_dir.absolute())
+        # They would lead the command to the packages of the bench.
+        for name in ("PYTHONHOME", "PYTHONPATH"):
+            found.pop(name, None)
+    others = sorted(placeholders(options.cwd) - {"worker"})
+    if others:
+        raise BenchError(f"--cwd {options.cwd}: only {{worker}} can stand in it, not {{{others[0]}}}")
+    for worker in range(options.workers):
+        cwd = _working_folder(options, worker)
+        if not cwd.is_dir():
+            raise BenchError(f"{cwd} is not a folder: give the checkout of the code with --cwd")
+        program = fill(options.template.program, dict.fromkeys(PLACEHOLDERS, "") | {"worker": str(worker)})
+        # A path is looked for from the working folder, a bare name in PATH.
+        path = str(cwd / program) if os.path.dirname(program) else program
+        if shutil.which(path, path=found["PATH"]) is None:
+            raise BenchError(
+                f"{program}: no such program: give its path, or the environment that has it with --env-dir"
+            )
+    return found
+
+
+def _working_folder(options: Options, worker: int) -> Path:
+    return Path(fill(options.cwd, {"worker": str(worker)})).absolute()
+
+
+def _installed(env_dir: Path | None) -> dict[str, str]:
+    """Package → version of an environment; empty where none was given."""
+    if env_dir is None:
+        return {}
+    folders = [str(path) for path in sorted(env_dir.glob("lib/python*/site-packages"))]
+    found = {}
+    for package in distributions(path=folders):
+        # A package that was removed by halves has no name.
+        if name := package.metadata["Name"]:
+            found[name.lower()] = package.version
+    return dict(sorted(found.items()))
+
+
+# --- one video
+
+
+def write_inputs(task: Task, folder: Path, fit: Fit, crf: int) -> tuple[Path, Path, tuple[int, int]]:
+    """Write what a command is given: the face without sound, and the sound that drives it, equally long.
+
+    Returns:
+        The MP4, the WAV, and (width, height) of the former; H.264 holds even sizes only.
+
+    Raises:
+        ClipError: the video or the sound cannot be read.
+        PrepError: the shard is none.
+        ValueError: there is no frame to write.
+        OSError: they cannot be written.
+    """
+    take = task.job.truth
+    if take is None:
+        raise ClipError("source", "the clip has no source video")
+    samples = voice_samples(task.voice)
+    n_frames = task.job.n_frames or count_frames(take)
+    info = probe(take.path)
+    width, height = (
+        (take.size, take.size) if take.size else (take.crop or (0, 0, info.width, info.height))[2:]
+    )
+
+    def read(start: int, stop: int) -> Iterator[np.ndarray]:
+        return take_frames(replace(take, start=take.start + start, stop=take.start + stop))
+
+    footage = VideoFootage(
+        read,
+        np.empty((n_frames, 0, 2), np.float32),
+        None,
+        None,
+        n_frames=fit.frames(n_frames, heard_frames(samples)),
+        fit=fit,
+        width=width,
+        height=height,
+    )
+    video, audio = folder / "video.mp4", folder / "audio.wav"
+    write_video(video, (shot.frame for shot in footage.shots()), crf=crf)
+    wanted = footage.n_frames * SAMPLES_PER_FRAME
+    samples = np.pad(samples[:wanted], (0, max(0, wanted - len(samples))))
+    with wave.open(str(audio), "wb") as sink:
+        sink.setparams((1, 2, SAMPLE_RATE, len(samples), "NONE", "not compressed"))
+        sink.writeframes(samples.astype("<i2").tobytes())
+    return video, audio, (width + width % 2, height + height % 2)
+
+
+class _Crew:
+    """Runs commands, some at a time; leaving the ``with`` block kills those that still run, with their children."""
+
+    def __init__(self, out: Path, options: Options, environment: Mapping[str, str]) -> None:
+        self.out = out
+        self.options = options
+        self.environment = environment
+        self._pool = ThreadPoolExecutor(options.workers)
+        self._free: SimpleQueue[int] = SimpleQueue()
+        for worker in range(options.workers):
+            self._free.put(worker)
+        self._lock = threading.Lock()
+        self._running: set[subprocess.Popen[bytes]] = set()
+        self._stopped = False
+
+    def __enter__(self) -> _Crew:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._stopped = True
+            for process in self._running:
+                _kill(process)
+        self._pool.shutdown(cancel_futures=True)
+
+    def work(self, tasks: Sequence[Task]) -> Iterator[Made]:
+        """Make the videos that are not there yet; yields a result for every task.
+
+        Raises:
+            OSError: something cannot be written, or the program cannot be run.
+        """
+        pending = []
+        for task in tasks:
+            if _finished(self.out, task.name) is not None:
+                yield Made(task.name)
+            elif task.problem:
+                yield Made(task.name, reason=task.problem)
+            else:
+                pending.append(self._pool.submit(self._make, task))
+        for future in as_completed(pending):
+            yield future.result()
+
+    def _make(self, task: Task) -> Made:
+        worker = self._free.get()
+        try:
+            # No space, dot or quote in its name: official code puts paths into shell commands and splits them at
+            # dots. What a container wrote there as another user stays.
+            with tempfile.TemporaryDirectory(prefix="bench_external_", ignore_cleanup_errors=True) as folder:
+                return Made(task.name, self._attempt(task, Path(folder), worker))
+        except _Failed as error:
+            return Made(task.name, reason=str(error))
+        finally:
+            self._free.put(worker)
+
+    def _attempt(self, task: Task, folder: Path, worker: int) -> int:
+        """Make a video in ``folder`` and move it to its place; returns its frames. Raises _Failed, OSError."""
+        try:
+            video, audio, size = write_inputs(task, folder, self.options.fit, self.options.crf)
+        except (ClipError, PrepError, ValueError) as error:
+            raise _Failed(f"its input cannot be made: {error}") from None
+        # Some code calls a temporary folder of its own by the last part of this one: hence no name that comes twice.
+        out_dir = folder / f"out_{folder.name}"
+        out_dir.mkdir()
+        paths = {
+            "video": str(video),
+            "audio": str(audio),
+            "out": str(out_dir / "result.mp4"),
+            "out_dir": str(out_dir),
+        }
+        self._run(task.name, paths, worker)
+        result = self._result(task.name, paths)
+        n_frames = self._check(result, size)
+        target = self.out / f"{task.name}{result.suffix.lower()}"
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with result.open("rb") as source, AtomicFile(target) as sink:
+            shutil.copyfileobj(source, sink)
+            sink.commit()
+        return n_frames
+
+    def _run(self, name: str, paths: Mapping[str, str], worker: int) -> None:
+        """Run the command once. Raises _Failed where it failed, OSError where it cannot be started."""
+        words = self.options.template.arguments({**paths, "name": name, "worker": str(worker)})
+        cwd = _working_folder(self.options, worker)
+        printed, complaints = _log(self.out, name, "out"), _log(self.out, name, "err")
+        printed.parent.mkdir(parents=True, exist_ok=True)
+        with printed.open("wb") as stdout, complaints.open("wb") as stderr:
+            stdout.write(f"# in {cwd}\n# {shlex.join(words)}\n".encode())
+            stdout.flush()
+            with self._lock:
+                if self._stopped:
+                    raise _Failed("stopped")
+                process = subprocess.Popen(
+                    words,
+                    cwd=cwd,
+                    env=self.environment,
+                    stdin=subprocess.DEVNULL,
+                    stdout=stdout,
+                    stderr=stderr,
+                    start_new_session=True,
+                )
+                self._running.add(process)
+            try:
+                code = process.wait(self.options.timeout)
+            except subprocess.TimeoutExpired:
+                _kill(process)
+                process.wait()
+                limit = f"killed, not done after {self.options.timeout:g} s"
+                raise _Failed(limit + _last_line(complaints, paths)) from None
+            finally:
+                with self._lock:
+                    self._running.discard(process)
+        if code:
+            ended = f"exit code {code}" if code > 0 else f"ended by {_signal_name(-code)}"
+            raise _Failed(ended + _last_line(complaints, paths))
+
+    def _result(self, name: str, paths: Mapping[str, str]) -> Path:
+        """The file that the command wrote. Raises _Failed."""
+        said = _last_line(_log(self.out, name, "err"), paths)
+        if self.options.template.names_output:
+            path = Path(paths["out"])
+            if not path.is_file():
+                raise _Failed(f"exit code 0, but no file {{out}}{said}")
+            return path
+        folder = Path(paths["out_dir"])
+        found = walk(folder, VIDEO_SUFFIXES)
+        if not found:
+            raise _Failed(f"exit code 0, but no video in {{out_dir}}{said}")
+        if len(found) > 1:
+            raise _Failed(f"{len(found)} videos in {{out_dir}}: let the command write {{out}}")
+        return folder / found[0]
+
+    def _check(self, path: Path, size: tuple[int, int]) -> int:
+        """Decode a video to its end; returns its frames at 25 a second. Raises _Failed."""
+        try:
+            info = probe(path)
+            n_frames = sum(1 for _ in frames(path))
+        except ClipError as error:
+            raise _Failed(f"its output cannot be used: {error}") from None
+        if (info.width, info.height) != size and not self.options.any_size:
+            mine, given = f"{info.width}×{info.height}", f"{size[0]}×{size[1]}"
+            raise _Failed(f"its output is {mine}, its input {given}: mend it in the command, or --any-size")
+        if not info.has_audio and not self.options.allow_silent:
+            raise _Failed("its output has no sound: let the command add {audio}, or --allow-silent")
+        return n_frames
+
+
+class _Failed(Exception):
+    """Why there is no video of a pair, in one line."""
+
+
+def _log(out: Path, name: str, kind: Literal["out", "err"]) -> Path:
+    return out / LOGS / f"{name}.{kind}.txt"
+
+
+def _last_line(path: Path, paths: Mapping[str, str]) -> str:
+    """``: `` and the last line of a log, paths as placeholders, so that reasons can be counted; ``""`` without one."""
+    with path.open("rb") as file:
+        file.seek(max(0, path.stat().st_size - _TAIL))
+        text = _COLOURS.sub("", file.read().decode(errors="replace"))
+    # Progress bars end their lines with carriage returns.
+    lines = [line.strip() for line in re.split(r"[\r\n]+", text) if line.strip()]
+    if not lines:
+        return ""
+    last = lines[-1]
+    for name, value in sorted(paths.items(), key=lambda item: -len(item[1])):
+        last = last.replace(value, f"{{{name}}}")
+    return f": {last[:_LINE]}"
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
+
+
+def _kill(process: subprocess.Popen[bytes]) -> None:
+    """End a command and all that it started: its process group is its own."""
+    if process.returncode is None:
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(process.pid, signal.SIGKILL)
+
+
+@contextmanager
+def _terminable() -> Iterator[None]:
+    """SIGTERM ends the block in order, with exit code 143: else the commands, which lead their own groups, would stay."""
+
+    def leave(number: int, frame: FrameType | None) -> None:
+        raise SystemExit(128 + number)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, leave)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+# --- the folder
+
+
+def _finished(out: Path, name: str) -> Path | None:
+    """The video of a pair that is there already; it appeared when it was complete and checked."""
+    paths = (out / f"{name}.{suffix}" for suffix in sorted(VIDEO_SUFFIXES))
+    return next((path for path in paths if path.is_file()), None)
+
+
+def _claim(out: Path, mine: ExternalGeneration, tasks: Iterable[Task], overwrite: bool) -> None:
+    """Make ``out`` ready for this generation.
+
+    Raises:
+        BenchError: another generation's videos lie there, or some of unknown origin.
+    """
+    path = out / GENERATION
+    there = [video for task in tasks if (video := _finished(out, task.name)) is not None]
+    if overwrite:
+        for video in there:
+            video.unlink()
+    elif path.is_file():
+        old, new = read_external(out).model_dump(), mine.model_dump()
+        other = sorted(name for name in old if name not in _FREE and old[name] != new[name])
+        if other:
+            raise BenchError(
+                f"{out} holds another generation (other {', '.join(other)}): use another --out, or --overwrite"
+            )
+    elif there:
+        raise BenchError(f"{out} holds videos without {GENERATION}: use another --out, or --overwrite")
+    _write(out, mine)
+
+
+def _write(out: Path, found: ExternalGeneration) -> None:
+    write_json(out / GENERATION, found.model_dump(mode="json"))
+
+
+def read_external(folder: Path) -> ExternalGeneration:
+    """Where the videos of a folder come from.
+
+    Raises:
+        BenchError: the folder does not say it in a form that is understood, or its videos come from elsewhere.
+    """
+    path = folder / GENERATION
+    try:
+        return ExternalGeneration.model_validate_json(path.read_bytes())
+    except (OSError, ValidationError):
+        raise BenchError(
+            f"{path} is not of `bench external`, or damaged: use another --out, or --overwrite"
+        ) from None
+
+
+def _provenance() -> dict[str, Any]:
+    commit, dirty = provenance.git_state()
+    return {
+        "suite_version": suite_version(),
+        "git_commit": commit,
+        "git_dirty": dirty,
+        "packages": provenance.packages(),
+        "python": ".".join(map(str, sys.version_info[:3])),
+        "machine": provenance.machine("cpu"),
+        "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+    }

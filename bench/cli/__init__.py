@@ -13,6 +13,7 @@ from bench.cli import (
     dub,
     eval,
     explain,
+    external,
     generate,
     inspect,
     ls,
@@ -32,7 +33,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 for command in (
-    *(prep, toy, inspect, train, generate, dub, eval, report, explain, check),
+    *(prep, toy, inspect, train, generate, dub, external, eval, report, explain, check),
     *(weights, doctor, ls, demo),
 ):
     command.register(app)

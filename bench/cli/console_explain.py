@@ -11,7 +11,7 @@ from rich.text import Text
 from bench.results import CLIP_REGION, Result
 
 if TYPE_CHECKING:
-    from bench.explain import Choice, Entry
+    from bench.explain import Choice, Entry, Shortened
 
 
 def variant_table(
@@ -47,6 +47,29 @@ def choice_table(choices: Sequence[Choice]) -> Table:
             f"{choice.difference:+.4g} ({choice.relative:.1%})",
         )
     return table
+
+
+def length_table(found: Sequence[Shortened], methods: Sequence[str], of: int) -> Table:
+    """A row a figure and length, a column a method; ``of``: clips of the whole evaluation."""
+    table = _table("variant", "region", "figure", "frames", *methods)
+    clips = max((entry.clips for entry in found), default=0)
+    table.title = f"The same {clips} of {of} clips, their first frames alone"
+    table.title_justify = "left"
+    cells = {(e.variant, e.region, e.label, e.frames, e.method): e for e in found}
+    rows = dict.fromkeys((e.variant, e.region, e.label) for e in found)
+    lengths = dict.fromkeys(e.frames for e in found)
+    for variant, region, label in rows:
+        for frames in lengths:
+            numbers = [_of(cells.get((variant, region, label, frames, method))) for method in methods]
+            place = "" if region == CLIP_REGION else region
+            table.add_row(variant, place, label, "all" if frames is None else str(frames), *numbers)
+    return table
+
+
+def _of(entry: Shortened | None) -> str:
+    if entry is None or entry.value is None:
+        return "n/a"
+    return _number(entry.value) + (f" ({entry.scored} clips)" if entry.scored < entry.clips else "")
 
 
 def _table(*columns: str) -> Table:

@@ -29,7 +29,7 @@ def evaluate(
     pairs: Path | None = typer.Option(
         None, help="List of 'audio video' lines as Wav2Lip publishes them: dubbing."
     ),
-    method_name: str | None = typer.Option(None, help="Row of the only folder of predictions."),
+    method_name: str | None = typer.Option(None, help="Name of the row, where there is one FOLDER."),
     training_data: str = typer.Option("", help="What the methods were trained on, for the foot of tables."),
     out: Path = typer.Option(..., "--out", "-o", help="Folder to write; an interrupted one is continued."),
     metrics: str | None = typer.Option(
@@ -46,6 +46,9 @@ def evaluate(
     device: str | None = typer.Option(None, help="cpu, cuda, cuda:1 …; default: cuda where there is one."),
     batch_size: int = typer.Option(16, min=1, help="Frames scored together; it moves no figure."),
     seed: int = typer.Option(0, help="Of the bootstrap and of the wrong audio."),
+    sync_expert: Path | None = typer.Option(
+        None, help="Run of `bench train sync-expert`: adds lse.expert to the default metrics."
+    ),
     weights_dir: Path | None = typer.Option(None, help="Folder of pretrained networks, searched first."),
     allow_partial: bool = typer.Option(False, "--allow-partial", help="Exit 0 although clips are missing."),
     overwrite: bool = typer.Option(False, "--overwrite", help="Throw away another evaluation in --out."),
@@ -64,7 +67,8 @@ def evaluate(
     folders = find_methods([*(predictions or []), *(pred or [])], method_name)
     known("audio", [audio], ("prediction", "truth"))
     heard: Literal["prediction", "truth"] = "truth" if audio == "truth" else "prediction"
-    names = [ALIASES.get(name.strip(), name) for name in metrics.split(",")] if metrics else DEFAULT
+    default = (*DEFAULT, "lse.expert") if sync_expert else DEFAULT
+    names = [ALIASES.get(name.strip(), name) for name in metrics.split(",")] if metrics else default
     options = Options(
         metrics=known("metric", names, METRICS),
         regions=known("region", region.split(","), REGIONS),
@@ -73,6 +77,7 @@ def evaluate(
         device=device or default_device(),
         batch=batch_size,
         training_data=tuple((name, training_data) for name in folders) if training_data else (),
+        sync_expert=sync_expert,
     )
     inputs = find_inputs(folders, data, split, root, truth, pairs, heard, limit, with_trivial, seed)
     for line in inputs.unmatched:
@@ -109,15 +114,18 @@ def evaluate(
 
 
 def find_methods(words: list[str], name: str | None) -> dict[str, Path]:
-    """Method → folder, from words FOLDER or NAME=FOLDER. Raises ``BenchError``."""
+    """Method → folder, from words FOLDER or NAME=FOLDER; ``name`` is that of a single FOLDER. Raises ``BenchError``."""
     from bench.errors import BenchError
     from bench.job import TRIVIAL
 
+    if name is not None and (len(words) != 1 or ("=" in words[0] and not Path(words[0]).is_dir())):
+        raise BenchError("--method-name names a single folder: write NAME=FOLDER for each instead")
     found: dict[str, Path] = {}
     for word in words:
-        label, equals, folder = word.partition("=")
+        label, equals, folder = ("", "", "") if name is not None else word.partition("=")
         path = Path(folder if equals else word)
-        label = label if equals else (name if name and len(words) == 1 else path.resolve().name)
+        if not equals:
+            label = path.resolve().name if name is None else name
         if label in found or label in TRIVIAL or not label:
             raise BenchError(f"{word}: the name {label!r} is taken; give another as NAME=FOLDER")
         if not path.is_dir():

@@ -39,6 +39,7 @@ METRICS: dict[str, str] = {
     "landmark_error": "bench.metrics.lmd:LandmarkError",
     "lse.lrs": "bench.metrics.lse:LseLrs",
     "lse.tracked": "bench.metrics.lse:LseTracked",
+    "lse.expert": "bench.metrics.lse_expert:LseExpert",
     "syncscore": "bench.metrics.lse:SyncScore",
 }
 
@@ -83,7 +84,7 @@ def get_spec(name: str) -> Spec:
 
 
 def family(name: str) -> list[str]:
-    """All variants of a family: ``lse`` → ``lse.lrs``, ``lse.tracked``. Raises ``PrepError`` for an unknown one."""
+    """All variants of a family: ``lse`` → ``lse.lrs``, ``lse.tracked`` … Raises ``PrepError`` for an unknown one."""
     from prep.names import known
 
     families: dict[str, list[str]] = {}

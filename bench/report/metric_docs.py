@@ -46,7 +46,11 @@ def render() -> str:
             "|", r"\|"
         )
         needs = ", ".join(
-            [*(f"weights `{name}`" for name in spec.weights), *([f"extra `{spec.extra}`"] * bool(spec.extra))]
+            [
+                *(f"weights `{name}`" for name in spec.weights),
+                *([f"extra `{spec.extra}`"] * bool(spec.extra)),
+                *(["a run of `sync-expert`"] * ("sync_expert" in spec.needs)),
+            ]
         )
         alias = f"`{short[spec.name]}`" if spec.name in short else ""
         default = "yes" if spec.name in DEFAULT else ("to explain only" if spec.quirk else "")

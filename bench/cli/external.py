@@ -1,0 +1,116 @@
+"""``bench external``: somebody else's code over the clips of a data set."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import typer
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to ``app``."""
+    app.command("external")(external)
+
+
+def external(
+    name: str = typer.Argument(..., help="Of the method, for the provenance."),
+    command: str = typer.Option(
+        ..., "--command", help="Makes one video; holds {video}, {audio} and {out} or {out_dir}."
+    ),
+    out: Path = typer.Option(..., "--out", "-o", help="Folder to write; an interrupted one is continued."),
+    data: Path | None = typer.Option(None, help="Prepared data set."),
+    pairs: Path | None = typer.Option(
+        None, help="List of pairs for dubbing: CSV with video and audio, or as Wav2Lip publishes them."
+    ),
+    truth: Path | None = typer.Option(None, help="Folder of the list's files, where there is no --data."),
+    split: str | None = typer.Option(None, help="Of the data set; default: test."),
+    root: Path | None = typer.Option(None, help="Where the data set's source videos lie now."),
+    protocol: str = typer.Option(
+        "reconstruction", help="reconstruction: own sound; dubbing: another clip's sound."
+    ),
+    seed: int = typer.Option(0, help="Of the pairs in dubbing."),
+    limit: int | None = typer.Option(None, min=1, help="The first N videos only, for a first try."),
+    env_dir: Path | None = typer.Option(
+        None, help="The code's virtual or Conda environment: its programs are found first."
+    ),
+    cwd: str = typer.Option(".", help="Working folder of the command; may hold {worker}."),
+    commit: str = typer.Option("", help="Which version of the code it is, for the provenance."),
+    timeout: float | None = typer.Option(None, min=0.1, help="Seconds a video; then all of it is killed."),
+    workers: int = typer.Option(1, min=1, help="Commands at a time."),
+    shell: bool = typer.Option(False, "--shell", help="Run the command by /bin/sh."),
+    longer_audio: str = typer.Option(
+        "bounce", help="Sound longer than the video: bounce (back and forth), loop or cut the sound."
+    ),
+    shorter_audio: str = typer.Option(
+        "cut", help="Sound shorter than the video: cut the video, or pad with silence."
+    ),
+    crf: int = typer.Option(0, min=0, max=51, help="Of the videos that the command is given; 0 is lossless."),
+    any_size: bool = typer.Option(False, "--any-size", help="Take videos of another size than the input."),
+    allow_silent: bool = typer.Option(False, "--allow-silent", help="Take videos without sound."),
+    overwrite: bool = typer.Option(False, "--overwrite", help="Throw away another generation in --out."),
+    allow_partial: bool = typer.Option(False, "--allow-partial", help="Exit 0 although videos are missing."),
+) -> None:
+    """Run somebody else's code for every pair; exit code 3 where some videos could not be made."""
+    from collections import Counter
+
+    from baselines.external import CommandTemplate
+    from bench.cli.console import console
+    from bench.cli.progress import simple_progress
+    from bench.errors import BenchError
+    from bench.external import LOGS, Options
+    from bench.external import external as run_external
+    from bench.footage import Fit
+    from prep.names import known
+
+    known("protocol", [protocol], ("reconstruction", "dubbing"))
+    try:
+        template = CommandTemplate(command, shell)
+    except ValueError as error:
+        raise BenchError(f"--command: {error}") from None
+    options = Options(
+        template,
+        env_dir=env_dir,
+        cwd=cwd,
+        timeout=timeout,
+        workers=workers,
+        commit=commit,
+        protocol="dubbing" if protocol == "dubbing" else "reconstruction",
+        seed=seed,
+        fit=Fit.named(longer_audio, shorter_audio),
+        crf=crf,
+        split=split,
+        limit=limit,
+        any_size=any_size,
+        allow_silent=allow_silent,
+    )
+    try:
+        with simple_progress("videos") as notify:
+            done = run_external(
+                name,
+                out,
+                options,
+                data=data,
+                pairs=pairs,
+                root=root,
+                truth=truth,
+                overwrite=overwrite,
+                on_progress=notify,
+                command=" ".join(["bench", *sys.argv[1:]]),
+            )
+    except KeyboardInterrupt:
+        typer.echo("stopped: finished videos stay, the same command goes on from there", err=True)
+        raise typer.Exit(130) from None
+    console.print(
+        f"{out}: {done.made} of {done.clips} videos, {done.protocol}; {done.frames} frames made in "
+        f"{done.seconds:.1f} s",
+        soft_wrap=True,
+        markup=False,
+    )
+    for reason, count in Counter(done.failures.values()).most_common():
+        example = next(name for name, why in done.failures.items() if why == reason)
+        typer.echo(f"missing: {count} of {done.clips} ({example}, for one): {reason}", err=True)
+    if done.failures:
+        typer.echo(f"what the commands printed: {out / LOGS}", err=True)
+        if not allow_partial:
+            raise typer.Exit(3)

@@ -1,0 +1,332 @@
+"""Lip sync as an expert judges it that was trained with this suite: distance, confidence and offset.
+
+The official SyncNet, by which LSE-D and LSE-C are defined, may not be passed on. A figure of sync that anyone can have
+needs another network, and is another figure: it has names of its own, and carries the SHA-256 of the expert's weights.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import OrderedDict
+from collections.abc import Hashable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from bench.errors import BenchError, Unavailable, Unscorable
+from bench.metrics.base import Batch, ClipInfo, Context, Float, Image, Meter, Metric, Output, Score, Spec
+from prep.media import SAMPLES_PER_FRAME
+from prep.mel import mel_chunk, melspectrogram
+from prep.views import VIEWS
+
+if TYPE_CHECKING:
+    from baselines.sync_expert.network import SyncNet
+    from baselines.sync_expert.stage import ExpertConfig
+    from bench.metrics.syncnet import Share
+
+METHOD, NETWORK, VIEW = "sync-expert", "expert", "face96"
+#: Frames that the expert sees at once; frames by which the sound is shifted at most, each way.
+WINDOW, VSHIFT = 5, 15
+#: Windows over which the median of the framewise confidence is taken.
+MEDIAN_WINDOW = 9
+# Windows that go through the network at once. The grouping starts at the clip's first window, so that no figure
+# depends on how the frames arrive.
+_CHUNK = 32
+# Sounds whose embeddings are remembered: the methods of one clip mostly share one.
+_SOUNDS = 4
+
+Table = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class ExpertFile:
+    """The weights of a trained expert; small and picklable.
+
+    Attributes:
+        run: the run of ``sync-expert``, absolute.
+        file: its best weights.
+        sha256: of that file.
+    """
+
+    run: Path
+    file: Path
+    sha256: str
+
+
+def find_expert(run: Path) -> ExpertFile:
+    """The best weights of a run of ``sync-expert``.
+
+    Raises:
+        BenchError: it is no such run, its expert looks at other pictures than ``face96``, or it has no checkpoint yet.
+    """
+    from bench.checkpoint import best_files
+    from bench.weights import file_sha256
+
+    run = run.absolute()
+    config = _config(run)
+    if config.view != VIEW:
+        raise BenchError(f"{run}: this expert looks at {config.view}, lse.expert at {VIEW}: name another run")
+    file = best_files(run, NETWORK).get(NETWORK)
+    if file is None:
+        raise BenchError(
+            f"{run} has no checkpoint of the expert: train it: bench train {METHOD} --run {run} --resume …"
+        )
+    return ExpertFile(run, file, file_sha256(file))
+
+
+def load_expert(found: ExpertFile, device: str = "cpu") -> SyncNet:
+    """The network with the weights found, in evaluation mode.
+
+    Raises:
+        BenchError: the file is gone or holds other weights by now, since the run goes on; or is damaged.
+    """
+    from bench.checkpoint import load_into, read_tensors
+    from bench.weights import file_sha256
+
+    network = _config(found.run).build()
+    if not found.file.is_file() or file_sha256(found.file) != found.sha256:
+        raise BenchError(
+            f"{found.file} was replaced meanwhile: wait until {found.run} is trained, then try again"
+        )
+    load_into(network, read_tensors(found.file), found.file)
+    return network.to(device).eval().requires_grad_(False)
+
+
+def _config(run: Path) -> ExpertConfig:
+    from baselines.sync_expert.method import SyncExpertConfig
+    from bench.config import RunConfig
+
+    config = RunConfig.load(run)
+    if not isinstance(config.method_config, SyncExpertConfig):
+        raise BenchError(f"{run} is a run of {config.method}, not of {METHOD}: name one of that")
+    return config.method_config.expert
+
+
+class LseExpert(Metric):
+    r"""Lip sync by an expert of this suite: distance, confidence, offset and \|offset\|; not LSE-D and LSE-C.
+
+    The expert is Wav2Lip's (Prajwal et al. 2020, section 3.2) as ``bench train sync-expert`` trains it; the rule is
+    that of SyncNet (Chung and Zisserman 2016) with 1 - cosine for a distance, and without padding at the ends, as in
+    :func:`baselines.sync_expert.offsets.find_offset`. Every method is cut by the boxes of the truth's faces, so that
+    none gains by where its face would be found. Distance and confidence lie in [0, 1]; offsets are in frames, positive
+    where the picture is late.
+
+    Raises:
+        Unavailable: no expert is named.
+        BenchError: its weights were replaced meanwhile, or are damaged.
+    """
+
+    spec = Spec(
+        name="lse.expert",
+        summary="distance, confidence and offset by a lip-sync expert that was trained with this suite",
+        outputs=(
+            Output("d", "expert distance", "lower", low=0.0, high=1.0),
+            Output("c", "expert confidence", "higher", low=0.0, high=1.0),
+            Output("offset", "expert offset", "none", unit="frames", low=-VSHIFT, high=VSHIFT, decimals=2),
+            Output("abs_offset", "expert |offset|", "lower", unit="frames", low=0.0, high=VSHIFT, decimals=2),
+        ),
+        parameters={
+            "network": f"a trained {METHOD}, which the digest beside the figures names",
+            "fps": 25,
+            "pictures": f"lower half of the view {VIEW}",
+            "generations": [],
+            "coding": "RGB as decoded",
+            "resize": "OpenCV bilinear, the face's box to 96x96",
+            "layout": "BGR, 0 to 1",
+            "window": f"{WINDOW} frames, every frame",
+            "audio": "16 kHz mono",
+            "audio_features": "mel spectrogram of Wav2Lip, zeros beyond its ends, 16 columns from int(3.2 frame) on",
+            "length": f"min(frames, samples // {SAMPLES_PER_FRAME}); no frame beyond the truth's",
+            "vshift": VSHIFT,
+            "padding": "none: a shift counts over the windows that have sound at it, and only if they are half of all",
+            "distance": "1 - cosine",
+            "averaging": "mean over windows for each shift, then the least, of equals that of the least shift; the "
+            "middle one of all shifts less the least",
+            "series": f"middle frame of a window; confidence median-filtered over {MEDIAN_WINDOW} windows",
+            "detector": None,
+            "shots": None,
+            "track": None,
+            "crop": "face box of the truth's landmarks in that frame; windows with a frame without one are left out",
+            "tracks": None,
+            "failure": f"no {WINDOW} successive frames with face and sound: no score",
+        },
+        formula=(
+            r"With unit vectors $l_i$ of frames $i \ldots i+4$ and $a_i$ of the sound beside them, "
+            r"$m_s = \frac{1}{|W_s|} \sum_{i \in W_s} (1 - l_i \cdot a_{i-s})$ for shifts $|s| \le 15$ frames, where "
+            r"$W_s$ are the windows that have sound at $s$, at least half of all: "
+            r"$\text{distance} = \min_s m_s$, $\text{confidence} = \operatorname{median}_s m_s - \min_s m_s$, "
+            r"$\text{offset} = \arg\min_s m_s$, positive where the picture is late."
+        ),
+        reference=(
+            "this suite; network and training: Prajwal et al., ACM MM 2020, section 3.2; offset and confidence: Chung "
+            "and Zisserman 2016"
+        ),
+        traps=(
+            "These are not LSE-D and LSE-C, which are SyncNet v2's: neither scale nor order of methods is the same.",
+            "Another expert gives other figures: results with different digests are never put in one column. Compare "
+            "with the row of the ground truth, and with that of the wrong audio.",
+            "A generator that was trained against this very expert scores better than it deserves.",
+            "An expert knows the faces and voices that it was trained on: score clips that it never saw.",
+            "The distance is taken at the best shift: a video that is constantly late scores as well as one in step. "
+            "See |offset|.",
+            "In clips of less than 34 frames the largest shifts do not count, and the confidence is the median of "
+            "fewer: compare sets of equal lengths.",
+        ),
+        needs=frozenset({"truth", "truth_landmarks", "audio", "sync_expert"}),
+        paired=False,
+        regions=False,
+    )
+
+    def __init__(self, context: Context) -> None:
+        super().__init__(context)
+        if context.sync_expert is None:
+            raise Unavailable(
+                "no sync expert is named",
+                f"bench train {METHOD} --data DATA --run runs/{METHOD}, then the same with --sync-expert runs/{METHOD}",
+            )
+        self.file = context.sync_expert
+        self.expert = load_expert(self.file, context.device)
+        self._sounds: OrderedDict[Hashable, Float] = OrderedDict()
+
+    def digests(self) -> dict[str, str]:
+        """``sync-expert`` → SHA-256 of its weights."""
+        return {METHOD: self.file.sha256}
+
+    def meter(self, clip: ClipInfo) -> Meter:
+        """Raises :class:`bench.errors.Unscorable` where there is no sound, no true video, or no face in it."""
+        if clip.audio is None:
+            raise Unscorable("no audio track")
+        if clip.landmarks is None:
+            raise Unscorable("no true video, whose faces say where to look")
+        points = clip.landmarks[: clip.n_frames]
+        detected = np.isfinite(points[:, 0, 0])
+        transforms = VIEWS[VIEW].transforms(points, detected, clip.width, clip.height)
+        if not np.isfinite(transforms).any():
+            raise Unscorable("no face in the truth")
+        return _Meter(self, clip.n_frames, clip.audio, transforms)
+
+    def see(self, crops: Image) -> Float:
+        """Embed all windows of successive crops: (n + 4, 96, 96, 3) uint8 RGB → (n, D) float32, of length 1."""
+        import torch
+
+        from baselines.sync_expert.offsets import embed_lips
+
+        return embed_lips(self.expert, torch.from_numpy(crops).permute(0, 3, 1, 2)).cpu().numpy()
+
+    def hear(self, samples: npt.NDArray[np.int16], n: int) -> Float:
+        """Embed the sound beside the first ``n`` windows: (m,) 16 kHz, m ≥ 640 (n + 4) → (n, D) float32."""
+        import torch
+
+        from baselines.sync_expert.offsets import embed_sounds
+
+        samples = np.ascontiguousarray(samples)
+        key = (hashlib.blake2b(samples.tobytes()).digest(), n)
+        if key not in self._sounds:
+            mel = melspectrogram(samples)
+            chunks = np.stack([mel_chunk(mel, frame, "wav2lip") for frame in range(n)])
+            self._sounds[key] = embed_sounds(self.expert, torch.from_numpy(chunks)).cpu().numpy()
+            while len(self._sounds) > _SOUNDS:
+                self._sounds.popitem(last=False)
+        return self._sounds[key]
+
+
+class _Meter(Meter):
+    def __init__(
+        self, metric: LseExpert, n_frames: int, samples: npt.NDArray[np.int16], transforms: Float
+    ) -> None:
+        self.metric = metric
+        self.samples = samples
+        self.transforms = transforms
+        self.face = np.isfinite(transforms).all(axis=(1, 2))
+        self.last = min(n_frames, len(samples) // SAMPLES_PER_FRAME)
+        self.seen = 0
+        self._kept: list[Image] = []  # from the first frame of the next window on
+        self._lips: list[Float] = []
+        view = VIEWS[VIEW]
+        self._blank = np.zeros((view.height, view.width, 3), np.uint8)
+
+    def update(self, batch: Batch) -> None:
+        for picture in batch.pred.array:
+            if self.seen < self.last:
+                matrix, there = self.transforms[self.seen], self.face[self.seen]
+                self._kept.append(VIEWS[VIEW].crop(picture, matrix) if there else self._blank)
+            self.seen += 1
+            if len(self._kept) == _CHUNK + WINDOW - 1 or self.seen == self.last:
+                self._take(batch.pred.shared)
+
+    def _take(self, share: Share) -> None:
+        """Embed the windows at hand, unless that was done for the same pictures before."""
+        n = len(self._kept) - WINDOW + 1
+        if n < 1:
+            return
+        crops = np.stack(self._kept)
+        # By content: another method's sound may end earlier, and the windows be grouped otherwise.
+        key = ("sync expert lips", self.metric.expert, hashlib.blake2b(crops.data).digest())
+        self._lips.append(share(key, lambda: self.metric.see(crops)))
+        self._kept = self._kept[n:]
+
+    def finish(self) -> Score:
+        if self.seen < self.last:
+            self._take(lambda _, compute: compute())
+        n = sum(map(len, self._lips))
+        usable = np.array([self.face[i : i + WINDOW].all() for i in range(n)], bool)
+        if not usable.any():
+            raise Unscorable(f"no {WINDOW} successive frames with face and sound")
+        table = distance_table(np.concatenate(self._lips), self.metric.hear(self.samples, n), usable)
+        return _score(table, self.seen)
+
+
+def distance_table(lips: Float, sounds: Float, usable: npt.NDArray[np.bool_], vshift: int = VSHIFT) -> Table:
+    """Distances between windows of pictures and of sound, up to ``vshift`` frames apart.
+
+    Args:
+        lips: (n, d), of length 1.
+        sounds: (n, d), of length 1.
+        usable: (n,), the windows that count.
+        vshift: frames.
+
+    Returns:
+        (n, 2 vshift + 1) float64: 1 - cosine of ``lips[i]`` and ``sounds[i + j - vshift]``; NaN where there is no
+        such sound, or the window does not count.
+    """
+    n = len(lips)
+    table = np.full((n, 2 * vshift + 1), np.nan)
+    for shift in range(-vshift, vshift + 1):
+        first, last = max(0, -shift), min(n, n - shift)
+        if first < last:
+            cosines = np.einsum("id,id->i", lips[first:last], sounds[first + shift : last + shift])
+            # Rounding may lead a cosine beyond 1.
+            table[first:last, shift + vshift] = 1 - np.minimum(cosines.astype(np.float64), 1)
+    table[~usable] = np.nan
+    return table
+
+
+def _score(table: Table, n_frames: int) -> Score:
+    """What the distances of a clip, at least one window of which counts, say."""
+    from scipy.ndimage import median_filter
+
+    vshift = table.shape[1] // 2
+    there = np.isfinite(table)
+    windows = int(there.any(axis=1).sum())
+    counted = np.flatnonzero(2 * there.sum(axis=0) >= windows)
+    means = np.nanmean(table[:, counted], axis=0)
+    # Of equals, the smallest shift.
+    best = min(range(len(counted)), key=lambda k: (means[k], abs(counted[k] - vshift)))
+    median = float(np.sort(means)[len(means) // 2])
+    distance, offset = float(means[best]), float(vshift - counted[best])
+    at_best = table[:, counted[best]]
+    known = np.isfinite(at_best)
+    confidence = np.full_like(at_best, np.nan)
+    confidence[known] = median_filter(median - at_best[known], MEDIAN_WINDOW, mode="constant")
+    series = {}
+    for key, values in (("d", at_best), ("c", confidence)):
+        series[key] = np.full(n_frames, np.nan, np.float32)
+        series[key][WINDOW // 2 : WINDOW // 2 + len(values)] = values
+    return Score(
+        {"d": distance, "c": median - distance, "offset": offset, "abs_offset": abs(offset)},
+        series,
+        notes={"windows": windows},
+    )
