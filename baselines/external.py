@@ -13,7 +13,7 @@ from dataclasses import dataclass
 #: What may stand in braces in a command → what it becomes.
 PLACEHOLDERS: dict[str, str] = {
     "video": "the face: an MP4 at 25 frames a second, without sound",
-    "audio": "the sound that drives it: WAV, 16 kHz, mono, 16 bit, as long as the video",
+    "audio": "the sound that drives it: WAV, 16 kHz, mono, 16 bit",
     "out": "the MP4 to write",
     "out_dir": "an empty folder, for code that names its file itself: the only video in it is taken",
     "name": "the name of the video to make: a clip id, or the number of a line",

@@ -275,6 +275,7 @@ class _Take:
     _stream: Iterator[np.ndarray] | None = None
     _follower: Follower | None = None
     _started: bool = False
+    _odd: tuple[int, int] | None = None
     _seen: int = 0
 
     def __post_init__(self) -> None:
@@ -326,6 +327,7 @@ class _Take:
         frames = truth[:n] if self.same and truth is not None else self._read(n)
         if not frames:
             return
+        frames = self._unpadded(frames, truth)
         self._check_size(frames[0], truth)
         if self.problem:
             return
@@ -360,6 +362,16 @@ class _Take:
 
     def _fail(self, reason: str) -> None:
         self.problem = f"the prediction cannot be read: {reason}"
+
+    def _unpadded(self, frames: Frames, truth: Frames | None) -> Frames:
+        """``frames`` without the last column or row that videos get which can hold even sizes only."""
+        if truth:
+            height, width = truth[0].shape[:2]
+            even = (height + height % 2, width + width % 2)
+            self._odd = (height, width) if even != (height, width) and frames[0].shape[:2] == even else None
+        if self._odd is None:
+            return frames
+        return [np.ascontiguousarray(frame[: self._odd[0], : self._odd[1]]) for frame in frames]
 
     def _check_size(self, frame: np.ndarray, truth: Frames | None) -> None:
         if truth and frame.shape != truth[0].shape:

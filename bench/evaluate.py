@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from bench import parts
 from bench.engine import Engine
 from bench.errors import BenchError, Unavailable, Unscorable
+from bench.inputs.dataset import GENERATION
 from bench.job import Job
 from bench.metrics import get_spec
 from bench.metrics.base import Metric, Spec
@@ -323,16 +324,29 @@ def _methods(
                     figures += _of_set(group, inputs.jobs, out, metric, name, region)
                 else:
                     figures += _of_clips(group, metric.spec, region, options.seed)
+        source = inputs.sources.get(name, "")
+        generation = _generation(Path(source)) if source else {}
         found.append(
             MethodResult(
                 method=name,
                 kind=candidate.kind,
-                source=inputs.sources.get(name, ""),
-                training_data=dict(options.training_data).get(name, ""),
+                source=source,
+                training_data=dict(options.training_data).get(name) or generation.get("trained_on", ""),
+                generation=generation,
                 figures=figures,
             )
         )
     return found
+
+
+def _generation(folder: Path) -> dict[str, Any]:
+    """What `bench generate` wrote beside the videos, if it made them."""
+    try:
+        return json.loads((folder / GENERATION).read_text("utf-8"))
+    except (FileNotFoundError, NotADirectoryError):
+        return {}
+    except (OSError, ValueError) as error:
+        raise BenchError(f"{folder / GENERATION} cannot be read: {error}; generate anew") from None
 
 
 def _of_clips(group: Mapping[str, pd.DataFrame], spec: Spec, region: str, seed: int) -> Iterator[Figure]:

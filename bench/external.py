@@ -39,6 +39,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from baselines.external import PLACEHOLDERS, CommandTemplate, fill, placeholders
 from bench import protocols, provenance
+from bench.engine import FRAME_TOLERANCE
 from bench.errors import BenchError
 from bench.footage import Fit, VideoFootage, heard_frames
 from bench.generate import Made, Task
@@ -87,7 +88,9 @@ class ExternalGeneration(BaseModel):
     longer_audio: str
     shorter_audio: str
     crf: int = Field(description="of the videos that the command was given")
+    silence: int = Field(description="frames of it after the sound that the command was given")
     any_size: bool
+    any_length: bool
     allow_silent: bool
     clips: int = 0
     made: int = 0
@@ -105,8 +108,9 @@ class ExternalGeneration(BaseModel):
 
 
 #: What may differ between two generations whose videos stand in one folder.
-_FREE = {"complete", "env_dir", "cwd", "timeout", "any_size", "allow_silent", "clips", "made", "failures"} | {
-    *("frames", "seconds", "git_commit", "git_dirty", "python", "machine", "created", "command")
+_FREE = {"complete", "env_dir", "cwd", "timeout", "any_size", "any_length", "allow_silent", "clips"} | {
+    *("made", "failures", "frames", "seconds", "git_commit", "git_dirty", "python", "machine", "created"),
+    "command",
 }
 
 
@@ -125,9 +129,12 @@ class Options:
         seed: of the pairs in dubbing.
         fit: how a video and a sound of another length come together.
         crf: x264's constant rate factor of the videos that the command is given; 0 loses nothing.
+        silence: frames of it after the sound that the command is given, for code that makes fewer frames than it hears.
         split: of the data set; None: as :func:`bench.inputs.from_dataset` chooses.
         limit: the first so many pairs only.
         any_size: take videos of another size than their input's.
+        any_length: take videos whose frames are more than :data:`bench.engine.FRAME_TOLERANCE` more or fewer than
+            their input's.
         allow_silent: take videos without a sound track.
     """
 
@@ -141,9 +148,11 @@ class Options:
     seed: int = 0
     fit: Fit = field(default_factory=Fit)
     crf: int = 0
+    silence: int = 0
     split: str | None = None
     limit: int | None = None
     any_size: bool = False
+    any_length: bool = False
     allow_silent: bool = False
 
 
@@ -208,7 +217,9 @@ def external(
         longer_audio=options.fit.longer,
         shorter_audio=options.fit.shorter,
         crf=options.crf,
+        silence=options.silence,
         any_size=options.any_size,
+        any_length=options.any_length,
         allow_silent=options.allow_silent,
         command=command,
         **_provenance(),
@@ -314,7 +325,7 @@ def _environment(options: Options) -> dict[str, str]:
             raise BenchError(f"{cwd} is not a folder: give the checkout of the code with --cwd")
         program = fill(options.template.program, dict.fromkeys(PLACEHOLDERS, "") | {"worker": str(worker)})
         # A path is looked for from the working folder, a bare name in PATH.
-        path = str(cwd / program) if os.path.dirname(program) else program
+        path = str(cwd / program) if "/" in program else program
         if shutil.which(path, path=found["PATH"]) is None:
             raise BenchError(
                 f"{program}: no such program: give its path, or the environment that has it with --env-dir"
@@ -342,11 +353,27 @@ def _installed(env_dir: Path | None) -> dict[str, str]:
 # --- one video
 
 
-def write_inputs(task: Task, folder: Path, fit: Fit, crf: int) -> tuple[Path, Path, tuple[int, int]]:
-    """Write what a command is given: the face without sound, and the sound that drives it, equally long.
+@dataclass(frozen=True)
+class Given:
+    """What a command is given: the face without sound, and the sound that drives it.
 
-    Returns:
-        The MP4, the WAV, and (width, height) of the former; H.264 holds even sizes only.
+    Attributes:
+        video: an MP4 at 25 frames a second.
+        audio: a WAV, 16 kHz, mono, 16 bit.
+        width: pixels of the video; even, since H.264 holds no other.
+        height: likewise.
+        n_frames: of the video.
+    """
+
+    video: Path
+    audio: Path
+    width: int
+    height: int
+    n_frames: int
+
+
+def write_inputs(task: Task, folder: Path, options: Options) -> Given:
+    """Write what a command is given for a pair: video and sound equally long, then ``options.silence``.
 
     Raises:
         ClipError: the video or the sound cannot be read.
@@ -367,6 +394,7 @@ def write_inputs(task: Task, folder: Path, fit: Fit, crf: int) -> tuple[Path, Pa
     def read(start: int, stop: int) -> Iterator[np.ndarray]:
         return take_frames(replace(take, start=take.start + start, stop=take.start + stop))
 
+    fit = options.fit
     footage = VideoFootage(
         read,
         np.empty((n_frames, 0, 2), np.float32),
@@ -377,14 +405,17 @@ def write_inputs(task: Task, folder: Path, fit: Fit, crf: int) -> tuple[Path, Pa
         width=width,
         height=height,
     )
-    video, audio = folder / "video.mp4", folder / "audio.wav"
-    write_video(video, (shot.frame for shot in footage.shots()), crf=crf)
-    wanted = footage.n_frames * SAMPLES_PER_FRAME
-    samples = np.pad(samples[:wanted], (0, max(0, wanted - len(samples))))
-    with wave.open(str(audio), "wb") as sink:
+    given = Given(
+        folder / "video.mp4", folder / "audio.wav", width + width % 2, height + height % 2, footage.n_frames
+    )
+    write_video(given.video, (shot.frame for shot in footage.shots()), crf=options.crf)
+    samples = samples[: given.n_frames * SAMPLES_PER_FRAME]
+    wanted = (given.n_frames + options.silence) * SAMPLES_PER_FRAME
+    samples = np.pad(samples, (0, wanted - len(samples)))
+    with wave.open(str(given.audio), "wb") as sink:
         sink.setparams((1, 2, SAMPLE_RATE, len(samples), "NONE", "not compressed"))
         sink.writeframes(samples.astype("<i2").tobytes())
-    return video, audio, (width + width % 2, height + height % 2)
+    return given
 
 
 class _Crew:
@@ -444,21 +475,21 @@ class _Crew:
     def _attempt(self, task: Task, folder: Path, worker: int) -> int:
         """Make a video in ``folder`` and move it to its place; returns its frames. Raises _Failed, OSError."""
         try:
-            video, audio, size = write_inputs(task, folder, self.options.fit, self.options.crf)
+            given = write_inputs(task, folder, self.options)
         except (ClipError, PrepError, ValueError) as error:
             raise _Failed(f"its input cannot be made: {error}") from None
         # Some code calls a temporary folder of its own by the last part of this one: hence no name that comes twice.
         out_dir = folder / f"out_{folder.name}"
         out_dir.mkdir()
         paths = {
-            "video": str(video),
-            "audio": str(audio),
+            "video": str(given.video),
+            "audio": str(given.audio),
             "out": str(out_dir / "result.mp4"),
             "out_dir": str(out_dir),
         }
         self._run(task.name, paths, worker)
         result = self._result(task.name, paths)
-        n_frames = self._check(result, size)
+        n_frames = self._check(result, given)
         target = self.out / f"{task.name}{result.suffix.lower()}"
         target.parent.mkdir(parents=True, exist_ok=True)
         with result.open("rb") as source, AtomicFile(target) as sink:
@@ -518,16 +549,23 @@ class _Crew:
             raise _Failed(f"{len(found)} videos in {{out_dir}}: let the command write {{out}}")
         return folder / found[0]
 
-    def _check(self, path: Path, size: tuple[int, int]) -> int:
+    def _check(self, path: Path, given: Given) -> int:
         """Decode a video to its end; returns its frames at 25 a second. Raises _Failed."""
         try:
             info = probe(path)
             n_frames = sum(1 for _ in frames(path))
         except ClipError as error:
             raise _Failed(f"its output cannot be used: {error}") from None
-        if (info.width, info.height) != size and not self.options.any_size:
-            mine, given = f"{info.width}×{info.height}", f"{size[0]}×{size[1]}"
-            raise _Failed(f"its output is {mine}, its input {given}: mend it in the command, or --any-size")
+        if (info.width, info.height) != (given.width, given.height) and not self.options.any_size:
+            mine, theirs = f"{info.width}×{info.height}", f"{given.width}×{given.height}"
+            raise _Failed(f"its output is {mine}, its input {theirs}: mend it in the command, or --any-size")
+        more = n_frames - given.n_frames
+        if abs(more) > FRAME_TOLERANCE and not self.options.any_length:
+            remedy = "mend it in the command" if more > 0 else f"try --silence {self.options.silence - more}"
+            raise _Failed(
+                f"its output is {abs(more)} frames {'longer' if more > 0 else 'shorter'} than its input: {remedy}, "
+                f"or --any-length"
+            )
         if not info.has_audio and not self.options.allow_silent:
             raise _Failed("its output has no sound: let the command add {audio}, or --allow-silent")
         return n_frames
@@ -572,7 +610,7 @@ def _kill(process: subprocess.Popen[bytes]) -> None:
 
 @contextmanager
 def _terminable() -> Iterator[None]:
-    """SIGTERM ends the block in order, with exit code 143: else the commands, which lead their own groups, would stay."""
+    """SIGTERM ends the block in order, with exit code 143: else the commands, in groups of their own, would stay."""
 
     def leave(number: int, frame: FrameType | None) -> None:
         raise SystemExit(128 + number)

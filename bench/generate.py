@@ -30,6 +30,7 @@ from bench.inputs.dataset import GENERATION, NO_SOURCE
 from bench.inputs.reading import voice_samples
 from bench.job import Job, Voice
 from bench.protocols import Pair
+from bench.training_inputs import trained_on
 from prep.errors import ClipError, PrepError
 from prep.media import write_video
 from prep.shards import read_manifest
@@ -55,6 +56,9 @@ class Generation(BaseModel):
     protocol: Protocol
     seed: int | None = Field(description="of the pairs; None where they need none, or a list was given")
     pairs_sha256: str = Field(description="of pairs.csv")
+    trained_on: str = Field(
+        "", description="names of the data sets of the training run, where it has a record"
+    )
     data: str = Field(description="name of the data set")
     split: str
     manifest_sha256: str = Field(description="of the data set's manifest, without the place of its media")
@@ -204,6 +208,7 @@ def generate(
         run=str(run),
         config_sha256=sha256(config.method_config.model_dump_json().encode()).hexdigest(),
         weights=weight_hashes(run, built),
+        trained_on=", ".join(trained_on(run)),
         protocol=options.protocol,
         seed=options.seed if seeded else None,
         pairs_sha256=sha256(protocols.as_csv(chosen).encode()).hexdigest(),

@@ -92,6 +92,7 @@ class MethodResult(_Model):
         kind: ``method``, or ``trivial`` for ground truth, still frame and the like.
         source: folder of the videos, as it was given; ``""`` for trivial rows.
         training_data: what it was trained on, where that was told.
+        generation: what ``bench generate`` wrote beside the videos; empty where they were made otherwise.
         figures: in the order of the metrics.
     """
 
@@ -99,6 +100,7 @@ class MethodResult(_Model):
     kind: Literal["method", "trivial"] = "method"
     source: str = ""
     training_data: str = ""
+    generation: dict[str, Any] = Field(default_factory=dict)
     notes: str = ""
     figures: list[Figure] = Field(default_factory=list)
 

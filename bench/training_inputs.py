@@ -247,3 +247,14 @@ def _read(run: Path) -> dict[str, Any]:
         return {key: found[key] for key in ("data", "weights", "starts")}
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise BenchError(f"{path} cannot be read ({error}): this run cannot go on") from error
+
+
+def trained_on(run: Path) -> list[str]:
+    """Names of the data sets that a run's record holds; none where it has no record (imported weights)."""
+    try:
+        record = json.loads((run / PROVENANCE).read_text("utf-8"))
+    except FileNotFoundError:
+        return []
+    except (OSError, ValueError) as error:
+        raise BenchError(f"{run / PROVENANCE} cannot be read: {error}") from None
+    return [data["name"] for data in record["data"]]

@@ -46,7 +46,13 @@ def external(
         "cut", help="Sound shorter than the video: cut the video, or pad with silence."
     ),
     crf: int = typer.Option(0, min=0, max=51, help="Of the videos that the command is given; 0 is lossless."),
+    silence: int = typer.Option(
+        0, min=0, help="Frames of it after the sound, for code that makes fewer frames than it hears."
+    ),
     any_size: bool = typer.Option(False, "--any-size", help="Take videos of another size than the input."),
+    any_length: bool = typer.Option(
+        False, "--any-length", help="Take videos of more or fewer frames than the input."
+    ),
     allow_silent: bool = typer.Option(False, "--allow-silent", help="Take videos without sound."),
     overwrite: bool = typer.Option(False, "--overwrite", help="Throw away another generation in --out."),
     allow_partial: bool = typer.Option(False, "--allow-partial", help="Exit 0 although videos are missing."),
@@ -81,7 +87,9 @@ def external(
         crf=crf,
         split=split,
         limit=limit,
+        silence=silence,
         any_size=any_size,
+        any_length=any_length,
         allow_silent=allow_silent,
     )
     try:

@@ -40,6 +40,7 @@ class RenderConfig(Section):
         audio: False: "w/o audio" of Table 4.
         hidden: share of the target's rows, from the lowest up, that the renderer must not see.
         shrink: factor by which the networks see pictures smaller than 128 × 128; 1 is the paper's.
+        residual: what is made is added to the visible target and the warped references; not in the paper.
         perceptual: ``vgg19``: L_w, L_r and L_s; ``pixels``: in their place, where VGG-19's weights are not at
             hand, ``warp_pixels`` and ``face_pixels``, mean absolute differences at three resolutions. That is
             not the paper's training.
@@ -68,6 +69,7 @@ class RenderConfig(Section):
     audio: bool = True
     hidden: float = Field(0.5, gt=0, le=1)
     shrink: Literal[1, 2, 4] = 1
+    residual: bool = False
     perceptual: Literal["vgg19", "pixels"] = "vgg19"
     reading: Reading = "iplap"
     lambda_w: float = Field(2.5, ge=0)
@@ -98,7 +100,7 @@ class RenderConfig(Section):
 
     def build_renderer(self) -> Renderer:
         """Build the renderer, with torch's default generator."""
-        return Renderer(self.width, self.warping, self.audio, self.hidden, self.shrink)
+        return Renderer(self.width, self.warping, self.audio, self.hidden, self.shrink, self.residual)
 
     def build_discriminator(self) -> PatchGAN | None:
         """Build the discriminator, with torch's default generator; None where none is trained."""

@@ -21,6 +21,8 @@ SKETCHES = 5
 
 # Keeps the weighted mean finite where all weights vanish.
 _EPSILON = 1e-5
+# Colours nearer than this to 0 and 1 count as so near, for logits to stay finite.
+_MARGIN = 2e-3
 
 
 class References(NamedTuple):
@@ -28,8 +30,8 @@ class References(NamedTuple):
 
     Attributes:
         pictures: (B, N, 3, H, W) float, BGR in [0, 1].
-        fine: (B, N, C1, H, W) float, the paper's h1.
-        coarse: (B, N, C2, H/2, W/2) float, the paper's h2.
+        fine: (B, N, C1, h, w) float, the paper's h1; h and w are H and W by the renderer's ``shrink``.
+        coarse: (B, N, C2, h/2, w/2) float, the paper's h2.
     """
 
     pictures: Tensor
@@ -42,8 +44,8 @@ class Aligned(NamedTuple):
 
     Attributes:
         picture: (B, 3, H, W) float, BGR.
-        fine: (B, C1, H, W) float.
-        coarse: (B, C2, H/2, W/2) float.
+        fine: (B, C1, h, w) float.
+        coarse: (B, C2, h/2, w/2) float.
     """
 
     picture: Tensor
@@ -77,6 +79,9 @@ class Renderer(nn.Module):
         hidden: share of a target's rows, from the lowest up, that the renderer must not see.
         shrink: factor by which pictures are made smaller for the networks, and the result larger again; 1 is
             the paper's. It divides their height and width, and leaves an even number.
+        residual: what the translation module gives is added, before the sigmoid, to the target where it is visible
+            and to the warped references elsewhere, which keep their full size. It is not in the paper; little
+            training then goes a long way.
     """
 
     def __init__(
@@ -86,12 +91,16 @@ class Renderer(nn.Module):
         audio: bool = True,
         hidden: float = 0.5,
         shrink: int = 1,
+        residual: bool = False,
     ) -> None:
         super().__init__()
         self.hidden = hidden
         self.shrink = shrink
+        self.residual = residual
         self.flow_module = AlignmentModule(width, warping)
         self.translation = TranslationModule(width, audio)
+        if residual:
+            nn.init.zeros_(self.translation.conv_last.weight)
 
     def encode_references(self, pictures: Tensor, sketches: Tensor) -> References:
         """Encode references, to be used for several frames.
@@ -100,21 +109,25 @@ class Renderer(nn.Module):
             pictures: (B, N, 3, H, W) float, BGR in [0, 1]; H and W even.
             sketches: (B, N, 3, H, W) float in [0, 1], theirs.
         """
-        return self.flow_module.encode(self._smaller(pictures), self._smaller(sketches))
+        fine, coarse = self.flow_module.encode(self._smaller(pictures), self._smaller(sketches))
+        return References(pictures, fine, coarse)
 
     def warp(self, references: References, sketches: Tensor) -> Tensor:
         """The alignment module alone: :attr:`Rendered.warped` for (B, 5, 3, H, W) float target sketches."""
-        return self._larger(self.flow_module.align(references, self._smaller(sketches).flatten(1, 2)).picture)
+        return self.flow_module.align(references, self._smaller(sketches).flatten(1, 2)).picture
 
     def render(self, face: Tensor, sketches: Tensor, references: References, mels: Tensor) -> Rendered:
         """Render frames from encoded references; see :meth:`forward`."""
-        face, drawn = self._smaller(face), self._smaller(sketches).flatten(1, 2)
+        drawn = self._smaller(sketches).flatten(1, 2)
         aligned = self.flow_module.align(references, drawn)
-        height = face.shape[-2]
-        shown = torch.arange(height, device=face.device) < round(height * (1 - self.hidden))
-        target = torch.cat([face * shown[:, None], drawn], dim=1)
-        made = self.translation(target, aligned, mels)
-        return Rendered(self._larger(made), self._larger(aligned.picture))
+        rows = torch.arange(face.shape[-2], device=face.device)[:, None]
+        shown = rows < round(face.shape[-2] * (1 - self.hidden))
+        target = torch.cat([self._smaller(face * shown), drawn], dim=1)
+        small = aligned._replace(picture=self._smaller(aligned.picture))
+        made = self._larger(self.translation(target, small, mels))
+        if self.residual:
+            made = made + torch.logit(torch.where(shown, face, aligned.picture), _MARGIN)
+        return Rendered(torch.sigmoid(made), aligned.picture)
 
     def forward(
         self, face: Tensor, sketches: Tensor, references: Tensor, reference_sketches: Tensor, mels: Tensor
@@ -169,15 +182,15 @@ class AlignmentModule(nn.Module):
             nn.Conv2d(middle, fine, 7, padding=3), nn.ReLU(), nn.Conv2d(fine, 1, 7, padding=3), nn.Sigmoid()
         )
 
-    def encode(self, pictures: Tensor, sketches: Tensor) -> References:
-        """See :meth:`Renderer.encode_references`."""
+    def encode(self, pictures: Tensor, sketches: Tensor) -> tuple[Tensor, Tensor]:
+        """Fine and coarse features of references: see :class:`References`."""
         fine = F.relu(self.conv1_bn(self.conv1(torch.cat([pictures, sketches], dim=2).flatten(0, 1))))
         coarse = F.relu(self.conv2_bn(self.conv2(fine)))
         n = pictures.shape[:2]
-        return References(pictures, fine.unflatten(0, n), coarse.unflatten(0, n))
+        return fine.unflatten(0, n), coarse.unflatten(0, n)
 
     def align(self, references: References, sketches: Tensor) -> Aligned:
-        """Warp and average encoded references; ``sketches`` (B, 15, H, W) float in [0, 1]."""
+        """Warp and average encoded references; ``sketches`` (B, 15, h, w) float in [0, 1]."""
         half = F.interpolate(sketches, scale_factor=0.5, mode="nearest")
         maps = (
             self.spade_layer_1.maps(half),
@@ -194,13 +207,12 @@ class AlignmentModule(nn.Module):
             if self.warping:
                 grid = motion_grid(self.conv_4(x))
                 warped = tuple(warp(source.expand(len(x), -1, -1, -1), grid) for source in warped)
-            half_weight = F.interpolate(weight, scale_factor=0.5, mode="nearest")
-            weighted = [s * w for s, w in zip(warped, (weight, weight, half_weight), strict=True)]
+            weights = _at_all_sizes(weight, picture)
+            weighted = [s * w for s, w in zip(warped, weights, strict=True)]
             weighted.append(weight)
             sums = [total + new for total, new in zip(sums, weighted, strict=True)] if sums else weighted
-        total = sums[3] + _EPSILON
-        half_total = F.interpolate(total, scale_factor=0.5, mode="nearest")
-        return Aligned(sums[0] / total, sums[1] / total, sums[2] / half_total)
+        whole, full, half = _at_all_sizes(sums[3] + _EPSILON, picture)
+        return Aligned(sums[0] / whole, sums[1] / full, sums[2] / half)
 
 
 class TranslationModule(nn.Module):
@@ -238,7 +250,7 @@ class TranslationModule(nn.Module):
             mels: (B, 80, 16) float.
 
         Returns:
-            (B, 3, H, W) float in [0, 1].
+            (B, 3, H, W) float; its sigmoid is the face.
         """
         vector = self.audio_encoder(mels[:, None]).flatten(1) if self.audio else None
         x = F.relu(self.conv1_bn(self.conv1(target)))
@@ -248,7 +260,7 @@ class TranslationModule(nn.Module):
         x = self.adain_2(self.spade_2(x, self.spade_2.maps(aligned.fine)), vector)
         x = self.spade_4(x, self.spade_4.maps(aligned.picture))
         # The official slope of this activation alone is not 0.2.
-        return torch.sigmoid(self.conv_last(F.leaky_relu(x, 0.01)))
+        return self.conv_last(F.leaky_relu(x, 0.01))
 
 
 def split_official(state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
@@ -269,6 +281,13 @@ def split_official(state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict
         else:
             renderer[key] = value
     return renderer, vgg
+
+
+def _at_all_sizes(weight: Tensor, picture: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """A map at the size of a picture, at its own, and at half of that."""
+    size = (picture.shape[-2], picture.shape[-1])
+    whole = weight if weight.shape[-2:] == size else F.interpolate(weight, size, mode="bilinear")
+    return whole, weight, F.interpolate(weight, scale_factor=0.5, mode="nearest")
 
 
 def _channels(width: float) -> tuple[int, int, int]:

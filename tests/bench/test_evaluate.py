@@ -7,6 +7,7 @@ import math
 from dataclasses import replace
 from pathlib import Path
 
+import av
 import numpy as np
 import pandas as pd
 import pytest
@@ -116,6 +117,30 @@ def test_every_failure_is_a_row_and_the_rest_goes_on(folders, tmp_path):
     sound = result.figure("mine", "fake.loudness", "full")
     assert sound.scored == 1 and "no audio track" in sound.failures
     assert any("fake.mean in full: 2 of 6" in line for line in short_coverage(result))
+
+
+def _odd_video(path: Path, n: int, height: int, width: int) -> None:
+    """H.264 with full colour, which knows odd sizes."""
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=25)
+        stream.width, stream.height, stream.pix_fmt = width, height, "yuv444p"
+        for i in range(n):
+            picture = np.full((height, width, 3), 60 + i, np.uint8)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        container.mux(stream.encode(None))
+
+
+def test_the_column_that_makes_an_odd_size_even_is_not_scored(tmp_path):
+    for name in ("truth", "pred"):
+        (tmp_path / name).mkdir()
+    _odd_video(tmp_path / "truth" / "odd.mp4", 8, 33, 47)
+    write_video(tmp_path / "pred" / "odd.mp4", [np.full((33, 47, 3), 60 + i, np.uint8) for i in range(8)])
+    _odd_video(tmp_path / "truth" / "other.mp4", 8, 33, 47)
+    write_video(tmp_path / "pred" / "other.mp4", [np.full((34, 50, 3), 60 + i, np.uint8) for i in range(8)])
+    figure = _evaluate((tmp_path / "pred", tmp_path / "truth"), tmp_path / "out").figure(
+        "mine", "fake.mean", "full"
+    )
+    assert figure.scored == 1 and "50×34, the truth 47×33" in " ".join(figure.failures)
 
 
 def test_two_frames_more_or_less_are_cut_and_recorded(folders, tmp_path):

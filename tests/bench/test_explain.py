@@ -4,8 +4,14 @@ from __future__ import annotations
 
 import math
 from itertools import pairwise
+from pathlib import Path
+
+import pandas as pd
+import pytest
 
 from bench import explain
+from bench.inputs import Inputs
+from bench.job import Candidate, Job, Take, Voice
 from bench.metrics import get_spec
 from bench.results import Data, Figure, MethodResult, MetricInfo, OutputInfo, Provenance, Result
 
@@ -74,3 +80,63 @@ def test_each_step_to_atvgnets_psnr_is_one_choice():
 
 def test_spread_leaves_infinite_values_out():
     assert explain.spread(explain.entries(_result())) == {("m", "SSIM"): (0.60, 0.90)}
+
+
+def _inputs(*lengths: int) -> Inputs:
+    jobs = [
+        Job(
+            f"c{n}",
+            Take(Path("truth.mp4"), start=10, stop=10 + n),
+            n,
+            (Path("shard"), 0),
+            (Candidate("m", Take(Path("pred.mp4")), Voice(Path("shard"), row_group=0)), Candidate("still")),
+        )
+        for n in lengths
+    ]
+    return Inputs("x", "dataset", "test", "reconstruction", jobs)
+
+
+def test_lengths_that_shorten_few_clips_are_left_out():
+    clips = explain.clip_lengths(_inputs(30, 60, 90))
+    assert clips == {"c30": 30, "c60": 60, "c90": 90}
+    assert explain.worth_trying([75, 25, 50, 25], clips) == [25, 50]
+    assert explain.worth_trying([25], {}) == []
+
+
+def test_shortened_clips_keep_where_they_begin():
+    (job,) = explain.shortened(_inputs(30, 60), 40, {"c60"}).jobs
+    assert job.truth == Take(Path("truth.mp4"), start=10, stop=50)
+    assert job.n_frames == 40 and job.shard == (Path("shard"), 0)
+    made, still = job.candidates
+    assert made.video == Take(Path("pred.mp4"), stop=40)
+    assert made.audio == Voice(Path("shard"), stop=40, row_group=0)
+    assert (still.video, still.audio) == (None, None)
+    (whole,) = explain.shortened(_inputs(30), 40, {"c30"}).jobs
+    assert whole.truth == Take(Path("truth.mp4"), start=10, stop=40) and whole.n_frames == 30
+
+
+def test_lengths_are_compared_over_the_same_clips():
+    def rows(**values: float | None) -> pd.DataFrame:
+        return pd.DataFrame(
+            [
+                {
+                    "clip_id": clip,
+                    "method": "m",
+                    "region": "full",
+                    "metric": "ssim.a",
+                    "output": "ssim.a",
+                    "value": value,
+                    "reason": "" if value is not None else "no face",
+                }
+                for clip, value in values.items()
+            ]
+        )
+
+    found = explain.by_length(
+        _result(), {25: rows(a=0.5, b=None), None: rows(a=0.7, b=0.9, c=0.1)}, {"a", "b"}
+    )
+    assert [(e.frames, e.value, e.scored, e.clips) for e in found] == [
+        (25, 0.5, 1, 2),
+        (None, pytest.approx(0.8), 2, 2),
+    ]
+    assert {(e.variant, e.region, e.label, e.method) for e in found} == {("ssim.a", "full", "SSIM", "m")}
