@@ -112,11 +112,13 @@ def make_accelerator(config: RunConfig) -> Accelerator:
     """The processes, device and precision that the configuration and ``accelerate launch`` ask for.
 
     Raises:
-        BenchError: CUDA is asked for and not there.
+        BenchError: CUDA, or a precision that only CUDA has, is asked for and not there.
     """
     device = config.runner.device
     if device == "cuda" and not torch.cuda.is_available():
         raise BenchError("runner.device=cuda: no CUDA device is visible; use runner.device=auto or cpu")
+    if config.runner.precision == "fp16" and (device == "cpu" or not torch.cuda.is_available()):
+        raise BenchError("runner.precision=fp16: only CUDA trains in float16; use bf16 or no")
     return Accelerator(mixed_precision=config.runner.precision, cpu=device == "cpu")
 
 

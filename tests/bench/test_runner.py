@@ -186,6 +186,16 @@ def test_bf16_trains_and_keeps_float32_weights(data: Path, tmp_path: Path) -> No
     assert len(recorder.of("step")) == 8
 
 
+@pytest.mark.parametrize(
+    ("key", "words"), [("precision=fp16", "use bf16 or no"), ("device=cuda", "auto or cpu")]
+)
+def test_what_only_cuda_has_is_one_line(data: Path, tmp_path: Path, key: str, words: str) -> None:
+    if torch.cuda.is_available():
+        pytest.skip("there is a CUDA device")
+    with pytest.raises(BenchError, match=words):
+        run_training(data, tmp_path / "run", f"runner.{key}")
+
+
 def test_a_loss_that_is_not_finite_stops_with_its_clips_and_a_saved_state(data: Path, tmp_path: Path) -> None:
     with pytest.raises(BenchError) as caught:
         run_training(data, tmp_path / "run", "adversarial.explode_at=4")

@@ -173,10 +173,10 @@ def test_the_rule_is_that_of_the_experts_own_offset() -> None:
         assert ours["c"] == pytest.approx(theirs.confidence, abs=1e-6)
 
 
-@pytest.mark.parametrize("sizes", [(1,), (7, 2, 31), (N,)])
+@pytest.mark.parametrize("sizes", [(1,), (7, 2, 31), (70,)])
 def test_the_sizes_of_batches_do_not_matter(metric: LseExpert, sizes: tuple[int, ...]) -> None:
-    frames = np.random.default_rng(0).integers(0, 256, (N, SIDE, SIDE, 3), np.uint8)
-    one, other = (score(metric, frames, sound(pattern()), sizes=s) for s in ((16,), sizes))
+    frames = np.random.default_rng(0).integers(0, 256, (70, SIDE, SIDE, 3), np.uint8)
+    one, other = (score(metric, frames, sound(pattern(70)), sizes=s) for s in ((16,), sizes))
     assert one.values == other.values
     for key in ("d", "c"):
         np.testing.assert_array_equal(one.series[key], other.series[key])
