@@ -65,14 +65,15 @@ def check_data(folders: Sequence[Path], stages: Sequence[Stage]) -> None:
         manifest = read_manifest(folder)
         if not manifest.get("complete"):
             raise BenchError(f"{folder} is not complete; finish it: {prep_command(manifest, folder)}")
-        for split in SPLITS:
-            if not any((folder / SHARDS).glob(f"{split}-*.parquet")):
-                raise BenchError(
-                    f"{folder} has no split {split}, which training needs; "
-                    f"prepare one that has: {prep_command(manifest, Path(f'{folder}-{split}'))}"
-                )
         for stage in stages:
             _check_columns(folder, manifest, stage)
+    for split in SPLITS:
+        if not any(path for folder in folders for path in (folder / SHARDS).glob(f"{split}-*.parquet")):
+            command = prep_command(read_manifest(folders[0]), Path(f"{folders[0]}-{split}"))
+            raise BenchError(
+                f"{', '.join(map(str, folders))}: no split {split}, which training needs; "
+                f"prepare one that has: {command}"
+            )
     for stage in stages:
         for split in SPLITS:
             try:
@@ -82,7 +83,7 @@ def check_data(folders: Sequence[Path], stages: Sequence[Stage]) -> None:
 
 
 def _check_columns(folder: Path, manifest: Mapping[str, Any], stage: Stage) -> None:
-    paths = shard_paths(folder, SPLITS[0])
+    paths = shard_paths(folder)
     stored = schema_views(open_shard(paths[0]).schema_arrow)
     view = stage.sample.view
     if view is not None and view not in stored:

@@ -246,9 +246,9 @@ def prepared(folder: Path, splits: dict[str, int], **changes: object) -> Path:
             {"train": 2},
             {},
             [],
-            "lrs2 has no split val, which training needs; prepare one that has: bench prep lrs2",
+            "lrs2: no split val, which training needs; prepare one that has: bench prep lrs2",
         ),
-        ({"val": 2}, {}, [], "lrs2 has no split train, which training needs"),
+        ({"val": 2}, {}, [], "lrs2: no split train, which training needs"),
         (
             {"train": 2, "val": 1},
             {},
