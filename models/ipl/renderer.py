@@ -23,6 +23,8 @@ SKETCHES = 5
 _EPSILON = 1e-5
 # Colours nearer than this to 0 and 1 count as so near, for logits to stay finite.
 _MARGIN = 2e-3
+# Share of a picture's rows over which the visible target gives way to the warped references.
+_FADE = 1 / 8
 
 
 class References(NamedTuple):
@@ -121,12 +123,15 @@ class Renderer(nn.Module):
         drawn = self._smaller(sketches).flatten(1, 2)
         aligned = self.flow_module.align(references, drawn)
         rows = torch.arange(face.shape[-2], device=face.device)[:, None]
-        shown = rows < round(face.shape[-2] * (1 - self.hidden))
+        end = round(face.shape[-2] * (1 - self.hidden))
+        shown = rows < end
         target = torch.cat([self._smaller(face * shown), drawn], dim=1)
         small = aligned._replace(picture=self._smaller(aligned.picture))
         made = self._larger(self.translation(target, small, mels))
         if self.residual:
-            made = made + torch.logit(torch.where(shown, face, aligned.picture), _MARGIN)
+            # The target fades out above the hidden part, for no edge to show.
+            share = ((end - rows - 0.5) / (_FADE * face.shape[-2])).clamp(0, 1)
+            made = made + torch.logit(torch.lerp(aligned.picture, face, share), _MARGIN)
         return Rendered(torch.sigmoid(made), aligned.picture)
 
     def forward(

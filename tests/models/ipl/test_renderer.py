@@ -403,3 +403,20 @@ def test_prepare_draws_the_sketches() -> None:
     wanted = draw_sketches(sample["reference_landmarks"].numpy(), np.array([[100.0, 120.0]] * 3))  # type: ignore[attr-defined]
     assert np.array_equal(made["reference_sketches"].numpy(), wanted)
     assert made["target"].shape == (3, 128, 128) and made["references"].shape == (3, 3, 128, 128)
+
+
+def test_a_residual_renderer_begins_with_the_target_above_and_the_warped_references_below():
+    torch.manual_seed(0)
+    renderer = Renderer(width=0.0625, shrink=2, residual=True).eval()
+    face, sketches = torch.rand(2, 3, 32, 32), torch.rand(2, 5, 3, 32, 32)
+    pictures, drawn = torch.rand(2, 2, 3, 32, 32), torch.rand(2, 2, 3, 32, 32)
+    with torch.no_grad():
+        made = renderer(face, sketches, pictures, drawn, torch.rand(2, 80, 16))
+        other = renderer(
+            face * (torch.arange(32) < 16)[:, None], sketches, pictures, drawn, torch.rand(2, 80, 16)
+        )
+    torch.testing.assert_close(made.face[:, :, :12], face[:, :, :12].clamp(2e-3, 1 - 2e-3))
+    torch.testing.assert_close(made.face[:, :, 16:], made.warped[:, :, 16:].clamp(2e-3, 1 - 2e-3))
+    between = made.face[:, :, 13] - face[:, :, 13], made.face[:, :, 13] - made.warped[:, :, 13]
+    assert all(difference.abs().max() > 1e-3 for difference in between)
+    assert torch.equal(made.face, other.face)  # what is hidden changes nothing
