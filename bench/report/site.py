@@ -35,6 +35,8 @@ from prep.shards import AtomicFile
 _LIST = "assets/files.json"
 _ASSETS = ("style.css", "leaderboard.js")
 _COMMAND = "; run: "
+#: Bytes of a video that the page still carries.
+MAX_VIDEO = 16 << 20
 _TITLES = {"best": "Best clip", "worst": "Worst clip", "only": "Only clip", "alike": "Every clip alike"}
 
 
@@ -50,12 +52,13 @@ class Shot:
 
 @dataclass(frozen=True)
 class Strip:
-    """Some frames of one clip: the truth above, the method below."""
+    """Some frames of one clip, the truth above, the method below; and the method's video, with its sound."""
 
     title: str
     clip_id: str
     value: str
     pairs: list[tuple[Shot | None, Shot]]
+    video: str | None = None
 
 
 @dataclass(frozen=True)
@@ -224,11 +227,28 @@ def _cards(
                     )
                     for truth, mine in example.pairs
                 ]
-                strips.append(Strip(_TITLES[example.which], example.clip_id, value, pairs))
+                video = (
+                    _video(Path(found.method.source), example.clip_id, folder)
+                    if found.method.source
+                    else None
+                )
+                strips.append(Strip(_TITLES[example.which], example.clip_id, value, pairs, video))
             region = (
                 "" if found.region == CLIP_REGION else f", {REGION_WORDS.get(found.region, found.region)}"
             )
             yield Card(place, name, found.method.kind, f"{subject.title}{region}", strips)
+
+
+def _video(videos: Path, clip_id: str, folder: _Folder) -> str | None:
+    """The address of a method's video, copied beside the page; None where it is gone, or large."""
+    path = videos / f"{clip_id}.mp4"
+    try:
+        if path.stat().st_size > MAX_VIDEO:
+            return None
+        data = path.read_bytes()
+    except OSError:
+        return None
+    return folder.add(f"assets/videos/{hashlib.sha256(data).hexdigest()[:20]}.mp4", data)
 
 
 def _shot(picture: Picture, words: str, folder: _Folder) -> Shot:

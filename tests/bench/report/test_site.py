@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from bench.errors import BenchError
+from bench.report import site as site_module
 from bench.report.definitions import load_papers, load_tables
 from bench.report.previews import examples
 from bench.report.site import write_site
@@ -265,6 +266,24 @@ def test_best_and_worst_clip_beside_the_truth(page: Element, site: Path) -> None
         wanted = [folders.picture(who, clip, frame) for frame in (2, 12) for who in ("truth", "plain")]
         assert shown == wanted
     assert not page.all("article", data_method="Ground truth")  # it is the truth
+
+
+def test_videos_that_are_still_there_are_on_the_page(
+    results: Results, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, result = results[0]
+    for clip, size in (("a/2", 10), ("a/3", 200)):
+        (tmp_path / "videos" / clip).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "videos" / f"{clip}.mp4").write_bytes(bytes(range(size)))
+    methods = [
+        m.model_copy(update={"source": str(tmp_path / "videos") if m.method == "plain" else "gone"})
+        for m in result.methods
+    ]
+    monkeypatch.setattr(site_module, "MAX_VIDEO", 100)
+    made = write_site([(path, result.model_copy(update={"methods": methods}))], tmp_path / "site")
+    (video,) = Page(made).root.all("video")
+    assert video.attributes["aria-label"] == "plain, a/2"
+    assert (made.parent / str(video.attributes["src"])).read_bytes() == bytes(range(10))
 
 
 def test_clips_are_ranked_by_the_first_figure_that_a_method_has(results: Results, tmp_path: Path) -> None:
