@@ -290,7 +290,16 @@ def ema_name(network: str) -> str:
 
 
 def _plain(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
+    """Tensors as safetensors takes them: on the CPU, whole, and none a part of another."""
+    plain: dict[str, Tensor] = {}
+    seen: set[int] = set()
+    for key, value in tensors.items():
+        value = value.detach().cpu().contiguous()
+        storage = value.untyped_storage()
+        shared = storage.data_ptr() in seen or storage.nbytes() != value.nbytes
+        seen.add(storage.data_ptr())
+        plain[key] = value.clone() if shared else value
+    return plain
 
 
 def _write(path: Path, data: bytes) -> None:

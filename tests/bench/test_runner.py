@@ -15,7 +15,15 @@ from accelerate.state import AcceleratorState
 import models
 from bench import checkpoint as checkpoint_module
 from bench.averages import Averages
-from bench.checkpoint import Checkpoints, load_into, load_network, load_run, read_state, read_tensors
+from bench.checkpoint import (
+    Checkpoints,
+    load_into,
+    load_network,
+    load_run,
+    read_state,
+    read_tensors,
+    write_networks,
+)
 from bench.errors import BenchError
 from bench.runner import TrainResult, train
 from prep.errors import PrepError
@@ -319,6 +327,14 @@ def test_a_run_is_read_back(data: Path, tmp_path: Path) -> None:
     averaged = read_tensors(best / "generator.ema.safetensors")
     assert torch.equal(method.networks["generator"].state_dict()["1.weight"], averaged["1.weight"])
     assert not torch.equal(averaged["1.weight"], read_tensors(best / "generator.safetensors")["1.weight"])
+
+
+def test_tensors_that_share_memory_are_saved_apart(tmp_path: Path) -> None:
+    whole = torch.arange(6.0)
+    tied = {"a": whole, "b": whole, "part": whole[2:4], "turned": whole.view(2, 3).T}
+    write_networks(tmp_path, "first", {"tied": tied}, "here")
+    loaded = load_network(tmp_path, "tied")
+    assert all(torch.equal(loaded[key], value) for key, value in tied.items())
 
 
 def test_weights_that_do_not_fit_are_named() -> None:
