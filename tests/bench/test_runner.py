@@ -269,9 +269,9 @@ def test_averages_follow_the_weights() -> None:
     averages.update()
     assert float(averages.state_dicts()["n.ema"]["weight"]) == pytest.approx(1 * 0.05 + 3 * 0.95)
     averages.swap()
-    assert float(network.weight) == pytest.approx(2.9)
+    assert network.weight.item() == pytest.approx(2.9)
     averages.swap()
-    assert float(network.weight) == 3.0
+    assert network.weight.item() == 3.0
 
 
 # Checkpoints --------------------------------------------------------------------------------------------------
