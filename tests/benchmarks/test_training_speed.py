@@ -2,7 +2,7 @@
 
 IP-LAP's stages at the paper's sizes (landmark: 8 windows of 5 frames and 15 references; renderer: 2 windows with 3
 references at 128², VGG-19 and the discriminator; generated weights cost as much as real ones). The two take turns, a
-step each, in one process on the same batch; what is compared is the processor time, pair by pair. Last, with two
+step each, in one process on the same batch; what is compared is the processor time, its lower quartile. Last, with two
 loader workers, the share of the time in which the runner waits for samples.
 """
 
@@ -11,7 +11,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from statistics import median
+from statistics import median, quantiles
 from typing import Any
 
 import pytest
@@ -61,9 +61,11 @@ def plain_steps(stage: Stage, batch: Batch) -> Iterator[float]:
         begun = time.process_time()
         for update in stage.updates(batch, Progress(1_000_000 + step, 1_000.0)):
             optimizer = optimizers[update.optimizer]
-            optimizer.zero_grad(set_to_none=True)
             update.loss.backward()
             optimizer.step()
+            # Where one side kept its gradients, the other would have to find fresh memory at every step.
+            for other in optimizers.values():
+                other.zero_grad(set_to_none=True)
         step += 1
         yield time.process_time() - begun
 
@@ -87,7 +89,7 @@ class Turns(Recorder):
 @pytest.mark.parametrize(
     ("name", "steps", "options"),
     [
-        ("landmark", 16, ("landmark.train.batch_size=8",)),
+        ("landmark", 24, ("landmark.train.batch_size=8",)),
         ("render", 4, ("render.warp_only_epochs=0", "render.train.batch_size=2")),
     ],
 )
@@ -115,7 +117,9 @@ def test_a_step_costs_what_its_modules_cost(
     (tmp_path / "run").mkdir()
     benchmark.pedantic(runner.train, (config, method, [name], tmp_path / "run", False, turns), rounds=1)
     pairs = list(zip(turns.ours[1:], turns.theirs[1:], strict=True))
-    ratio = median(ours / theirs for ours, theirs in pairs)
+    # Other work on the machine only adds time: the quarter that it touched least is compared.
+    ours, theirs = (quantiles(side, n=4)[0] for side in zip(*pairs, strict=True))
+    ratio = ours / theirs
     benchmark.extra_info.update(stage=name, ratio=ratio, pairs=pairs)
     assert ratio < OVERHEAD
 
