@@ -17,32 +17,31 @@ import shlex
 import shutil
 import signal
 import subprocess
-import sys
 import tempfile
 import threading
 import time
 import wave
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timezone
 from hashlib import sha256
 from importlib.metadata import distributions
 from pathlib import Path
 from queue import SimpleQueue
 from types import FrameType
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 
 from baselines.external import PLACEHOLDERS, CommandTemplate, fill, placeholders
-from bench import protocols, provenance
+from bench import protocols
 from bench.engine import FRAME_TOLERANCE
 from bench.errors import BenchError
 from bench.footage import Fit, VideoFootage, heard_frames
-from bench.generate import Made, Task
+from bench.generate import Task
+from bench.generation_record import GenerationRecord, Made, claim, complete, one_line, origin
 from bench.inputs import Inputs, Protocol, from_dataset, from_pairs
 from bench.inputs.dataset import GENERATION, NO_SOURCE
 from bench.inputs.pairs import read_pairs
@@ -51,8 +50,7 @@ from bench.job import TRIVIAL, Voice
 from bench.protocols import Pair
 from prep.errors import ClipError, PrepError
 from prep.media import SAMPLE_RATE, SAMPLES_PER_FRAME, frames, probe, write_video
-from prep.options import suite_version
-from prep.shards import AtomicFile, write_json
+from prep.shards import AtomicFile
 from prep.sources.listing import VIDEO_SUFFIXES, walk
 
 #: Folder of what the commands printed, beside the videos.
@@ -63,15 +61,12 @@ _TAIL, _LINE = 1 << 16, 240
 _COLOURS = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 
 
-class ExternalGeneration(BaseModel):
+class ExternalGeneration(GenerationRecord):
     """What ``generation.json`` holds where a command of somebody else made the videos."""
 
-    model_config = ConfigDict(extra="forbid")
+    free = GenerationRecord.free | {"env_dir", "cwd", "timeout", "any_size", "any_length", "allow_silent"}
 
-    schema_version: Literal[1] = 1
     kind: Literal["external"] = "external"
-    complete: bool = Field(description="False while videos are being made, and after an interruption")
-    method: str
     command_template: str
     shell: bool
     commit: str = Field(description="which version of their code it is, in the user's words")
@@ -79,39 +74,10 @@ class ExternalGeneration(BaseModel):
     env_dir: str = ""
     cwd: str = ""
     timeout: float | None = Field(default=None, description="seconds a video")
-    protocol: Protocol
-    seed: int | None = Field(description="of the pairs; None where they need none, or a list was given")
-    pairs_sha256: str = Field(description="of pairs.csv")
-    data: str = Field(description="name of the data set, or of the list")
-    split: str
-    manifest_sha256: str = Field(description="of the data set's manifest, without the place of its media")
-    longer_audio: str
-    shorter_audio: str
-    crf: int = Field(description="of the videos that the command was given")
     silence: int = Field(description="frames of it after the sound that the command was given")
     any_size: bool
     any_length: bool
     allow_silent: bool
-    clips: int = 0
-    made: int = 0
-    failures: dict[str, str] = Field(default_factory=dict, description="name of a video → why it is missing")
-    frames: int = Field(default=0, description="made in the last run of `bench external`")
-    seconds: float = Field(default=0, description="wall time of the last run of `bench external`")
-    suite_version: str
-    git_commit: str = Field(default="", description="of the bench")
-    git_dirty: bool = False
-    packages: dict[str, str] = Field(description="of the bench: they wrote the command's inputs")
-    python: str
-    machine: dict[str, str]
-    created: str = Field(description="UTC, ISO 8601")
-    command: str = ""
-
-
-#: What may differ between two generations whose videos stand in one folder.
-_FREE = {"complete", "env_dir", "cwd", "timeout", "any_size", "any_length", "allow_silent", "clips"} | {
-    *("made", "failures", "frames", "seconds", "git_commit", "git_dirty", "python", "machine", "created"),
-    "command",
-}
 
 
 @dataclass(frozen=True)
@@ -222,35 +188,15 @@ def external(
         any_length=options.any_length,
         allow_silent=options.allow_silent,
         command=command,
-        **_provenance(),
+        **origin("cpu"),
     )
-    failures, made_frames = {}, 0
-    try:
+    with one_line(out):
         out.mkdir(parents=True, exist_ok=True)
-        _claim(out, found, tasks, overwrite)
+        there = [video for task in tasks if (video := _finished(out, task.name)) is not None]
+        claim(out, found, read_external, there, overwrite)
         protocols.write_pairs(out / protocols.PAIRS, chosen)
         with _terminable(), _Crew(out, options, environment) as crew:
-            for done, made in enumerate(crew.work(tasks), 1):
-                made_frames += made.frames
-                if made.reason:
-                    failures[made.name] = made.reason
-                if on_progress is not None:
-                    on_progress(done, len(tasks))
-        found = found.model_copy(
-            update={
-                "complete": True,
-                "clips": len(tasks),
-                "made": len(tasks) - len(failures),
-                "failures": dict(sorted(failures.items())),
-                "frames": made_frames,
-                "seconds": round(time.monotonic() - started, 3),
-            }
-        )
-        _write(out, found)
-    except OSError as error:
-        where = error.filename or out
-        raise BenchError(f"{where}: {error.strerror or error}; the same command goes on") from error
-    return found
+            return complete(out, found, crew.work(tasks), len(tasks), started, on_progress)
 
 
 # --- what is to be made
@@ -634,33 +580,6 @@ def _finished(out: Path, name: str) -> Path | None:
     return next((path for path in paths if path.is_file()), None)
 
 
-def _claim(out: Path, mine: ExternalGeneration, tasks: Iterable[Task], overwrite: bool) -> None:
-    """Make ``out`` ready for this generation.
-
-    Raises:
-        BenchError: another generation's videos lie there, or some of unknown origin.
-    """
-    path = out / GENERATION
-    there = [video for task in tasks if (video := _finished(out, task.name)) is not None]
-    if overwrite:
-        for video in there:
-            video.unlink()
-    elif path.is_file():
-        old, new = read_external(out).model_dump(), mine.model_dump()
-        other = sorted(name for name in old if name not in _FREE and old[name] != new[name])
-        if other:
-            raise BenchError(
-                f"{out} holds another generation (other {', '.join(other)}): use another --out, or --overwrite"
-            )
-    elif there:
-        raise BenchError(f"{out} holds videos without {GENERATION}: use another --out, or --overwrite")
-    _write(out, mine)
-
-
-def _write(out: Path, found: ExternalGeneration) -> None:
-    write_json(out / GENERATION, found.model_dump(mode="json"))
-
-
 def read_external(folder: Path) -> ExternalGeneration:
     """Where the videos of a folder come from.
 
@@ -674,16 +593,3 @@ def read_external(folder: Path) -> ExternalGeneration:
         raise BenchError(
             f"{path} is not of `bench external`, or damaged: use another --out, or --overwrite"
         ) from None
-
-
-def _provenance() -> dict[str, Any]:
-    commit, dirty = provenance.git_state()
-    return {
-        "suite_version": suite_version(),
-        "git_commit": commit,
-        "git_dirty": dirty,
-        "packages": provenance.packages(),
-        "python": ".".join(map(str, sys.version_info[:3])),
-        "machine": provenance.machine("cpu"),
-        "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-    }

@@ -10,21 +10,20 @@ The folder that is written::
 from __future__ import annotations
 
 import logging
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timezone
 from hashlib import sha256
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 
 from bench import protocols
 from bench.errors import BenchError
 from bench.footage import DrivingSound, Fit, VideoFootage, clip_footage, heard_frames
+from bench.generation_record import GenerationRecord, Made, claim, complete, one_line, origin
 from bench.inputs import Protocol, from_dataset
 from bench.inputs.dataset import GENERATION, NO_SOURCE
 from bench.inputs.reading import voice_samples
@@ -42,49 +41,18 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-class Generation(BaseModel):
-    """What ``generation.json`` holds: where the videos beside it come from."""
+class Generation(GenerationRecord):
+    """What ``generation.json`` holds where a method of the suite made the videos."""
 
-    model_config = ConfigDict(extra="forbid")
+    free = GenerationRecord.free | {"run"}
 
-    schema_version: Literal[1] = 1
-    complete: bool = Field(description="False while videos are being made, and after an interruption")
-    method: str
     run: str = Field(description="folder of the training run, as it was given")
     config_sha256: str = Field(description="of the method's configuration")
     weights: dict[str, str] = Field(description="network → SHA-256 of its file in the run")
-    protocol: Protocol
-    seed: int | None = Field(description="of the pairs; None where they need none, or a list was given")
-    pairs_sha256: str = Field(description="of pairs.csv")
     trained_on: str = Field(
         "", description="names of the data sets of the training run, where it has a record"
     )
-    data: str = Field(description="name of the data set")
-    split: str
-    manifest_sha256: str = Field(description="of the data set's manifest, without the place of its media")
-    longer_audio: str
-    shorter_audio: str
-    crf: int
     device: str
-    clips: int = 0
-    made: int = 0
-    failures: dict[str, str] = Field(default_factory=dict, description="name of a video → why it is missing")
-    frames: int = Field(default=0, description="made in the last run of the command")
-    seconds: float = Field(default=0, description="wall time of the last run of the command")
-    suite_version: str
-    git_commit: str = ""
-    git_dirty: bool = False
-    packages: dict[str, str]
-    python: str
-    machine: dict[str, str]
-    created: str = Field(description="UTC, ISO 8601")
-    command: str = ""
-
-
-#: What may differ between two generations whose videos stand in one folder.
-_FREE = {"complete", "run", "clips", "made", "failures", "frames", "seconds"} | {
-    *("git_commit", "git_dirty", "python", "machine", "created", "command")
-}
 
 
 @dataclass(frozen=True)
@@ -140,15 +108,6 @@ class Plan:
     def build(self) -> Method:
         """The method, in this process."""
         return load_method(self.run, self.device)[1]
-
-
-@dataclass(frozen=True)
-class Made:
-    """What became of a task: frames, or the reason why there are none."""
-
-    name: str
-    frames: int = 0
-    reason: str = ""
 
 
 def generate(
@@ -220,35 +179,16 @@ def generate(
         crf=options.crf,
         device=options.device,
         command=command,
-        **_provenance(options.device),
+        **origin(options.device),
     )
     tasks = [_task(pair, jobs, inputs.voices, inputs.problems) for pair in chosen[: options.limit]]
-    failures, frames = {}, 0
-    try:
+    with one_line(out):
         out.mkdir(parents=True, exist_ok=True)
-        _claim(out, found, tasks, overwrite)
+        there = [video for task in tasks if (video := _video_path(out, task.name)).is_file()]
+        claim(out, found, read_generation, there, overwrite)
         protocols.write_pairs(out / protocols.PAIRS, chosen)
-        for done, made in enumerate(_make_all(tasks, out, plan, built, workers), 1):
-            frames += made.frames
-            if made.reason:
-                failures[made.name] = made.reason
-            if on_progress is not None:
-                on_progress(done, len(tasks))
-        found = found.model_copy(
-            update={
-                "complete": True,
-                "clips": len(tasks),
-                "made": len(tasks) - len(failures),
-                "failures": dict(sorted(failures.items())),
-                "frames": frames,
-                "seconds": round(time.monotonic() - started, 3),
-            }
-        )
-        _write(out, found)
-    except OSError as error:
-        where = error.filename or out
-        raise BenchError(f"{where}: {error.strerror or error}; the same command goes on") from error
-    return found
+        outcomes = _make_all(tasks, out, plan, built, workers)
+        return complete(out, found, outcomes, len(tasks), started, on_progress)
 
 
 def load_method(run: Path, device: str, name: str | None = None) -> tuple[RunConfig, Method]:
@@ -443,35 +383,6 @@ def _with_dask(tasks: Sequence[Task], out: Path, plan: Plan, workers: int) -> It
             future.release()
 
 
-def _claim(out: Path, mine: Generation, tasks: Sequence[Task], overwrite: bool) -> None:
-    """Make ``out`` ready for this generation.
-
-    Raises:
-        BenchError: another generation's videos lie there, or some of unknown origin.
-    """
-    path = out / GENERATION
-    there = [video for task in tasks if (video := _video_path(out, task.name)).is_file()]
-    if path.is_file() and not overwrite:
-        old, new = read_generation(out).model_dump(), mine.model_dump()
-        other = sorted(name for name in old if name not in _FREE and old[name] != new[name])
-        if other:
-            raise BenchError(
-                f"{out} holds another generation (other {', '.join(other)}): use another --out, or --overwrite"
-            )
-    elif there and not overwrite:
-        raise BenchError(f"{out} holds videos without {GENERATION}: use another --out, or --overwrite")
-    elif overwrite:
-        for video in there:
-            video.unlink()
-    _write(out, mine)
-
-
-def _write(out: Path, found: Generation) -> None:
-    from prep.shards import write_json
-
-    write_json(out / GENERATION, found.model_dump(mode="json"))
-
-
 def read_generation(folder: Path) -> Generation:
     """Where the videos of a folder come from.
 
@@ -484,19 +395,3 @@ def read_generation(folder: Path) -> Generation:
     except (OSError, ValidationError) as error:
         first = str(error).splitlines()
         raise BenchError(f"{path} cannot be read ({'; '.join(first[:3])}): make the videos anew") from None
-
-
-def _provenance(device: str) -> dict[str, Any]:
-    from bench import provenance
-    from prep.options import suite_version
-
-    commit, dirty = provenance.git_state()
-    return {
-        "suite_version": suite_version(),
-        "git_commit": commit,
-        "git_dirty": dirty,
-        "packages": provenance.packages(),
-        "python": ".".join(map(str, sys.version_info[:3])),
-        "machine": provenance.machine(device),
-        "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-    }

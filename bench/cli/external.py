@@ -58,10 +58,8 @@ def external(
     allow_partial: bool = typer.Option(False, "--allow-partial", help="Exit 0 although videos are missing."),
 ) -> None:
     """Run somebody else's code for every pair; exit code 3 where some videos could not be made."""
-    from collections import Counter
-
     from baselines.external import CommandTemplate
-    from bench.cli.console import console
+    from bench.cli.console_videos import show_made
     from bench.cli.progress import simple_progress
     from bench.errors import BenchError
     from bench.external import LOGS, Options
@@ -109,15 +107,7 @@ def external(
     except KeyboardInterrupt:
         typer.echo("stopped: finished videos stay, the same command goes on from there", err=True)
         raise typer.Exit(130) from None
-    console.print(
-        f"{out}: {done.made} of {done.clips} videos, {done.protocol}; {done.frames} frames made in "
-        f"{done.seconds:.1f} s",
-        soft_wrap=True,
-        markup=False,
-    )
-    for reason, count in Counter(done.failures.values()).most_common():
-        example = next(name for name, why in done.failures.items() if why == reason)
-        typer.echo(f"missing: {count} of {done.clips} ({example}, for one): {reason}", err=True)
+    show_made(out, done)
     if done.failures:
         typer.echo(f"what the commands printed: {out / LOGS}", err=True)
         if not allow_partial:

@@ -41,9 +41,7 @@ def generate(
     allow_partial: bool = typer.Option(False, "--allow-partial", help="Exit 0 although videos are missing."),
 ) -> None:
     """Make videos that `bench eval` can score; exit code 3 where some could not be made."""
-    from collections import Counter
-
-    from bench.cli.console import console
+    from bench.cli.console_videos import show_made
     from bench.cli.progress import simple_progress
     from bench.footage import Fit
     from bench.generate import Options, pick_device
@@ -79,14 +77,6 @@ def generate(
         typer.echo("stopped: finished videos stay, the same command goes on from there", err=True)
         raise typer.Exit(130) from None
     rate = f", {done.frames / done.seconds:.1f} frames/s" if done.frames else ""
-    console.print(
-        f"{out}: {done.made} of {done.clips} videos, {done.protocol}; {done.frames} frames made in "
-        f"{done.seconds:.1f} s{rate}",
-        soft_wrap=True,
-        markup=False,
-    )
-    for reason, count in Counter(done.failures.values()).most_common():
-        example = next(name for name, why in done.failures.items() if why == reason)
-        typer.echo(f"missing: {count} of {done.clips} ({example}, for one): {reason}", err=True)
+    show_made(out, done, rate)
     if done.failures and not allow_partial:
         raise typer.Exit(3)
