@@ -48,15 +48,16 @@ class SyncNet(nn.Module):
     Args:
         view: a key of :data:`LIPS`.
         width: factor on the channels of every layer and on the size D = 512 of the embeddings.
+        coarse: whether the first convolution halves the picture.
 
     Raises:
         KeyError: unknown view.
     """
 
-    def __init__(self, view: str = "face96", width: float = 1.0) -> None:
+    def __init__(self, view: str = "face96", width: float = 1.0, coarse: bool = False) -> None:
         super().__init__()
         self.seen = LIPS[view]
-        self.face_encoder = _face_encoder(self.seen, width)
+        self.face_encoder = _face_encoder(self.seen, width, coarse)
         layers = list(audio_encoder(width))
         c256 = _scaled(256, width)
         self.audio_encoder = nn.Sequential(
@@ -106,9 +107,11 @@ def cosine_bce(cosine: Tensor, target: float) -> Tensor:
     return -(target * probability.log() + (1 - target) * torch.log1p(-probability)).mean()
 
 
-def _face_encoder(seen: Lips, width: float) -> nn.Sequential:
+def _face_encoder(seen: Lips, width: float, coarse: bool) -> nn.Sequential:
     c32, c64, c128, c256, c512 = (_scaled(c, width) for c in (32, 64, 128, 256, 512))
     first, second = seen.strides
+    if coarse:
+        first = (2 * first[0], 2 * first[1])
     layers = [
         ConvBlock(3 * FRAMES, c32, 7, first, 3),
         ConvBlock(c32, c64, 5, second, 1),

@@ -1,7 +1,7 @@
 """Training of the lip-sync expert (Prajwal et al., ACM MM 2020, section 3.2; ``color_syncnet_train.py``).
 
-Each window of lips meets the sound that belongs to it and, at once, sound that does not: every batch is balanced,
-and what the network makes of a face alone cancels out. The official code tosses a coin for each window instead.
+Lips meet the sound that belongs to them and, at once, sound that does not: every batch is balanced, and what the
+network makes of a face alone cancels out. The official code tosses a coin for each window instead.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ from typing import Any, Literal
 import torch
 from pydantic import Field, model_validator
 from torch import Tensor
-from torch.nn import functional as F
 from torch.optim import Adam, Optimizer
 
 from baselines.sync_expert.network import FRAMES, SyncNet, cosine_bce
@@ -23,33 +22,40 @@ from models.base import Batch, Progress, SampleSpec, Section, Stage, TrainConfig
 class ExpertConfig(Section):
     """The expert's stage; defaults are the official code's, or where it has no such thing, off.
 
-    Wrong sound comes from the same clip, so that neither voice nor face tells it: *far* sound from any other
-    window, and, once the network knows that, *near* sound from a few frames beside the window.
+    Wrong sound comes from the same clip, so that neither voice nor face tells it: *far* sound, and *near* sound,
+    which is harder to tell and may come in later. The official code takes one window of a clip, and one other chunk
+    of its sound. With more ``windows``, the sound of each is wrong for all others: every embedding is used that
+    often.
 
     Attributes:
         view: the faces that it looks at, a key of :data:`baselines.sync_expert.network.LIPS`.
         width: factor on the channels of every layer; 1 is the official size.
+        coarse: whether the first convolution halves the pictures, which makes the rest four times cheaper.
+        windows: of each clip and sample; 1: as in the official code.
+        stride: frames from the start of one of these windows to that of the next.
         far: frames between a window and its far sound, at least (code: 1).
-        near: frames between a window and its near sound, at least. Chunks of sound last 5 frames.
-        reach: the same, at most; windows of training lie so far from both ends of a clip. 0: no near sound.
+        near: frames between a window and its near sound, at least; none is nearer. With 1 window there is no
+            near sound.
         near_from: steps with far sound only.
         near_over: steps in which the weight of near sound then rises to ``near_share``.
         near_share: weight of near sound in the cross-entropy of wrong sound; the rest is that of far sound.
-        contrast: weight of a second loss, by which the right sound is to be picked out of right, far and all
-            near sound (multi-way matching: Chung et al., "Perfect Match", ICASSP 2019). The official code has
-            none.
+        contrast: weight of a second loss, by which the right sound is to be picked out of all that a window
+            meets, and the right window for a sound (multi-way matching: Chung et al., "Perfect Match", ICASSP 2019).
+            The official code has none.
         temperature: of its softmax over cosines.
         flip: mirror half of the windows.
         learning_rate: of Adam.
         stuck_after: steps without learning after which the log says so.
-        train: how the runner trains it.
+        train: how the runner trains it; ``batch_size`` counts clips.
     """
 
     view: Literal["face96", "mouth416x320"] = "face96"
     width: float = Field(1.0, gt=0)
+    coarse: bool = False
+    windows: int = Field(1, ge=1)
+    stride: int = Field(3, ge=1)
     far: int = Field(1, ge=1)
     near: int = Field(2, ge=1)
-    reach: int = Field(0, ge=0)
     near_from: int = Field(0, ge=0)
     near_over: int = Field(0, ge=0)
     near_share: float = Field(0.5, ge=0, le=1)
@@ -61,20 +67,25 @@ class ExpertConfig(Section):
     train: TrainConfig
 
     @model_validator(mode="after")
-    def _near_within_reach(self) -> ExpertConfig:
-        if 0 < self.reach < self.near:
+    def _far_sound_exists(self) -> ExpertConfig:
+        reach = self.stride * (self.windows - 1)
+        if 0 < reach < self.far:
             raise ValueError(
-                f"reach {self.reach} is less than near {self.near}: set it to 0 for no near sound"
+                f"{self.windows} windows, {self.stride} frames from one to the next, reach {reach} frames, and far "
+                f"sound begins at {self.far}: take more windows, a longer stride or a smaller far"
             )
         return self
 
     def build(self) -> SyncNet:
         """Build the network, with torch's default generator."""
-        return SyncNet(self.view, self.width)
+        return SyncNet(self.view, self.width, self.coarse)
 
-    def shifts(self) -> list[int]:
-        """Frames by which near sound is early (below 0) or late."""
-        return [s for s in range(-self.reach, self.reach + 1) if abs(s) >= self.near] if self.reach else []
+    def distances(self) -> Tensor:
+        """(windows, sounds) int64: frames between a window and each of the chunks that it meets; 0: its own."""
+        if self.windows == 1:
+            return torch.tensor([[0, self.far]])
+        starts = self.stride * torch.arange(self.windows)
+        return (starts[:, None] - starts).abs()
 
 
 class ExpertStage(Stage):
@@ -90,16 +101,23 @@ class ExpertStage(Stage):
     def __init__(self, config: ExpertConfig, network: SyncNet) -> None:
         self.config = config
         self.train = config.train
-        # A wider window than is seen: its frames' own chunks are the near sound of its middle.
+        one = config.windows == 1
+        self._starts = [config.stride * k for k in range(config.windows)]
+        shown = sorted({start + f for start in self._starts for f in range(FRAMES)})
         self.sample = SampleSpec(
-            window=FRAMES + 2 * config.reach,
+            window=self._starts[-1] + FRAMES,
             view=config.view,
-            view_frames=tuple(range(config.reach, config.reach + FRAMES)),
-            frame_mel="wav2lip" if config.reach else None,
-            window_mel="wav2lip",
-            window_mel_frame=config.reach,
-            negative_gap=config.far,
+            view_frames=tuple(shown),
+            frame_mel=None if one else "wav2lip",
+            window_mel="wav2lip" if one else None,
+            negative_gap=config.far if one else 0,
         )
+        #: Where each window's pictures stand among those shown; (windows, 5).
+        self._pictures = torch.tensor([[shown.index(s + f) for f in range(FRAMES)] for s in self._starts])
+        distances = config.distances()
+        self._right = distances == 0
+        self._far = distances >= config.far
+        self._near = (distances >= config.near) & (distances < config.far)
         self.networks = {"expert": network}
         self.frozen = {}
         self._expert = network
@@ -112,7 +130,7 @@ class ExpertStage(Stage):
     def near_weight(self, step: int) -> float:
         """Share of near sound in the loss on wrong sound after so many steps."""
         config = self.config
-        if not config.reach or step < config.near_from:
+        if not self._near.any() or step < config.near_from:
             return 0.0
         return config.near_share * min(1.0, (step - config.near_from + 1) / (config.near_over + 1))
 
@@ -127,36 +145,35 @@ class ExpertStage(Stage):
             mirrored = torch.rand(len(lips), 1, 1, 1, device=lips.device) < 0.5
             lips = torch.where(mirrored, lips.flip(-1), lips)
         share = self.near_weight(progress.step)
-        shifts = self.config.shifts() if progress.step >= self.config.near_from else []
-        if shifts and not self.config.contrast:
-            # One of them will do: cross-entropy looks at each by itself.
-            shifts = [shifts[int(torch.randint(len(shifts), ()))]]
-        right, far, near = self._cosines(batch, lips, shifts)
+        cosines = self._cosines(batch, lips)
+        right, far = cosines[:, self._right], cosines[:, self._far]
         wrong = cosine_bce(far, 0) * (1 - share)
         if share:
-            wrong = wrong + cosine_bce(near, 0) * share
+            wrong = wrong + cosine_bce(cosines[:, self._near], 0) * share
         loss = (cosine_bce(right, 1) + wrong) / 2
         logs = {"loss": loss, **_figures(right, far)}
         total = loss
         if self.config.contrast:
-            logits = torch.cat([right[:, None], far[:, None], near], dim=1) / self.config.temperature
-            first = torch.zeros(len(logits), dtype=torch.int64, device=logits.device)
-            logs["contrast"] = F.cross_entropy(logits, first)
+            logs["contrast"] = self._contrast(cosines, near=share > 0)
             total = loss + self.config.contrast * logs["contrast"]
         yield Update(total, "expert", logs)
 
     @torch.no_grad()
     def validate(self, batch: Batch) -> dict[str, Tensor]:
-        """Figures on the right and the far sound of each window, and on all its near sound.
+        """Figures on the right and the far sound of each window, and on its near sound where there is any.
 
         ``loss``; ``accuracy``, the share of cosines on their side of 0.5; ``rank``, how often the right sound
-        has the higher cosine; ``rank_near``, the same over near sound; ``cosine_sync`` and ``cosine_shifted``.
+        has the higher cosine of two; ``rank_near``, the same over near sound; ``cosine_sync`` and
+        ``cosine_shifted``.
         """
-        right, far, near = self._cosines(batch, self._lips(batch), self.config.shifts())
+        cosines = self._cosines(batch, self._lips(batch))
+        right, far = cosines[:, self._right], cosines[:, self._far]
         figures = {"loss": (cosine_bce(right, 1) + cosine_bce(far, 0)) / 2, **_figures(right, far)}
-        figures["rank"] = _above(right, far)
-        if near.shape[1]:
-            figures["rank_near"] = _above(right[:, None].expand_as(near), near)
+        # Each window's own sound in every column.
+        own = right[:, :, None].expand_as(cosines)
+        figures["rank"] = _above(own[:, self._far], far)
+        if self._near.any():
+            figures["rank_near"] = _above(own[:, self._near], cosines[:, self._near])
         return figures
 
     def hint(self, logs: Mapping[str, float], progress: Progress) -> str | None:
@@ -167,14 +184,14 @@ class ExpertStage(Stage):
             return None
         return (
             f"stuck: for {self.config.stuck_after} steps the loss has been no better than ln 2 = 0.693, which is "
-            "that of guessing. Is the sound in sync with the pictures (bench inspect; filter by offset), and are "
-            "there enough clips and speakers? Then try expert.contrast=1, another expert.learning_rate (1e-3 to "
+            "that of guessing. Is the sound in sync with the pictures (bench offsets), and are there enough clips "
+            "and speakers? Then try expert.windows=8 with expert.contrast=1, another expert.learning_rate (2e-3 to "
             "1e-5), a larger expert.train.batch_size, expert.far=10 and a later expert.near_from."
         )
 
     def samples(self, batch: Batch) -> dict[str, Tensor]:
-        """The first and the last of the five pictures, as the expert sees them."""
-        lips = self._lips(batch)
+        """The first and the last picture of each clip's first window, as the expert sees them."""
+        lips = self._lips(batch)[:: self.config.windows]
         return {"first": lips[:, :3].flip(1), "last": lips[:, -3:].flip(1)}
 
     def state_dict(self) -> dict[str, Any]:
@@ -186,16 +203,31 @@ class ExpertStage(Stage):
         self._learnt_at = int(state["learnt_at"])
 
     def _lips(self, batch: Batch) -> Tensor:
-        return self._expert.lips(batch["images"].float() / 255)
+        """(B · windows, 15, h, w), the windows of a clip after one another."""
+        frames = batch["images"][:, self._pictures].flatten(0, 1)
+        return self._expert.lips(frames.float() / 255)
 
-    def _cosines(self, batch: Batch, lips: Tensor, shifts: list[int]) -> tuple[Tensor, Tensor, Tensor]:
-        """Cosines (B,) with the right sound, (B,) with far sound, and (B, S) with sound shifted by ``shifts``."""
-        mels = [batch["window_mel"], batch["negative_mel"]]
-        mels += [batch["frame_mels"][:, self.config.reach + shift] for shift in shifts]
+    def _cosines(self, batch: Batch, lips: Tensor) -> Tensor:
+        """(B, windows, sounds) as :meth:`ExpertConfig.distances` lays them out."""
+        if self.config.windows == 1:
+            mels = torch.stack([batch["window_mel"], batch["negative_mel"]], dim=1)
+        else:
+            mels = batch["frame_mels"][:, self._starts]
         # All sound at once: normalisation must not tell one kind from another.
-        sounds = self._expert.hear(torch.cat(mels)).unflatten(0, (len(mels), -1))
-        cosines = (sounds * self._expert.see(lips)).sum(dim=2)
-        return cosines[0], cosines[1], cosines[2:].T
+        sounds = self._expert.hear(mels.flatten(0, 1)).unflatten(0, mels.shape[:2])
+        return self._expert.see(lips).unflatten(0, (len(mels), -1)) @ sounds.transpose(1, 2)
+
+    def _contrast(self, cosines: Tensor, *, near: bool) -> Tensor:
+        """Cross-entropy of the right one among all that count; () float32."""
+        counts = self._right | self._far | self._near if near else self._right | self._far
+        logits = (cosines.float() / self.config.temperature).masked_fill(
+            ~counts.to(cosines.device), -math.inf
+        )
+        right = self._right.to(cosines.device)
+        picked = logits.log_softmax(dim=2)[:, right].mean()
+        if self.config.windows > 1:
+            picked = (picked + logits.log_softmax(dim=1)[:, right].mean()) / 2
+        return -picked
 
 
 def _figures(right: Tensor, wrong: Tensor) -> dict[str, Tensor]:

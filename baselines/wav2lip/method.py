@@ -40,7 +40,7 @@ class Wav2Lip(Method):
         stage = config.wav2lip
         self.generator = Generator(stage.width)
         discriminator = QualityDiscriminator(stage.width) if stage.gan_weight else None
-        self._expert = SyncNet("face96", stage.expert_width)
+        self._expert = SyncNet("face96", stage.expert_width, stage.expert_coarse)
         self.networks: dict[str, nn.Module] = {"generator": self.generator}
         if discriminator is not None:
             self.networks["discriminator"] = discriminator

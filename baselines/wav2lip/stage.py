@@ -25,6 +25,7 @@ class Wav2LipConfig(Section):
         expert: the trained expert: the folder of a run of ``sync-expert``, or ``wav2lip_syncnet``, the official
             weights.
         expert_width: that run's ``expert.width``.
+        expert_coarse: that run's ``expert.coarse``.
         sync_weight: s_w, of the expert's loss (paper: 0.03; ``wav2lip_train.py``: 0.01).
         sync_below: the expert's loss takes part once its mean over held-out clips has fallen below this.
         gan_weight: s_g, of the quality discriminator's loss; 0: there is none; 0.07: Wav2Lip + GAN. L1
@@ -39,6 +40,7 @@ class Wav2LipConfig(Section):
     width: float = Field(1.0, gt=0)
     expert: str = Field("runs/sync-expert", min_length=1)
     expert_width: float = Field(1.0, gt=0)
+    expert_coarse: bool = False
     sync_weight: float = Field(0.03, ge=0, lt=1)
     sync_below: float = Field(0.75, gt=0)
     gan_weight: float = Field(0.0, ge=0, lt=1)

@@ -21,8 +21,9 @@ from models.base import Progress, TrainConfig
 from prep.sampling import SampleSpec
 from tests.baselines import official
 
-REACH = 3
 START = Progress(0, 0.0)
+#: Distances between three windows of a clip, 2 frames apart: own, near at 2, far at 4.
+THREE: dict[str, Any] = {"windows": 3, "stride": 2, "far": 4, "near": 2}
 
 
 def config(**changes: Any) -> ExpertConfig:
@@ -36,25 +37,30 @@ def made(**changes: Any) -> ExpertStage:
     return ExpertStage(settings, settings.build())
 
 
-def batch_of(n: int, reach: int = 0, seed: int = 0) -> dict[str, Any]:
+def batch_of(n: int, seed: int = 0) -> dict[str, Any]:
     torch.manual_seed(seed)
-    batch = {
+    return {
         "clip": [f"clip{i}" for i in range(n)],
         "images": torch.randint(0, 256, (n, 5, 3, 96, 96), dtype=torch.uint8),
         "window_mel": torch.rand(n, 80, 16) * 8 - 4,
         "negative_mel": torch.rand(n, 80, 16) * 8 - 4,
     }
-    if reach:
-        # Each chunk names the frame of the window that it belongs to.
-        frames = torch.arange(2 * reach + 5, dtype=torch.float32)[:, None, None]
-        batch["frame_mels"] = frames.expand(n, -1, 80, 16).clone()
-    return batch
+
+
+def three_of(n: int) -> dict[str, Any]:
+    """Three windows of each clip; pictures and chunks hold the number of their frame."""
+    frames = torch.arange(9)
+    return {
+        "clip": [f"clip{i}" for i in range(n)],
+        "images": frames.to(torch.uint8)[:, None, None, None].expand(n, 9, 3, 96, 96),
+        "frame_mels": frames.float()[:, None, None].expand(n, 9, 80, 16),
+    }
 
 
 class Told(nn.Module):
-    """In the place of the network: its cosine of any face with a chunk is what ``cosine`` says of the chunk."""
+    """In the place of the network: the window that starts with picture i and chunk j have ``cosine(i, j)``."""
 
-    def __init__(self, cosine: Callable[[Tensor], Tensor]) -> None:
+    def __init__(self, cosine: Callable[[Tensor, Tensor], Tensor]) -> None:
         super().__init__()
         self.cosine = cosine
         self.heard = torch.empty(0)
@@ -63,15 +69,16 @@ class Told(nn.Module):
         return frames.flatten(1, 2)
 
     def see(self, lips: Tensor) -> Tensor:
-        return torch.tensor([1.0, 0.0]).expand(len(lips), 2)
+        # What is seen asks for a sound: the cosine with chunk j stands at place j.
+        first = (lips[:, 0, 0, 0] * 255).round()
+        return self.cosine(first[:, None], torch.arange(10.0).expand(len(lips), 10))
 
     def hear(self, mels: Tensor) -> Tensor:
         self.heard = mels[:, 0, 0]
-        c = self.cosine(self.heard)
-        return torch.stack([c, (1 - c * c).sqrt()], dim=1)
+        return nn.functional.one_hot(self.heard.long(), 10).float()
 
 
-def told(cosine: Callable[[Tensor], Tensor], **changes: Any) -> tuple[ExpertStage, Told]:
+def told(cosine: Callable[[Tensor, Tensor], Tensor], **changes: Any) -> tuple[ExpertStage, Told]:
     stage, network = made(**changes), Told(cosine)
     stage._expert = network  # type: ignore[assignment]
     return stage, network
@@ -129,6 +136,15 @@ def test_it_sees_the_mouth_region_of_larger_faces() -> None:
     torch.testing.assert_close(faces.norm(dim=1), torch.ones(2))
 
 
+def test_a_coarse_expert_looks_at_half_the_pixels() -> None:
+    lips = torch.rand(2, 15, 48, 96)
+    fine, coarse = SyncNet(width=0.05).eval(), SyncNet(width=0.05, coarse=True).eval()
+    assert fine.face_encoder[0](lips).shape[2:] == (48, 96)
+    assert coarse.face_encoder[0](lips).shape[2:] == (24, 48)
+    with torch.no_grad():
+        torch.testing.assert_close(coarse.see(lips).norm(dim=1), torch.ones(2))
+
+
 @pytest.mark.parametrize(("width", "size"), [(0.25, 128), (0.05, 26), (0.0001, 1)])
 def test_width_scales_the_embeddings(width: float, size: int) -> None:
     with torch.no_grad():
@@ -139,23 +155,30 @@ def test_width_scales_the_embeddings(width: float, size: int) -> None:
 # The stage ---------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("reach", [0, REACH])
-def test_the_data_set_can_deliver_its_samples(reach: int) -> None:
-    sample = made(reach=reach).sample
+def test_one_window_is_asked_for_as_the_official_code_does() -> None:
+    sample = made().sample
     prepared = SampleSpec(**vars(sample))
     assert prepared.columns == ["face96", "mel"]
-    assert sample.view_frames is not None
-    assert [f - sample.window_mel_frame for f in sample.view_frames] == [0, 1, 2, 3, 4]
-    assert sample.window - 1 - sample.view_frames[-1] == reach
+    assert (sample.window, sample.view_frames, sample.negative_gap) == (5, (0, 1, 2, 3, 4), 4)
+    assert (sample.window_mel, sample.frame_mel) == ("wav2lip", None)
+
+
+def test_windows_are_asked_for_with_what_they_show_and_no_more() -> None:
+    sample = made(windows=3, stride=7, far=7).sample
+    prepared = SampleSpec(**vars(sample))
+    assert prepared.columns == ["face96", "mel"]
+    assert sample.window == 19
+    assert sample.view_frames == (0, 1, 2, 3, 4, 7, 8, 9, 10, 11, 14, 15, 16, 17, 18)
+    assert (sample.frame_mel, sample.window_mel, sample.negative_gap) == ("wav2lip", None, 0)
 
 
 def test_right_and_wrong_sound_weigh_the_same() -> None:
-    stage, network = told(lambda level: 0.1 + 0.7 * (level > 0))
+    stage, network = told(lambda _, chunk: 0.1 + 0.7 * (chunk == 1))
     batch = batch_of(3)
     batch["window_mel"] = torch.ones(3, 80, 16)
-    batch["negative_mel"] = -torch.ones(3, 80, 16)
+    batch["negative_mel"] = torch.full((3, 80, 16), 2.0)
     (update,) = stage.updates(batch, START)
-    assert network.heard.tolist() == [1.0] * 3 + [-1.0] * 3
+    assert network.heard.tolist() == [1.0, 2.0] * 3
     assert update.loss.item() == pytest.approx(-(math.log(0.8) + math.log(0.9)) / 2)
     figures = {name: float(value) for name, value in update.logs.items()}
     assert figures == pytest.approx(
@@ -164,51 +187,60 @@ def test_right_and_wrong_sound_weigh_the_same() -> None:
 
 
 def test_near_sound_comes_when_it_is_due() -> None:
-    stage = made(reach=REACH, near_from=100, near_over=9, near_share=0.4)
+    stage = made(**THREE, near_from=100, near_over=9, near_share=0.4)
     shares = [stage.near_weight(step) for step in (0, 99, 100, 104, 109, 5000)]
     assert shares == pytest.approx([0, 0, 0.04, 0.2, 0.4, 0.4])
     assert made().near_weight(10**6) == 0
+    # Two frames apart are far enough, and none is nearer.
+    assert made(windows=3, stride=2, far=2).near_weight(10**6) == 0
 
 
-def test_near_sound_is_shifted_by_near_to_reach_frames() -> None:
-    stage, network = told(lambda level: torch.full_like(level, 0.5), reach=REACH, near=2, near_share=0.5)
-    seen = set()
-    for _ in range(60):
-        batch = batch_of(1, REACH, seed=int(torch.randint(1 << 30, ())))
-        (update,) = stage.updates(batch, START)
-        assert len(network.heard) == 3
-        seen.add(int(network.heard[2]) - REACH)
-        torch.manual_seed(len(seen) * 1000 + _)
-    assert seen == {-3, -2, 2, 3}
-    assert update.loss.item() == pytest.approx(math.log(2))
+def test_windows_meet_their_own_far_and_near_sound() -> None:
+    def cosine(window: Tensor, chunk: Tensor) -> Tensor:
+        apart = (window - chunk).abs()
+        return torch.where(apart == 0, 0.9, torch.where(apart == 2, 0.6, 0.2))
+
+    stage, network = told(cosine, **THREE, near_from=10, near_share=0.25)
+    (update,) = stage.updates(three_of(2), START)
+    assert network.heard.tolist() == [0.0, 2.0, 4.0] * 2
+    assert update.loss.item() == pytest.approx(-(math.log(0.9) + math.log(0.8)) / 2)
+    (update,) = stage.updates(three_of(2), Progress(10, 0))
+    wrong = 0.75 * math.log(0.8) + 0.25 * math.log(0.4)
+    assert update.loss.item() == pytest.approx(-(math.log(0.9) + wrong) / 2)
+    assert float(update.logs["cosine_shifted"]) == pytest.approx(0.2)
 
 
-def test_near_sound_takes_its_share_of_the_wrong_sound() -> None:
-    # Chunks of frames are 0, 1, 2 …; far sound is -1, right sound is 100.
-    stage, _ = told(
-        lambda level: torch.where(level < 0, 0.2, torch.where(level > 99, 0.9, 0.6)),
-        reach=REACH,
-        near_share=0.25,
-    )
-    batch = batch_of(2, REACH)
-    batch["window_mel"] = torch.full((2, 80, 16), 100.0)
-    batch["negative_mel"] = torch.full((2, 80, 16), -1.0)
-    (update,) = stage.updates(batch, START)
-    wrong = -0.75 * math.log(0.8) - 0.25 * math.log(0.4)
-    assert update.loss.item() == pytest.approx((-math.log(0.9) + wrong) / 2)
+def test_the_contrast_picks_right_sounds_and_right_windows() -> None:
+    # Window 0 meets chunk 4 with 0.5, where window 4 meets chunk 0 with 0.1.
+    table = torch.zeros(10, 10)
+    table[[0, 2, 4], [0, 2, 4]] = 0.7
+    table[0, 4], table[4, 0] = 0.5, 0.1
 
+    def cosine(window: Tensor, chunk: Tensor) -> Tensor:
+        return table[window.long(), chunk.long()]
 
-def test_the_contrast_picks_the_right_sound_out_of_all() -> None:
-    stage, network = told(
-        lambda level: torch.where(level > 99, 0.7, 0.2), reach=REACH, near=2, contrast=2.0, temperature=0.1
-    )
-    batch = batch_of(2, REACH)
-    batch["window_mel"] = torch.full((2, 80, 16), 100.0)
-    batch["negative_mel"] = torch.full((2, 80, 16), -1.0)
-    (update,) = stage.updates(batch, START)
-    assert len(network.heard) == 2 * (2 + 4)
-    assert float(update.logs["contrast"]) == pytest.approx(math.log(1 + 5 * math.exp(-5)), abs=1e-5)
+    def picked(right: float, *others: float) -> float:
+        return math.log(sum(math.exp((other - right) / 0.1) for other in (right, *others)))
+
+    settings = {**THREE, "contrast": 2.0, "temperature": 0.1}
+    stage, _ = told(cosine, **settings, near_from=10)
+    (update,) = stage.updates(three_of(2), START)
+    # Far sound only: the middle window has none.
+    row = (picked(0.7, 0.5) + 0 + picked(0.7, 0.1)) / 3
+    assert float(update.logs["contrast"]) == pytest.approx(row, abs=1e-5)
     assert update.loss.item() == pytest.approx(float(update.logs["loss"] + 2 * update.logs["contrast"]))
+    (update,) = stage.updates(three_of(2), Progress(10, 0))
+    row = (picked(0.7, 0, 0.5) + picked(0.7, 0, 0) + picked(0.7, 0.1, 0)) / 3
+    assert float(update.logs["contrast"]) == pytest.approx(row, abs=1e-5)
+
+
+def test_the_contrast_of_one_window_is_with_its_wrong_sound() -> None:
+    stage, _ = told(lambda _, chunk: 0.2 + 0.5 * (chunk == 1), contrast=1.0)
+    batch = batch_of(2)
+    batch["window_mel"] = torch.ones(2, 80, 16)
+    batch["negative_mel"] = torch.full((2, 80, 16), 2.0)
+    (update,) = stage.updates(batch, START)
+    assert float(update.logs["contrast"]) == pytest.approx(math.log(1 + math.exp(-5)), abs=1e-5)
 
 
 def test_windows_are_mirrored_by_halves() -> None:
@@ -251,18 +283,18 @@ def test_it_learns_a_few_windows_by_heart() -> None:
 
 
 def test_validation_ranks_far_and_near_sound() -> None:
-    # The right chunk is that of frame REACH.
-    stage, _ = told(lambda level: 0.8 - 0.1 * (level - REACH).abs(), reach=REACH, near=1)
-    batch = batch_of(2, REACH)
-    batch["window_mel"] = torch.full((2, 80, 16), float(REACH))
-    batch["negative_mel"] = torch.stack([torch.full((80, 16), 0.0), torch.full((80, 16), float(REACH))])
-    found = {name: float(value) for name, value in stage.validate(batch).items()}
-    assert found["rank_near"] == 1
+    # Far sound ties at one of two windows; one of four near ones is above the right one.
+    table = torch.zeros(10, 10)
+    table[[0, 2, 4], [0, 2, 4]] = torch.tensor([0.8, 0.6, 0.4])
+    table[0, 4], table[4, 0] = 0.7, 0.4
+    table[4, 2] = 0.9
+    stage, _ = told(lambda window, chunk: table[window.long(), chunk.long()], **THREE)
+    found = {name: float(value) for name, value in stage.validate(three_of(2)).items()}
     assert found["rank"] == pytest.approx(0.75)
-    assert found["accuracy"] == pytest.approx(0.75)
-    assert found["cosine_sync"] == pytest.approx(0.8) and found["cosine_shifted"] == pytest.approx(0.65)
-    again = {name: float(value) for name, value in stage.validate(batch).items()}
-    assert found == again
+    assert found["rank_near"] == pytest.approx(0.75)
+    assert found["accuracy"] == pytest.approx((2 / 3 + 1 / 2) / 2)
+    assert found["cosine_sync"] == pytest.approx(0.6) and found["cosine_shifted"] == pytest.approx(0.55)
+    assert found == {name: float(value) for name, value in stage.validate(three_of(2)).items()}
 
 
 def test_without_near_sound_none_is_ranked() -> None:
@@ -295,9 +327,9 @@ def test_samples_show_what_is_seen() -> None:
         torch.testing.assert_close(shown[name], batch["images"][:, frame, :, 48:].float() / 255)
 
 
-def test_a_reach_below_near_is_refused() -> None:
-    with pytest.raises(ValidationError, match="set it to 0 for no near sound"):
-        config(near=3, reach=2)
+def test_windows_too_close_for_far_sound_are_refused() -> None:
+    with pytest.raises(ValidationError, match="3 windows, 2 frames from one to the next, reach 4 frames"):
+        config(windows=3, stride=2, far=5)
 
 
 # Offsets of clips ---------------------------------------------------------------------------------------------------
