@@ -3,29 +3,26 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import cv2
 import numpy as np
 
+from bench.contact_sheet import Band, FaceCrop, Row, Tile, timestamp, write
 from bench.errors import BenchError
 from bench.footage import DrivingSound, Fit, VideoFootage, file_footage, heard_frames
 from bench.generate import write_generated
-from prep import images
 from prep.errors import ClipError
-from prep.media import FPS, probe, sound
-from prep.shards import AtomicFile
+from prep.media import probe, sound
 
 if TYPE_CHECKING:
     from models.base import Method
 
-#: Frames on a contact sheet, frames side by side, pixels across one of them and between two.
+#: Frames on a contact sheet, frames side by side, and pixels across the face crop of one.
 SHEET_FRAMES = 12
-_ACROSS, _WIDTH, _GAP = 6, 320, 6
-_PAPER, _INK = (250, 250, 248), (255, 255, 255)
+_ACROSS, _TILE = 6, 256
 
 
 @dataclass(frozen=True)
@@ -93,7 +90,8 @@ def dub(
         fit: how video and sound of different lengths come together.
         crf: x264's constant rate factor.
         tracking: follow the face from frame to frame instead of looking afresh in each.
-        sheet: where to draw a JPEG of :data:`SHEET_FRAMES` frames, original over generated; None: nowhere.
+        sheet: where to draw a JPEG of the face in :data:`SHEET_FRAMES` frames, evenly spaced, original over
+            generated; None: nowhere.
         on_progress: called after every frame with the step's name, the frames done and all of them.
 
     Raises:
@@ -117,17 +115,18 @@ def dub(
         )
         speech = DrivingSound(samples, footage.n_frames)
         shown = _chosen(footage.n_frames) if sheet is not None else ()
-        tiles: dict[int, np.ndarray] = {}
+        crop = FaceCrop(footage, _TILE)
+        tiles: dict[int, Tile] = {}
 
         def watch(number: int, frame: np.ndarray) -> None:
             if number in shown:
-                tiles[number] = _tile(frame, number)
+                tiles[number] = crop(frame, number)
             notify("generating", number + 1, footage.n_frames)
 
         out.parent.mkdir(parents=True, exist_ok=True)
         write_generated(out, method, footage, speech, crf, watch)
         if sheet is not None:
-            _draw(sheet, footage, tiles)
+            write(sheet, _bands(footage, crop, tiles))
     except ClipError as error:
         raise BenchError(f"{video}: {error.reason}") from None
     except (ValueError, RuntimeError) as error:
@@ -151,35 +150,18 @@ def _chosen(n_frames: int) -> tuple[int, ...]:
     return tuple(np.unique(spread).tolist())
 
 
-def _draw(path: Path, footage: VideoFootage, generated: dict[int, np.ndarray]) -> None:
-    """Draw the sheet: bands of originals, the generated frames below each."""
+def _bands(footage: VideoFootage, crop: FaceCrop, generated: Mapping[int, Tile]) -> list[Band]:
+    """What the sheet shows: originals, the generated frames below each."""
     numbers = sorted(generated)
     # One at a time: twelve whole frames may be large.
-    originals = {number: _tile(footage.pick([number])[0].frame, number) for number in numbers}
-    bands = []
-    for begin in range(0, len(numbers), _ACROSS):
-        part = numbers[begin : begin + _ACROSS]
-        columns = [_framed(np.vstack([originals[n], generated[n]])) for n in part]
-        blank = np.full_like(columns[0], _PAPER)
-        bands.append(np.hstack(columns + [blank] * (min(_ACROSS, len(numbers)) - len(part))))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with AtomicFile(path) as sink:
-        sink.write(images.encode(_framed(np.vstack(bands)), "jpeg", 90))
-        sink.commit()
-
-
-def _tile(frame: np.ndarray, number: int) -> np.ndarray:
-    height = max(1, round(frame.shape[0] * _WIDTH / frame.shape[1]))
-    shrinks = frame.shape[1] > _WIDTH
-    rule = cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC
-    tile = np.array(cv2.resize(frame, (_WIDTH, height), interpolation=rule))
-    text = f"{number / FPS:.2f} s"
-    for colour, thickness in (((0, 0, 0), 3), (_INK, 1)):
-        cv2.putText(tile, text, (6, 16), cv2.FONT_HERSHEY_SIMPLEX, 0.42, colour, thickness, cv2.LINE_AA)
-    return tile
-
-
-def _framed(picture: np.ndarray) -> np.ndarray:
-    return np.asarray(
-        cv2.copyMakeBorder(picture, _GAP, _GAP, _GAP, _GAP, cv2.BORDER_CONSTANT, value=_PAPER), np.uint8
-    )
+    originals = {number: crop(footage.pick([number])[0].frame, number) for number in numbers}
+    return [
+        Band(
+            [timestamp(number) for number in part],
+            [
+                Row("original", [originals[number] for number in part]),
+                Row("generated", [generated[number] for number in part]),
+            ],
+        )
+        for part in (numbers[begin : begin + _ACROSS] for begin in range(0, len(numbers), _ACROSS))
+    ]

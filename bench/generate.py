@@ -4,6 +4,7 @@ The folder that is written::
 
     <clip id>.mp4      the generated frames at 25 fps with the sound that drove them
     pairs.csv          whose sound drove whose face
+    sheet.jpg          in transfer: moments of the driving clip, the generated frames below
     generation.json    method, weights, protocol, data, versions, failures: :class:`Generation`
 """
 
@@ -12,7 +13,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,19 +21,20 @@ from typing import TYPE_CHECKING
 import numpy as np
 from pydantic import Field, ValidationError
 
-from bench import protocols
+from bench import contact_sheet, protocols
+from bench.contact_sheet import Driven
 from bench.errors import BenchError
 from bench.footage import DrivingSound, Fit, VideoFootage, clip_footage, heard_frames
 from bench.generation_record import GenerationRecord, Made, claim, complete, one_line, origin
-from bench.inputs import Protocol, from_dataset
+from bench.inputs import Inputs, from_dataset
 from bench.inputs.dataset import GENERATION, NO_SOURCE
 from bench.inputs.reading import voice_samples
 from bench.job import Job, Voice
-from bench.protocols import Pair
+from bench.protocols import Cast, Pair
 from bench.training_inputs import trained_on
 from prep.errors import ClipError, PrepError
 from prep.media import write_video
-from prep.shards import read_manifest
+from prep.shards import open_shard, read_manifest
 
 if TYPE_CHECKING:
     from bench.config import RunConfig
@@ -52,6 +54,7 @@ class Generation(GenerationRecord):
     trained_on: str = Field(
         "", description="names of the data sets of the training run, where it has a record"
     )
+    driver: str = Field("", description="in transfer: the clip whose sound drives all others")
     device: str
 
 
@@ -61,7 +64,8 @@ class Options:
 
     Attributes:
         protocol: whose sound drives the faces.
-        seed: of the pairs in dubbing.
+        seed: of the pairs in dubbing and transfer.
+        cast: who takes part in a transfer; None where the protocol is another.
         fit: how a video and a sound of another length come together.
         crf: x264's constant rate factor.
         device: of torch.
@@ -69,8 +73,9 @@ class Options:
         limit: the first so many pairs only.
     """
 
-    protocol: Protocol = "reconstruction"
+    protocol: protocols.Name = "reconstruction"
     seed: int = 0
+    cast: Cast | None = None
     fit: Fit = field(default_factory=Fit)
     crf: int = 18
     device: str = "cpu"
@@ -144,21 +149,18 @@ def generate(
         What was written as ``generation.json``. Videos that could not be made are its ``failures``.
 
     Raises:
-        BenchError: the run or the list is of no use, the folder holds another generation, or the disk is full.
+        BenchError: the run, the list or the cast of a transfer is of no use, the folder holds another generation, or
+            the disk is full.
         PrepError: it is no data set, or has no such split.
     """
     started = time.monotonic()
     inputs = from_dataset({}, data, options.split, root)
+    chosen = _pairs(inputs, options, pairs)
     config, built = load_method(run, options.device, method)
     jobs = {job.clip_id: job for job in inputs.jobs}
-    if pairs is not None:
-        options = replace(options, protocol="dubbing")
-        chosen = protocols.load_pairs(pairs, jobs)
-    elif options.protocol == "dubbing":
-        chosen = protocols.dubbing(jobs, options.seed)
-    else:
-        chosen = protocols.reconstruction(jobs)
-    seeded = options.protocol == "dubbing" and pairs is None
+    seeded = pairs is None and options.protocol != "reconstruction"
+    seeded = seeded and not (options.cast is not None and options.cast.named)
+    driver = chosen[0].audio if options.protocol == "transfer" else ""
     padding = (read_manifest(data).get("options") or {}).get("mel_padding", "constant")
     plan = Plan(run.absolute(), options.fit, options.crf, options.device, padding)
     found = Generation(
@@ -168,7 +170,7 @@ def generate(
         config_sha256=sha256(config.method_config.model_dump_json().encode()).hexdigest(),
         weights=weight_hashes(run, built),
         trained_on=", ".join(trained_on(run)),
-        protocol=options.protocol,
+        protocol="reconstruction" if options.protocol == "reconstruction" and pairs is None else "dubbing",
         seed=options.seed if seeded else None,
         pairs_sha256=sha256(protocols.as_csv(chosen).encode()).hexdigest(),
         data=inputs.name,
@@ -177,6 +179,7 @@ def generate(
         longer_audio=options.fit.longer,
         shorter_audio=options.fit.shorter,
         crf=options.crf,
+        driver=driver,
         device=options.device,
         command=command,
         **origin(options.device),
@@ -188,7 +191,11 @@ def generate(
         claim(out, found, read_generation, there, overwrite)
         protocols.write_pairs(out / protocols.PAIRS, chosen)
         outcomes = _make_all(tasks, out, plan, built, workers)
-        return complete(out, found, outcomes, len(tasks), started, on_progress)
+        done = complete(out, found, outcomes, len(tasks), started, on_progress)
+        made = [task for task in tasks if task.name not in done.failures]
+        if driver and made:
+            _draw(out, jobs[driver], made, options.fit)
+        return done
 
 
 def load_method(run: Path, device: str, name: str | None = None) -> tuple[RunConfig, Method]:
@@ -290,6 +297,55 @@ def _checked(
         yield frame
     if count != footage.n_frames:
         raise ValueError(f"{count} frames were generated for {footage.n_frames}")
+
+
+def _pairs(inputs: Inputs, options: Options, listed: Path | None) -> list[Pair]:
+    """The pairs of a protocol, or those of a list. Raises BenchError: options that do not go together."""
+    clips = [job.clip_id for job in inputs.jobs]
+    if options.cast is not None and options.protocol != "transfer":
+        raise BenchError(
+            "--driver, --target and --targets are of --protocol transfer alone: give it, or none"
+        )
+    if listed is not None and options.protocol == "transfer":
+        raise BenchError(f"{listed} says who drives whom, and so does --protocol transfer: give one")
+    if listed is not None:
+        return protocols.load_pairs(listed, clips)
+    if options.protocol == "dubbing":
+        return protocols.dubbing(clips, options.seed)
+    if options.protocol == "reconstruction":
+        return protocols.reconstruction(clips)
+    chosen = protocols.transfer(_speakers(inputs), options.seed, options.cast)
+    if chosen[0].audio in inputs.problems:
+        raise BenchError(f"{chosen[0].audio}, the driving clip: {NO_SOURCE}, or another clip with --driver")
+    return chosen
+
+
+def _speakers(inputs: Inputs) -> dict[str, str]:
+    """Clip id → who speaks, as the corpus tells."""
+    found: dict[str, str] = {}
+    for path in dict.fromkeys(job.shard[0] for job in inputs.jobs if job.shard is not None):
+        table = open_shard(path).read(columns=["clip_id", "speaker"], use_threads=False)
+        found |= {row["clip_id"]: row["speaker"] for row in table.to_pylist()}
+    return found
+
+
+def _draw(out: Path, driver: Job, made: Sequence[Task], fit: Fit) -> None:
+    """Draw the sheet of a transfer, whose videos are there. Raises BenchError: one cannot be read."""
+    heard = heard_frames(voice_samples(made[0].voice))
+    try:
+        contact_sheet.write_transfer(
+            out / contact_sheet.SHEET,
+            f"driving clip: {driver.clip_id}",
+            clip_footage(driver, None, heard, Fit(longer="cut")),
+            [
+                Driven(task.name, clip_footage(task.job, None, heard, fit), _video_path(out, task.name))
+                for task in made
+            ],
+        )
+    except ClipError as error:
+        raise BenchError(
+            f"{out / contact_sheet.SHEET} cannot be drawn ({error.reason}): make the videos anew with --overwrite"
+        ) from None
 
 
 def _task(

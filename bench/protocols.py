@@ -4,15 +4,21 @@ In *reconstruction* every clip is driven by its own sound. In *dubbing* another 
 follows from the seed and the set of clip ids alone (:func:`baselines.trivial.wrong_audio`): clips stand in a circle,
 ordered by SHA-256 of ``<seed>\\0<clip id>``, and each takes the sound of the next. So every sound is used once, no clip
 gets its own, and a list can be made again anywhere; the list used is nevertheless written beside the videos.
+
+In *transfer*, LipFormer's experiment (Wang et al., CVPR 2023, section 4.3 and Fig. 6), the sound of one clip drives
+clips of other speakers, one of each: the same sound must give everybody the same mouth. In the same order by SHA-256
+the first clip drives, and every other speaker's first is a target.
 """
 
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import Literal
 
 from baselines.trivial import wrong_audio
 from bench.errors import BenchError
@@ -22,6 +28,10 @@ from bench.inputs.pairs import read_pairs
 #: Name of the list that stands beside generated videos.
 PAIRS = "pairs.csv"
 _COLUMNS = ("name", "video", "audio")
+#: Protocols of `bench generate`. Transfer is dubbing with a list of its own, and is scored as dubbing.
+Name = Literal["reconstruction", "dubbing", "transfer"]
+#: Targets of a transfer where no number is asked for, if there are as many speakers.
+TARGETS = 5
 
 
 @dataclass(frozen=True)
@@ -54,6 +64,84 @@ def dubbing(clips: Collection[str], seed: int) -> list[Pair]:
     if not others:
         raise BenchError("dubbing needs two clips at least: each is driven by the sound of another")
     return [Pair(clip, clip, others[clip]) for clip in sorted(others)]
+
+
+@dataclass(frozen=True)
+class Cast:
+    """Who takes part in a transfer.
+
+    Attributes:
+        driver: the clip whose sound drives the others, or the last parts of its id; None: by the seed.
+        targets: the clips that are driven, likewise; empty: by the seed.
+        count: how many targets the seed chooses; None: :data:`TARGETS`, or as many as there are.
+    """
+
+    driver: str | None = None
+    targets: tuple[str, ...] = ()
+    count: int | None = None
+
+    @property
+    def named(self) -> bool:
+        """Whether nothing is left to the seed."""
+        return self.driver is not None and bool(self.targets)
+
+
+def transfer(speakers: Mapping[str, str], seed: int, cast: Cast | None = None) -> list[Pair]:
+    """Clips of several speakers with the sound of one clip; targets by name in the order given, else by the seed.
+
+    What is named is taken as it is, even if it is of the driver's own speaker.
+
+    Args:
+        speakers: clip id → who speaks, as the corpus tells; where it is ``""``, the folder in the clip's id does, and
+            a clip without one is a speaker of its own.
+        seed: any integer.
+        cast: who takes part.
+
+    Raises:
+        BenchError: a name is no clip, or several; a clip is named twice; targets are both named and counted; or there
+            are too few other speakers.
+    """
+    cast = cast or Cast()
+    if cast.targets and cast.count is not None:
+        raise BenchError("targets are both named and counted: give --target or --targets")
+    names = _Names(speakers)
+    order = sorted(speakers, key=lambda clip: (hashlib.sha256(f"{seed}\0{clip}".encode()).digest(), clip))
+    targets = [names.find(name, "--target") for name in cast.targets]
+    if cast.driver is not None:
+        driver = names.find(cast.driver, "--driver")
+    else:
+        # A target's own speaker would show the target's own mouth.
+        taken = {_speaker(clip, speakers) for clip in targets}
+        free = [clip for clip in order if _speaker(clip, speakers) not in taken]
+        if not free:
+            raise BenchError("no clip is of another speaker than the targets: name one with --driver")
+        driver = free[0]
+    if driver in targets:
+        raise BenchError(f"{driver} is both driver and target: take it out of --target")
+    if len(set(targets)) < len(targets):
+        raise BenchError("a clip is a target twice: give each --target once")
+    return [Pair(clip, clip, driver) for clip in targets or _others(driver, order, speakers, cast.count)]
+
+
+def _others(driver: str, order: Iterable[str], speakers: Mapping[str, str], count: int | None) -> list[str]:
+    """The first clip of each speaker but the driver's."""
+    first: dict[str, str] = {}
+    for clip in order:
+        first.setdefault(_speaker(clip, speakers), clip)
+    first.pop(_speaker(driver, speakers))
+    if not first:
+        raise BenchError(
+            f"no clip is of another speaker than {driver}: name clips with --target, or take another --split"
+        )
+    if count is not None and count > len(first):
+        raise BenchError(
+            f"speakers besides that of {driver}: {len(first)}; take --targets {len(first)} at most"
+        )
+    return list(first.values())[: count or TARGETS]
+
+
+def _speaker(clip: str, speakers: Mapping[str, str]) -> str:
+    return speakers[clip] or PurePosixPath(clip).parent.name or clip
 
 
 def write_pairs(path: Path, pairs: Iterable[Pair]) -> None:

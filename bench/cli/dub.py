@@ -31,7 +31,9 @@ def dub(
         "cut", help="Sound shorter than the video: cut the video, or pad with silence."
     ),
     sheet: bool = typer.Option(
-        False, "--sheet", help="Draw twelve frames, original over generated, as JPEG."
+        True,
+        "--sheet/--no-sheet",
+        help="Draw twelve frames, original over generated, as OUT.sheet.jpg beside the video.",
     ),
     tracking: bool = typer.Option(False, "--tracking", help="Follow the face; faster, for a single face."),
     crf: int = typer.Option(18, min=0, max=51, help="x264's constant rate factor; smaller is better."),
@@ -47,7 +49,7 @@ def dub(
     fit = Fit.named(longer_audio, shorter_audio)
     check_files(video, audio, out)
     _, built = load_method(run, pick_device(device), method)
-    drawing = out.with_suffix(".jpg") if sheet else None
+    drawing = out.with_suffix(".sheet.jpg") if sheet else None
     try:
         with _progress() as notify:
             done = run_dub(

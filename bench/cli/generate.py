@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import cast, get_args
 
 import typer
 
@@ -21,12 +22,23 @@ def generate(
     split: str | None = typer.Option(None, help="Of the data set; default: test."),
     root: Path | None = typer.Option(None, help="Where the data set's source videos lie now."),
     protocol: str = typer.Option(
-        "reconstruction", help="reconstruction: own sound; dubbing: another clip's sound."
+        "reconstruction",
+        help="reconstruction: own sound; dubbing: another clip's sound; transfer: one clip's sound for several "
+        "speakers, with a contact sheet.",
     ),
     pairs: Path | None = typer.Option(
         None, help="List of pairs for dubbing: CSV with video and audio, or as Wav2Lip publishes them."
     ),
-    seed: int = typer.Option(0, help="Of the pairs in dubbing."),
+    seed: int = typer.Option(0, help="Of the pairs in dubbing and transfer."),
+    driver: str | None = typer.Option(
+        None, help="Transfer: the clip whose sound drives; default: by the seed."
+    ),
+    targets: int | None = typer.Option(
+        None, min=1, help="Transfer: how many speakers the seed chooses; default: 5, or as many as there are."
+    ),
+    target: list[str] = typer.Option(
+        [], help="Transfer: a clip that is driven, in place of the seed's; again for more."
+    ),
     limit: int | None = typer.Option(None, min=1, help="The first N videos only, for a first try."),
     longer_audio: str = typer.Option(
         "bounce", help="Sound longer than the video: bounce (back and forth), loop or cut the sound."
@@ -43,15 +55,19 @@ def generate(
     """Make videos that `bench eval` can score; exit code 3 where some could not be made."""
     from bench.cli.console_videos import show_made
     from bench.cli.progress import simple_progress
+    from bench.contact_sheet import SHEET
     from bench.footage import Fit
     from bench.generate import Options, pick_device
     from bench.generate import generate as run_generate
+    from bench.protocols import Cast, Name
     from prep.names import known
 
-    known("protocol", [protocol], ("reconstruction", "dubbing"))
+    (protocol,) = known("protocol", [protocol], get_args(Name))
+    named = driver is not None or targets is not None or bool(target)
     options = Options(
-        protocol="dubbing" if protocol == "dubbing" else "reconstruction",
+        protocol=cast("Name", protocol),
         seed=seed,
+        cast=Cast(driver, tuple(target), targets) if named else None,
         fit=Fit.named(longer_audio, shorter_audio),
         crf=crf,
         device=pick_device(device),
@@ -78,5 +94,7 @@ def generate(
         raise typer.Exit(130) from None
     rate = f", {done.frames / done.seconds:.1f} frames/s" if done.frames else ""
     show_made(out, done, rate)
+    if done.driver and done.made:
+        typer.echo(f"{out / SHEET}: {done.driver} drives")
     if done.failures and not allow_partial:
         raise typer.Exit(3)

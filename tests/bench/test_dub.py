@@ -147,20 +147,20 @@ def test_sound_longer_than_the_video_is_dubbed_with_few_frames_alive(
 def test_the_sheet_shows_originals_over_generated_frames(run: Path, tmp_path: Path) -> None:
     video(tmp_path / "in.mp4", 30)
     wav(tmp_path / "in.wav", 2)
-    speak(run, tmp_path, sheet=tmp_path / "out.jpg")
-    sheet = cv2.imread(str(tmp_path / "out.jpg"))
-    tile = 400  # of 160 x 200, at a width of 320
-    assert sheet.shape == (2 * (2 * tile + 12) + 12, 6 * 332 + 12, 3)
-    for band in range(2):
-        for column in range(6):
-            x = 12 + column * 332 + 160
-            y = 12 + band * (2 * tile + 12) + 290
-            assert abs(int(sheet[y, x].mean()) - 90) < 5 and abs(int(sheet[y + tile, x].mean()) - 165) < 5
-    assert SHEET_FRAMES == 12
+    speak(run, tmp_path, sheet=tmp_path / "sheets" / "out.jpg")
+    sheet = cv2.imread(str(tmp_path / "sheets" / "out.jpg"))
+    across, row = 256 + 6, 20 + 256 + 6
+    band = 20 + 2 * row
+    assert sheet.shape == (2 * band + 6, 6 * across + 6, 3)
+    for number in range(SHEET_FRAMES):
+        x = 6 + number % 6 * across + 128
+        # Below the middle of the face, where the fake method turns grey to its negative.
+        y = number // 6 * band + 40 + 180
+        assert abs(int(sheet[y, x].mean()) - 90) < 5 and abs(int(sheet[y + row, x].mean()) - 165) < 5
     video(tmp_path / "in.mp4", 3)
     wav(tmp_path / "in.wav", 0.12)
     speak(run, tmp_path, sheet=tmp_path / "small.jpg")
-    assert cv2.imread(str(tmp_path / "small.jpg")).shape == (2 * tile + 24, 3 * 332 + 12, 3)
+    assert cv2.imread(str(tmp_path / "small.jpg")).shape == (band + 6, 3 * across + 6, 3)
 
 
 def test_the_command_says_what_it_did(run: Path, tmp_path: Path, mesh: FakeMesh) -> None:
@@ -169,11 +169,15 @@ def test_the_command_says_what_it_did(run: Path, tmp_path: Path, mesh: FakeMesh)
     wav(tmp_path / "in.wav", 0.6, 44_100)
     out = tmp_path / "out.mp4"
     words = ["dub", "fake", "--run", run, "--video", tmp_path / "in.mp4", "--audio", tmp_path / "in.wav"]
-    done = CliRunner().invoke(app, [*map(str, words), "--out", str(out), "--sheet", "--device", "cpu"])
+    done = CliRunner().invoke(app, [*map(str, words), "--out", str(out), "--device", "cpu"])
     assert done.exit_code == 0, done.exception
     said = " ".join(done.stdout.split())
     assert "15 frames, 0.60 s at 25 fps (the video has 30), 160x200, 1 without a face passed through" in said
-    assert out.is_file() and out.with_suffix(".jpg").is_file()
+    sheet = tmp_path / "out.sheet.jpg"
+    assert out.is_file() and sheet.is_file() and f"{sheet}: original over generated" in done.stdout
+    sheet.unlink()
+    done = CliRunner().invoke(app, [*map(str, words), "--out", str(out), "--no-sheet", "--device", "cpu"])
+    assert done.exit_code == 0 and not sheet.exists() and "original" not in done.stdout
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -21,7 +22,7 @@ from bench.generate import Generation, Options, Plan, generate, read_generation
 from bench.inputs import from_dataset, with_trivial
 from bench.inputs.dataset import GENERATION, NO_SOURCE
 from bench.official import import_official
-from bench.protocols import PAIRS, dubbing, load_pairs
+from bench.protocols import PAIRS, Cast, Pair, dubbing, load_pairs, transfer
 from bench.weights import WeightStore
 from models.base import Method
 from prep.errors import PrepError
@@ -128,6 +129,79 @@ def test_dubbing_takes_the_sound_of_another_clip_and_its_length(
     (other / GENERATION).write_text("{}")
     with pytest.raises(BenchError, match=r"generation\.json does not say the protocol"):
         from_dataset({"theirs": other}, data)
+
+
+def test_transfer_gives_one_sound_to_several_and_draws_them(run: Path, data: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    cast = Cast("s0/b", ("s1/c", "s0/a"))
+    done = make(run, data, out, protocol="transfer", cast=cast)
+    assert (done.protocol, done.seed, done.driver, done.made) == ("dubbing", None, "s0/b", 2)
+    assert videos(out) == ["s0/a", "s1/c"]
+    assert load_pairs(out / PAIRS, LENGTHS) == [Pair("s1/c", "s1/c", "s0/b"), Pair("s0/a", "s0/a", "s0/b")]
+    for name in ("s0/a", "s1/c"):
+        assert probe(out / f"{name}.mp4").n_frames == LENGTHS["s0/b"]
+    sheet = cv2.imread(str(out / "sheet.jpg"))
+    across, row = 192 + 6, 20 + 192 + 6
+    assert sheet.shape == (20 + 3 * row + 6, 9 * across + 6, 3)
+    # Below the middle of the face: the driving clip and the targets are grey, what the fake method made its negative.
+    grey = [
+        [float(sheet[40 + r * row + 135, 6 + c * across + 96].mean()) for c in range(9)] for r in range(3)
+    ]
+    assert np.abs(np.array(grey[0][1:]) - 90).max() < 5 and grey[0][0] > 200
+    assert max(abs(line[0] - 90) for line in grey[1:]) < 5
+    generated = np.array(grey[1:])[:, 1:]
+    # One frame of s1/c shows no face, and passes as it is.
+    assert ((abs(generated - 165) < 5) | (abs(generated - 90) < 5)).all() and (generated > 150).sum() >= 15
+    assert from_dataset({"ours": out}, data).protocol == "dubbing"
+
+
+def test_a_transfer_goes_on_and_follows_from_the_seed(run: Path, data: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    speakers = {clip: clip.split("/")[0] for clip in LENGTHS}
+    done = make(run, data, out, protocol="transfer", seed=3)
+    (pair,) = load_pairs(out / PAIRS, LENGTHS)
+    assert [pair] == transfer(speakers, 3) and (done.seed, done.driver) == (3, pair.audio)
+    drawn = (out / "sheet.jpg").read_bytes()
+    (out / "sheet.jpg").unlink()
+    again = make(run, data, out, protocol="transfer", seed=3)
+    assert again.frames == 0 and (out / "sheet.jpg").read_bytes() == drawn
+    with pytest.raises(BenchError, match=r"another generation \(other .*driver.*\): use another --out"):
+        make(run, data, out, protocol="transfer", cast=Cast(driver=pair.video))
+    (out / f"{pair.video}.mp4").write_bytes(b"no video")
+    with pytest.raises(BenchError, match=r"sheet\.jpg cannot be drawn \(damaged.*\): make .*--overwrite"):
+        make(run, data, out, protocol="transfer", seed=3)
+
+
+def test_a_target_that_fails_has_no_row(run: Path, prepared: Path, tmp_path: Path) -> None:
+    corpus = tmp_path / "corpus"
+    (corpus / "s0").mkdir(parents=True)
+    for name in ("s0/a", "s0/b"):
+        (corpus / f"{name}.mp4").write_bytes((prepared / "corpus" / f"{name}.mp4").read_bytes())
+    cast = Cast("s0/b", ("s0/a", "s1/c"))
+    done = make(
+        run,
+        prepared / "data",
+        tmp_path / "out",
+        {"root": corpus},
+        protocol="transfer",
+        cast=cast,
+        fit=Fit("cut"),
+    )
+    assert done.failures == {"s1/c": NO_SOURCE}
+    assert cv2.imread(str(tmp_path / "out" / "sheet.jpg")).shape[0] == 20 + 2 * (20 + 192 + 6) + 6
+    with pytest.raises(BenchError, match=r"s1/d, the driving clip: the source video is missing.*--driver"):
+        make(
+            run, prepared / "data", tmp_path / "no", {"root": corpus}, protocol="transfer", cast=Cast("s1/d")
+        )
+
+
+def test_the_command_draws_a_transfer(run: Path, data: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    words = ["generate", "fake", "--run", run, "--data", data, "--out", out, "--device", "cpu"]
+    words += ["--protocol", "transfer", "--driver", "s0/b", "--target", "s1/d"]
+    shown = CliRunner().invoke(app, list(map(str, words)))
+    assert shown.exit_code == 0, shown.exception
+    assert f"{out / 'sheet.jpg'}: s0/b drives" in shown.stdout and videos(out) == ["s1/d"]
 
 
 @pytest.mark.parametrize("protocol", ["reconstruction", "dubbing"])
@@ -284,6 +358,9 @@ def test_processes_make_the_same_videos(
         (["--split", "tets"], "did you mean test"),
         (["--device", "cuda:77"], "there is no device 'cuda:77' here"),
         (["--longer-audio", "loops"], "did you mean loop"),
+        (["--driver", "s0/a"], "--driver, --target and --targets are of --protocol transfer alone"),
+        (["--protocol", "transfer", "--pairs", "p.csv"], "p.csv says who drives whom"),
+        (["--protocol", "transfer", "--targets", "2"], "take --targets 1 at most"),
     ],
 )
 def test_mistakes_are_one_line(run: Path, data: Path, tmp_path: Path, words: list[str], match: str) -> None:

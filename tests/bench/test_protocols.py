@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from bench.errors import BenchError
-from bench.protocols import Pair, dubbing, load_pairs, reconstruction, write_pairs
+from bench.protocols import TARGETS, Cast, Pair, dubbing, load_pairs, reconstruction, transfer, write_pairs
 
 CLIPS = ["main/63/00011", "main/63/00098", "main/64/00022", "pretrain/64/00022", "plain"]
 
@@ -30,6 +30,69 @@ def test_another_sound_follows_from_the_seed_and_the_ids_alone() -> None:
     assert {p.video: p.audio for p in pairs} == dict(zip(circle, circle[1:] + circle[:1], strict=True))
     with pytest.raises(BenchError, match="two clips at least"):
         dubbing(["a"], 0)
+
+
+SPEAKERS = {f"p{i % 8}/{i:03d}": f"p{i % 8}" for i in range(60)}
+
+
+def test_one_sound_drives_one_clip_of_each_of_several_speakers() -> None:
+    pairs = transfer(SPEAKERS, 0)
+    assert pairs == transfer(dict(reversed(SPEAKERS.items())), 0)
+    (driver,) = {pair.audio for pair in pairs}
+    who = [SPEAKERS[clip] for clip in (driver, *(pair.video for pair in pairs))]
+    assert len(pairs) == TARGETS and len(set(who)) == TARGETS + 1
+    assert all(pair.name == pair.video for pair in pairs)
+    assert len({transfer(SPEAKERS, seed)[0].audio for seed in range(20)}) > 10
+    # The rule as it is documented, written out once more.
+    order = sorted(SPEAKERS, key=lambda clip: hashlib.sha256(f"0\0{clip}".encode()).digest())
+    firsts = [c for n, c in enumerate(order) if SPEAKERS[c] not in {SPEAKERS[o] for o in order[:n]}]
+    assert [driver, *(pair.video for pair in pairs)] == firsts[: TARGETS + 1]
+    assert transfer(SPEAKERS, 0, Cast(count=7)) == [Pair(clip, clip, firsts[0]) for clip in firsts[1:]]
+
+
+def test_who_speaks_is_told_by_the_corpus_or_the_folder_or_is_not_told() -> None:
+    def targets(speakers: dict[str, str], driver: str) -> set[str]:
+        return {pair.video for pair in transfer(speakers, 0, Cast(driver))}
+
+    assert targets({"Obama_0": "Obama", "Obama_1": "Obama", "Merkel_0": "Merkel"}, "Obama_1") == {"Merkel_0"}
+    assert targets({"x/a/1": "", "y/a/2": "", "x/b/1": ""}, "y/a/2") == {"x/b/1"}
+    assert targets({"a": "", "b": "", "c": ""}, "b") == {"a", "c"}
+
+
+def test_those_who_take_part_can_be_named() -> None:
+    assert transfer(SPEAKERS, 0, Cast("009", ("p2/002", "001"))) == [
+        Pair("p2/002", "p2/002", "p1/009"),
+        Pair("p1/001", "p1/001", "p1/009"),
+    ]
+    (chosen,) = transfer(SPEAKERS, 0, Cast("009", count=1))
+    assert chosen.audio == "p1/009" and SPEAKERS[chosen.video] != "p1"
+    first = transfer(SPEAKERS, 0)[0].audio
+    named = transfer(SPEAKERS, 0, Cast(targets=(first,)))
+    assert [pair.video for pair in named] == [first] and SPEAKERS[named[0].audio] != SPEAKERS[first]
+
+
+@pytest.mark.parametrize(
+    ("cast", "match"),
+    [
+        (Cast("p9/001"), r"--driver: no clip is called 'p9/001'"),
+        (Cast(targets=("nobody",)), r"--target: no clip is called 'nobody'"),
+        (Cast("p1/001", ("p2/002", "001")), r"p1/001 is both driver and target: take it out of --target"),
+        (Cast("p1/001", ("p2/002", "002")), r"target twice: give each --target once"),
+        (Cast(count=8), r"speakers besides that of p\d/\d+: 7; take --targets 7 at most"),
+        (Cast(targets=("002",), count=1), r"give --target or --targets$"),
+        (Cast(targets=tuple(f"00{i}" for i in range(8))), r"name one with --driver"),
+    ],
+)
+def test_a_cast_that_cannot_be_names_the_remedy(cast: Cast, match: str) -> None:
+    with pytest.raises(BenchError, match=match):
+        transfer(SPEAKERS, 0, cast)
+
+
+def test_a_transfer_needs_two_speakers() -> None:
+    with pytest.raises(
+        BenchError, match=r"no clip is of another speaker than a/[12]: name clips with --targ"
+    ):
+        transfer({"a/1": "a", "a/2": "a"}, 0)
 
 
 def test_a_list_is_written_and_read_again(tmp_path: Path) -> None:
