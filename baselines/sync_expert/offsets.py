@@ -62,26 +62,27 @@ def embed_sounds(expert: SyncNet, mels: Tensor, batch_size: int = 256) -> Tensor
     return torch.cat([expert.hear(m.to(device)) for m in mels.split(batch_size)])
 
 
-def find_offset(lips: Tensor, sounds: Tensor, reach: int = 15) -> Offset:
+def find_offset(lips: Tensor, sounds: Tensor, reach: int = 15, starts: Tensor | None = None) -> Offset:
     """Compare lips with sound that is shifted.
 
     An offset counts over the windows for which there is sound at it, and only if they are half of all.
 
     Args:
         lips: (W, D) of :func:`embed_lips`.
-        sounds: (N, D) of :func:`embed_sounds`: ``sounds[i]`` starts with the window ``lips[i]``.
+        sounds: (N, D) of :func:`embed_sounds`: ``sounds[t]`` starts with frame t.
         reach: frames by which sound is shifted at most, either way.
+        starts: (W,) int64, the first frame of each window, where a clip has frames without a face; None: 0 … W - 1.
 
     Raises:
         ValueError: there is no window, or sound for less than half of them.
     """
-    cosines = lips @ sounds.T
+    first = torch.arange(len(lips), device=lips.device) if starts is None else starts.to(lips.device)
     means = {}
     for shift in range(-reach, reach + 1):
-        # The diagonal on which sound i + shift meets window i.
-        met = cosines.diagonal(shift) if -len(lips) < shift < len(sounds) else cosines.new_empty(0)
-        if 2 * len(met) >= len(lips) > 0:
-            means[shift] = float(met.mean())
+        heard = first + shift
+        there = (heard >= 0) & (heard < len(sounds))
+        if 2 * int(there.sum()) >= len(lips) > 0:
+            means[shift] = float((lips[there] * sounds[heard[there]]).sum(dim=1).mean())
     if not means:
         raise ValueError(f"{len(lips)} windows of lips and {len(sounds)} chunks of sound cannot be compared")
     # Of equals, the smallest offset.

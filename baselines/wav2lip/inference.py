@@ -13,8 +13,6 @@ from baselines.wav2lip.network import HALF, SIZE, Generator, see
 from models.base import Footage, Section, Shot, Speech
 from models.layers.paste import paste
 
-_MEL = "wav2lip"
-
 
 class GenerateConfig(Section):
     """How faces are generated.
@@ -25,11 +23,18 @@ class GenerateConfig(Section):
             the edge, as in the official code, where the box shows.
         feather: width of soft edges, as a share of the face's box, of which less than a tenth lies under the chin.
         batch_size: frames that are generated at once (code: 128).
+        reference: which picture of the face the generator is given besides the upper half. ``self``: the frame itself,
+            mouth and all, as in the official code, so that where a clip is driven by its own sound, the generator has
+            seen what it is to paint; ``first``: the first frame with a face.
+        sound: rule of a frame's mel chunk. ``wav2lip``: as the official inference; ``wav2lip-generator``: as the
+            official training, a frame earlier.
     """
 
     paste: Literal["lower", "face", "box"] = "lower"
     feather: float = Field(default=0.08, gt=0, le=0.25)
     batch_size: int = Field(default=16, ge=1)
+    reference: Literal["self", "first"] = "self"
+    sound: Literal["wav2lip", "wav2lip-generator"] = "wav2lip"
 
     def mask(self) -> np.ndarray:
         """(96, 96) float32 in [0, 1]: the generated face's share of the result."""
@@ -44,27 +49,41 @@ def speak(
     config: GenerateConfig, generator: Generator, footage: Footage, speech: Speech
 ) -> Iterator[np.ndarray]:
     """See :meth:`models.base.Method.generate`. A batch of frames is held at a time."""
-    mask = config.mask()
     waiting: list[Shot] = []
+    reference = None
     for shot in footage.shots():
+        if reference is None and config.reference == "first" and shot.crop is not None:
+            reference = shot.crop.copy()
         waiting.append(shot)
         if len(waiting) == config.batch_size:
-            yield from _speak(generator, waiting, speech, mask)
+            yield from _speak(config, generator, waiting, reference, speech)
             waiting.clear()
-    yield from _speak(generator, waiting, speech, mask)
+    yield from _speak(config, generator, waiting, reference, speech)
 
 
-def _speak(generator: Generator, shots: list[Shot], speech: Speech, mask: np.ndarray) -> Iterator[np.ndarray]:
+def _speak(
+    config: GenerateConfig,
+    generator: Generator,
+    shots: list[Shot],
+    reference: np.ndarray | None,
+    speech: Speech,
+) -> Iterator[np.ndarray]:
+    mask = config.mask()
     faces = [(shot, shot.crop, shot.transform) for shot in shots]
     shown = [(s, crop, matrix) for s, crop, matrix in faces if crop is not None and matrix is not None]
     if shown:
         device = next(generator.parameters()).device
         crops = torch.from_numpy(np.stack([crop for _, crop, _ in shown])).to(device)
-        mels = torch.from_numpy(np.stack([speech.chunk(shot.index, _MEL) for shot, _, _ in shown])).to(device)
+        mels = torch.from_numpy(
+            np.stack([speech.chunk(shot.index, config.sound) for shot, _, _ in shown])
+        ).to(device)
         frames = crops.permute(0, 3, 1, 2) / 255
-        # The reference is the frame itself: head and light are right, and the generator has learnt not to copy
-        # the mouth from it.
-        painted = generator(mels, see(frames, frames)).float().flip(1) * 255
+        # The frame itself: head and light are right, and the generator has learnt not to copy the mouth from it.
+        references = frames
+        if reference is not None:
+            first = torch.from_numpy(reference).to(device).permute(2, 0, 1) / 255
+            references = first.expand_as(frames)
+        painted = generator(mels, see(frames, references)).float().flip(1) * 255
         # Rounded where the official code cuts off.
         pictures = painted.round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
         for (shot, _, matrix), picture in zip(shown, pictures, strict=True):

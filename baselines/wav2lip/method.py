@@ -38,7 +38,7 @@ class Wav2Lip(Method):
     def __init__(self, config: Wav2LipMethodConfig) -> None:
         self.config = config
         stage = config.wav2lip
-        self.generator = Generator(stage.width)
+        self.generator = Generator(stage.width, stage.least, stage.residual)
         discriminator = QualityDiscriminator(stage.width) if stage.gan_weight else None
         self._expert = SyncNet("face96", stage.expert_width, stage.expert_coarse)
         self.networks: dict[str, nn.Module] = {"generator": self.generator}

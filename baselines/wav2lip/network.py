@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 from torch import Tensor, nn
 
@@ -9,6 +11,8 @@ from models.layers.conv import ConvBlock, audio_encoder
 
 #: Side of the face, and the first row of the half that is painted, in pixels.
 SIZE, HALF = 96, 48
+#: Rows and columns within which mouths lie.
+MOUTH = (slice(56, 88), slice(24, 72))
 
 
 class Generator(nn.Module):
@@ -18,12 +22,16 @@ class Generator(nn.Module):
 
     Args:
         width: factor on the channels of every layer; 1 is the official size.
+        least: channels that no layer falls below, but those of the sound: two or four hold no colours.
+        residual: what is painted is added, as logits, to the frame's upper and the reference's lower half, which the
+            untrained network returns. The official network paints afresh.
     """
 
-    def __init__(self, width: float = 1.0) -> None:
+    def __init__(self, width: float = 1.0, least: int = 1, residual: bool = False) -> None:
         super().__init__()
+        self.residual = residual
         c16, c32, c64, c128, c256, c384, c512 = (
-            max(1, round(c * width)) for c in (16, 32, 64, 128, 256, 384, 512)
+            max(least, round(c * width)) for c in (16, 32, 64, 128, 256, 384, 512)
         )
         self.face_encoder_blocks = nn.ModuleList(
             [
@@ -49,9 +57,11 @@ class Generator(nn.Module):
                 _up(c128 + c32, c64),
             ]
         )
-        self.output_block = nn.Sequential(
-            ConvBlock(c64 + c16, c32, 3, 1, 1), nn.Conv2d(c32, 3, 1), nn.Sigmoid()
-        )
+        last = nn.Conv2d(c32, 3, 1)
+        self.output_block = nn.Sequential(ConvBlock(c64 + c16, c32, 3, 1, 1), last, nn.Sigmoid())
+        if residual:
+            nn.init.zeros_(last.weight)
+            nn.init.zeros_(cast(Tensor, last.bias))
 
     def forward(self, mels: Tensor, faces: Tensor) -> Tensor:
         """Paint single frames.
@@ -71,7 +81,11 @@ class Generator(nn.Module):
         x = self.audio_encoder(mels.unsqueeze(1))
         for block in self.face_decoder_blocks:
             x = torch.cat([block(x), maps.pop()], dim=1)
-        return self.output_block(x)
+        if not self.residual:
+            return self.output_block(x)
+        under = torch.cat([faces[:, :3, :HALF], faces[:, 3:, HALF:]], dim=2)
+        # So far from black and white that logits are moderate and gradients alive.
+        return (self.output_block[:2](x) + under.clamp(0.02, 0.98).logit()).sigmoid()
 
 
 def see(frames: Tensor, references: Tensor) -> Tensor:

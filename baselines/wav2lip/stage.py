@@ -13,7 +13,7 @@ from torch.optim import Adam, Optimizer
 
 from baselines.sync_expert.network import FRAMES, SyncNet, cosine_bce
 from baselines.wav2lip.discriminator import QualityDiscriminator
-from baselines.wav2lip.network import HALF, SIZE, Generator, see
+from baselines.wav2lip.network import HALF, MOUTH, SIZE, Generator, see
 from models.base import Batch, Progress, SampleSpec, Section, Stage, TrainConfig, Update
 
 
@@ -22,12 +22,17 @@ class Wav2LipConfig(Section):
 
     Attributes:
         width: factor on the channels of generator and discriminator; 1 is the official size.
+        least: channels that no layer of the generator falls below.
+        residual: the generator changes the reference's lower half instead of painting afresh; see
+            :class:`baselines.wav2lip.network.Generator`.
         expert: the trained expert: the folder of a run of ``sync-expert``, or ``wav2lip_syncnet``, the official
             weights.
         expert_width: that run's ``expert.width``.
         expert_coarse: that run's ``expert.coarse``.
         sync_weight: s_w, of the expert's loss (paper: 0.03; ``wav2lip_train.py``: 0.01).
         sync_below: the expert's loss takes part once its mean over held-out clips has fallen below this.
+        mouth_weight: of L1 within :data:`baselines.wav2lip.network.MOUTH`, added to that over the face, as a
+            multiple of the latter's weight. Neither paper nor code has it.
         gan_weight: s_g, of the quality discriminator's loss; 0: there is none; 0.07: Wav2Lip + GAN. L1
             has the weight that is left of 1 by what takes part.
         learning_rate: of the generator's Adam.
@@ -38,11 +43,14 @@ class Wav2LipConfig(Section):
     """
 
     width: float = Field(1.0, gt=0)
+    least: int = Field(1, ge=1)
+    residual: bool = False
     expert: str = Field("runs/sync-expert", min_length=1)
     expert_width: float = Field(1.0, gt=0)
     expert_coarse: bool = False
     sync_weight: float = Field(0.03, ge=0, lt=1)
     sync_below: float = Field(0.75, gt=0)
+    mouth_weight: float = Field(0.0, ge=0)
     gan_weight: float = Field(0.0, ge=0, lt=1)
     learning_rate: float = Field(1e-4, gt=0)
     betas: tuple[float, float] = (0.9, 0.999)
@@ -111,11 +119,11 @@ class Wav2LipStage(Stage):
     def updates(self, batch: Batch, progress: Progress) -> Iterator[Update]:
         """A step of the generator, then one of the discriminator on the same pictures.
 
-        Logs, before weighting: ``L1``; ``sync``, once it takes part; ``gan``, the generator's; ``real`` and
-        ``fake``, the discriminator's.
+        Logs, before weighting: ``L1``; ``mouth``, where it has a weight; ``sync``, once it takes part; ``gan``, the
+        generator's; ``real`` and ``fake``, the discriminator's.
         """
         truth, painted = self._paint(batch)
-        logs = {"L1": F.l1_loss(painted, truth)}
+        logs = self._likeness(truth, painted)
         weights = self._weights(self._sync_on)
         if weights["sync"]:
             logs["sync"] = self._sync_loss(batch, painted)
@@ -131,13 +139,13 @@ class Wav2LipStage(Stage):
 
     @torch.no_grad()
     def validate(self, batch: Batch) -> dict[str, Tensor]:
-        """``L1`` and ``sync``, the latter from the beginning; ``gan`` with a discriminator; ``psnr`` in decibels.
+        """``L1``, ``mouth`` and ``gan`` where they have weights; ``sync``, from the beginning; ``psnr`` in decibels.
 
         ``loss`` is their sum with the weights that they have in the end, so that it can be compared all along.
         ``psnr`` is of the painted halves.
         """
         truth, painted = self._paint(batch)
-        figures = {"L1": F.l1_loss(painted, truth), "sync": self._sync_loss(batch, painted)}
+        figures = {**self._likeness(truth, painted), "sync": self._sync_loss(batch, painted)}
         if self._discriminator is not None:
             figures["gan"] = F.softplus(-self._judge(painted)).mean()
         weights = self._weights(True)
@@ -180,6 +188,13 @@ class Wav2LipStage(Stage):
         painted = self._generator(batch["frame_mels"].flatten(0, 1), faces)
         return truth, painted.float().flip(1).unflatten(0, (-1, FRAMES))
 
+    def _likeness(self, truth: Tensor, painted: Tensor) -> dict[str, Tensor]:
+        figures = {"L1": F.l1_loss(painted, truth)}
+        if self.config.mouth_weight:
+            rows, columns = MOUTH
+            figures["mouth"] = F.l1_loss(painted[..., rows, columns], truth[..., rows, columns])
+        return figures
+
     def _sync_loss(self, batch: Batch, painted: Tensor) -> Tensor:
         sounds, lips = self._expert(batch["window_mel"], self._expert.lips(painted))
         return cosine_bce((sounds * lips).sum(dim=1), 1)
@@ -191,4 +206,5 @@ class Wav2LipStage(Stage):
 
     def _weights(self, sync_on: bool) -> dict[str, float]:
         sync, gan = self.config.sync_weight if sync_on else 0.0, self.config.gan_weight
-        return {"L1": 1 - sync - gan, "sync": sync, "gan": gan}
+        like = 1 - sync - gan
+        return {"L1": like, "mouth": like * self.config.mouth_weight, "sync": sync, "gan": gan}

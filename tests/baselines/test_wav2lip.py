@@ -107,6 +107,25 @@ def test_networks_of_any_width_fit_together(width: float) -> None:
     assert 0 <= float(painted.min()) <= float(painted.max()) <= 1
 
 
+def test_layers_do_not_fall_below_the_least_width() -> None:
+    narrow = Generator(0.05, least=7)
+    assert narrow.face_encoder_blocks[0](torch.rand(2, 6, 96, 96)).shape[1] == 7
+    assert {p.shape[0] for n, p in narrow.face_decoder_blocks.named_parameters() if "conv" in n} >= {7, 26}
+
+
+def test_the_residual_generator_begins_with_upper_half_and_reference() -> None:
+    faces = 0.1 + 0.8 * torch.rand(2, 6, 96, 96)
+    network = Generator(0.02, residual=True)
+    painted = network(torch.rand(2, 80, 16), faces)
+    torch.testing.assert_close(painted[:, :, :48], faces[:, :3, :48])
+    torch.testing.assert_close(painted[:, :, 48:], faces[:, 3:, 48:])
+    # From there it can be led anywhere.
+    painted.mean().backward()
+    assert network.output_block[1].weight.grad.abs().max() > 0
+    # Black pictures leave the gradient alive.
+    assert network(torch.rand(2, 80, 16), torch.zeros_like(faces)).min() > 0.01
+
+
 # The stage ----------------------------------------------------------------------------------------------------------
 
 
@@ -136,6 +155,23 @@ def test_the_experts_loss_waits_until_it_is_low_on_held_out_clips(figure: float,
         return
     assert list(logs) == ["L1", "sync"]
     assert update.loss.item() == pytest.approx(0.97 * logs["L1"] + 0.03 * logs["sync"])
+
+
+def test_the_mouth_counts_more_where_it_has_a_weight() -> None:
+    stage = made(mouth_weight=2.0)
+    stage.validated({"sync": 0.5})
+    batch = batch_of()
+    # All in the mouth, and half of it, is off by one.
+    stage._paint = lambda _: (torch.zeros(2, 5, 3, 96, 96), painted)  # type: ignore[method-assign]
+    painted = torch.zeros(2, 5, 3, 96, 96)
+    painted[..., 56:72, 24:72] = 1
+    (update,) = stage.updates(batch, START)
+    logs = {name: value.item() for name, value in update.logs.items()}
+    assert logs["L1"] == pytest.approx(16 * 48 / 96**2)
+    assert logs["mouth"] == pytest.approx(0.5)
+    assert update.loss.item() == pytest.approx(0.97 * (logs["L1"] + 2 * 0.5) + 0.03 * logs["sync"])
+    figures = {name: float(value) for name, value in stage.validate(batch).items()}
+    assert figures["loss"] == pytest.approx(update.loss.item())
 
 
 def test_what_the_stage_remembers_survives_json() -> None:
@@ -346,6 +382,21 @@ def test_each_frame_is_shown_itself_and_hears_its_own_sound() -> None:
     torch.testing.assert_close(faces[:, 3:], expected)
     torch.testing.assert_close(faces[:, :3, :48], expected[:, :, :48])
     assert not faces[:, :3, 48:].any()
+
+
+def test_the_first_face_can_be_the_reference_throughout() -> None:
+    footage, network = Footage(7, missing=[0]), OneColour((0.0, 0.0, 0.0))
+    speech = FakeSpeech()
+    with torch.no_grad():
+        config = GenerateConfig(batch_size=2, reference="first", sound="wav2lip-generator")
+        list(speak(config, network, footage, speech))  # type: ignore[arg-type]
+    assert {rule for _, rule in speech.asked} == {"wav2lip-generator"}
+    faces = torch.cat([given for _, given in network.given])
+    crops = [shot.crop for shot in footage.shots() if shot.crop is not None]
+    first = torch.from_numpy(crops[0]).permute(2, 0, 1).flip(0) / 255
+    torch.testing.assert_close(faces[:, 3:], first.expand(6, 3, 96, 96))
+    uppers = torch.from_numpy(np.stack(crops)).permute(0, 3, 1, 2).flip(1)[:, :, :48] / 255
+    torch.testing.assert_close(faces[:, :3, :48], uppers)
 
 
 def test_the_official_paste_fills_the_box_to_its_edge() -> None:
