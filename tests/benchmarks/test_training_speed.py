@@ -1,9 +1,10 @@
 """The runner costs less than 3 % over a plain loop over the same modules (``--benchmark-only``).
 
-IP-LAP's stages at the paper's sizes (landmark: 8 windows of 5 frames and 15 references; renderer: 2 windows with 3
-references at 128², VGG-19 and the discriminator; generated weights cost as much as real ones). The two take turns, a
-step each, in one process on the same batch; what is compared is the processor time, its lower quartile. Last, with two
-loader workers, the share of the time in which the runner waits for samples.
+Stages at the paper's sizes: IP-LAP's landmark generator (8 windows of 5 frames and 15 references) and renderer (2
+windows with 3 references at 128², VGG-19, discriminator), Wav2Lip (2 windows of 5 frames, expert, discriminator), the expert
+itself (64 windows). Generated weights cost as much as real ones. The two take turns, a step each, in one process on the
+same batch; what is compared is the processor time, its lower quartile. Last, with two loader workers, the share of the
+time in which the runner waits for samples.
 """
 
 from __future__ import annotations
@@ -21,9 +22,9 @@ from pytest_benchmark.fixture import BenchmarkFixture
 from bench import runner
 from bench.config import load_config
 from bench.loading import open_dataset, training_loader
+from bench.methods import get_method
 from bench.training_log import Speed
-from models.base import Batch, Progress, Stage
-from models.ipl.method import IPL
+from models.base import Batch, Method, Progress, Stage
 from prep.order import WindowStream
 from tests.bench.fake_training import Recorder
 from tests.prep.fakes import fake_dataset
@@ -34,7 +35,7 @@ OVERHEAD, WAIT = 1.03, 0.10
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("data") / "fake"
-    fake_dataset(folder, {"train": 40, "val": 2})
+    fake_dataset(folder, {"train": 40, "val": 2}, views=("box128", "face96"))
     return folder
 
 
@@ -45,16 +46,18 @@ def fresh_state() -> Iterator[None]:
     AcceleratorState._reset_state(True)
 
 
-def built(data: Path, run: Path, *overrides: str) -> tuple[Any, IPL]:
+def built(name: str, data: Path, run: Path, *overrides: str) -> tuple[Any, Method]:
     fixed = ("runner.device=cpu", "runner.tensorboard=false", "runner.log_every=1")
-    config = load_config("ipl", "paper", [*fixed, *overrides], [data], run)
-    return config, IPL(config.method_config)
+    config = load_config(name, "paper", [*fixed, *overrides], [data], run)
+    return config, get_method(name)(config.method_config)
 
 
 def plain_steps(stage: Stage, batch: Batch) -> Iterator[float]:
     """Processor seconds of each step of a loop without any runner."""
     for network in stage.networks.values():
         network.train()
+    for network in stage.frozen.values():
+        network.eval().requires_grad_(False)
     optimizers = stage.optimizers()
     step = 0
     while True:
@@ -87,10 +90,12 @@ class Turns(Recorder):
 
 
 @pytest.mark.parametrize(
-    ("name", "steps", "options"),
+    ("method_name", "name", "steps", "options"),
     [
-        ("landmark", 24, ("landmark.train.batch_size=8",)),
-        ("render", 4, ("render.warp_only_epochs=0", "render.train.batch_size=2")),
+        ("ipl", "landmark", 24, ("landmark.train.batch_size=8",)),
+        ("ipl", "render", 4, ("render.warp_only_epochs=0", "render.train.batch_size=2")),
+        ("wav2lip", "wav2lip", 4, ("wav2lip.gan_weight=0.07", "wav2lip.train.batch_size=2")),
+        ("sync-expert", "expert", 4, ()),
     ],
 )
 def test_a_step_costs_what_its_modules_cost(
@@ -98,6 +103,7 @@ def test_a_step_costs_what_its_modules_cost(
     data: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
+    method_name: str,
     name: str,
     steps: int,
     options: tuple[str, ...],
@@ -107,9 +113,11 @@ def test_a_step_costs_what_its_modules_cost(
         f"{name}.train.validate_samples=2",
         f"{name}.train.sample_every=0",
     )
-    config, method = built(data, tmp_path / "run", *options, *limits)
-    _, other = built(data, tmp_path / "run", *options, *limits)
+    config, method = built(method_name, data, tmp_path / "run", *options, *limits)
+    _, other = built(method_name, data, tmp_path / "run", *options, *limits)
     stage = method.stages[name]
+    for made in (method, other):
+        made.stages[name].validated({"sync": 0.0})  # from here on Wav2Lip's expert takes part
     stream = WindowStream(open_dataset([data], "train", stage, 0), stage.train.batch_size)
     batch = next(iter(training_loader(stream, stage, workers=0)))
     monkeypatch.setattr(runner, "training_loader", lambda *_, **__: iter(lambda: batch, None))
@@ -126,7 +134,7 @@ def test_a_step_costs_what_its_modules_cost(
 
 def test_the_runner_hardly_waits_for_samples(benchmark: BenchmarkFixture, data: Path, tmp_path: Path) -> None:
     limits = ("landmark.train.steps=8", "landmark.train.validate_samples=2", "landmark.train.sample_every=0")
-    config, method = built(data, tmp_path / "run", "runner.workers=2", *limits)
+    config, method = built("ipl", data, tmp_path / "run", "runner.workers=2", *limits)
     recorder = Recorder()
     (tmp_path / "run").mkdir()
     benchmark.pedantic(
