@@ -1,10 +1,10 @@
 """The runner costs less than 3 % over a plain loop over the same modules (``--benchmark-only``).
 
 Stages at the paper's sizes: IP-LAP's landmark generator (8 windows of 5 frames and 15 references) and renderer (2
-windows with 3 references at 128², VGG-19, discriminator), Wav2Lip (2 windows of 5 frames, expert, discriminator), the expert
-itself (64 windows). Generated weights cost as much as real ones. The two take turns, a step each, in one process on the
-same batch; what is compared is the processor time, its lower quartile. Last, with two loader workers, the share of the
-time in which the runner waits for samples.
+windows with 3 references at 128², VGG-19, discriminator), Wav2Lip (2 windows of 5 frames, expert, discriminator), and
+the expert itself (64 windows). Generated weights cost as much as real ones. The two take turns, a step each, in one
+process on the same batch; what is compared is the processor time, its lower quartile. Last, with two loader workers,
+the share of the time in which the runner waits for samples.
 """
 
 from __future__ import annotations
