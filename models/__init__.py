@@ -3,4 +3,4 @@
 from models.registry import Registry
 
 #: Paper methods by name.
-METHODS = Registry({"ipl": "models.ipl.method:IPL"})
+METHODS = Registry({"ipl": "models.ipl.method:IPL", "lipformer": "models.lipformer.method:LipFormer"})

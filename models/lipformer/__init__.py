@@ -1,0 +1,1 @@
+"""LipFormer: lip codes from speech (Wang et al., CVPR 2023)."""

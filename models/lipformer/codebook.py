@@ -1,0 +1,111 @@
+"""Codebooks: vectors that stand for features (van den Oord et al., NeurIPS 2017; LipFormer, section 3.1)."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+import torch.distributed as dist
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+_NEVER = 1 << 40
+
+
+class Quantized(NamedTuple):
+    """Features and what stands for them.
+
+    Attributes:
+        values: (B, d, h, w) float, the codes' vectors; a gradient passes them as if they were the features.
+        codes: (B, h, w) int64 in [0, n).
+        loss: () float32, this half's two terms of equation 3, each a mean over elements as in VQGAN.
+    """
+
+    values: Tensor
+    codes: Tensor
+    loss: Tensor
+
+
+class Codebook(nn.Module):
+    """C of section 3.1: n vectors of which the nearest takes a feature's place.
+
+    It remembers for how long each code has not been chosen. That is told to it by :meth:`note`, and is the same in
+    all processes that train together.
+
+    Args:
+        n: number of codes.
+        dim: d, elements of a code.
+        beta: β of equation 3.
+
+    Attributes:
+        codes: (n, d) float parameter.
+        idle: (n,) int64 buffer, calls of :meth:`note` since a code was last chosen; very many where it never was.
+    """
+
+    idle: Tensor
+
+    def __init__(self, n: int, dim: int, beta: float = 0.25) -> None:
+        super().__init__()
+        self.beta = beta
+        # As the encoder's features: of about unit length.
+        self.codes = nn.Parameter(F.normalize(torch.randn(n, dim), dim=1))
+        self.register_buffer("idle", torch.full((n,), _NEVER))
+
+    def forward(self, features: Tensor) -> Quantized:
+        """(B, d, h, w) float → their nearest codes."""
+        codes = self.nearest(features)
+        found = self.look_up(codes)
+        loss = F.mse_loss(found, features.detach()) + self.beta * F.mse_loss(features, found.detach())
+        return Quantized(features + (found - features).detach(), codes, loss)
+
+    @torch.no_grad()
+    def nearest(self, features: Tensor) -> Tensor:
+        """(B, d, h, w) float → (B, h, w) int64, the codes at the least Euclidean distance."""
+        with torch.autocast(features.device.type, enabled=False):
+            flat, codes = _flat(features).float(), self.codes.float()
+            # Squared distances, less what all codes have in common.
+            distances = torch.addmm(codes.square().sum(1), flat, codes.T, alpha=-2)
+            return distances.argmin(1).view(features.shape[0], *features.shape[2:])
+
+    def look_up(self, codes: Tensor) -> Tensor:
+        """(B, h, w) int64 → (B, d, h, w) float, with a gradient for :attr:`codes`."""
+        return F.embedding(codes, self.codes).permute(0, 3, 1, 2)
+
+    @torch.no_grad()
+    def note(self, codes: Tensor) -> None:
+        """Take note of the codes, int64 of any shape, that a step has chosen, in all processes together."""
+        chosen = torch.bincount(codes.flatten(), minlength=len(self.idle))
+        if _several():
+            dist.all_reduce(chosen)
+        self.idle.add_(1).masked_fill_(chosen > 0, 0)
+
+    def usage(self, steps: int) -> Tensor:
+        """Share of the codes that were chosen in the last ``steps`` calls of :meth:`note`: () float32 in [0, 1]."""
+        return (self.idle < steps).float().mean()
+
+    @torch.no_grad()
+    def restart(self, features: Tensor, unused: Tensor) -> None:
+        """Place codes at randomly drawn features, in all processes at the same ones.
+
+        :attr:`idle` stays as it is until such a code is chosen.
+
+        Args:
+            features: (B, d, h, w) float; fewer than are needed serve several times.
+            unused: (n,) bool, the codes to place anew; the same in all processes.
+        """
+        flat = _flat(features)
+        count = int(unused.sum())
+        # Without repetition where there are enough: codes at the same place are of no use.
+        order = torch.randperm(len(flat)).repeat(-(-count // len(flat)))[:count]
+        self.codes[unused] = flat[order.to(flat.device)].to(self.codes.dtype)
+        if _several():
+            dist.broadcast(self.codes, src=0)
+
+
+def _flat(features: Tensor) -> Tensor:
+    """(B, d, h, w) → (B h w, d)."""
+    return features.permute(0, 2, 3, 1).flatten(0, 2)
+
+
+def _several() -> bool:
+    return dist.is_available() and dist.is_initialized()

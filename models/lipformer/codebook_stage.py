@@ -1,0 +1,320 @@
+"""Training of LipFormer's codebooks (Wang et al., CVPR 2023, section 3.1)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field, model_validator
+from torch import Tensor, nn
+from torch.optim import Adam, Optimizer
+
+from models.base import Batch, Progress, Section, Stage, StillSpec, TrainConfig, Update
+from models.ipl.render_losses import psnr
+from models.layers.stylegan2 import (
+    StyleGAN2Discriminator,
+    discriminator_loss,
+    generator_loss,
+    r1_penalty,
+)
+from models.layers.vgg import VGG19
+from models.lipformer.autoencoder import FaceDecoder, FaceEncoder
+from models.lipformer.codebook import Codebook, Quantized
+from models.lipformer.pictures import perceptual_loss, scaled
+
+#: A code counts as used where it was chosen in so many of the last batches.
+RECENT = 100
+
+
+class CodebookConfig(Section):
+    """The stage ``codebook``; defaults are the paper's, or decisions of ``docs/methods/lipformer.md``.
+
+    Attributes:
+        size: S, pixels of a face; a power of two.
+        channels: of encoder and decoder at each resolution, the highest first; f = 2 ** (their number - 1).
+        blocks: residual blocks a resolution.
+        attention: self-attention at the lowest resolution.
+        dim: d, elements of a code.
+        upper_codes: n of C_U.
+        lower_codes: n of C_B.
+        beta: β of equation 3.
+        restart_after: batches that a code may stay unused before it is placed at a feature of the batch at hand,
+            which is looked into as often; 0: never.
+        pixel_weight: of the L2 loss, a mean over pixels and channels, which has no weight in equation 4.
+        perceptual_weight: of equation 4; 0: no VGG-19 takes part.
+        adversarial_weight: of equation 4; 0: no discriminator takes part.
+        adversarial_from: optimizer steps that the discriminator waits.
+        discriminator_width: factor on the discriminator's channels; 1 is StyleGAN2's size.
+        r1_weight: γ of StyleGAN2's R1 regularisation of the discriminator.
+        r1_every: steps between two of those.
+        learning_rate: of Adam.
+        betas: of Adam.
+        discriminator_learning_rate: of the discriminator's Adam.
+        discriminator_betas: likewise.
+        train: how the runner trains it.
+    """
+
+    size: int = Field(512, ge=16)
+    channels: tuple[int, ...] = Field((64, 128, 128, 256, 256, 512), min_length=2)
+    blocks: int = Field(2, ge=0)
+    attention: bool = True
+    dim: int = Field(256, ge=1)
+    upper_codes: int = Field(1024, ge=1)
+    lower_codes: int = Field(1024, ge=1)
+    beta: float = Field(0.25, ge=0)
+    restart_after: int = Field(1000, ge=0)
+    pixel_weight: float = Field(1.0, gt=0)
+    perceptual_weight: float = Field(0.1, ge=0)
+    adversarial_weight: float = Field(0.1, ge=0)
+    adversarial_from: int = Field(0, ge=0)
+    discriminator_width: float = Field(1.0, gt=0)
+    r1_weight: float = Field(10.0, ge=0)
+    r1_every: int = Field(16, ge=1)
+    learning_rate: float = Field(1e-4, gt=0)
+    betas: tuple[float, float] = (0.9, 0.95)
+    discriminator_learning_rate: float = Field(1e-4, gt=0)
+    discriminator_betas: tuple[float, float] = (0.9, 0.95)
+    train: TrainConfig
+
+    @model_validator(mode="after")
+    def _a_grid_of_codes(self) -> CodebookConfig:
+        if self.size & (self.size - 1):
+            raise ValueError(f"size is a power of two, which {self.size} is not")
+        if self.rows < 1:
+            raise ValueError(
+                f"{len(self.channels)} channels leave no code of half a face of {self.size} pixels"
+            )
+        return self
+
+    @property
+    def rows(self) -> int:
+        """h', rows of codes of half a face."""
+        return self.size >> len(self.channels)
+
+    @property
+    def columns(self) -> int:
+        """w', columns of codes."""
+        return 2 * self.rows
+
+    def build_encoder(self) -> FaceEncoder:
+        """Build Enc, with torch's default generator; so all that follow."""
+        return FaceEncoder(self.channels, self.dim, self.blocks, self.attention)
+
+    def build_decoder(self) -> FaceDecoder:
+        """Build Dec."""
+        return FaceDecoder(self.channels, self.dim, self.blocks, self.attention)
+
+    def build_upper(self) -> Codebook:
+        """Build C_U."""
+        return Codebook(self.upper_codes, self.dim, self.beta)
+
+    def build_lower(self) -> Codebook:
+        """Build C_B."""
+        return Codebook(self.lower_codes, self.dim, self.beta)
+
+    def build_discriminator(self) -> StyleGAN2Discriminator | None:
+        """Build the discriminator; None where none takes part."""
+        return (
+            StyleGAN2Discriminator(self.size, self.discriminator_width) if self.adversarial_weight else None
+        )
+
+    def build_vgg(self) -> VGG19 | None:
+        """Build the loss network, whose weights are yet to come; None where it takes no part."""
+        return VGG19() if self.perceptual_weight else None
+
+
+class Reconstruction(NamedTuple):
+    """A batch of faces through codes.
+
+    Attributes:
+        upper: of the upper halves.
+        lower: of the lower halves.
+        face: I_Rec, (B, 3, S, S) float32, about in [0, 1].
+    """
+
+    upper: Quantized
+    lower: Quantized
+    face: Tensor
+
+
+class CodebookStage(Stage):
+    """Faces through two codebooks and back.
+
+    At the first step the codes are placed at features of the first batch, so that none starts where no feature is.
+
+    Args:
+        config: of this stage.
+        encoder: what :meth:`CodebookConfig.build_encoder` gave, and so on.
+        decoder: likewise.
+        upper: likewise.
+        lower: likewise.
+        discriminator: likewise.
+        vgg: likewise, with its weights loaded before training starts.
+    """
+
+    name = "codebook"
+
+    def __init__(
+        self,
+        config: CodebookConfig,
+        encoder: FaceEncoder,
+        decoder: FaceDecoder,
+        upper: Codebook,
+        lower: Codebook,
+        discriminator: StyleGAN2Discriminator | None,
+        vgg: VGG19 | None,
+    ) -> None:
+        self.config = config
+        self.train = config.train
+        self.sample = StillSpec(view="aligned512")
+        self.networks: dict[str, nn.Module] = {
+            "encoder": encoder,
+            "decoder": decoder,
+            "upper": upper,
+            "lower": lower,
+        }
+        if discriminator is not None:
+            self.networks["discriminator"] = discriminator
+        self.frozen: dict[str, nn.Module] = {} if vgg is None else {"vgg": vgg}
+        self._encoder, self._decoder, self._upper, self._lower = encoder, decoder, upper, lower
+        self._discriminator, self._vgg = discriminator, vgg
+        self._placed = False
+        self._weights = {
+            "vq": 1.0,
+            "L2": config.pixel_weight,
+            "perceptual": config.perceptual_weight,
+            "adversarial": config.adversarial_weight,
+        }
+
+    def prepare(self, sample: Batch) -> Batch:
+        """Scale the picture.
+
+        Returns:
+            ``clip``; ``picture`` (3, S, S) uint8 RGB.
+        """
+        return {"clip": sample["clip"], "picture": scaled(sample["image"], self.config.size)}
+
+    def optimizers(self) -> dict[str, Optimizer]:
+        """``autoencoder``, of encoder, decoder and codebooks, and ``discriminator``, both Adam."""
+        config = self.config
+        parts = (self._encoder, self._decoder, self._upper, self._lower)
+        parameters = [parameter for part in parts for parameter in part.parameters()]
+        found: dict[str, Optimizer] = {"autoencoder": Adam(parameters, config.learning_rate, config.betas)}
+        if self._discriminator is not None:
+            found["discriminator"] = Adam(
+                self._discriminator.parameters(),
+                config.discriminator_learning_rate,
+                config.discriminator_betas,
+            )
+        return found
+
+    def updates(self, batch: Batch, progress: Progress) -> Iterator[Update]:
+        """One step on equation 4, then one of the discriminator.
+
+        Logs, before weighting: ``vq``, equation 3; ``L2``, ``perceptual`` and ``adversarial``; the discriminator's
+        ``discriminator`` and, every so often, ``r1``. ``usage_upper`` and ``usage_lower``: the share of the codes
+        that were chosen in the last :data:`RECENT` batches.
+        """
+        truth = _picture(batch)
+        features = self._features(truth)
+        if progress.step == 0 and not self._placed:
+            self._place(features)
+        made = self._reconstruct(features)
+        losses = self._losses(made, truth)
+        judge = self._discriminator if progress.step >= self.config.adversarial_from else None
+        if judge is not None:
+            losses["adversarial"] = generator_loss(judge(made.face))
+        self._upper.note(made.upper.codes)
+        self._lower.note(made.lower.codes)
+        yield Update(self._weighted(losses), "autoencoder", {**losses, **self._usage()})
+        self._restart(features, progress.step + 1)
+        if judge is not None:
+            yield self._judge(judge, made.face.detach(), truth, progress.step)
+
+    @torch.no_grad()
+    def validate(self, batch: Batch) -> dict[str, Tensor]:
+        """Likeness losses as in training; ``loss``, their weighted sum; ``psnr`` and ``psnr_lower``, dB.
+
+        The latter is that of the lower half. ``usage_upper`` and ``usage_lower`` are those of training: a fact of
+        the codebooks and not of the held-out pictures. ``held_out_upper`` and ``held_out_lower``: the share of the
+        codes that one batch chooses; all batches together choose at least as many.
+        """
+        truth = _picture(batch)
+        made = self._reconstruct(self._features(truth))
+        losses = self._losses(made, truth)
+        shown, half = made.face.clamp(0, 1), self.config.size // 2
+        return {
+            **losses,
+            "loss": self._weighted(losses),
+            "psnr": psnr(shown, truth),
+            "psnr_lower": psnr(shown[:, :, half:], truth[:, :, half:]),
+            **self._usage(),
+            "held_out_upper": _share(made.upper.codes, self.config.upper_codes),
+            "held_out_lower": _share(made.lower.codes, self.config.lower_codes),
+        }
+
+    @torch.no_grad()
+    def samples(self, batch: Batch) -> dict[str, Tensor]:
+        """The truth and what codes make of it."""
+        truth = _picture(batch)
+        return {
+            "truth": truth,
+            "reconstruction": self._reconstruct(self._features(truth)).face.clamp(0, 1),
+        }
+
+    def _features(self, pictures: Tensor) -> tuple[Tensor, Tensor]:
+        """F_U and F_B of (B, 3, S, S) float, (B, d, h', w') float each."""
+        upper, lower = self._encoder(torch.cat(pictures.chunk(2, dim=2))).chunk(2)
+        return upper, lower
+
+    def _reconstruct(self, features: tuple[Tensor, Tensor]) -> Reconstruction:
+        upper, lower = self._upper(features[0]), self._lower(features[1])
+        return Reconstruction(upper, lower, self._decoder(upper.values, lower.values).float())
+
+    def _losses(self, made: Reconstruction, truth: Tensor) -> dict[str, Tensor]:
+        losses = {"vq": made.upper.loss + made.lower.loss, "L2": F.mse_loss(made.face, truth)}
+        if self._vgg is not None:
+            losses["perceptual"] = perceptual_loss(self._vgg, made.face, truth)
+        return losses
+
+    def _usage(self) -> dict[str, Tensor]:
+        return {"usage_upper": self._upper.usage(RECENT), "usage_lower": self._lower.usage(RECENT)}
+
+    def _place(self, features: tuple[Tensor, Tensor]) -> None:
+        for codebook, found in zip((self._upper, self._lower), features, strict=True):
+            codebook.restart(found, torch.ones_like(codebook.idle, dtype=torch.bool))
+        self._placed = True
+
+    def _restart(self, features: tuple[Tensor, Tensor], steps: int) -> None:
+        after = self.config.restart_after
+        if not after or steps % after:
+            return
+        for codebook, found in zip((self._upper, self._lower), features, strict=True):
+            codebook.restart(found, codebook.idle >= after)
+
+    def _judge(self, discriminator: StyleGAN2Discriminator, fake: Tensor, real: Tensor, step: int) -> Update:
+        config = self.config
+        regularised = config.r1_weight > 0 and step % config.r1_every == 0
+        real = real.detach().requires_grad_(regularised)
+        on_real = discriminator(real)
+        loss = discriminator_loss(on_real, discriminator(fake))
+        logs = {"discriminator": loss}
+        if regularised:
+            logs["r1"] = r1_penalty(real, on_real)
+            # As rarely as it is taken, it counts for more (StyleGAN2, appendix B: "lazy regularisation").
+            loss = loss + config.r1_weight / 2 * config.r1_every * logs["r1"]
+        return Update(loss, "discriminator", logs)
+
+    def _weighted(self, losses: dict[str, Tensor]) -> Tensor:
+        return torch.stack([self._weights[name] * loss for name, loss in losses.items()]).sum()
+
+
+def _picture(batch: Batch) -> Tensor:
+    return batch["picture"].float() / 255
+
+
+def _share(codes: Tensor, n: int) -> Tensor:
+    """Share of n codes that occur among (…) int64 ones: () float32."""
+    return (torch.bincount(codes.flatten(), minlength=n) > 0).float().mean()

@@ -1,0 +1,349 @@
+"""Training of LipFormer itself (Wang et al., CVPR 2023, section 3.2)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field, model_validator
+from torch import Tensor, nn
+from torch.optim import Adam, Optimizer
+
+from models.base import Batch, Progress, SampleSpec, Section, Stage, TrainConfig, Update
+from models.ipl.render_losses import psnr
+from models.layers.stylegan2 import (
+    StyleGAN2Discriminator,
+    discriminator_loss,
+    generator_loss,
+    r1_penalty,
+)
+from models.layers.vgg import VGG19
+from models.lipformer.audio import AudioEncoder
+from models.lipformer.face_warp import FaceWarp
+from models.lipformer.inference import MEL
+from models.lipformer.lips import Halves, Lips
+from models.lipformer.pictures import perceptual_loss, scaled
+from models.lipformer.transformer import LipTransformer, Queries
+
+
+class LipFormerConfig(Section):
+    """The stage ``lipformer``; defaults are the paper's, or decisions of ``docs/methods/lipformer.md``.
+
+    Attributes:
+        warping: False: "w/o Adaptive Warping" of Table 3: the reference's lower encodings stay where they are.
+        keypoints: k, heat maps of the key-point extractor.
+        warp_hidden: channels of the layers of the key-point extractor and the regressor of offsets.
+        audio_width: factor on the channels of the audio encoder; 1 is Wav2Lip's size.
+        layers: N, of the transformer.
+        heads: of attention, a divisor of ``codebook.dim``.
+        feedforward: inner size of the transformer's feed-forward networks.
+        queries: see :class:`models.lipformer.transformer.LipTransformer`.
+        residual: likewise; not in the paper.
+        gumbel: False: figure 8's "without Gumbel-softmax": codes by argmax, so that pictures teach the decoder alone
+            and the cross-entropy all else.
+        hard: the decoder sees one code at each position, and the gradient that of the softmax (Jang et al., ICLR
+            2017, "straight-through"); otherwise it sees the mixture.
+        temperature: τ of the Gumbel-softmax at the first step.
+        temperature_final: τ from ``temperature_steps`` on; exponential between.
+        temperature_steps: optimizer steps; 0: ``temperature_final`` from the beginning.
+        cross_entropy_weight: λ_Tr of equation 11.
+        pixel_weight: of its ℓ2 loss, a mean over pixels and channels, which has no weight there.
+        perceptual_weight: λ_per; 0: no VGG-19 takes part.
+        adversarial_weight: λ_adv; 0: no discriminator takes part.
+        r1_weight: γ of StyleGAN2's R1 regularisation of the discriminator.
+        r1_every: steps between two of those.
+        learning_rate: of Adam, but for the transformer.
+        transformer_learning_rate: of Adam, for the transformer.
+        betas: of Adam.
+        discriminator_learning_rate: of the discriminator's Adam.
+        discriminator_betas: likewise.
+        train: how the runner trains it.
+    """
+
+    warping: bool = True
+    keypoints: int = Field(16, ge=1)
+    warp_hidden: int = Field(64, ge=1)
+    audio_width: float = Field(1.0, gt=0)
+    layers: int = Field(9, ge=1)
+    heads: int = Field(8, ge=1)
+    feedforward: int = Field(1024, ge=1)
+    queries: Queries = "reference"
+    residual: bool = False
+    gumbel: bool = True
+    hard: bool = True
+    temperature: float = Field(1.0, gt=0)
+    temperature_final: float = Field(1.0, gt=0)
+    temperature_steps: int = Field(0, ge=0)
+    cross_entropy_weight: float = Field(0.5, ge=0)
+    pixel_weight: float = Field(1.0, ge=0)
+    perceptual_weight: float = Field(0.1, ge=0)
+    adversarial_weight: float = Field(0.1, ge=0)
+    r1_weight: float = Field(10.0, ge=0)
+    r1_every: int = Field(16, ge=1)
+    learning_rate: float = Field(1e-4, gt=0)
+    transformer_learning_rate: float = Field(8e-5, gt=0)
+    betas: tuple[float, float] = (0.9, 0.95)
+    discriminator_learning_rate: float = Field(1e-4, gt=0)
+    discriminator_betas: tuple[float, float] = (0.9, 0.95)
+    train: TrainConfig
+
+    @model_validator(mode="after")
+    def _something_teaches_every_network(self) -> LipFormerConfig:
+        if not self.pixel_weight and not self.perceptual_weight:
+            raise ValueError(
+                "pixel_weight and perceptual_weight are both 0: nothing teaches the decoder the face"
+            )
+        if not self.gumbel and not self.cross_entropy_weight:
+            raise ValueError("gumbel=false with cross_entropy_weight=0: nothing teaches the transformer")
+        return self
+
+    def build_audio(self) -> AudioEncoder:
+        """Build E_Aud, with torch's default generator."""
+        return AudioEncoder(self.audio_width)
+
+    def build_warp(self, dim: int) -> FaceWarp | None:
+        """Build M over encodings of ``dim`` elements, with torch's default generator; None without warping."""
+        return FaceWarp(dim, self.keypoints, self.warp_hidden) if self.warping else None
+
+    def build_transformer(self, dim: int, codes: int, rows: int, columns: int, audio: int) -> LipTransformer:
+        """Build Tr, with torch's default generator; arguments as :class:`LipTransformer` takes them.
+
+        Raises:
+            ValueError: ``heads`` does not divide ``dim``.
+        """
+        return LipTransformer(
+            dim,
+            codes,
+            rows,
+            columns,
+            audio,
+            self.layers,
+            self.heads,
+            self.feedforward,
+            self.queries,
+            self.residual,
+        )
+
+    def temperature_at(self, step: int) -> float:
+        """τ of the Gumbel-softmax at a step."""
+        if step >= self.temperature_steps:
+            return self.temperature_final
+        share = step / self.temperature_steps
+        return self.temperature ** (1 - share) * self.temperature_final**share
+
+
+class LipFormerStage(Stage):
+    """Lip codes from a reference, the upper half and the sound, and a decoder that goes on learning.
+
+    The decoder is the module that the stage ``codebook`` trained; so is the discriminator, where that had one.
+
+    Args:
+        config: of this stage.
+        lips: the networks.
+        size: S, pixels of a face.
+        discriminator: None where ``adversarial_weight`` is 0.
+        vgg: None where ``perceptual_weight`` is 0; its weights are loaded before training starts.
+    """
+
+    name = "lipformer"
+
+    def __init__(
+        self,
+        config: LipFormerConfig,
+        lips: Lips,
+        size: int,
+        discriminator: StyleGAN2Discriminator | None,
+        vgg: VGG19 | None,
+    ) -> None:
+        self.config = config
+        self.train = config.train
+        self.lips = lips
+        self.size = size
+        self.sample = SampleSpec(window=1, references=1, view="aligned512", frame_mel=MEL)
+        self.networks: dict[str, nn.Module] = {
+            "audio": lips.audio,
+            "transformer": lips.transformer,
+            "decoder": lips.decoder,
+        }
+        if lips.warp is not None:
+            self.networks["warp"] = lips.warp
+        if discriminator is not None:
+            self.networks["discriminator"] = discriminator
+        self.frozen: dict[str, nn.Module] = {
+            "encoder": lips.encoder,
+            "upper": lips.upper,
+            "lower": lips.lower,
+        }
+        if vgg is not None:
+            self.frozen["vgg"] = vgg
+        self._discriminator, self._vgg = discriminator, vgg
+        self._weights = {
+            "cross_entropy": config.cross_entropy_weight,
+            "L2": config.pixel_weight,
+            "perceptual": config.perceptual_weight,
+            "adversarial": config.adversarial_weight,
+        }
+
+    def prepare(self, sample: Batch) -> Batch:
+        """Scale the pictures.
+
+        Returns:
+            ``clip``; ``target`` and ``reference`` (3, S, S) uint8 RGB; ``mel`` (80, 16) float32 in [-4, 4].
+        """
+        return {
+            "clip": sample["clip"],
+            "target": scaled(sample["images"][0], self.size),
+            "reference": scaled(sample["reference_images"][0], self.size),
+            "mel": sample["frame_mels"][0],
+        }
+
+    def optimizers(self) -> dict[str, Optimizer]:
+        """``lipformer``: Adam, with a learning rate of its own for the transformer; ``discriminator``: Adam."""
+        config = self.config
+        others = [
+            parameter
+            for name, network in self.networks.items()
+            if name not in ("transformer", "discriminator")
+            for parameter in network.parameters()
+        ]
+        transformer = list(self.lips.transformer.parameters())
+        groups: list[dict[str, Any]] = [
+            {"params": others},
+            {"params": transformer, "lr": config.transformer_learning_rate},
+        ]
+        found: dict[str, Optimizer] = {"lipformer": Adam(groups, config.learning_rate, config.betas)}
+        if self._discriminator is not None:
+            found["discriminator"] = Adam(
+                self._discriminator.parameters(),
+                config.discriminator_learning_rate,
+                config.discriminator_betas,
+            )
+        return found
+
+    def updates(self, batch: Batch, progress: Progress) -> Iterator[Update]:
+        """One step on equation 11, then one of the discriminator.
+
+        Logs, before weighting: ``cross_entropy``, ``L2``, ``perceptual``, ``adversarial``; ``temperature`` of the
+        Gumbel-softmax; the discriminator's ``discriminator`` and, every so often, ``r1``.
+        """
+        truth = _picture(batch["target"])
+        upper, logits = self._predict(batch, truth)
+        config = self.config
+        temperature = config.temperature_at(progress.step)
+        if config.gumbel:
+            lower = self._mixed(gumbel_softmax(logits, temperature, config.hard))
+        else:
+            lower = self.lips.lower.look_up(logits.argmax(dim=1))
+        generated = self.lips.decoder(upper, lower).float()
+        losses = {
+            "cross_entropy": F.cross_entropy(logits, self.lips.lip_codes(truth)),
+            "L2": F.mse_loss(generated, truth),
+        }
+        if self._vgg is not None:
+            losses["perceptual"] = perceptual_loss(self._vgg, generated, truth)
+        if self._discriminator is not None:
+            losses["adversarial"] = generator_loss(self._discriminator(generated))
+        logs = dict(losses)
+        if config.gumbel:
+            logs["temperature"] = logits.new_tensor(temperature)
+        yield Update(self._weighted(losses), "lipformer", logs)
+        if self._discriminator is not None:
+            yield self._judge(self._discriminator, generated.detach(), truth, progress.step)
+
+    @torch.no_grad()
+    def validate(self, batch: Batch) -> dict[str, Tensor]:
+        """Figures of pictures decoded from the most probable codes.
+
+        ``cross_entropy``, nats a position; ``marginal_entropy``, that of the batch's true codes regardless of place:
+        what a guess by their frequencies cannot beat. Taken in one batch, it is too low rather than too high.
+        ``code_accuracy``, and ``reference_accuracy`` for the codes of the reference instead of predicted ones: shares
+        of positions. ``L2``; ``psnr`` and ``psnr_lower``, dB, the latter of the lower half; ``loss``, the weighted sum
+        of ``cross_entropy`` and ``L2``.
+        """
+        truth = _picture(batch["target"])
+        upper, logits = self._predict(batch, truth)
+        true_codes, codes = self.lips.lip_codes(truth), logits.argmax(dim=1)
+        generated = self.lips.decoder(upper, self.lips.lower.look_up(codes)).float()
+        still = self.lips.lip_codes(_picture(batch["reference"]))
+        losses = {
+            "cross_entropy": F.cross_entropy(logits, true_codes),
+            "L2": F.mse_loss(generated, truth),
+        }
+        shown, half = generated.clamp(0, 1), self.size // 2
+        return {
+            **losses,
+            "loss": self._weighted(losses),
+            "marginal_entropy": marginal_entropy(true_codes, logits.shape[1]),
+            "code_accuracy": (codes == true_codes).float().mean(),
+            "reference_accuracy": (still == true_codes).float().mean(),
+            "psnr": psnr(shown, truth),
+            "psnr_lower": psnr(shown[:, :, half:], truth[:, :, half:]),
+        }
+
+    @torch.no_grad()
+    def samples(self, batch: Batch) -> dict[str, Tensor]:
+        """The reference; its lower half warped under the target's upper half, decoded (figure 7); generated; truth."""
+        truth = _picture(batch["target"])
+        reference = _picture(batch["reference"])
+        upper = self.lips.encode_upper(truth)
+        moved = self.lips.move(upper, self.lips.encode(reference))
+        codes = self.lips.predict(moved, batch["mel"]).argmax(dim=1)
+        return {
+            "reference": reference,
+            "warped": self.lips.decoder(upper, moved).float().clamp(0, 1),
+            "generated": self.lips.decoder(upper, self.lips.lower.look_up(codes)).float().clamp(0, 1),
+            "truth": truth,
+        }
+
+    def _predict(self, batch: Batch, truth: Tensor) -> tuple[Tensor, Tensor]:
+        """H_TU (B, d, h', w') float and logits (B, n, h', w') float32."""
+        upper = self.lips.encode_upper(truth)
+        reference: Halves = self.lips.encode(_picture(batch["reference"]))
+        return upper, self.lips.predict(self.lips.move(upper, reference), batch["mel"])
+
+    def _mixed(self, shares: Tensor) -> Tensor:
+        """(B, n, h', w') float shares of codes → (B, d, h', w') float."""
+        return torch.einsum("bnij,nd->bdij", shares, self.lips.lower.codes.to(shares.dtype))
+
+    def _judge(self, discriminator: StyleGAN2Discriminator, fake: Tensor, real: Tensor, step: int) -> Update:
+        config = self.config
+        regularised = config.r1_weight > 0 and step % config.r1_every == 0
+        pictures = real.detach().requires_grad_(regularised)
+        on_real = discriminator(pictures)
+        loss = discriminator_loss(on_real, discriminator(fake))
+        logs = {"discriminator": loss}
+        if regularised:
+            logs["r1"] = r1_penalty(pictures, on_real)
+            # As rarely as it is taken, it counts for more (StyleGAN2, appendix B: "lazy regularisation").
+            loss = loss + config.r1_weight / 2 * config.r1_every * logs["r1"]
+        return Update(loss, "discriminator", logs)
+
+    def _weighted(self, losses: dict[str, Tensor]) -> Tensor:
+        return torch.stack([self._weights[name] * loss for name, loss in losses.items()]).sum()
+
+
+def gumbel_softmax(logits: Tensor, temperature: float, hard: bool) -> Tensor:
+    """A sample of codes that a gradient passes (Jang et al., ICLR 2017, equation 2).
+
+    Args:
+        logits: (B, n, ...) float.
+        temperature: τ.
+        hard: one-hot, with the gradient of the soft sample.
+
+    Returns:
+        (B, n, ...) float, not negative, with sum 1 over n.
+    """
+    return F.gumbel_softmax(logits, tau=temperature, hard=hard, dim=1)
+
+
+def marginal_entropy(codes: Tensor, n: int) -> Tensor:
+    """Entropy of the frequencies of codes, int64 of any shape in [0, ``n``): () float32, nats."""
+    shares = torch.bincount(codes.flatten(), minlength=n).float() / codes.numel()
+    return torch.special.entr(shares).sum()
+
+
+def _picture(stored: Tensor) -> Tensor:
+    """(B, 3, S, S) uint8 → float32 in [0, 1]."""
+    return stored.float() / 255

@@ -1,0 +1,73 @@
+"""LipFormer's networks together: from two pictures and sound to lip codes, as training and generation both do it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from models.lipformer.audio import AudioEncoder
+from models.lipformer.autoencoder import FaceDecoder, FaceEncoder
+from models.lipformer.codebook import Codebook
+from models.lipformer.face_warp import FaceWarp
+from models.lipformer.transformer import LipTransformer
+
+
+class Halves(NamedTuple):
+    """Quantised encodings of a face, H_U and H_B: (B, d, h', w') float each."""
+
+    upper: Tensor
+    lower: Tensor
+
+
+@dataclass(frozen=True)
+class Lips:
+    """What section 3.2 is made of.
+
+    Attributes:
+        encoder: Enc, frozen.
+        upper: C_U, frozen.
+        lower: C_B, frozen.
+        decoder: Dec.
+        audio: E_Aud.
+        warp: M; None: "w/o Adaptive Warping" of Table 3.
+        transformer: Tr.
+    """
+
+    encoder: FaceEncoder
+    upper: Codebook
+    lower: Codebook
+    decoder: FaceDecoder
+    audio: AudioEncoder
+    warp: FaceWarp | None
+    transformer: LipTransformer
+
+    @torch.no_grad()
+    def encode_upper(self, pictures: Tensor) -> Tensor:
+        """(B, 3, S, S) float in [0, 1] → H_U (B, d, h', w') float; the lower halves are not looked at."""
+        top = pictures[:, :, : pictures.shape[2] // 2]
+        return self.upper.look_up(self.upper.nearest(self.encoder(top)))
+
+    @torch.no_grad()
+    def lip_codes(self, pictures: Tensor) -> Tensor:
+        """(B, 3, S, S) float in [0, 1] → the lip codes s of their lower halves, (B, h', w') int64."""
+        bottom = pictures[:, :, pictures.shape[2] // 2 :]
+        return self.lower.nearest(self.encoder(bottom))
+
+    @torch.no_grad()
+    def encode(self, pictures: Tensor) -> Halves:
+        """(B, 3, S, S) float in [0, 1] → H_U and H_B."""
+        return Halves(self.encode_upper(pictures), self.lower.look_up(self.lip_codes(pictures)))
+
+    def move(self, target_upper: Tensor, reference: Halves) -> Tensor:
+        """H_TU (B, d, h', w') and the reference → its lower encodings at the target's pose, of the same shape."""
+        if self.warp is None:
+            return reference.lower
+        return self.warp(target_upper, reference.upper, reference.lower)
+
+    def predict(self, moved: Tensor, mel: Tensor) -> Tensor:
+        """What :meth:`move` gave and (B, 80, 16) float in [-4, 4] → logits (B, n, h', w') float32 of the lip codes."""
+        logits = self.transformer(moved, self.lower.codes, self.audio(mel))
+        return logits.transpose(1, 2).unflatten(2, moved.shape[-2:])

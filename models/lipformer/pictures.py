@@ -1,0 +1,50 @@
+"""What both stages do with pictures: scale them, and measure how far a made one is off."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from models.layers.vgg import MEAN, STD, VGG19
+
+
+def scaled(picture: Tensor | np.ndarray, size: int) -> Tensor:
+    """Scale a picture as training and generation both do it.
+
+    Args:
+        picture: (3, H, W) uint8 tensor or (H, W, 3) uint8 array.
+        size: S.
+
+    Returns:
+        (3, S, S) uint8: means over the area of each pixel; the picture itself where it has that size.
+    """
+    array = picture if isinstance(picture, np.ndarray) else picture.permute(1, 2, 0).numpy()
+    if array.shape[:2] != (size, size):
+        array = cv2.resize(array, (size, size), interpolation=cv2.INTER_AREA)
+    return torch.from_numpy(np.ascontiguousarray(array.transpose(2, 0, 1)))
+
+
+def perceptual_loss(vgg: VGG19, found: Tensor, wanted: Tensor) -> Tensor:
+    """Squared distance of VGG-19's features, which are of unit length at every pixel: () float32.
+
+    LPIPS (Zhang et al., CVPR 2018, which the paper cites) without its learned weights: the mean over the five maps
+    stands in their place.
+
+    Args:
+        vgg: its weights must not ask for a gradient.
+        found: (B, 3, H, W) float in [0, 1], RGB; H and W at least 16.
+        wanted: likewise; no gradient is taken for it.
+    """
+    with torch.no_grad():
+        goals = _features(vgg, wanted)
+    pairs = zip(_features(vgg, found), goals, strict=True)
+    return torch.stack([(a - b).square().sum(1).mean() for a, b in pairs]).mean()
+
+
+def _features(vgg: VGG19, pictures: Tensor) -> list[Tensor]:
+    mean, std = (pictures.new_tensor(values).view(3, 1, 1) for values in (MEAN, STD))
+    # A length near 0 would let the gradient overflow half precision.
+    return [F.normalize(features, dim=1, eps=1e-3) for features in vgg((pictures - mean) / std)]

@@ -1,0 +1,435 @@
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from pydantic import ValidationError
+from torch import Tensor, nn
+
+import models.lipformer.lip_stage as lip_stage
+from models.base import Progress, TrainConfig, Update
+from models.layers.stylegan2 import StyleGAN2Discriminator
+from models.layers.vgg import VGG19
+from models.lipformer.codebook_stage import CodebookConfig
+from models.lipformer.lip_stage import (
+    LipFormerConfig,
+    LipFormerStage,
+    gumbel_softmax,
+    marginal_entropy,
+)
+from models.lipformer.lips import Lips
+
+SIZE = 32
+TRAIN = TrainConfig(batch_size=2)
+CODEBOOK = CodebookConfig(
+    size=SIZE,
+    channels=(4, 8, 8),
+    blocks=1,
+    attention=False,
+    dim=8,
+    upper_codes=12,
+    lower_codes=10,
+    train=TRAIN,
+)
+
+
+class OneLayer(VGG19):
+    """Five maps of one small layer, in place of VGG-19's."""
+
+    def __init__(self) -> None:
+        nn.Module.__init__(self)
+        self.layer = nn.Conv2d(3, 4, 3, padding=1)
+
+    def forward(self, pictures: Tensor) -> list[Tensor]:
+        return [self.layer(pictures)] * 5
+
+
+def config(**changes: Any) -> LipFormerConfig:
+    small = {
+        "keypoints": 3,
+        "warp_hidden": 8,
+        "audio_width": 0.0625,
+        "layers": 1,
+        "heads": 2,
+        "feedforward": 16,
+        "perceptual_weight": 0.0,
+        "adversarial_weight": 0.0,
+        "train": TRAIN,
+    }
+    return LipFormerConfig.model_validate({**small, **changes})
+
+
+def stage(seed: int = 0, **changes: Any) -> LipFormerStage:
+    torch.manual_seed(seed)
+    options = config(**changes)
+    audio = options.build_audio()
+    rows, columns = CODEBOOK.rows, CODEBOOK.columns
+    lips = Lips(
+        CODEBOOK.build_encoder(),
+        CODEBOOK.build_upper(),
+        CODEBOOK.build_lower(),
+        CODEBOOK.build_decoder(),
+        audio,
+        options.build_warp(CODEBOOK.dim),
+        options.build_transformer(CODEBOOK.dim, CODEBOOK.lower_codes, rows, columns, audio.dim),
+    )
+    discriminator = StyleGAN2Discriminator(SIZE, 0.01) if options.adversarial_weight else None
+    vgg = OneLayer() if options.perceptual_weight else None
+    made = LipFormerStage(options, lips, SIZE, discriminator, vgg)
+    # As the runner does.
+    for network in made.frozen.values():
+        network.eval().requires_grad_(False)
+    return made
+
+
+def batch(seed: int = 0, size: int = 2) -> dict[str, Any]:
+    torch.manual_seed(seed)
+
+    def smooth() -> Tensor:
+        return F.interpolate(torch.rand(size, 3, 4, 4) * 255, size=SIZE, mode="bilinear").byte()
+
+    return {"clip": ["a"] * size, "target": smooth(), "reference": smooth(), "mel": torch.randn(size, 80, 16)}
+
+
+def updates(made: LipFormerStage, step: int = 1) -> list[Update]:
+    torch.manual_seed(7)
+    return list(made.updates(batch(), Progress(step, 0.0)))
+
+
+def reached(loss: Tensor, made: LipFormerStage) -> set[str]:
+    """Networks, trained and frozen, of which a parameter gets a gradient other than 0."""
+    networks = {**made.networks, **made.frozen}
+    for network in networks.values():
+        network.requires_grad_(True)
+        network.zero_grad()
+    loss.backward(retain_graph=True)
+    return {
+        name
+        for name, network in networks.items()
+        if any(p.grad is not None and p.grad.abs().sum() > 0 for p in network.parameters())
+    }
+
+
+# What a sample is ------------------------------------------------------------------------------------
+
+
+def test_pictures_are_scaled_as_for_the_codebook():
+    rng = np.random.default_rng(0)
+    pictures = torch.from_numpy(rng.integers(0, 256, (2, 3, 512, 512), np.uint8))
+    sample = {
+        "clip": "a",
+        "images": pictures[:1],
+        "reference_images": pictures[1:],
+        "frame_mels": torch.randn(1, 80, 16),
+        "frames": torch.tensor([4]),
+    }
+    prepared = stage().prepare(sample)
+    assert set(prepared) == {"clip", "target", "reference", "mel"}
+    for name, picture in zip(("target", "reference"), pictures, strict=True):
+        expected = cv2.resize(picture.permute(1, 2, 0).numpy(), (SIZE, SIZE), interpolation=cv2.INTER_AREA)
+        np.testing.assert_array_equal(prepared[name].permute(1, 2, 0).numpy(), expected)
+    assert torch.equal(prepared["mel"], sample["frame_mels"][0])
+
+
+def test_the_sound_is_centred_on_the_frame():
+    from prep.mel import CHUNK, COLUMNS_PER_SECOND, FPS, MEL_RULES, mel_start
+
+    def off(rule: str) -> float:
+        """Columns from the middle of a frame to that of its chunk, the mean over frames."""
+        columns = COLUMNS_PER_SECOND / FPS
+        frames = range(10, 60)
+        middles = [mel_start(f, rule) + (CHUNK - 1) / 2 - columns * (f + 0.5) for f in frames]
+        return abs(sum(middles) / len(middles))
+
+    asked = stage().sample.frame_mel
+    assert asked is not None
+    assert off(asked) == min(off(rule) for rule in MEL_RULES) < 1.1
+
+
+# Gumbel-softmax --------------------------------------------------------------------------------------
+
+
+def test_gumbel_softmax_by_hand():
+    logits = torch.tensor([[[0.3], [1.0], [-0.5]]])
+    torch.manual_seed(3)
+    noise = -torch.empty(logits.shape).exponential_().log()
+    expected = ((logits + noise) / 0.7).softmax(dim=1)
+    torch.manual_seed(3)
+    torch.testing.assert_close(gumbel_softmax(logits, 0.7, hard=False), expected)
+    torch.manual_seed(3)
+    hard = gumbel_softmax(logits, 0.7, hard=True)
+    torch.testing.assert_close(hard, F.one_hot(expected.argmax(1), 3).transpose(1, 2).float())
+
+
+def test_its_samples_have_the_probabilities_of_the_softmax():
+    torch.manual_seed(0)
+    shares = torch.tensor([0.1, 0.6, 0.3])
+    logits = shares.log()[None, :, None].expand(1, 3, 20_000)
+    found = gumbel_softmax(logits, 1.0, hard=True).mean(2)[0]
+    torch.testing.assert_close(found, shares, atol=0.02, rtol=0)
+
+
+def test_hard_samples_have_the_gradient_of_soft_ones():
+    weights = torch.tensor([2.0, -1.0, 0.5]).view(1, 3, 1)
+    gradients = []
+    for hard in (True, False):
+        logits = torch.tensor([[[0.3], [1.0], [-0.5]]], requires_grad=True)
+        torch.manual_seed(3)
+        (gumbel_softmax(logits, 0.7, hard) * weights).sum().backward()
+        assert logits.grad is not None
+        gradients.append(logits.grad)
+    torch.testing.assert_close(*gradients)
+    assert gradients[0].abs().max() > 0.01
+
+
+def test_the_soft_sample_has_the_gradient_of_finite_differences():
+    logits = torch.randn(1, 4, 2, dtype=torch.float64, requires_grad=True)
+
+    def sampled(logits: Tensor) -> Tensor:
+        torch.manual_seed(3)
+        return gumbel_softmax(logits, 0.7, hard=False)
+
+    assert torch.autograd.gradcheck(sampled, (logits,))
+
+
+def test_the_temperature_falls_exponentially():
+    made = config(temperature=2.0, temperature_final=0.5, temperature_steps=100)
+    assert [made.temperature_at(step) for step in (0, 50, 100, 5000)] == pytest.approx([2, 1, 0.5, 0.5])
+    assert config(temperature=2.0, temperature_final=0.5).temperature_at(0) == 0.5
+
+
+@pytest.mark.parametrize("hard", [True, False])
+def test_what_the_decoder_is_given(hard, monkeypatch):
+    """Codes at their own place: a sample of one code is that code's entry."""
+    made = stage(hard=hard)
+    shares = torch.rand(2, CODEBOOK.lower_codes, CODEBOOK.rows, CODEBOOK.columns)
+    monkeypatch.setattr(lip_stage, "gumbel_softmax", lambda *_: shares)
+    given = []
+    made.lips.decoder.register_forward_pre_hook(lambda _, halves: given.append(halves))
+    updates(made)
+    expected = torch.zeros_like(given[0][1])
+    for code, entry in enumerate(made.lips.lower.codes):
+        expected += shares[:, code, None] * entry.detach()[:, None, None]
+    torch.testing.assert_close(given[0][1], expected)
+    truth = batch()["target"].float() / 255
+    features = made.lips.encoder(truth[:, :, : SIZE // 2])
+    torch.testing.assert_close(given[0][0], made.lips.upper.look_up(made.lips.upper.nearest(features)))
+
+
+def test_without_gumbel_it_is_given_the_most_probable_codes():
+    made = stage(gumbel=False)
+    given = []
+    made.lips.decoder.register_forward_pre_hook(lambda _, halves: given.append(halves))
+    (update,) = updates(made)
+    made.lips.audio.train()
+    _, logits = made._predict(batch(), batch()["target"].float() / 255)
+    assert torch.equal(given[0][1], made.lips.lower.look_up(logits.argmax(1)))
+    assert "temperature" not in update.logs
+
+
+# Losses ----------------------------------------------------------------------------------------------
+
+
+def test_equation_11():
+    made = stage(perceptual_weight=0.1, adversarial_weight=0.1)
+    lipformer, discriminator = updates(made)
+    logs = lipformer.logs
+    expected = 0.5 * logs["cross_entropy"] + logs["L2"] + 0.1 * logs["perceptual"] + 0.1 * logs["adversarial"]
+    torch.testing.assert_close(lipformer.loss, expected)
+    assert (lipformer.optimizer, discriminator.optimizer) == ("lipformer", "discriminator")
+
+
+EVERYTHING = {"audio", "warp", "transformer", "decoder"}
+PICTURES = {"L2", "perceptual", "adversarial"}
+
+
+@pytest.mark.parametrize("loss", ["cross_entropy", *sorted(PICTURES)])
+@pytest.mark.parametrize("gumbel", [True, False])
+def test_what_each_loss_teaches(loss, gumbel):
+    made = stage(gumbel=gumbel, perceptual_weight=0.1, adversarial_weight=0.1)
+    logs = updates(made)[0].logs
+    by_pictures = EVERYTHING if gumbel else {"decoder"}
+    expected = by_pictures if loss in PICTURES else EVERYTHING - {"decoder"}
+    assert reached(logs[loss], made) & EVERYTHING == expected
+
+
+def test_no_loss_teaches_what_is_frozen():
+    made = stage(perceptual_weight=0.1, adversarial_weight=0.1)
+    asked = [network for name, network in made.frozen.items()]
+    for update in updates(made):
+        update.loss.backward(retain_graph=True)
+    assert all(parameter.grad is None for network in asked for parameter in network.parameters())
+    assert set(made.frozen) == {"encoder", "upper", "lower", "vgg"}
+    trained = [p for o in made.optimizers().values() for group in o.param_groups for p in group["params"]]
+    own = [p for network in made.networks.values() for p in network.parameters()]
+    assert {id(p) for p in trained} == {id(p) for p in own}
+    assert len(trained) == len(own)
+
+
+@pytest.mark.parametrize(
+    ("name", "network"),
+    [
+        (name, network)
+        for name in ("cross_entropy", *sorted(PICTURES))
+        for network in sorted(EVERYTHING)
+        if (name, network) != ("cross_entropy", "decoder")
+    ],
+)
+def test_gradients_are_those_of_finite_differences(name, network, monkeypatch):
+    made = stage(perceptual_weight=0.1, adversarial_weight=0.1, hard=False)
+    for one in (*made.networks.values(), *made.frozen.values()):
+        one.double().eval()
+    # The warp begins as the identity, where bilinear sampling has a kink.
+    assert made.lips.warp is not None
+    with torch.no_grad():
+        made.lips.warp.regressor.offsets.bias.fill_(0.3)
+    # Differences need more than the float32 that networks end with.
+    monkeypatch.setattr(Tensor, "float", lambda self: self)
+    monkeypatch.setattr(lip_stage, "_picture", lambda stored: stored.double() / 255)
+    given = {k: v.double() if k == "mel" else v for k, v in batch().items()}
+
+    def loss() -> Tensor:
+        torch.manual_seed(7)
+        return next(made.updates(given, Progress(1, 0.0))).logs[name]  # type: ignore[arg-type]
+
+    parameters = list(made.networks[network].parameters())
+    torch.manual_seed(1)
+    directions = [torch.randn_like(p) for p in parameters]
+    gradients = torch.autograd.grad(loss(), parameters)
+    expected = sum(float((g * d).sum()) for g, d in zip(gradients, directions, strict=True))
+    found = _slope(loss, parameters, directions)
+    assert abs(expected) > 1e-9
+    assert found == pytest.approx(expected, rel=2e-2)
+
+
+def _slope(loss: Callable[[], Tensor], parameters: list[nn.Parameter], directions: list[Tensor]) -> float:
+    """The central difference along a direction."""
+    values = []
+    step = 1e-6
+    with torch.no_grad():
+        for sign in (1, -2):
+            for parameter, direction in zip(parameters, directions, strict=True):
+                parameter += sign * step * direction
+            values.append(float(loss()))
+        for parameter, direction in zip(parameters, directions, strict=True):
+            parameter += step * direction
+    return (values[0] - values[1]) / (2 * step)
+
+
+def test_the_discriminator_learns_from_both_and_alone():
+    made = stage(adversarial_weight=0.1, r1_every=4)
+    assert reached(updates(made)[1].loss, made) == {"discriminator"}
+    regularised = [step for step in range(9) if "r1" in updates(made, step)[1].logs]
+    assert regularised == [0, 4, 8]
+    assert "r1" not in updates(stage(adversarial_weight=0.1, r1_weight=0.0), 0)[1].logs
+
+
+# Options and optimizers ------------------------------------------------------------------------------
+
+
+def test_the_transformer_has_a_learning_rate_of_its_own():
+    made = stage(learning_rate=1e-4, transformer_learning_rate=8e-5)
+    (optimizer,) = made.optimizers().values()
+    others, transformer = optimizer.param_groups
+    assert {id(p) for p in transformer["params"]} == {id(p) for p in made.lips.transformer.parameters()}
+    assert (others["lr"], transformer["lr"]) == (1e-4, 8e-5)
+    assert others["betas"] == transformer["betas"] == (0.9, 0.95)
+
+
+def test_without_warping_the_reference_goes_straight_into_the_transformer():
+    made = stage(warping=False)
+    assert "warp" not in made.networks
+    given = []
+    made.lips.transformer.register_forward_pre_hook(lambda _, inputs: given.append(inputs))
+    updates(made)
+    truth = batch()["reference"].float() / 255
+    assert torch.equal(given[0][0], made.lips.encode(truth).lower)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"pixel_weight": 0}, "nothing teaches the decoder"),
+        ({"gumbel": False, "cross_entropy_weight": 0}, "nothing teaches the transformer"),
+        ({"temprature": 1}, "temprature"),
+    ],
+)
+def test_options_that_make_no_sense(changes, message):
+    with pytest.raises(ValidationError, match=message):
+        config(**changes)
+
+
+# Validation ------------------------------------------------------------------------------------------
+
+
+def test_entropy_by_hand():
+    codes = torch.tensor([[0, 0], [3, 1]])
+    expected = 0.5 * math.log(2) + 2 * 0.25 * math.log(4)
+    assert float(marginal_entropy(codes, 5)) == pytest.approx(expected)
+    assert float(marginal_entropy(torch.zeros(8, dtype=torch.int64), 5)) == 0
+
+
+def test_figures_of_a_perfect_prediction(monkeypatch):
+    made = stage().lips
+    whole = stage()
+    for network in whole.networks.values():
+        network.eval()
+    truth = batch()["target"].float() / 255
+    codes = whole.lips.lip_codes(truth)
+    sure = 50 * F.one_hot(codes, CODEBOOK.lower_codes).permute(0, 3, 1, 2).float()
+    monkeypatch.setattr(Lips, "predict", lambda *_: sure)
+    figures = {name: float(value) for name, value in whole.validate(batch()).items()}
+    assert figures["cross_entropy"] < 1e-6
+    assert figures["code_accuracy"] == 1
+    reconstructed = made.decoder(*made.encode(truth)).clamp(0, 1)
+    error = (reconstructed - truth).square().mean((1, 2, 3))
+    assert figures["psnr"] == pytest.approx(-10 * error.log10().mean().item(), abs=1e-3)
+    half = (reconstructed - truth)[:, :, SIZE // 2 :].square().mean((1, 2, 3))
+    assert figures["psnr_lower"] == pytest.approx(-10 * half.log10().mean().item(), abs=1e-3)
+    still = whole.lips.lip_codes(batch()["reference"].float() / 255)
+    assert figures["reference_accuracy"] == pytest.approx(float((still == codes).float().mean()))
+    assert figures["loss"] == pytest.approx(0.5 * figures["cross_entropy"] + figures["L2"])
+
+
+def test_samples_are_pictures():
+    made = stage()
+    pictures = made.samples(batch())
+    assert list(pictures) == ["reference", "warped", "generated", "truth"]
+    for picture in pictures.values():
+        assert picture.shape == (2, 3, SIZE, SIZE)
+        assert 0 <= float(picture.min()) <= float(picture.max()) <= 1
+    assert torch.equal(pictures["truth"], batch()["target"].float() / 255)
+
+
+def test_it_learns_what_is_said():
+    """Two mouths over one face, told apart by the sound."""
+    made = stage(residual=True, learning_rate=5e-3, transformer_learning_rate=5e-3, audio_width=0.125)
+    one = batch(size=1)
+    mouths, sounds = batch(5)["target"], torch.randn(2, 80, 16)
+    faces = torch.cat([one["target"][:, :, : SIZE // 2].expand(2, -1, -1, -1), mouths[:, :, SIZE // 2 :]], 2)
+    (optimizer,) = made.optimizers().values()
+    told = [0, 1, 1, 0, 1, 0, 0, 1]
+    shown = {
+        "clip": ["a"] * 8,
+        "target": faces[told],
+        "reference": faces[[0, 0, 0, 0, 1, 1, 1, 1]],
+        "mel": sounds[told],
+    }
+    first = {k: float(v) for k, v in made.validate(shown).items()}
+    for step in range(100):
+        (update,) = made.updates(shown, Progress(step, 0.0))
+        optimizer.zero_grad()
+        update.loss.backward()
+        optimizer.step()
+    for network in made.networks.values():
+        network.eval()
+    last = {k: float(v) for k, v in made.validate(shown).items()}
+    assert last["cross_entropy"] < 0.5 * min(last["marginal_entropy"], first["cross_entropy"])
+    assert last["code_accuracy"] > last["reference_accuracy"] + 0.1
+    assert last["psnr"] > first["psnr"] + 2

@@ -1,0 +1,178 @@
+from __future__ import annotations
+
+import sys
+from importlib import import_module, resources
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from pydantic import ValidationError
+
+from models import METHODS
+from models.base import Footage, Shot
+from models.layers.stylegan2 import StyleGAN2Discriminator
+from models.lipformer.inference import VIEW
+from models.lipformer.method import LipFormer, LipFormerMethodConfig
+from tests.models.fakes import FakeFootage, FakeSpeech
+
+PRESETS = ("paper", "tiny")
+GENERATE = {"encoder", "upper", "lower", "decoder", "audio", "warp", "transformer"}
+
+
+def preset(name: str, **changes: Any) -> dict[str, Any]:
+    toml = import_module("tomllib" if sys.version_info >= (3, 11) else "tomli")
+    table = toml.loads((resources.files("models.lipformer") / f"{name}.toml").read_text("utf-8"))
+    for key, value in changes.items():
+        section, _, field = key.partition("_")
+        table[section][field] = value
+    return table
+
+
+def method(name: str, **changes: Any) -> LipFormer:
+    with torch.device("meta"):
+        return LipFormer(LipFormerMethodConfig.model_validate(preset(name, **changes)))
+
+
+def test_the_registry_knows_it():
+    assert METHODS["lipformer"] is LipFormer
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_presets_make_whole_methods(name):
+    made = method(name)
+    assert list(made.stages) == ["codebook", "lipformer"]
+    adversarial = {"discriminator"} if name == "paper" else set()
+    assert set(made.networks) == GENERATE | adversarial
+    assert set(made.generates_with) == GENERATE
+    for stage_name, stage in made.stages.items():
+        assert stage.name == stage_name
+        assert all(made.networks[key] is network for key, network in stage.networks.items())
+    second = made.stages["lipformer"]
+    # The decoder is trained on; encoder and codebooks stay.
+    assert set(second.networks) == {"audio", "warp", "transformer", "decoder"} | adversarial
+    assert set(second.frozen) == {"encoder", "upper", "lower"} | ({"vgg"} if name == "paper" else set())
+    assert all(made.networks[key] is second.frozen[key] for key in ("encoder", "upper", "lower"))
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_both_presets_have_as_many_codes_a_face(name):
+    made = method(name, lipformer_residual=False)  # its distances need a real device
+    config = made.config.codebook
+    assert (config.rows, config.columns) == (8, 16)
+    with torch.device("meta"):
+        half = torch.zeros(2, 3, config.size // 2, config.size)
+        features = made.lips.encoder(half)
+        assert features.shape == (2, config.dim, 8, 16)
+        assert made.lips.decoder(features, features).shape == (2, 3, config.size, config.size)
+        logits = made.lips.predict(features, torch.zeros(2, 80, 16))
+    assert logits.shape == (2, config.lower_codes, 8, 16)
+
+
+def test_the_paper_spells_out_every_setting():
+    spelt = preset("paper")
+    resolved = LipFormerMethodConfig.model_validate(spelt)
+    for section in ("codebook", "lipformer", "generate"):
+        assert set(type(getattr(resolved, section)).model_fields) == set(spelt[section])
+
+
+def test_the_paper_has_the_papers_figures():
+    config = LipFormerMethodConfig.model_validate(preset("paper"))
+    for stage in (config.codebook, config.lipformer):
+        assert (stage.learning_rate, stage.betas) == (1e-4, (0.9, 0.95))
+        assert (stage.pixel_weight, stage.perceptual_weight, stage.adversarial_weight) == (1.0, 0.1, 0.1)
+    assert config.lipformer.transformer_learning_rate == 8e-5
+    assert config.lipformer.cross_entropy_weight == 0.5
+    assert config.codebook.beta == 0.25
+    assert config.codebook.size == 512
+
+
+def test_vgg_comes_from_elsewhere_or_not_at_all():
+    made = method("paper")
+    (needed,) = made.pretrained.values()
+    assert needed.weights == "vgg19"
+    assert all(stage.frozen["vgg"] is needed.module for stage in made.stages.values())
+    # The options that the message names do away with it.
+    changes = {}
+    for words in needed.without.split(" --set "):
+        key, _, value = words.partition("=")
+        changes[key.replace(".", "_", 1)] = float(value)
+    assert not method("paper", **changes).pretrained
+    (left,) = method("paper", codebook_perceptual_weight=0.0).pretrained.values()
+    assert left.without == "lipformer.perceptual_weight=0"
+    assert not method("tiny").pretrained
+
+
+def test_one_discriminator_for_both_stages_or_for_one():
+    both = method("paper")
+    assert (
+        both.stages["codebook"].networks["discriminator"]
+        is both.stages["lipformer"].networks["discriminator"]
+    )
+    second = method("paper", codebook_adversarial_weight=0.0)
+    assert "discriminator" not in second.stages["codebook"].networks
+    assert isinstance(second.networks["discriminator"], StyleGAN2Discriminator)
+
+
+@pytest.mark.parametrize(
+    ("changes", "missing"), [({"lipformer_warping": False}, {"warp"}), ({"lipformer_gumbel": False}, set())]
+)
+def test_ablations_are_options(changes, missing):
+    made = method("tiny", **changes)
+    assert set(made.networks) == GENERATE - missing
+    assert set(made.generates_with) == GENERATE - missing
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"lipformer_heads": 5}, "codebook.dim 32 is not a multiple of lipformer.heads 5"),
+        ({"codebook_sise": 64}, "sise"),
+        ({"generate_feahter": 0.1}, "feahter"),
+    ],
+)
+def test_options_that_make_no_sense(changes, message):
+    table = preset("tiny")
+    table.setdefault("generate", {})
+    for key, value in changes.items():
+        section, _, field = key.partition("_")
+        table[section][field] = value
+    with pytest.raises(ValidationError, match=message):
+        LipFormerMethodConfig.model_validate(table)
+
+
+class Faces(FakeFootage):
+    def shot(self, index: int) -> Shot:
+        shot = super().shot(index)
+        if not self.detected[index]:
+            return shot
+        rng = np.random.default_rng(index)
+        crop = np.repeat(np.repeat(rng.integers(0, 256, (8, 8, 3), np.uint8), 64, axis=0), 64, axis=1)
+        return Shot(index, shot.frame, crop, np.array([[VIEW / 64, 0, 0], [0, VIEW / 64, 0]]))
+
+
+def test_generation_is_deterministic_and_speaks_with_the_sound():
+    torch.manual_seed(0)
+    # A residual transformer says nothing before it is trained.
+    table = preset("tiny", lipformer_residual=False)
+    made = LipFormer(LipFormerMethodConfig.model_validate(table))
+    for network in made.networks.values():
+        network.eval()
+    # As much of the sound as training would let in.
+    for layer in made.lips.transformer.layers:
+        torch.nn.init.normal_(layer.norm.modulation.weight)
+
+    class Other(FakeSpeech):
+        def chunk(self, frame: int, rule: str) -> np.ndarray:
+            return -super().chunk(frame, rule) - 1
+
+    def say(speech: FakeSpeech) -> list[np.ndarray]:
+        footage: Footage = Faces(3, side=64, missing=[1])
+        with torch.no_grad():
+            return list(made.generate(footage, speech))
+
+    first, again, other = say(FakeSpeech()), say(FakeSpeech()), say(Other())
+    for i in range(3):
+        np.testing.assert_array_equal(first[i], again[i])
+        assert np.array_equal(first[i], other[i]) == (i == 1)
+        np.testing.assert_array_equal(first[i][:32], other[i][:32])
