@@ -65,6 +65,7 @@ class RunConfig(BaseModel):
         method: its name.
         preset: name or file that the run started from.
         data: prepared data sets.
+        clips: list of the clips to train on (:func:`bench.offsets.read_clips`); None: all of the split.
         out: folder of the run.
         runner: how the runner works.
         method_config: of the method's ``config_class``.
@@ -75,6 +76,7 @@ class RunConfig(BaseModel):
     method: str
     preset: str
     data: tuple[Path, ...]
+    clips: Path | None = None
     out: Path
     runner: RunnerConfig
     method_config: SerializeAsAny[Section]
@@ -106,18 +108,24 @@ class RunConfig(BaseModel):
         try:
             method, preset = str(stored["method"]), str(stored["preset"])
             data = [Path(folder) for folder in stored["data"]]
+            clips = Path(stored["clips"]) if stored.get("clips") is not None else None
             tree = {**stored["method_config"], RUNNER: stored["runner"]}
         except (KeyError, TypeError):
             raise BenchError(f"{path} is not the configuration of a training run") from None
         kind = get_method(method).config_class
         try:
-            return _resolve(method, preset, kind, tree, (), data, run, "")
+            return _resolve(method, preset, kind, tree, (), data, clips, run, "")
         except BenchError as error:
             raise BenchError(f"{path} was written by another version of this suite: {error}") from None
 
 
 def load_config(
-    method: str, preset: str, overrides: Sequence[str], data: Sequence[Path], out: Path
+    method: str,
+    preset: str,
+    overrides: Sequence[str],
+    data: Sequence[Path],
+    out: Path,
+    clips: Path | None = None,
 ) -> RunConfig:
     """Resolve a configuration.
 
@@ -128,26 +136,37 @@ def load_config(
             nothing where a key may be without value.
         data: prepared data sets.
         out: folder of the run.
+        clips: list of the clips to train on.
 
     Raises:
         BenchError: no such method, preset or key, or a value that does not suit; the first problem, in one line.
     """
     kind = get_method(method).config_class
     where, tree = _read_preset(method, preset)
-    return _resolve(method, preset, kind, tree, overrides, data, out, where)
+    return _resolve(method, preset, kind, tree, overrides, data, clips, out, where)
 
 
-def change_config(config: RunConfig, overrides: Sequence[str], data: Sequence[Path] = ()) -> RunConfig:
-    """``config`` with other values, and other data sets where any are given; raises as :func:`load_config`."""
+def change_config(
+    config: RunConfig, overrides: Sequence[str], data: Sequence[Path] = (), clips: Path | None = None
+) -> RunConfig:
+    """``config`` with other values, and other data sets or list of clips where given; raises as :func:`load_config`."""
     kind = type(config.method_config)
     where = str(config.out / CONFIG)
     return _resolve(
-        config.method, config.preset, kind, _tree(config), overrides, data or config.data, config.out, where
+        config.method,
+        config.preset,
+        kind,
+        _tree(config),
+        overrides,
+        data or config.data,
+        clips or config.clips,
+        config.out,
+        where,
     )
 
 
 def differences(old: RunConfig, new: RunConfig) -> dict[str, tuple[Any, Any]]:
-    """Keys whose values differ → old and new value, None where there is none; data sets and folder do not count."""
+    """Keys whose values differ → old and new value, None where there is none; data sets, clips, folder do not count."""
     before, after = (
         dict(_leaves({"method": old.method, **_tree(old)})),
         dict(_leaves({"method": new.method, **_tree(new)})),
@@ -211,6 +230,7 @@ def _resolve(
     tree: dict[str, Any],
     overrides: Sequence[str],
     data: Sequence[Path],
+    clips: Path | None,
     out: Path,
     where: str,
 ) -> RunConfig:
@@ -226,6 +246,7 @@ def _resolve(
             method=method,
             preset=preset,
             data=tuple(data),
+            clips=clips,
             out=out,
             runner=_validate(RunnerConfig, tree.get(RUNNER, {}), kind, (RUNNER,)),
             method_config=_validate(kind, rest, kind, ()),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -16,16 +16,18 @@ from prep.order import WindowStream
 from prep.sampling import SampleSpec as PreparedSpec
 
 
-def open_dataset(data: Sequence[Path], split: str, stage: Stage, seed: int) -> WindowDataset:
-    """The data set that a stage asks for.
+def open_dataset(
+    data: Sequence[Path], split: str, stage: Stage, seed: int, clips: Collection[str] | None = None
+) -> WindowDataset:
+    """The data set that a stage asks for; of these ``clips`` only, where any are given.
 
     Raises:
         PrepError: it is missing, lacks a column, or offers no sample in this split.
     """
     spec = stage.sample
     if isinstance(spec, SampleSpec):
-        return WindowDataset(data, split, PreparedSpec(**asdict(spec)), seed)
-    return StillDataset(data, split, spec.view, spec.landmarks, seed)
+        return WindowDataset(data, split, PreparedSpec(**asdict(spec)), seed, clips)
+    return StillDataset(data, split, spec.view, spec.landmarks, seed, clips)
 
 
 class _PreparedStream(IterableDataset[Batch]):

@@ -37,6 +37,7 @@ from bench.checkpoint import (
 )
 from bench.errors import BenchError
 from bench.loading import open_dataset, to_device, training_loader, validation_loader
+from bench.offsets import read_clips
 from bench.parallel import any_of, average_gradients, average_statistics
 from bench.training_log import Reporter, Speed
 from models.base import Batch, Method, Progress, Stage, Update
@@ -159,6 +160,7 @@ class _StageRun:
     ) -> None:
         self.config = config.runner
         self.data = config.data
+        self.clips = None if config.clips is None else read_clips(config.clips)
         self.stage = stage
         self.train_config = stage.train
         self.accelerator = accelerator
@@ -206,7 +208,7 @@ class _StageRun:
 
     def _open_data(self) -> None:
         rank, world_size = self.accelerator.process_index, self.accelerator.num_processes
-        dataset = open_dataset(self.data, "train", self.stage, self.config.seed)
+        dataset = open_dataset(self.data, "train", self.stage, self.config.seed, self.clips)
         self.stream = WindowStream(dataset, self.train_config.batch_size, rank=rank, world_size=world_size)
         self.held_out = open_dataset(self.data, "val", self.stage, self.config.seed)
         self.reporter.note(f"{self.stage.name}: train {dataset.report()}; val {self.held_out.report()}")

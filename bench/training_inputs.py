@@ -8,7 +8,7 @@ import json
 import os
 import shlex
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import MISSING, fields
 from datetime import datetime, timezone
 from hashlib import sha256
@@ -22,7 +22,9 @@ from bench.checkpoint import load_into, load_network
 from bench.errors import BenchError, Unavailable
 from bench.loading import open_dataset
 from bench.methods import get_method
+from bench.offsets import read_clips
 from bench.weights import WeightStore, file_sha256, load_state_dict
+from prep.dataset import clip_ids
 from prep.index import build_index
 from prep.options import PrepOptions, suite_version
 from prep.sampling import LANDMARKS68
@@ -54,11 +56,17 @@ def build_method(config: RunConfig) -> Method:
 # Data ---------------------------------------------------------------------------------------------------------
 
 
-def check_data(folders: Sequence[Path], stages: Sequence[Stage]) -> None:
+def check_data(folders: Sequence[Path], stages: Sequence[Stage], clips: Path | None = None) -> None:
     """See that data sets are whole and hold what stages ask for, the last one too, before the first is trained.
 
+    Args:
+        folders: prepared data sets.
+        stages: that will be trained.
+        clips: list of the clips to train on; None: all.
+
     Raises:
-        BenchError: one is not or does not; names the ``bench prep`` that mends it.
+        BenchError: one is not or does not; names the ``bench prep`` that mends it. Or the list of clips is none, or
+            names clips that are not in the data sets.
         PrepError: one is no data set at all, or offers no sample to a stage.
     """
     for folder in folders:
@@ -74,10 +82,14 @@ def check_data(folders: Sequence[Path], stages: Sequence[Stage]) -> None:
                 f"{', '.join(map(str, folders))}: no split {split}, which training needs; "
                 f"prepare one that has: {command}"
             )
+    listed = None
+    if clips is not None:
+        listed = read_clips(clips)
+        _check_clips(folders, clips, listed)
     for stage in stages:
         for split in SPLITS:
             try:
-                open_dataset(folders, split, stage, seed=0)
+                open_dataset(folders, split, stage, 0, listed if split == "train" else None)
             except ValueError as error:
                 raise BenchError(f"stage {stage.name} asks for samples that cannot be: {error}") from error
 
@@ -95,6 +107,24 @@ def _check_columns(folder: Path, manifest: Mapping[str, Any], stage: Stage) -> N
         command = prep_command(manifest, Path(f"{folder}-fan"), fan=True)
         raise BenchError(
             f"{folder} lacks the 68 landmarks that stage {stage.name} needs; prepare them: {command}"
+        )
+
+
+def _check_clips(folders: Sequence[Path], clips: Path, listed: Set[str]) -> None:
+    """Every clip of a list is in one data set, and in no more."""
+    found: dict[str, Path] = {}
+    for folder in folders:
+        for clip in sorted(clip_ids(folder) & listed):
+            if clip in found:
+                raise BenchError(
+                    f"{clips} names {clip}, which is in {found[clip]} and in {folder}: train on one of the two"
+                )
+            found[clip] = folder
+    if unknown := sorted(listed - found.keys()):
+        data = " ".join(f"--data {folder}" for folder in folders)
+        raise BenchError(
+            f"{clips} names clips that are not in {', '.join(map(str, folders))} ({len(unknown):,}, such as "
+            f"{unknown[0]}): take them out, or make the list anew: bench offsets {data} …"
         )
 
 
@@ -189,16 +219,19 @@ def record(
 
     Args:
         run: its folder.
-        config: its configuration.
+        config: its configuration, whose list of clips is recorded with the number of those to train on.
         digests: what :func:`load_pretrained` gave.
-        changed: None: the run begins. Else it goes on, and must stand on the same data and weights as before; these
-            keys of its configuration changed (key → before and now).
+        changed: None: the run begins. Else it goes on, and must stand on the same data, clips and weights as before;
+            these keys of its configuration changed (key → before and now).
 
     Raises:
         BenchError: it does not, or the earlier record is damaged.
     """
     data = [_describe(folder) for folder in config.data]
-    earlier: dict[str, Any] = {"data": data, "weights": {}, "starts": []} if changed is None else _read(run)
+    clips = None if config.clips is None else _describe_clips(config.clips)
+    earlier: dict[str, Any] = {"data": data, "clips": clips, "weights": {}, "starts": []}
+    if changed is not None:
+        earlier = _read(run)
     for before, now in zip(earlier["data"], data, strict=False):
         if before["manifest_sha256"] != now["manifest_sha256"]:
             raise BenchError(
@@ -207,6 +240,7 @@ def record(
             )
     if len(earlier["data"]) != len(data):
         raise BenchError(f"{run} was begun with {len(earlier['data'])} data sets, not {len(data)}")
+    _check_same_clips(run, earlier["clips"], clips)
     for name, digest in digests.items():
         if earlier["weights"].get(name, digest) != digest:
             raise BenchError(
@@ -229,7 +263,8 @@ def record(
         "changed": dict(changed or {}),
     }
     weights = {**earlier["weights"], **digests}
-    write_json(run / PROVENANCE, {"data": data, "weights": weights, "starts": [*earlier["starts"], start]})
+    starts = [*earlier["starts"], start]
+    write_json(run / PROVENANCE, {"data": data, "clips": clips, "weights": weights, "starts": starts})
 
 
 def _describe(folder: Path) -> dict[str, Any]:
@@ -241,11 +276,27 @@ def _describe(folder: Path) -> dict[str, Any]:
     }
 
 
+def _describe_clips(path: Path) -> dict[str, Any]:
+    return {"path": str(path), "sha256": file_sha256(path), "clips": len(read_clips(path))}
+
+
+def _check_same_clips(run: Path, before: dict[str, Any] | None, now: dict[str, Any] | None) -> None:
+    def named(clips: dict[str, Any] | None) -> str:
+        return "all clips" if clips is None else f"those of {clips['path']} (sha256 {clips['sha256'][:12]})"
+
+    if (before or {}).get("sha256") != (now or {}).get("sha256"):
+        raise BenchError(
+            f"{run} was begun with {named(before)}, not with {named(now)}: "
+            "go on with the list that it had, or train anew with another --run"
+        )
+
+
 def _read(run: Path) -> dict[str, Any]:
     path = run / PROVENANCE
     try:
-        found = json.loads(path.read_text("utf-8"))
-        return {key: found[key] for key in ("data", "weights", "starts")}
+        # Runs of earlier versions know of no list of clips.
+        found = {"clips": None, **json.loads(path.read_text("utf-8"))}
+        return {key: found[key] for key in ("data", "clips", "weights", "starts")}
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise BenchError(f"{path} cannot be read ({error}): this run cannot go on") from error
 

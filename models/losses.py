@@ -1,4 +1,4 @@
-"""Losses on landmarks; the L1 and the continuity loss of IP-LAP (Zhong et al., CVPR 2023, equations 10 and 11)."""
+"""Losses on landmarks, the L1 and the continuity loss of IP-LAP (Zhong et al., CVPR 2023, equations 10, 11); PSNR."""
 
 from __future__ import annotations
 
@@ -54,6 +54,15 @@ def continuity(predicted: Tensor, truth: Tensor, groups: Sequence[int] | None = 
     shifted = off + 1e-6
     parts = shifted.split(list(groups) if groups is not None else [points], dim=2)
     return sum((part.flatten(2).norm(dim=2).mean() for part in parts), start=predicted.new_zeros(()).float())
+
+
+def psnr(found: Tensor, wanted: Tensor) -> Tensor:
+    """Peak signal-to-noise ratio of (B, C, H, W) float pictures in [0, 1]: dB, the mean over pictures.
+
+    Equal pictures count 100 dB, so that the mean stays finite.
+    """
+    error = (found.float() - wanted.float()).square().mean((1, 2, 3))
+    return -10 * error.clamp(min=1e-10).log10().mean()
 
 
 def _alike(predicted: Tensor, truth: Tensor) -> None:

@@ -8,7 +8,8 @@ is built, and counted; reading never tries again. No detector and no video libra
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,17 +18,20 @@ import torch
 from torch.utils.data import Dataset
 
 from prep.errors import PrepError
-from prep.index import build_index
+from prep.index import ClipIndex, build_index
 from prep.landmark_sets import IPLAP_131, LANDMARK_SETS
 from prep.mel import mel_chunk
 from prep.pages import MappedShards, binary_places, binary_value, fixed_values, float_values
 from prep.planes import decode_planes
-from prep.sampling import LANDMARKS68, Draw, SampleSpec, draw, epoch_numbers, find_windows
+from prep.sampling import LANDMARKS68, Draw, SampleSpec, Windows, draw, epoch_numbers, find_windows
 from prep.schema import TENSORS
-from prep.shards import shard_paths
+from prep.shards import open_shard, shard_paths
 from prep.views import VIEWS, map_points
 
 Sample = dict[str, Any]
+
+#: Why a clip is left out that offers a window.
+NOT_LISTED = "not in the list of clips"
 
 #: Clips of which a process remembers where the pictures lie, 4 bytes a frame.
 MAX_REMEMBERED = 1 << 16
@@ -61,9 +65,10 @@ class WindowDataset(Dataset[Sample]):
         split: ``train``, ``val``, ``test`` or ``pretrain``, or several.
         spec: what a sample holds.
         seed: of windows, references and order.
+        clips: ids of the clips to use; None: all. Those that are not in these splits do not matter.
 
     Attributes:
-        excluded: reason → number of clips that offer no window.
+        excluded: reason → number of clips that offer no window, or are not to be used.
 
     Raises:
         PrepError: the data set is missing, lacks a column, or offers no window at all. Of several data sets, some may
@@ -76,14 +81,15 @@ class WindowDataset(Dataset[Sample]):
         split: str | Sequence[str],
         spec: SampleSpec,
         seed: int = 0,
+        clips: Collection[str] | None = None,
     ) -> None:
         folders = [folder] if isinstance(folder, (Path, str)) else folder
         splits = [split] if isinstance(split, str) else split
-        paths = _shards([Path(f) for f in folders], splits)
+        paths = split_shards([Path(f) for f in folders], splits)
         self.spec = spec
         self.seed = seed
         self._index = build_index(paths, spec.columns)
-        self._windows = find_windows(self._index, spec)
+        self._windows = _listed(find_windows(self._index, spec), self._index, clips)
         self.excluded = self._windows.excluded
         self._shards = MappedShards(paths)
         # To find them, every page of a clip's pictures is touched, which may mean a disk.
@@ -99,7 +105,7 @@ class WindowDataset(Dataset[Sample]):
             )
 
     def __len__(self) -> int:
-        """Number of clips that offer a window."""
+        """Number of clips that offer a window and are to be used."""
         return len(self._windows.clips)
 
     def __getitem__(self, index: int) -> Sample:
@@ -238,6 +244,7 @@ class StillDataset(WindowDataset):
         view: crop geometry.
         landmarks: a name of :data:`prep.landmark_sets.LANDMARK_SETS`, or ``landmarks68``, or None.
         seed: of frames and order.
+        clips: ids of the clips to use; None: all.
 
     Raises:
         PrepError: as :class:`WindowDataset`.
@@ -250,10 +257,10 @@ class StillDataset(WindowDataset):
         view: str,
         landmarks: str | None = None,
         seed: int = 0,
+        clips: Collection[str] | None = None,
     ) -> None:
-        super().__init__(
-            folder, split, SampleSpec(window=1, view=view, landmarks=landmarks, normalise="view"), seed
-        )
+        spec = SampleSpec(window=1, view=view, landmarks=landmarks, normalise="view")
+        super().__init__(folder, split, spec, seed, clips)
 
     def sample(self, epoch: int, index: int) -> Sample:
         """The picture of clip ``index`` in ``epoch``; raises as :meth:`WindowDataset.sample`."""
@@ -262,8 +269,18 @@ class StillDataset(WindowDataset):
         return {names.get(key, key): value if key == "clip" else value[0] for key, value in window.items()}
 
 
-def _shards(folders: Sequence[Path], splits: Sequence[str]) -> list[Path]:
-    """All shards of some splits. Raises :class:`PrepError`: there are none, or a folder is no data set."""
+def clip_ids(folder: Path) -> frozenset[str]:
+    """Ids of all clips of a data set. Raises :class:`PrepError`: it is none."""
+    tables = (open_shard(path).read(columns=["clip_id"], use_threads=False) for path in shard_paths(folder))
+    return frozenset(name for table in tables for name in table.column("clip_id").to_pylist())
+
+
+def split_shards(folders: Sequence[Path], splits: Sequence[str]) -> list[Path]:
+    """All shards of some splits of several data sets; some of these may be without a split.
+
+    Raises:
+        PrepError: there are none, or a folder is no data set.
+    """
     found, problem = [], None
     for folder in folders:
         shard_paths(folder)
@@ -275,6 +292,18 @@ def _shards(folders: Sequence[Path], splits: Sequence[str]) -> list[Path]:
     if not found and problem is not None:
         raise problem
     return found
+
+
+def _listed(windows: Windows, index: ClipIndex, clips: Collection[str] | None) -> Windows:
+    """``windows`` of the clips to use."""
+    if clips is None:
+        return windows
+    wanted = frozenset(clips)
+    kept = np.array([index.clip_ids[clip] in wanted for clip in windows.clips.tolist()], bool)
+    if kept.all():
+        return windows
+    excluded = {**windows.excluded, NOT_LISTED: int((~kept).sum())}
+    return replace(windows, clips=windows.clips[kept], excluded=excluded)
 
 
 def _iplap_normalised(mesh: np.ndarray, wanted: np.ndarray, size: np.ndarray) -> dict[str, np.ndarray]:

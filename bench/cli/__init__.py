@@ -17,6 +17,7 @@ from bench.cli import (
     generate,
     inspect,
     ls,
+    offsets,
     prep,
     report,
     toy,
@@ -33,7 +34,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 for command in (
-    *(prep, toy, inspect, train, generate, dub, external, eval, report, explain, check),
+    *(prep, toy, inspect, train, offsets, generate, dub, external, eval, report, explain, check),
     *(weights, doctor, ls, demo),
 ):
     command.register(app)

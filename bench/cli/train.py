@@ -25,6 +25,9 @@ def train(
     method: str = typer.Argument(..., help="What to train; see `bench ls methods`."),
     data: list[Path] | None = typer.Option(None, "--data", help="Prepared data set; may be repeated."),
     preset: str | None = typer.Option(None, help="paper (default), tiny, or a TOML file of your own."),
+    clips: Path | None = typer.Option(
+        None, "--clips", help="Train only on these: CSV of `bench offsets`, or one clip id a line."
+    ),
     stage: list[str] | None = typer.Option(None, "--stage", help="Only this stage; may be repeated."),
     overrides: list[str] | None = typer.Option(
         None, "--set", help="KEY=VALUE over the preset, such as runner.seed=1; may be repeated."
@@ -48,7 +51,7 @@ def train(
     main = _is_main_process()
     if main and not resume and folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise BenchError(f"{folder} is there already: go on with it by --resume, or name another with --run")
-    config = _config(method, preset, [*words, *(overrides or [])], data or [], folder, resume)
+    config = _config(method, preset, [*words, *(overrides or [])], data or [], clips, folder, resume)
 
     from bench.cli.console import console
     from bench.cli.train_progress import Console
@@ -62,7 +65,7 @@ def train(
     names = [name for name in built.stages if name in wanted]
     stages = [built.stages[name] for name in names]
     if main:
-        check_data(config.data, stages)
+        check_data(config.data, stages, config.clips)
     digests = load_pretrained(built, stages, WeightStore.default(weights_dir))
     if main:
         _save(config, digests, resume)
@@ -96,7 +99,13 @@ def _is_main_process() -> bool:
 
 
 def _config(
-    method: str, preset: str | None, words: list[str], data: list[Path], folder: Path, resume: bool
+    method: str,
+    preset: str | None,
+    words: list[str],
+    data: list[Path],
+    clips: Path | None,
+    folder: Path,
+    resume: bool,
 ) -> RunConfig:
     """The configuration as the command line has it; of a run that goes on, as it was and as it may be."""
     from bench.config import RunConfig, change_config, check_resume, load_config
@@ -105,14 +114,14 @@ def _config(
     if not resume:
         if not data:
             raise BenchError("nothing to train on: name a prepared data set with --data")
-        return load_config(method, preset or "paper", words, data, folder)
+        return load_config(method, preset or "paper", words, data, folder, clips)
     saved = RunConfig.load(folder)
     if saved.method != method:
         raise BenchError(f"{folder} is a run of {saved.method}, not of {method}: name another with --run")
     if preset is None:
-        config = change_config(saved, words, data)
+        config = change_config(saved, words, data, clips)
     else:
-        config = load_config(method, preset, words, data or saved.data, folder)
+        config = load_config(method, preset, words, data or saved.data, folder, clips or saved.clips)
     check_resume(saved, config)
     return config
 

@@ -76,15 +76,6 @@ def pixel_loss(found: Tensor, wanted: Tensor, scales: int = 3) -> Tensor:
     return _total(losses)
 
 
-def psnr(found: Tensor, wanted: Tensor) -> Tensor:
-    """Peak signal-to-noise ratio of (B, C, H, W) float pictures in [0, 1]: dB, the mean over pictures.
-
-    Equal pictures count 100 dB, so that the mean stays finite.
-    """
-    error = (found.float() - wanted.float()).square().mean((1, 2, 3))
-    return -10 * error.clamp(min=1e-10).log10().mean()
-
-
 def _pairs(found: Maps, wanted: Maps) -> list[tuple[Tensor, Tensor]]:
     return [pair for a, b in zip(found, wanted, strict=True) for pair in zip(a, b, strict=True)]
 

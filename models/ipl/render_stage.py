@@ -18,7 +18,6 @@ from models.ipl.render_losses import (
     gan_loss,
     perceptual_loss,
     pixel_loss,
-    psnr,
     style_loss,
     vgg_features,
 )
@@ -26,6 +25,7 @@ from models.ipl.renderer import SKETCHES, Rendered, Renderer
 from models.ipl.sketch import draw_sketches
 from models.layers.patchgan import PatchGAN
 from models.layers.vgg import VGG19
+from models.losses import psnr
 
 _MIDDLE = SKETCHES // 2
 

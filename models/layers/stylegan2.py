@@ -96,6 +96,35 @@ def r1_penalty(pictures: Tensor, logits: Tensor) -> Tensor:
     return (gradient / 2).square().sum((1, 2, 3)).mean()
 
 
+def judge(
+    discriminator: nn.Module, real: Tensor, fake: Tensor, r1_weight: float, r1_every: int, step: int
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """The discriminator's loss on a batch, with R1 in every so many steps, where it counts for as many.
+
+    StyleGAN2, appendix B: "lazy regularisation".
+
+    Args:
+        discriminator: to be trained.
+        real: (B, 3, S, S) float in [0, 1].
+        fake: likewise; no gradient reaches what made them.
+        r1_weight: γ; 0: no regularisation.
+        r1_every: steps between two regularised ones.
+        step: optimizer steps made so far.
+
+    Returns:
+        () float to be minimised; its parts before weighting, ``discriminator`` and, where it is taken, ``r1``.
+    """
+    regularised = r1_weight > 0 and step % r1_every == 0
+    real = real.detach().requires_grad_(regularised)
+    on_real = discriminator(real)
+    loss = discriminator_loss(on_real, discriminator(fake.detach()))
+    logs = {"discriminator": loss}
+    if regularised:
+        logs["r1"] = r1_penalty(real, on_real)
+        loss = loss + r1_weight / 2 * r1_every * logs["r1"]
+    return loss, logs
+
+
 class _Block(nn.Module):
     def __init__(self, cin: int, cout: int) -> None:
         super().__init__()

@@ -12,17 +12,13 @@ from torch import Tensor, nn
 from torch.optim import Adam, Optimizer
 
 from models.base import Batch, Progress, Section, Stage, StillSpec, TrainConfig, Update
-from models.ipl.render_losses import psnr
-from models.layers.stylegan2 import (
-    StyleGAN2Discriminator,
-    discriminator_loss,
-    generator_loss,
-    r1_penalty,
-)
+from models.layers.stylegan2 import StyleGAN2Discriminator, generator_loss, judge
 from models.layers.vgg import VGG19
+from models.lipformer.augment import augmented
 from models.lipformer.autoencoder import FaceDecoder, FaceEncoder
 from models.lipformer.codebook import Codebook, Quantized
 from models.lipformer.pictures import perceptual_loss, scaled
+from models.losses import psnr
 
 #: A code counts as used where it was chosen in so many of the last batches.
 RECENT = 100
@@ -42,6 +38,8 @@ class CodebookConfig(Section):
         beta: β of equation 3.
         restart_after: batches that a code may stay unused before it is placed at a feature of the batch at hand,
             which is looked into as often; 0: never.
+        augment: how much pictures of training are changed, see :func:`models.lipformer.augment.augmented`; None: not
+            at all, as in the paper, which has FFHQ for variety.
         pixel_weight: of the L2 loss, a mean over pixels and channels, which has no weight in equation 4.
         perceptual_weight: of equation 4; 0: no VGG-19 takes part.
         adversarial_weight: of equation 4; 0: no discriminator takes part.
@@ -65,6 +63,7 @@ class CodebookConfig(Section):
     lower_codes: int = Field(1024, ge=1)
     beta: float = Field(0.25, ge=0)
     restart_after: int = Field(1000, ge=0)
+    augment: float | None = Field(None, ge=0)
     pixel_weight: float = Field(1.0, gt=0)
     perceptual_weight: float = Field(0.1, ge=0)
     adversarial_weight: float = Field(0.1, ge=0)
@@ -218,20 +217,24 @@ class CodebookStage(Stage):
         that were chosen in the last :data:`RECENT` batches.
         """
         truth = _picture(batch)
+        if self.config.augment is not None:
+            truth = augmented(truth, self.config.augment)
         features = self._features(truth)
         if progress.step == 0 and not self._placed:
             self._place(features)
         made = self._reconstruct(features)
         losses = self._losses(made, truth)
-        judge = self._discriminator if progress.step >= self.config.adversarial_from else None
-        if judge is not None:
-            losses["adversarial"] = generator_loss(judge(made.face))
+        discriminator = self._discriminator if progress.step >= self.config.adversarial_from else None
+        if discriminator is not None:
+            losses["adversarial"] = generator_loss(discriminator(made.face))
         self._upper.note(made.upper.codes)
         self._lower.note(made.lower.codes)
         yield Update(self._weighted(losses), "autoencoder", {**losses, **self._usage()})
         self._restart(features, progress.step + 1)
-        if judge is not None:
-            yield self._judge(judge, made.face.detach(), truth, progress.step)
+        if discriminator is not None:
+            weight, every = self.config.r1_weight, self.config.r1_every
+            loss, logs = judge(discriminator, truth, made.face, weight, every, progress.step)
+            yield Update(loss, "discriminator", logs)
 
     @torch.no_grad()
     def validate(self, batch: Batch) -> dict[str, Tensor]:
@@ -293,19 +296,6 @@ class CodebookStage(Stage):
             return
         for codebook, found in zip((self._upper, self._lower), features, strict=True):
             codebook.restart(found, codebook.idle >= after)
-
-    def _judge(self, discriminator: StyleGAN2Discriminator, fake: Tensor, real: Tensor, step: int) -> Update:
-        config = self.config
-        regularised = config.r1_weight > 0 and step % config.r1_every == 0
-        real = real.detach().requires_grad_(regularised)
-        on_real = discriminator(real)
-        loss = discriminator_loss(on_real, discriminator(fake))
-        logs = {"discriminator": loss}
-        if regularised:
-            logs["r1"] = r1_penalty(real, on_real)
-            # As rarely as it is taken, it counts for more (StyleGAN2, appendix B: "lazy regularisation").
-            loss = loss + config.r1_weight / 2 * config.r1_every * logs["r1"]
-        return Update(loss, "discriminator", logs)
 
     def _weighted(self, losses: dict[str, Tensor]) -> Tensor:
         return torch.stack([self._weights[name] * loss for name, loss in losses.items()]).sum()

@@ -12,13 +12,7 @@ from torch import Tensor, nn
 from torch.optim import Adam, Optimizer
 
 from models.base import Batch, Progress, SampleSpec, Section, Stage, TrainConfig, Update
-from models.ipl.render_losses import psnr
-from models.layers.stylegan2 import (
-    StyleGAN2Discriminator,
-    discriminator_loss,
-    generator_loss,
-    r1_penalty,
-)
+from models.layers.stylegan2 import StyleGAN2Discriminator, generator_loss, judge
 from models.layers.vgg import VGG19
 from models.lipformer.audio import AudioEncoder
 from models.lipformer.face_warp import FaceWarp
@@ -26,6 +20,7 @@ from models.lipformer.inference import MEL
 from models.lipformer.lips import Halves, Lips
 from models.lipformer.pictures import perceptual_loss, scaled
 from models.lipformer.transformer import LipTransformer, Queries
+from models.losses import psnr
 
 
 class LipFormerConfig(Section):
@@ -250,7 +245,9 @@ class LipFormerStage(Stage):
             logs["temperature"] = logits.new_tensor(temperature)
         yield Update(self._weighted(losses), "lipformer", logs)
         if self._discriminator is not None:
-            yield self._judge(self._discriminator, generated.detach(), truth, progress.step)
+            weight, every = config.r1_weight, config.r1_every
+            loss, logs = judge(self._discriminator, truth, generated, weight, every, progress.step)
+            yield Update(loss, "discriminator", logs)
 
     @torch.no_grad()
     def validate(self, batch: Batch) -> dict[str, Tensor]:
@@ -306,19 +303,6 @@ class LipFormerStage(Stage):
     def _mixed(self, shares: Tensor) -> Tensor:
         """(B, n, h', w') float shares of codes → (B, d, h', w') float."""
         return torch.einsum("bnij,nd->bdij", shares, self.lips.lower.codes.to(shares.dtype))
-
-    def _judge(self, discriminator: StyleGAN2Discriminator, fake: Tensor, real: Tensor, step: int) -> Update:
-        config = self.config
-        regularised = config.r1_weight > 0 and step % config.r1_every == 0
-        pictures = real.detach().requires_grad_(regularised)
-        on_real = discriminator(pictures)
-        loss = discriminator_loss(on_real, discriminator(fake))
-        logs = {"discriminator": loss}
-        if regularised:
-            logs["r1"] = r1_penalty(pictures, on_real)
-            # As rarely as it is taken, it counts for more (StyleGAN2, appendix B: "lazy regularisation").
-            loss = loss + config.r1_weight / 2 * config.r1_every * logs["r1"]
-        return Update(loss, "discriminator", logs)
 
     def _weighted(self, losses: dict[str, Tensor]) -> Tensor:
         return torch.stack([self._weights[name] * loss for name, loss in losses.items()]).sum()

@@ -368,6 +368,18 @@ def test_offsets_count_where_half_of_the_windows_have_sound() -> None:
         find_offset(lips[:0], sounds)
 
 
+def test_windows_may_have_gaps_between_them() -> None:
+    speech = nn.functional.normalize(torch.rand(60, 32, generator=torch.Generator().manual_seed(0)), dim=1)
+    starts = torch.tensor([0, 1, 2, 9, 10, 25, 26, 27, 28])
+    found = find_offset(speech[10:][starts], speech[7:47], reach=8, starts=starts)
+    assert found.frames == 3
+    assert found.cosine == pytest.approx(1, abs=1e-5)
+    whole = find_offset(speech[10:40], speech[7:47], reach=8)
+    assert whole == find_offset(speech[10:40], speech[7:47], reach=8, starts=torch.arange(30))
+    # The sound ends with the last window: 3 frames later there is some for one of four only.
+    assert find_offset(speech[18:22], speech[10:18], reach=8, starts=torch.arange(4, 8)).frames < 3
+
+
 def test_a_clip_is_embedded_window_by_window() -> None:
     torch.manual_seed(0)
     network = SyncNet(width=0.1).eval()

@@ -245,3 +245,25 @@ def test_where_the_data_lie_does_not_count() -> None:
     new = change_config(old, [], [Path("elsewhere")])
     assert new.data == (Path("elsewhere"),)
     assert differences(old, new) == {}
+
+
+def test_a_list_of_clips_is_kept_until_another_is_named(tmp_path: Path) -> None:
+    assert load().clips is None
+    old = load_config("fake", "tiny", [], [Path("data")], tmp_path, Path("lists/clips.csv"))
+    old.save(tmp_path)
+    assert json.loads((tmp_path / "config.json").read_text())["clips"] == "lists/clips.csv"
+    assert RunConfig.load(tmp_path) == old
+    assert change_config(old, ["runner.workers=1"]).clips == Path("lists/clips.csv")
+    new = change_config(old, [], clips=Path("moved.csv"))
+    assert new.clips == Path("moved.csv")
+    # Where the list lies does not count; what is in it is seen to by the record.
+    assert differences(old, new) == {}
+
+
+def test_a_run_from_before_there_were_lists_of_clips_trains_on_all(tmp_path: Path) -> None:
+    load(out=tmp_path).save(tmp_path)
+    path = tmp_path / "config.json"
+    stored = json.loads(path.read_text())
+    del stored["clips"]
+    path.write_text(json.dumps(stored))
+    assert RunConfig.load(tmp_path).clips is None

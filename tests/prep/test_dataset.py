@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader
 
 from prep import dataset as dataset_module
 from prep import images
-from prep.dataset import Sample, StillDataset, WindowDataset
+from prep.dataset import Sample, StillDataset, WindowDataset, clip_ids
 from prep.errors import PrepError
 from prep.index import ClipIndex
 from prep.landmark_sets import IPLAP_131, IPLAP_CONTENT, IPLAP_POSE, LIPS
@@ -258,6 +258,40 @@ def test_what_cannot_be_used_is_counted(tmp_path: Path) -> None:
         PrepError, match=r"nothing of train in .*: 0 of 7 clips; left out: .*7 × fewer than 999"
     ):
         WindowDataset(tmp_path, "train", SampleSpec(min_frames=999))
+
+
+def test_a_list_of_clips_leaves_out_the_others(data: tuple[Path, dict[str, Clip]]) -> None:
+    folder, clips = data
+    trained = [name for name, clip in clips.items() if clip.split == "train"]
+    wanted = [trained[7], trained[2], trained[4]]
+    whole = WindowDataset(folder, "train", SPEC)
+    # Clips of other splits do not matter.
+    some = WindowDataset(folder, "train", SPEC, clips=[*wanted, *(set(clips) - set(trained))])
+    assert sorted(some[i]["clip"] for i in range(len(some))) == sorted(wanted)
+    assert some.excluded == {"not in the list of clips": N_TRAIN - 3}
+    assert some.report() == "3 of 9 clips; left out: 6 × not in the list of clips"
+    for i in range(len(some)):
+        clip, sample = clips[some[i]["clip"]], some.sample(5, i)
+        start = int(sample["frames"][0])
+        assert clip.detected[start : start + 5].all()
+        np.testing.assert_array_equal(sample["window_mel"], clip.mel[80 * start // 25 :][:16].T)
+    every = WindowDataset(folder, "train", SPEC, clips=trained)
+    assert every.excluded == whole.excluded == {} and every.fingerprint == whole.fingerprint
+    assert some.fingerprint != whole.fingerprint
+    with pytest.raises(PrepError, match="cannot go on here"):
+        WindowStream(some, 2).load_state_dict(WindowStream(whole, 2).state_dict())
+    with pytest.raises(PrepError, match=r"0 of 9 clips; left out: 9 × not in the list of clips"):
+        WindowDataset(folder, "train", SPEC, clips=["nobody/1"])
+    stills = StillDataset(folder, "train", "box128", clips=wanted[:1])
+    assert [stills[i]["clip"] for i in range(len(stills))] == wanted[:1]
+    assert clip_ids(folder) == clips.keys()
+
+
+def test_a_clip_that_is_listed_and_cannot_be_used_counts_once(tmp_path: Path) -> None:
+    write_fake_dataset(tmp_path, [fake_clip(f"a/{i}", n) for i, n in enumerate((40, 3, 40, 3))])
+    dataset = WindowDataset(tmp_path, "train", SampleSpec(), clips=["a/0", "a/1"])
+    reason = "no 5 consecutive frames with a face"
+    assert dataset.excluded == {reason: 2, "not in the list of clips": 1} and len(dataset) == 1
 
 
 def test_shards_without_clips(tmp_path: Path) -> None:

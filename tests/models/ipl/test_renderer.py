@@ -19,7 +19,6 @@ from models.ipl.render_losses import (
     gram,
     perceptual_loss,
     pixel_loss,
-    psnr,
     style_loss,
     vgg_features,
 )
@@ -27,6 +26,7 @@ from models.ipl.render_stage import RenderConfig, RenderStage
 from models.ipl.renderer import Rendered, Renderer, split_official
 from models.ipl.sketch import draw_sketches
 from models.layers.vgg import VGG19
+from models.losses import psnr
 from tests.parity.fill import fill_state, make_input
 
 FIXTURE = Path(__file__).resolve().parents[2] / "parity" / "ip_lap_renderer"

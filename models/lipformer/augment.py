@@ -1,0 +1,38 @@
+"""Other faces out of the same ones: what a codebook learns from few people serves others only if it saw variety."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def augmented(pictures: Tensor, strength: float) -> Tensor:
+    """Mirror, turn, scale, shift and recolour pictures, each in its own way, by torch's default generator.
+
+    Args:
+        pictures: (B, 3, S, S) float in [0, 1].
+        strength: 0: pictures are only mirrored, half of them; at 1 they are also turned by up to 15 degrees, scaled by
+            up to a fifth, shifted by up to a tenth of their size, and their colours mixed and shifted by about a fifth.
+
+    Returns:
+        (B, 3, S, S) float in [0, 1].
+    """
+    n, device = len(pictures), pictures.device
+
+    def around(*shape: int) -> Tensor:
+        return 2 * torch.rand(n, *shape, device=device) - 1
+
+    angle, zoom = 0.26 * strength * around(), 1 + 0.2 * strength * around()
+    mirror = 1 - 2 * (torch.rand(n, device=device) < 0.5).float()
+    cos, sin = zoom * angle.cos(), zoom * angle.sin()
+    matrix = torch.stack([mirror * cos, -sin, mirror * sin, cos], dim=1).view(n, 2, 2)
+    matrix = torch.cat([matrix, 0.2 * strength * around(2, 1)], dim=2)
+    grid = F.affine_grid(matrix, list(pictures.shape), align_corners=False)
+    moved = F.grid_sample(pictures, grid, padding_mode="reflection", align_corners=False)
+
+    mix = torch.eye(3, device=device) * (1 + 0.3 * strength * around(1, 1)) + 0.15 * strength * around(3, 3)
+    mean = moved.mean(dim=(2, 3), keepdim=True)
+    shift = 0.2 * strength * around(3, 1, 1)
+    mixed = torch.einsum("bij,bjyx->biyx", mix, moved - mean)
+    return (mixed + mean + shift).clamp(0, 1)
