@@ -23,7 +23,7 @@ def test_pictures_differ_and_stay_pictures(strength: float) -> None:
     picture = torch.stack([x, y, (x + y) / 2])
     found = augmented(picture.expand(32, 3, 32, 32), strength)
     assert found.shape == (32, 3, 32, 32)
-    assert 0 <= float(found.min()) and float(found.max()) <= 1
+    assert float(found.min()) >= 0 and float(found.max()) <= 1
     apart = (found[:, None] - found[None]).abs().mean((2, 3, 4)) + torch.eye(32)
     assert float(apart.min()) > 0.005
     # Colours move by about as much as the strength says.
