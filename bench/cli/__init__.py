@@ -20,6 +20,7 @@ from bench.cli import (
     offsets,
     prep,
     report,
+    reproduce,
     toy,
     train,
     weights,
@@ -34,7 +35,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 for command in (
-    *(prep, toy, inspect, train, offsets, generate, dub, external, eval, report, explain, check),
+    *(prep, toy, inspect, train, offsets, generate, dub, external, eval, report, reproduce, explain, check),
     *(weights, doctor, ls, demo),
 ):
     command.register(app)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from pathlib import Path
 
 import typer
@@ -18,32 +17,34 @@ def demo(
     clips: int = typer.Option(60, min=4, help="Clips of the embedded corpus."),
 ) -> None:
     """Toy corpus, prepared; methods trained on it and scored beside the trivial rows: on two CPU cores in minutes."""
-    corpus, data, result = str(out / "toy"), str(out / "data"), str(out / "result")
-    expert = out / "runs" / "sync-expert"
-    _step("toy", corpus, "--clips", str(clips))
-    _step("prep", "lrs2", corpus, "--out", data, "--views", "box128,face96,aligned512", "--name", "toy")
-    _step("inspect", data, "--verify")
-    _train("sync-expert", data, expert)
-    rows = []
-    for method, options in (("wav2lip", ("--set", f"wav2lip.expert={expert.absolute()}")), ("ipl", ())):
-        run, videos = out / "runs" / method, str(out / "videos" / method)
-        _train(method, data, run, *options)
-        _step("generate", method, "--run", str(run), "--data", data, "--out", videos)
-        rows.append(f"{method}={videos}")
-    _step("eval", *rows, "--data", data, "--with-trivial", "--sync-expert", str(expert), "--out", result)
-    _step("report", result, "--table", "default", "--site", str(out / "site"))
+    from bench.cli.steps import step
 
-
-def _train(method: str, data: str, run: Path, *options: str) -> None:
-    go_on = ["--resume"] if (run / "config.json").exists() else []
-    _step("train", method, "--data", data, "--preset", "tiny", "--run", str(run), *options, *go_on)
-
-
-def _step(*words: str) -> None:
-    from bench.cli import app
-    from bench.cli.console import console
-
-    console.print(f"\n$ bench {shlex.join(words)}", style="bold", soft_wrap=True)
-    code = app(list(words), standalone_mode=False)
-    if code:
-        raise typer.Exit(code)
+    corpus, data, runs = str(out / "toy"), str(out / "data"), out / "runs"
+    step("toy", corpus, "--clips", str(clips))
+    step("prep", "lrs2", corpus, "--out", data, "--views", "box128,face96,aligned512", "--name", "toy")
+    step("inspect", data, "--verify")
+    expert = runs / "sync-expert"
+    methods = {
+        "sync-expert": (),
+        "wav2lip": ("--set", f"wav2lip.expert={expert.absolute()}"),
+        "ipl": (),
+    }
+    for name, options in methods.items():
+        run = runs / name
+        go_on = ["--resume"] if (run / "config.json").exists() else []
+        step("train", name, "--data", data, "--preset", "tiny", "--run", str(run), *options, *go_on)
+    rows = [word for name in methods if name != "sync-expert" for word in ("--run", str(runs / name))]
+    site = str(out / "site")
+    step(
+        "reproduce",
+        "default",
+        "--data",
+        data,
+        *rows,
+        "--sync-expert",
+        str(expert),
+        "--out",
+        str(out),
+        "--site",
+        site,
+    )
