@@ -38,8 +38,8 @@ class CodebookConfig(Section):
         beta: β of equation 3.
         restart_after: batches that a code may stay unused before it is placed at a feature of the batch at hand,
             which is looked into as often; 0: never.
-        augment: how much pictures of training are changed, see :func:`models.lipformer.augment.augmented`; None: not
-            at all, as in the paper, which has FFHQ for variety.
+        augment: how much pictures of training are changed, see :func:`models.lipformer.augment.augmented`; 0: not at
+            all, not even mirrored, as in the paper, which has FFHQ for variety.
         pixel_weight: of the L2 loss, a mean over pixels and channels, which has no weight in equation 4.
         perceptual_weight: of equation 4; 0: no VGG-19 takes part.
         adversarial_weight: of equation 4; 0: no discriminator takes part.
@@ -63,7 +63,7 @@ class CodebookConfig(Section):
     lower_codes: int = Field(1024, ge=1)
     beta: float = Field(0.25, ge=0)
     restart_after: int = Field(1000, ge=0)
-    augment: float | None = Field(None, ge=0)
+    augment: float = Field(0.0, ge=0)
     pixel_weight: float = Field(1.0, gt=0)
     perceptual_weight: float = Field(0.1, ge=0)
     adversarial_weight: float = Field(0.1, ge=0)
@@ -217,7 +217,7 @@ class CodebookStage(Stage):
         that were chosen in the last :data:`RECENT` batches.
         """
         truth = _picture(batch)
-        if self.config.augment is not None:
+        if self.config.augment:
             truth = augmented(truth, self.config.augment)
         features = self._features(truth)
         if progress.step == 0 and not self._placed:
