@@ -178,17 +178,24 @@ def differences(old: RunConfig, new: RunConfig) -> dict[str, tuple[Any, Any]]:
 def check_resume(old: RunConfig, new: RunConfig) -> None:
     """Refuse to go on with a run otherwise than it began.
 
-    How long it trains, what it tells and keeps meanwhile, and ``clip_norm`` may change.
+    How long it trains, what it tells and keeps meanwhile, and ``clip_norm`` may change; and all that concerns a stage
+    which has no checkpoint yet, so that a copy of a run without its last stage serves for another try at that.
 
     Raises:
         BenchError: names the first key that may not differ.
     """
     for key, (before, after) in differences(old, new).items():
-        if not _MAY_CHANGE.fullmatch(key):
+        if not _MAY_CHANGE.fullmatch(key) and _begun(old, key.partition(".")[0]):
             raise BenchError(
                 f"{old.out} was begun with {key}={_show(before)}, not {_show(after)}: "
                 "leave that out, or train anew with another --run"
             )
+
+
+def _begun(run: RunConfig, section: str) -> bool:
+    """Whether anything stands on a section: on that of a stage once it has a checkpoint, on any other at once."""
+    of_stage = hasattr(getattr(run.method_config, section, None), "train")
+    return not of_stage or (run.out / section / "checkpoints" / "last").exists()
 
 
 # Reading ------------------------------------------------------------------------------------------------------

@@ -225,7 +225,7 @@ def test_how_long_and_what_is_told_may_change(word: str) -> None:
 @pytest.mark.parametrize(
     ("word", "message"),
     [
-        ("colour.hidden=2", r"runs/fake was begun with colour\.hidden=8, not 2: .*another --run"),
+        ("colour.hidden=2", r"fake was begun with colour\.hidden=8, not 2: .*another --run"),
         ("colour.train.batch_size=4", r"colour\.train\.batch_size=2, not 4"),
         ("colour.tag=x", r"colour\.tag=none, not x"),
         ("colour.train.validate_every=1", r"colour\.train\.validate_every=3, not 1"),
@@ -233,11 +233,28 @@ def test_how_long_and_what_is_told_may_change(word: str) -> None:
         ("runner.precision=bf16", r"runner\.precision=no, not bf16"),
     ],
 )
-def test_all_else_may_not(word: str, message: str) -> None:
-    old = load()
+def test_all_else_may_not(word: str, message: str, tmp_path: Path) -> None:
+    old = begun(tmp_path / "fake", "colour")
     new = change_config(old, ["colour.train.steps=900", word])
     with pytest.raises(BenchError, match=message):
         check_resume(old, new)
+
+
+def test_a_stage_without_a_checkpoint_may_be_another(tmp_path: Path) -> None:
+    old = begun(tmp_path / "fake", "colour")
+    new = change_config(old, ["shade.train.batch_size=7"])
+    assert list(differences(old, new)) == ["shade.train.batch_size"]
+    check_resume(old, new)
+    begun(tmp_path / "fake", "shade")
+    with pytest.raises(BenchError, match=r"shade\.train\.batch_size"):
+        check_resume(old, new)
+
+
+def begun(run: Path, stage: str) -> RunConfig:
+    """A run that has a checkpoint of a stage."""
+    (run / stage / "checkpoints").mkdir(parents=True)
+    (run / stage / "checkpoints" / "last").write_text("step-00000001")
+    return load().model_copy(update={"out": run})
 
 
 def test_where_the_data_lie_does_not_count() -> None:
