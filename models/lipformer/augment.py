@@ -7,24 +7,28 @@ import torch.nn.functional as F
 from torch import Tensor
 
 
-def augmented(pictures: Tensor, strength: float) -> Tensor:
+def augmented(pictures: Tensor, strength: float, alike: int = 1) -> Tensor:
     """Mirror, turn, scale, shift and recolour pictures, each in its own way, by torch's default generator.
 
     Args:
         pictures: (B, 3, S, S) float in [0, 1].
         strength: 0: pictures are only mirrored, half of them; at 1 they are also turned by up to 15 degrees, scaled by
             up to a fifth, shifted by up to a tenth of their size, and their colours mixed and shifted by about a fifth.
+        alike: the batch is so many batches one after the other, of which the n-th pictures are changed alike.
 
     Returns:
         (B, 3, S, S) float in [0, 1].
     """
     n, device = len(pictures), pictures.device
 
+    def drawn(*shape: int) -> Tensor:
+        return torch.rand(n // alike, *shape, device=device).repeat(alike, *(1 for _ in shape))
+
     def around(*shape: int) -> Tensor:
-        return 2 * torch.rand(n, *shape, device=device) - 1
+        return 2 * drawn(*shape) - 1
 
     angle, zoom = 0.26 * strength * around(), 1 + 0.2 * strength * around()
-    mirror = 1 - 2 * (torch.rand(n, device=device) < 0.5).float()
+    mirror = 1 - 2 * (drawn() < 0.5).float()
     cos, sin = zoom * angle.cos(), zoom * angle.sin()
     matrix = torch.stack([mirror * cos, -sin, mirror * sin, cos], dim=1).view(n, 2, 2)
     matrix = torch.cat([matrix, 0.2 * strength * around(2, 1)], dim=2)

@@ -15,9 +15,10 @@ from models.base import Batch, Progress, SampleSpec, Section, Stage, TrainConfig
 from models.layers.stylegan2 import StyleGAN2Discriminator, generator_loss, judge
 from models.layers.vgg import VGG19
 from models.lipformer.audio import AudioEncoder
+from models.lipformer.augment import augmented
 from models.lipformer.face_warp import FaceWarp
 from models.lipformer.inference import MEL
-from models.lipformer.lips import Halves, Lips
+from models.lipformer.lips import Lips
 from models.lipformer.pictures import perceptual_loss, scaled
 from models.lipformer.transformer import LipTransformer, Queries
 from models.losses import psnr
@@ -43,6 +44,8 @@ class LipFormerConfig(Section):
         temperature: τ of the Gumbel-softmax at the first step.
         temperature_final: τ from ``temperature_steps`` on; exponential between.
         temperature_steps: optimizer steps; 0: ``temperature_final`` from the beginning.
+        augment: how much target and reference are changed alike, see :func:`models.lipformer.augment.augmented`; 0: not
+            at all, as in the paper.
         cross_entropy_weight: λ_Tr of equation 11.
         pixel_weight: of its ℓ2 loss, a mean over pixels and channels, which has no weight there.
         perceptual_weight: λ_per; 0: no VGG-19 takes part.
@@ -71,6 +74,7 @@ class LipFormerConfig(Section):
     temperature: float = Field(1.0, gt=0)
     temperature_final: float = Field(1.0, gt=0)
     temperature_steps: int = Field(0, ge=0)
+    augment: float = Field(0.0, ge=0)
     cross_entropy_weight: float = Field(0.5, ge=0)
     pixel_weight: float = Field(1.0, ge=0)
     perceptual_weight: float = Field(0.1, ge=0)
@@ -223,9 +227,11 @@ class LipFormerStage(Stage):
         Logs, before weighting: ``cross_entropy``, ``L2``, ``perceptual``, ``adversarial``; ``temperature`` of the
         Gumbel-softmax; the discriminator's ``discriminator`` and, every so often, ``r1``.
         """
-        truth = _picture(batch["target"])
-        upper, logits = self._predict(batch, truth)
         config = self.config
+        truth, reference = _picture(batch["target"]), _picture(batch["reference"])
+        if config.augment:
+            truth, reference = augmented(torch.cat([truth, reference]), config.augment, alike=2).chunk(2)
+        upper, logits = self._predict(truth, reference, batch["mel"])
         temperature = config.temperature_at(progress.step)
         if config.gumbel:
             lower = self._mixed(gumbel_softmax(logits, temperature, config.hard))
@@ -259,11 +265,11 @@ class LipFormerStage(Stage):
         of positions. ``L2``; ``psnr`` and ``psnr_lower``, dB, the latter of the lower half; ``loss``, the weighted sum
         of ``cross_entropy`` and ``L2``.
         """
-        truth = _picture(batch["target"])
-        upper, logits = self._predict(batch, truth)
+        truth, reference = _picture(batch["target"]), _picture(batch["reference"])
+        upper, logits = self._predict(truth, reference, batch["mel"])
         true_codes, codes = self.lips.lip_codes(truth), logits.argmax(dim=1)
         generated = self.lips.decoder(upper, self.lips.lower.look_up(codes)).float()
-        still = self.lips.lip_codes(_picture(batch["reference"]))
+        still = self.lips.lip_codes(reference)
         losses = {
             "cross_entropy": F.cross_entropy(logits, true_codes),
             "L2": F.mse_loss(generated, truth),
@@ -294,11 +300,10 @@ class LipFormerStage(Stage):
             "truth": truth,
         }
 
-    def _predict(self, batch: Batch, truth: Tensor) -> tuple[Tensor, Tensor]:
+    def _predict(self, truth: Tensor, reference: Tensor, mel: Tensor) -> tuple[Tensor, Tensor]:
         """H_TU (B, d, h', w') float and logits (B, n, h', w') float32."""
         upper = self.lips.encode_upper(truth)
-        reference: Halves = self.lips.encode(_picture(batch["reference"]))
-        return upper, self.lips.predict(self.lips.move(upper, reference), batch["mel"])
+        return upper, self.lips.predict(self.lips.move(upper, self.lips.encode(reference)), mel)
 
     def _mixed(self, shares: Tensor) -> Tensor:
         """(B, n, h', w') float shares of codes → (B, d, h', w') float."""

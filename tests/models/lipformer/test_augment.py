@@ -31,6 +31,14 @@ def test_pictures_differ_and_stay_pictures(strength: float) -> None:
     assert 0.04 * strength < float(moved.mean()) < 0.2 * strength
 
 
+def test_pairs_are_changed_alike() -> None:
+    torch.manual_seed(0)
+    pictures = torch.rand(4, 3, 16, 16)
+    first, second = augmented(torch.cat([pictures, pictures]), 1.0, alike=2).chunk(2)
+    torch.testing.assert_close(first, second)
+    assert float((first[0] - augmented(pictures, 1.0)[0]).abs().mean()) > 0.01
+
+
 def test_it_follows_torchs_generator() -> None:
     pictures = torch.rand(4, 3, 16, 16)
     torch.manual_seed(3)

@@ -228,7 +228,8 @@ def test_without_gumbel_it_is_given_the_most_probable_codes():
     made.lips.decoder.register_forward_pre_hook(lambda _, halves: given.append(halves))
     (update,) = updates(made)
     made.lips.audio.train()
-    _, logits = made._predict(batch(), batch()["target"].float() / 255)
+    truth, reference = (batch()[name].float() / 255 for name in ("target", "reference"))
+    _, logits = made._predict(truth, reference, batch()["mel"])
     assert torch.equal(given[0][1], made.lips.lower.look_up(logits.argmax(1)))
     assert "temperature" not in update.logs
 
