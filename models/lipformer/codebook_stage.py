@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.optim import Adam, Optimizer
@@ -17,7 +16,7 @@ from models.layers.vgg import VGG19
 from models.lipformer.augment import augmented
 from models.lipformer.autoencoder import FaceDecoder, FaceEncoder
 from models.lipformer.codebook import Codebook, Quantized
-from models.lipformer.pictures import perceptual_loss, scaled
+from models.lipformer.pictures import perceptual_loss, pixel_loss, scaled
 from models.losses import psnr
 
 #: A code counts as used where it was chosen in so many of the last batches.
@@ -41,6 +40,7 @@ class CodebookConfig(Section):
         augment: how much pictures of training are changed, see :func:`models.lipformer.augment.augmented`; 0: not at
             all, not even mirrored, as in the paper, which has FFHQ for variety.
         pixel_weight: of the L2 loss, a mean over pixels and channels, which has no weight in equation 4.
+        mouth_weight: of the same over the mouth, as a multiple; not in the paper.
         perceptual_weight: of equation 4; 0: no VGG-19 takes part.
         adversarial_weight: of equation 4; 0: no discriminator takes part.
         adversarial_from: optimizer steps that the discriminator waits.
@@ -65,6 +65,7 @@ class CodebookConfig(Section):
     restart_after: int = Field(1000, ge=0)
     augment: float = Field(0.0, ge=0)
     pixel_weight: float = Field(1.0, gt=0)
+    mouth_weight: float = Field(0.0, ge=0)
     perceptual_weight: float = Field(0.1, ge=0)
     adversarial_weight: float = Field(0.1, ge=0)
     adversarial_from: int = Field(0, ge=0)
@@ -277,7 +278,10 @@ class CodebookStage(Stage):
         return Reconstruction(upper, lower, self._decoder(upper.values, lower.values).float())
 
     def _losses(self, made: Reconstruction, truth: Tensor) -> dict[str, Tensor]:
-        losses = {"vq": made.upper.loss + made.lower.loss, "L2": F.mse_loss(made.face, truth)}
+        losses = {
+            "vq": made.upper.loss + made.lower.loss,
+            "L2": pixel_loss(made.face, truth, self.config.mouth_weight),
+        }
         if self._vgg is not None:
             losses["perceptual"] = perceptual_loss(self._vgg, made.face, truth)
         return losses

@@ -19,7 +19,7 @@ from models.lipformer.augment import augmented
 from models.lipformer.face_warp import FaceWarp
 from models.lipformer.inference import MEL
 from models.lipformer.lips import Lips
-from models.lipformer.pictures import perceptual_loss, scaled
+from models.lipformer.pictures import perceptual_loss, pixel_loss, scaled
 from models.lipformer.transformer import LipTransformer, Queries
 from models.losses import psnr
 
@@ -48,6 +48,7 @@ class LipFormerConfig(Section):
             at all, as in the paper.
         cross_entropy_weight: λ_Tr of equation 11.
         pixel_weight: of its ℓ2 loss, a mean over pixels and channels, which has no weight there.
+        mouth_weight: of the same over the mouth, as a multiple; not in the paper.
         perceptual_weight: λ_per; 0: no VGG-19 takes part.
         adversarial_weight: λ_adv; 0: no discriminator takes part.
         r1_weight: γ of StyleGAN2's R1 regularisation of the discriminator.
@@ -77,6 +78,7 @@ class LipFormerConfig(Section):
     augment: float = Field(0.0, ge=0)
     cross_entropy_weight: float = Field(0.5, ge=0)
     pixel_weight: float = Field(1.0, ge=0)
+    mouth_weight: float = Field(0.0, ge=0)
     perceptual_weight: float = Field(0.1, ge=0)
     adversarial_weight: float = Field(0.1, ge=0)
     r1_weight: float = Field(10.0, ge=0)
@@ -240,7 +242,7 @@ class LipFormerStage(Stage):
         generated = self.lips.decoder(upper, lower).float()
         losses = {
             "cross_entropy": F.cross_entropy(logits, self.lips.lip_codes(truth)),
-            "L2": F.mse_loss(generated, truth),
+            "L2": pixel_loss(generated, truth, self.config.mouth_weight),
         }
         if self._vgg is not None:
             losses["perceptual"] = perceptual_loss(self._vgg, generated, truth)
@@ -272,7 +274,7 @@ class LipFormerStage(Stage):
         still = self.lips.lip_codes(reference)
         losses = {
             "cross_entropy": F.cross_entropy(logits, true_codes),
-            "L2": F.mse_loss(generated, truth),
+            "L2": pixel_loss(generated, truth, self.config.mouth_weight),
         }
         shown, half = generated.clamp(0, 1), self.size // 2
         return {

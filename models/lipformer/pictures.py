@@ -27,6 +27,26 @@ def scaled(picture: Tensor | np.ndarray, size: int) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(array.transpose(2, 0, 1)))
 
 
+#: Rows and columns of the view ``aligned512`` within which mouths lie, as shares of its size.
+MOUTH_ROWS, MOUTH_COLUMNS = (0.64, 0.92), (0.3, 0.7)
+
+
+def pixel_loss(found: Tensor, wanted: Tensor, mouth_weight: float) -> Tensor:
+    """ℓ2 as a mean over pixels and channels, and ``mouth_weight`` times that over the mouth: () float32.
+
+    Args:
+        found: (B, 3, S, S) float, faces of the view ``aligned512`` scaled to S.
+        wanted: likewise.
+        mouth_weight: not below 0; the papers have none.
+    """
+    error = (found.float() - wanted.float()).square()
+    if not mouth_weight:
+        return error.mean()
+    size = error.shape[-1]
+    rows, columns = (slice(*(round(size * at) for at in part)) for part in (MOUTH_ROWS, MOUTH_COLUMNS))
+    return error.mean() + mouth_weight * error[:, :, rows, columns].mean()
+
+
 def perceptual_loss(vgg: VGG19, found: Tensor, wanted: Tensor) -> Tensor:
     """Squared distance of VGG-19's features, which are of unit length at every pixel: () float32.
 
