@@ -146,9 +146,19 @@ def test_what_may_change_changes_and_is_recorded(bench_: Command, data: Path) ->
     assert RunConfig.load(Path("runs/fake")).runner.log_every == 1
 
 
+def test_a_stage_that_has_not_begun_may_be_another(bench_: Command, data: Path) -> None:
+    bench_("train", "fake", "--data", data, "--preset", "tiny", "--stage", "colour")
+    wanted = ("--set", "shade.train.batch_size=2", "--set", "shade.train.steps=1")
+    bench_("train", "fake", "--resume", "--stage", "shade", *wanted)
+    stored = json.loads(Path("runs/fake/config.json").read_bytes())
+    assert stored["method_config"]["shade"]["train"]["batch_size"] == 2
+    said = bench_("train", "fake", "--resume", "--set", "shade.train.batch_size=3", code=1)
+    assert "was begun with shade.train.batch_size=2, not 3" in said
+
+
 def test_a_run_that_goes_on_is_the_run_that_began(bench_: Command, data: Path, tmp_path: Path) -> None:
-    words = ("train", "fake", "--data", data, "--preset", "tiny", "--stage", "shade")
-    bench_(*words, "--set", "shade.train.steps=1")
+    words = ("train", "fake", "--data", data, "--preset", "tiny")
+    bench_(*words, "--set", "colour.train.steps=1", "--set", "shade.train.steps=1")
     kept = Path("runs/fake/config.json").read_bytes()
     assert "runs/fake is there already: go on with it by --resume, or name another with --run" in bench_(
         *words, code=1
