@@ -65,7 +65,7 @@ class RunConfig(BaseModel):
         method: its name.
         preset: name or file that the run started from.
         data: prepared data sets.
-        clips: list of the clips to train on (:func:`bench.offsets.read_clips`); None: all of the split.
+        clips: list of the clips to train on (:func:`bench.clip_lists.read_clips`); None: all of the split.
         out: folder of the run.
         runner: how the runner works.
         method_config: of the method's ``config_class``.

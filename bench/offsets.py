@@ -1,7 +1,7 @@
-"""Which clips of a data set have their sound in sync, as a trained expert hears it; and lists of clips to train on.
+"""Which clips of a data set have their sound in sync, as a trained expert hears it.
 
 Clips whose sound is off teach an expert nothing, and a half-trained expert finds them. ``bench offsets`` writes one
-CSV line a clip, which ``bench train --clips`` reads; that takes shorter lists too.
+CSV line a clip, which ``bench train --clips`` reads (:mod:`bench.clip_lists`).
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ import torch
 from baselines.sync_expert.network import FRAMES
 from baselines.sync_expert.offsets import Offset, embed_lips, embed_sounds, find_offset
 from bench.errors import BenchError, Unscorable
+from bench.training_inputs import check_view
 from prep.dataset import split_shards
 from prep.mel import mel_chunk, valid_frames
 from prep.planes import decode_planes
-from prep.schema import schema_views
-from prep.shards import AtomicFile, open_shard, read_clip, read_manifest, shard_paths
+from prep.shards import AtomicFile, open_shard, read_clip, shard_paths
 from prep.views import VIEWS
 
 if TYPE_CHECKING:
@@ -185,8 +185,8 @@ def _judged(
     paths = (
         split_shards(data, splits) if splits else [path for folder in data for path in shard_paths(folder)]
     )
-    for path in paths:
-        _check_view(path)
+    for folder in sorted({path.parent.parent for path in paths}):
+        check_view(folder, VIEW, "which the expert sees")
     total = sum(open_shard(path).metadata.num_rows for path in paths)
     seen: dict[str, Path] = {}
     for path in paths:
@@ -211,16 +211,6 @@ def _judged(
             progress(len(seen), total)
 
 
-def _check_view(path: Path) -> None:
-    stored = schema_views(open_shard(path).schema_arrow)
-    if VIEW not in stored:
-        from bench.training_inputs import prep_command
-
-        folder = path.parent.parent
-        command = prep_command(read_manifest(folder), Path(f"{folder}-{VIEW}"), views=[*stored, VIEW])
-        raise BenchError(f"{folder} lacks the view {VIEW}, which the expert sees; prepare it anew: {command}")
-
-
 def _row(clip: Clip, found: Offset | str, rule: Rule) -> bytes:
     if isinstance(found, str):
         return _line((clip.clip_id, clip.split, "", "", "", "false", found))
@@ -233,57 +223,3 @@ def _line(values: Sequence[Any]) -> bytes:
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerow(values)
     return text.getvalue().encode()
-
-
-# Reading ------------------------------------------------------------------------------------------------------
-
-
-def read_clips(path: Path) -> frozenset[str]:
-    """The clips that a list names for training.
-
-    Two forms are read: CSV (by its suffix) with a column ``clip``, of which lines whose ``in_sync`` is false are passed
-    over where there is that column; and text with one clip id a line.
-
-    Raises:
-        BenchError: it is missing, names no clip, or is no such list; with the file and the line.
-    """
-    try:
-        text = path.read_text("utf-8-sig")
-    except FileNotFoundError:
-        raise BenchError(f"the list of clips {path} is missing: make one with `bench offsets`") from None
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not text in UTF-8"
-        raise BenchError(f"the list of clips {path} cannot be read: {reason}") from None
-    if path.suffix.lower() == ".csv":
-        clips = _from_csv(path, text)
-    else:
-        clips = {line.strip() for line in text.splitlines()} - {""}
-    if not clips:
-        raise BenchError(
-            f"the list of clips {path} names none to train on: make it anew with `bench offsets`, with a better "
-            "expert, a larger --most or a lower --confidence"
-        )
-    return frozenset(clips)
-
-
-def _from_csv(path: Path, text: str) -> set[str]:
-    reader = csv.DictReader(io.StringIO(text))
-    clips = set()
-    try:
-        if "clip" not in (reader.fieldnames or ()):
-            raise BenchError(
-                f"{path}, line 1: no column clip: name the columns there, as `bench offsets` does"
-            )
-        for row in reader:
-            where = f"{path}, line {reader.line_num}"
-            if not row["clip"]:
-                raise BenchError(f"{where}: no clip id: write one, or take the line out")
-            # Spreadsheets and data frames write true in ways of their own.
-            word = (row.get("in_sync") or "").lower() if "in_sync" in row else "true"
-            if word not in ("true", "false"):
-                raise BenchError(f"{where}: in_sync is {row['in_sync']!r}: write true or false")
-            if word == "true":
-                clips.add(row["clip"])
-    except csv.Error as error:
-        raise BenchError(f"{path}, line {reader.line_num}: {error}: it is not CSV") from None
-    return clips

@@ -35,9 +35,9 @@ from bench.checkpoint import (
     read_training,
     unpack_optimizers,
 )
+from bench.clip_lists import read_clips
 from bench.errors import BenchError
 from bench.loading import open_dataset, to_device, training_loader, validation_loader
-from bench.offsets import read_clips
 from bench.parallel import any_of, average_gradients, average_statistics
 from bench.training_log import Reporter, Speed
 from models.base import Batch, Method, Progress, Stage, Update

@@ -19,10 +19,10 @@ import torch
 
 from bench import provenance
 from bench.checkpoint import load_into, load_network
+from bench.clip_lists import read_clips
 from bench.errors import BenchError, Unavailable
 from bench.loading import open_dataset
 from bench.methods import get_method
-from bench.offsets import read_clips
 from bench.weights import WeightStore, file_sha256, load_state_dict
 from prep.dataset import clip_ids
 from prep.index import build_index
@@ -94,15 +94,22 @@ def check_data(folders: Sequence[Path], stages: Sequence[Stage], clips: Path | N
                 raise BenchError(f"stage {stage.name} asks for samples that cannot be: {error}") from error
 
 
+def check_view(folder: Path, view: str, whose: str) -> None:
+    """See that a prepared data set holds a view.
+
+    Raises:
+        BenchError: it does not; says ``whose`` it is, and names the ``bench prep`` that mends it.
+    """
+    stored = schema_views(open_shard(shard_paths(folder)[0]).schema_arrow)
+    if view not in stored:
+        command = prep_command(read_manifest(folder), Path(f"{folder}-{view}"), views=[*stored, view])
+        raise BenchError(f"{folder} lacks the view {view}, {whose}; prepare it anew: {command}")
+
+
 def _check_columns(folder: Path, manifest: Mapping[str, Any], stage: Stage) -> None:
     paths = shard_paths(folder)
-    stored = schema_views(open_shard(paths[0]).schema_arrow)
-    view = stage.sample.view
-    if view is not None and view not in stored:
-        command = prep_command(manifest, Path(f"{folder}-{view}"), views=[*stored, view])
-        raise BenchError(
-            f"{folder} lacks the view {view}, which stage {stage.name} needs; prepare it anew: {command}"
-        )
+    if stage.sample.view is not None:
+        check_view(folder, stage.sample.view, f"which stage {stage.name} needs")
     if stage.sample.landmarks == LANDMARKS68 and not build_index(paths, []).has_landmarks68.any():
         command = prep_command(manifest, Path(f"{folder}-fan"), fan=True)
         raise BenchError(

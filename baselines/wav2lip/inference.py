@@ -49,6 +49,7 @@ def speak(
     config: GenerateConfig, generator: Generator, footage: Footage, speech: Speech
 ) -> Iterator[np.ndarray]:
     """See :meth:`models.base.Method.generate`. A batch of frames is held at a time."""
+    mask = config.mask()
     waiting: list[Shot] = []
     reference = None
     for shot in footage.shots():
@@ -56,27 +57,27 @@ def speak(
             reference = shot.crop.copy()
         waiting.append(shot)
         if len(waiting) == config.batch_size:
-            yield from _speak(config, generator, waiting, reference, speech)
+            yield from _speak(generator, waiting, reference, speech, config.sound, mask)
             waiting.clear()
-    yield from _speak(config, generator, waiting, reference, speech)
+    yield from _speak(generator, waiting, reference, speech, config.sound, mask)
 
 
 def _speak(
-    config: GenerateConfig,
     generator: Generator,
     shots: list[Shot],
     reference: np.ndarray | None,
     speech: Speech,
+    sound: str,
+    mask: np.ndarray,
 ) -> Iterator[np.ndarray]:
-    mask = config.mask()
     faces = [(shot, shot.crop, shot.transform) for shot in shots]
     shown = [(s, crop, matrix) for s, crop, matrix in faces if crop is not None and matrix is not None]
     if shown:
         device = next(generator.parameters()).device
         crops = torch.from_numpy(np.stack([crop for _, crop, _ in shown])).to(device)
-        mels = torch.from_numpy(
-            np.stack([speech.chunk(shot.index, config.sound) for shot, _, _ in shown])
-        ).to(device)
+        mels = torch.from_numpy(np.stack([speech.chunk(shot.index, sound) for shot, _, _ in shown])).to(
+            device
+        )
         frames = crops.permute(0, 3, 1, 2) / 255
         # The frame itself: head and light are right, and the generator has learnt not to copy the mouth from it.
         references = frames

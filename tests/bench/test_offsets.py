@@ -18,10 +18,11 @@ from torch import Tensor, nn
 
 import bench.cli
 import models
+from bench.clip_lists import read_clips
 from bench.config import RunConfig
 from bench.errors import BenchError, Unscorable
 from bench.metrics.lse_expert import ExpertFile
-from bench.offsets import Rule, Summary, judge, read_clips, write_offsets
+from bench.offsets import Rule, Summary, judge, write_offsets
 from bench.training_log import read_log
 from bench.weights import file_sha256
 from prep import images
