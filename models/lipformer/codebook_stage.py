@@ -10,20 +10,21 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.optim import Adam, Optimizer
 
-from models.base import Batch, Progress, Section, Stage, StillSpec, TrainConfig, Update
-from models.layers.stylegan2 import StyleGAN2Discriminator, generator_loss, judge
+from models.base import Batch, Progress, Stage, StillSpec, TrainConfig, Update
+from models.layers.stylegan2 import StyleGAN2Discriminator, generator_loss
 from models.layers.vgg import VGG19
 from models.lipformer.augment import augmented
 from models.lipformer.autoencoder import FaceDecoder, FaceEncoder
 from models.lipformer.codebook import Codebook, Quantized
-from models.lipformer.pictures import perceptual_loss, pixel_loss, scaled
+from models.lipformer.face_losses import FaceLossConfig, FaceLosses
+from models.lipformer.pictures import as_float, scaled
 from models.losses import psnr
 
 #: A code counts as used where it was chosen in so many of the last batches.
 RECENT = 100
 
 
-class CodebookConfig(Section):
+class CodebookConfig(FaceLossConfig):
     """The stage ``codebook``; defaults are the paper's, or decisions of ``docs/methods/lipformer.md``.
 
     Attributes:
@@ -39,18 +40,8 @@ class CodebookConfig(Section):
             which is looked into as often; 0: never.
         augment: how much pictures of training are changed, see :func:`models.lipformer.augment.augmented`; 0: not at
             all, not even mirrored, as in the paper, which has FFHQ for variety.
-        pixel_weight: of the L2 loss, a mean over pixels and channels, which has no weight in equation 4.
-        mouth_weight: of the same over the mouth, as a multiple; not in the paper.
-        perceptual_weight: of equation 4; 0: no VGG-19 takes part.
-        adversarial_weight: of equation 4; 0: no discriminator takes part.
         adversarial_from: optimizer steps that the discriminator waits.
         discriminator_width: factor on the discriminator's channels; 1 is StyleGAN2's size.
-        r1_weight: γ of StyleGAN2's R1 regularisation of the discriminator.
-        r1_every: steps between two of those.
-        learning_rate: of Adam.
-        betas: of Adam.
-        discriminator_learning_rate: of the discriminator's Adam.
-        discriminator_betas: likewise.
         train: how the runner trains it.
     """
 
@@ -65,17 +56,8 @@ class CodebookConfig(Section):
     restart_after: int = Field(1000, ge=0)
     augment: float = Field(0.0, ge=0)
     pixel_weight: float = Field(1.0, gt=0)
-    mouth_weight: float = Field(0.0, ge=0)
-    perceptual_weight: float = Field(0.1, ge=0)
-    adversarial_weight: float = Field(0.1, ge=0)
     adversarial_from: int = Field(0, ge=0)
     discriminator_width: float = Field(1.0, gt=0)
-    r1_weight: float = Field(10.0, ge=0)
-    r1_every: int = Field(16, ge=1)
-    learning_rate: float = Field(1e-4, gt=0)
-    betas: tuple[float, float] = (0.9, 0.95)
-    discriminator_learning_rate: float = Field(1e-4, gt=0)
-    discriminator_betas: tuple[float, float] = (0.9, 0.95)
     train: TrainConfig
 
     @model_validator(mode="after")
@@ -179,14 +161,9 @@ class CodebookStage(Stage):
             self.networks["discriminator"] = discriminator
         self.frozen: dict[str, nn.Module] = {} if vgg is None else {"vgg": vgg}
         self._encoder, self._decoder, self._upper, self._lower = encoder, decoder, upper, lower
-        self._discriminator, self._vgg = discriminator, vgg
+        self._discriminator = discriminator
+        self._face = FaceLosses(config, {"vq": 1.0}, discriminator, vgg)
         self._placed = False
-        self._weights = {
-            "vq": 1.0,
-            "L2": config.pixel_weight,
-            "perceptual": config.perceptual_weight,
-            "adversarial": config.adversarial_weight,
-        }
 
     def prepare(self, sample: Batch) -> Batch:
         """Scale the picture.
@@ -201,14 +178,10 @@ class CodebookStage(Stage):
         config = self.config
         parts = (self._encoder, self._decoder, self._upper, self._lower)
         parameters = [parameter for part in parts for parameter in part.parameters()]
-        found: dict[str, Optimizer] = {"autoencoder": Adam(parameters, config.learning_rate, config.betas)}
-        if self._discriminator is not None:
-            found["discriminator"] = Adam(
-                self._discriminator.parameters(),
-                config.discriminator_learning_rate,
-                config.discriminator_betas,
-            )
-        return found
+        return {
+            "autoencoder": Adam(parameters, config.learning_rate, config.betas),
+            **self._face.optimizers(),
+        }
 
     def updates(self, batch: Batch, progress: Progress) -> Iterator[Update]:
         """One step on equation 4, then one of the discriminator.
@@ -217,7 +190,7 @@ class CodebookStage(Stage):
         ``discriminator`` and, every so often, ``r1``. ``usage_upper`` and ``usage_lower``: the share of the codes
         that were chosen in the last :data:`RECENT` batches.
         """
-        truth = _picture(batch)
+        truth = as_float(batch["picture"])
         if self.config.augment:
             truth = augmented(truth, self.config.augment)
         features = self._features(truth)
@@ -230,12 +203,10 @@ class CodebookStage(Stage):
             losses["adversarial"] = generator_loss(discriminator(made.face))
         self._upper.note(made.upper.codes)
         self._lower.note(made.lower.codes)
-        yield Update(self._weighted(losses), "autoencoder", {**losses, **self._usage()})
+        yield Update(self._face.weighted(losses), "autoencoder", {**losses, **self._usage()})
         self._restart(features, progress.step + 1)
         if discriminator is not None:
-            weight, every = self.config.r1_weight, self.config.r1_every
-            loss, logs = judge(discriminator, truth, made.face, weight, every, progress.step)
-            yield Update(loss, "discriminator", logs)
+            yield self._face.judge(discriminator, truth, made.face, progress.step)
 
     @torch.no_grad()
     def validate(self, batch: Batch) -> dict[str, Tensor]:
@@ -245,13 +216,13 @@ class CodebookStage(Stage):
         the codebooks and not of the held-out pictures. ``held_out_upper`` and ``held_out_lower``: the share of the
         codes that one batch chooses; all batches together choose at least as many.
         """
-        truth = _picture(batch)
+        truth = as_float(batch["picture"])
         made = self._reconstruct(self._features(truth))
         losses = self._losses(made, truth)
         shown, half = made.face.clamp(0, 1), self.config.size // 2
         return {
             **losses,
-            "loss": self._weighted(losses),
+            "loss": self._face.weighted(losses),
             "psnr": psnr(shown, truth),
             "psnr_lower": psnr(shown[:, :, half:], truth[:, :, half:]),
             **self._usage(),
@@ -262,7 +233,7 @@ class CodebookStage(Stage):
     @torch.no_grad()
     def samples(self, batch: Batch) -> dict[str, Tensor]:
         """The truth and what codes make of it."""
-        truth = _picture(batch)
+        truth = as_float(batch["picture"])
         return {
             "truth": truth,
             "reconstruction": self._reconstruct(self._features(truth)).face.clamp(0, 1),
@@ -278,13 +249,7 @@ class CodebookStage(Stage):
         return Reconstruction(upper, lower, self._decoder(upper.values, lower.values).float())
 
     def _losses(self, made: Reconstruction, truth: Tensor) -> dict[str, Tensor]:
-        losses = {
-            "vq": made.upper.loss + made.lower.loss,
-            "L2": pixel_loss(made.face, truth, self.config.mouth_weight),
-        }
-        if self._vgg is not None:
-            losses["perceptual"] = perceptual_loss(self._vgg, made.face, truth)
-        return losses
+        return {"vq": made.upper.loss + made.lower.loss, **self._face.likeness(made.face, truth)}
 
     def _usage(self) -> dict[str, Tensor]:
         return {"usage_upper": self._upper.usage(RECENT), "usage_lower": self._lower.usage(RECENT)}
@@ -300,13 +265,6 @@ class CodebookStage(Stage):
             return
         for codebook, found in zip((self._upper, self._lower), features, strict=True):
             codebook.restart(found, codebook.idle >= after)
-
-    def _weighted(self, losses: dict[str, Tensor]) -> Tensor:
-        return torch.stack([self._weights[name] * loss for name, loss in losses.items()]).sum()
-
-
-def _picture(batch: Batch) -> Tensor:
-    return batch["picture"].float() / 255
 
 
 def _share(codes: Tensor, n: int) -> Tensor:

@@ -11,20 +11,21 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.optim import Adam, Optimizer
 
-from models.base import Batch, Progress, SampleSpec, Section, Stage, TrainConfig, Update
-from models.layers.stylegan2 import StyleGAN2Discriminator, generator_loss, judge
+from models.base import Batch, Progress, SampleSpec, Stage, TrainConfig, Update
+from models.layers.stylegan2 import StyleGAN2Discriminator, generator_loss
 from models.layers.vgg import VGG19
 from models.lipformer.audio import AudioEncoder
 from models.lipformer.augment import augmented
+from models.lipformer.face_losses import FaceLossConfig, FaceLosses
 from models.lipformer.face_warp import FaceWarp
 from models.lipformer.inference import MEL
 from models.lipformer.lips import Lips
-from models.lipformer.pictures import perceptual_loss, pixel_loss, scaled
+from models.lipformer.pictures import as_float, scaled
 from models.lipformer.transformer import LipTransformer, Queries
 from models.losses import psnr
 
 
-class LipFormerConfig(Section):
+class LipFormerConfig(FaceLossConfig):
     """The stage ``lipformer``; defaults are the paper's, or decisions of ``docs/methods/lipformer.md``.
 
     Attributes:
@@ -47,17 +48,7 @@ class LipFormerConfig(Section):
         augment: how much target and reference are changed alike, see :func:`models.lipformer.augment.augmented`; 0: not
             at all, as in the paper.
         cross_entropy_weight: λ_Tr of equation 11.
-        pixel_weight: of its ℓ2 loss, a mean over pixels and channels, which has no weight there.
-        mouth_weight: of the same over the mouth, as a multiple; not in the paper.
-        perceptual_weight: λ_per; 0: no VGG-19 takes part.
-        adversarial_weight: λ_adv; 0: no discriminator takes part.
-        r1_weight: γ of StyleGAN2's R1 regularisation of the discriminator.
-        r1_every: steps between two of those.
-        learning_rate: of Adam, but for the transformer.
-        transformer_learning_rate: of Adam, for the transformer.
-        betas: of Adam.
-        discriminator_learning_rate: of the discriminator's Adam.
-        discriminator_betas: likewise.
+        transformer_learning_rate: of Adam, for the transformer; ``learning_rate`` is that of all else.
         train: how the runner trains it.
     """
 
@@ -77,17 +68,7 @@ class LipFormerConfig(Section):
     temperature_steps: int = Field(0, ge=0)
     augment: float = Field(0.0, ge=0)
     cross_entropy_weight: float = Field(0.5, ge=0)
-    pixel_weight: float = Field(1.0, ge=0)
-    mouth_weight: float = Field(0.0, ge=0)
-    perceptual_weight: float = Field(0.1, ge=0)
-    adversarial_weight: float = Field(0.1, ge=0)
-    r1_weight: float = Field(10.0, ge=0)
-    r1_every: int = Field(16, ge=1)
-    learning_rate: float = Field(1e-4, gt=0)
     transformer_learning_rate: float = Field(8e-5, gt=0)
-    betas: tuple[float, float] = (0.9, 0.95)
-    discriminator_learning_rate: float = Field(1e-4, gt=0)
-    discriminator_betas: tuple[float, float] = (0.9, 0.95)
     train: TrainConfig
 
     @model_validator(mode="after")
@@ -179,13 +160,9 @@ class LipFormerStage(Stage):
         }
         if vgg is not None:
             self.frozen["vgg"] = vgg
-        self._discriminator, self._vgg = discriminator, vgg
-        self._weights = {
-            "cross_entropy": config.cross_entropy_weight,
-            "L2": config.pixel_weight,
-            "perceptual": config.perceptual_weight,
-            "adversarial": config.adversarial_weight,
-        }
+        self._discriminator = discriminator
+        codes = {"cross_entropy": config.cross_entropy_weight}
+        self._face = FaceLosses(config, codes, discriminator, vgg)
 
     def prepare(self, sample: Batch) -> Batch:
         """Scale the pictures.
@@ -214,14 +191,7 @@ class LipFormerStage(Stage):
             {"params": others},
             {"params": transformer, "lr": config.transformer_learning_rate},
         ]
-        found: dict[str, Optimizer] = {"lipformer": Adam(groups, config.learning_rate, config.betas)}
-        if self._discriminator is not None:
-            found["discriminator"] = Adam(
-                self._discriminator.parameters(),
-                config.discriminator_learning_rate,
-                config.discriminator_betas,
-            )
-        return found
+        return {"lipformer": Adam(groups, config.learning_rate, config.betas), **self._face.optimizers()}
 
     def updates(self, batch: Batch, progress: Progress) -> Iterator[Update]:
         """One step on equation 11, then one of the discriminator.
@@ -230,7 +200,7 @@ class LipFormerStage(Stage):
         Gumbel-softmax; the discriminator's ``discriminator`` and, every so often, ``r1``.
         """
         config = self.config
-        truth, reference = _picture(batch["target"]), _picture(batch["reference"])
+        truth, reference = as_float(batch["target"]), as_float(batch["reference"])
         if config.augment:
             truth, reference = augmented(torch.cat([truth, reference]), config.augment, alike=2).chunk(2)
         upper, logits = self._predict(truth, reference, batch["mel"])
@@ -242,20 +212,16 @@ class LipFormerStage(Stage):
         generated = self.lips.decoder(upper, lower).float()
         losses = {
             "cross_entropy": F.cross_entropy(logits, self.lips.lip_codes(truth)),
-            "L2": pixel_loss(generated, truth, self.config.mouth_weight),
+            **self._face.likeness(generated, truth),
         }
-        if self._vgg is not None:
-            losses["perceptual"] = perceptual_loss(self._vgg, generated, truth)
         if self._discriminator is not None:
             losses["adversarial"] = generator_loss(self._discriminator(generated))
         logs = dict(losses)
         if config.gumbel:
             logs["temperature"] = logits.new_tensor(temperature)
-        yield Update(self._weighted(losses), "lipformer", logs)
+        yield Update(self._face.weighted(losses), "lipformer", logs)
         if self._discriminator is not None:
-            weight, every = config.r1_weight, config.r1_every
-            loss, logs = judge(self._discriminator, truth, generated, weight, every, progress.step)
-            yield Update(loss, "discriminator", logs)
+            yield self._face.judge(self._discriminator, truth, generated, progress.step)
 
     @torch.no_grad()
     def validate(self, batch: Batch) -> dict[str, Tensor]:
@@ -267,19 +233,19 @@ class LipFormerStage(Stage):
         of positions. ``L2``; ``psnr`` and ``psnr_lower``, dB, the latter of the lower half; ``loss``, the weighted sum
         of ``cross_entropy`` and ``L2``.
         """
-        truth, reference = _picture(batch["target"]), _picture(batch["reference"])
+        truth, reference = as_float(batch["target"]), as_float(batch["reference"])
         upper, logits = self._predict(truth, reference, batch["mel"])
         true_codes, codes = self.lips.lip_codes(truth), logits.argmax(dim=1)
         generated = self.lips.decoder(upper, self.lips.lower.look_up(codes)).float()
         still = self.lips.lip_codes(reference)
         losses = {
             "cross_entropy": F.cross_entropy(logits, true_codes),
-            "L2": pixel_loss(generated, truth, self.config.mouth_weight),
+            **self._face.pixels(generated, truth),
         }
         shown, half = generated.clamp(0, 1), self.size // 2
         return {
             **losses,
-            "loss": self._weighted(losses),
+            "loss": self._face.weighted(losses),
             "marginal_entropy": marginal_entropy(true_codes, logits.shape[1]),
             "code_accuracy": (codes == true_codes).float().mean(),
             "reference_accuracy": (still == true_codes).float().mean(),
@@ -290,8 +256,8 @@ class LipFormerStage(Stage):
     @torch.no_grad()
     def samples(self, batch: Batch) -> dict[str, Tensor]:
         """The reference; its lower half warped under the target's upper half, decoded (figure 7); generated; truth."""
-        truth = _picture(batch["target"])
-        reference = _picture(batch["reference"])
+        truth = as_float(batch["target"])
+        reference = as_float(batch["reference"])
         upper = self.lips.encode_upper(truth)
         moved = self.lips.move(upper, self.lips.encode(reference))
         codes = self.lips.predict(moved, batch["mel"]).argmax(dim=1)
@@ -310,9 +276,6 @@ class LipFormerStage(Stage):
     def _mixed(self, shares: Tensor) -> Tensor:
         """(B, n, h', w') float shares of codes → (B, d, h', w') float."""
         return torch.einsum("bnij,nd->bdij", shares, self.lips.lower.codes.to(shares.dtype))
-
-    def _weighted(self, losses: dict[str, Tensor]) -> Tensor:
-        return torch.stack([self._weights[name] * loss for name, loss in losses.items()]).sum()
 
 
 def gumbel_softmax(logits: Tensor, temperature: float, hard: bool) -> Tensor:
@@ -333,8 +296,3 @@ def marginal_entropy(codes: Tensor, n: int) -> Tensor:
     """Entropy of the frequencies of codes, int64 of any shape in [0, ``n``): () float32, nats."""
     shares = torch.bincount(codes.flatten(), minlength=n).float() / codes.numel()
     return torch.special.entr(shares).sum()
-
-
-def _picture(stored: Tensor) -> Tensor:
-    """(B, 3, S, S) uint8 → float32 in [0, 1]."""
-    return stored.float() / 255

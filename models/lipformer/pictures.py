@@ -31,6 +31,11 @@ def scaled(picture: Tensor | np.ndarray, size: int) -> Tensor:
 MOUTH_ROWS, MOUTH_COLUMNS = (0.64, 0.92), (0.3, 0.7)
 
 
+def as_float(stored: Tensor) -> Tensor:
+    """(B, 3, S, S) uint8 → float32 in [0, 1]."""
+    return stored.float() / 255
+
+
 def pixel_loss(found: Tensor, wanted: Tensor, mouth_weight: float) -> Tensor:
     """ℓ2 as a mean over pixels and channels, and ``mouth_weight`` times that over the mouth: () float32.
 

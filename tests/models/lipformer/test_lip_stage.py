@@ -292,7 +292,7 @@ def test_gradients_are_those_of_finite_differences(name, network, monkeypatch):
         made.lips.warp.regressor.offsets.bias.fill_(0.3)
     # Differences need more than the float32 that networks end with.
     monkeypatch.setattr(Tensor, "float", lambda self: self)
-    monkeypatch.setattr(lip_stage, "_picture", lambda stored: stored.double() / 255)
+    monkeypatch.setattr(lip_stage, "as_float", lambda stored: stored.double() / 255)
     given = {k: v.double() if k == "mel" else v for k, v in batch().items()}
 
     def loss() -> Tensor:
