@@ -25,19 +25,23 @@ class FaceEncoder(nn.Module):
     not follow their scale, which nothing else would hold.
 
     Args:
-        channels: of each resolution, the highest first; f = 2 ** (len(channels) - 1).
+        channels: of each resolution, the highest first; f = patch * 2 ** (len(channels) - 1).
         dim: d, channels of the features.
         blocks: residual blocks a resolution.
         attention: self-attention at the lowest resolution.
+        patch: pixels along an edge that the first layer takes as one, all their colours its channels; 1 in VQGAN.
 
     Attributes:
         factor: f, pixels of a position along an edge.
     """
 
-    def __init__(self, channels: Sequence[int], dim: int, blocks: int, attention: bool = True) -> None:
+    def __init__(
+        self, channels: Sequence[int], dim: int, blocks: int, attention: bool = True, patch: int = 1
+    ) -> None:
         super().__init__()
-        self.factor = 2 ** (len(channels) - 1)
-        layers: list[nn.Module] = [nn.Conv2d(3, channels[0], 3, padding=1)]
+        self.factor = patch * 2 ** (len(channels) - 1)
+        self.patch = patch
+        layers: list[nn.Module] = [nn.Conv2d(3 * patch**2, channels[0], 3, padding=1)]
         width = channels[0]
         for level, wanted in enumerate(channels):
             if level:
@@ -55,7 +59,7 @@ class FaceEncoder(nn.Module):
         """
         if pictures.shape[-2] % self.factor or pictures.shape[-1] % self.factor:
             raise ValueError(f"a picture of {tuple(pictures.shape[-2:])} is no multiple of {self.factor}")
-        return F.normalize(self.layers(pictures * 2 - 1), dim=1)
+        return F.normalize(self.layers(F.pixel_unshuffle(pictures * 2 - 1, self.patch)), dim=1)
 
 
 class FaceDecoder(nn.Module):
@@ -66,10 +70,14 @@ class FaceDecoder(nn.Module):
         dim: likewise.
         blocks: likewise.
         attention: likewise.
+        patch: likewise.
     """
 
-    def __init__(self, channels: Sequence[int], dim: int, blocks: int, attention: bool = True) -> None:
+    def __init__(
+        self, channels: Sequence[int], dim: int, blocks: int, attention: bool = True, patch: int = 1
+    ) -> None:
         super().__init__()
+        self.patch = patch
         width = channels[-1]
         layers: list[nn.Module] = [nn.Conv2d(dim, width, 3, padding=1), *_middle(width, attention)]
         for level, wanted in enumerate(reversed(channels)):
@@ -77,7 +85,7 @@ class FaceDecoder(nn.Module):
                 layers += [nn.Upsample(scale_factor=2), nn.Conv2d(width, wanted, 3, padding=1)]
             layers += [ResidualBlock(wanted) for _ in range(blocks)]
             width = wanted
-        layers += _activated_conv(width, 3)
+        layers += _activated_conv(width, 3 * patch**2)
         self.layers = nn.Sequential(*layers)
 
     def forward(self, upper: Tensor, lower: Tensor) -> Tensor:
@@ -85,7 +93,7 @@ class FaceDecoder(nn.Module):
 
         About in [0, 1], but not held there.
         """
-        return (self.layers(torch.cat([upper, lower], dim=2)) + 1) / 2
+        return (F.pixel_shuffle(self.layers(torch.cat([upper, lower], dim=2)), self.patch) + 1) / 2
 
 
 class ResidualBlock(nn.Module):

@@ -17,7 +17,7 @@ from models.lipformer.augment import augmented
 from models.lipformer.autoencoder import FaceDecoder, FaceEncoder
 from models.lipformer.codebook import Codebook, Quantized
 from models.lipformer.face_losses import FaceLossConfig, FaceLosses
-from models.lipformer.pictures import as_float, scaled
+from models.lipformer.pictures import as_float, of_mouth, scaled
 from models.losses import psnr
 
 #: A code counts as used where it was chosen in so many of the last batches.
@@ -29,7 +29,8 @@ class CodebookConfig(FaceLossConfig):
 
     Attributes:
         size: S, pixels of a face; a power of two.
-        channels: of encoder and decoder at each resolution, the highest first; f = 2 ** (their number - 1).
+        channels: of encoder and decoder at each resolution, the highest first.
+        patch: pixels along an edge that the highest resolution takes as one; f = patch * 2 ** (number of channels - 1).
         blocks: residual blocks a resolution.
         attention: self-attention at the lowest resolution.
         dim: d, elements of a code.
@@ -46,7 +47,8 @@ class CodebookConfig(FaceLossConfig):
     """
 
     size: int = Field(512, ge=16)
-    channels: tuple[int, ...] = Field((64, 128, 128, 256, 256, 512), min_length=2)
+    channels: tuple[int, ...] = Field((64, 128, 128, 256, 256, 512), min_length=1)
+    patch: int = Field(1, ge=1)
     blocks: int = Field(2, ge=0)
     attention: bool = True
     dim: int = Field(256, ge=1)
@@ -64,16 +66,21 @@ class CodebookConfig(FaceLossConfig):
     def _a_grid_of_codes(self) -> CodebookConfig:
         if self.size & (self.size - 1):
             raise ValueError(f"size is a power of two, which {self.size} is not")
+        if self.patch & (self.patch - 1):
+            raise ValueError(f"patch is a power of two, which {self.patch} is not")
         if self.rows < 1:
-            raise ValueError(
-                f"{len(self.channels)} channels leave no code of half a face of {self.size} pixels"
-            )
+            raise ValueError(f"codes of {self.factor} pixels are larger than half a face of {self.size}")
         return self
+
+    @property
+    def factor(self) -> int:
+        """f, pixels of a code along an edge."""
+        return self.patch * 2 ** (len(self.channels) - 1)
 
     @property
     def rows(self) -> int:
         """h', rows of codes of half a face."""
-        return self.size >> len(self.channels)
+        return self.size // (2 * self.factor)
 
     @property
     def columns(self) -> int:
@@ -82,11 +89,11 @@ class CodebookConfig(FaceLossConfig):
 
     def build_encoder(self) -> FaceEncoder:
         """Build Enc, with torch's default generator; so all that follow."""
-        return FaceEncoder(self.channels, self.dim, self.blocks, self.attention)
+        return FaceEncoder(self.channels, self.dim, self.blocks, self.attention, self.patch)
 
     def build_decoder(self) -> FaceDecoder:
         """Build Dec."""
-        return FaceDecoder(self.channels, self.dim, self.blocks, self.attention)
+        return FaceDecoder(self.channels, self.dim, self.blocks, self.attention, self.patch)
 
     def build_upper(self) -> Codebook:
         """Build C_U."""
@@ -210,9 +217,9 @@ class CodebookStage(Stage):
 
     @torch.no_grad()
     def validate(self, batch: Batch) -> dict[str, Tensor]:
-        """Likeness losses as in training; ``loss``, their weighted sum; ``psnr`` and ``psnr_lower``, dB.
+        """Likeness losses as in training; ``loss``, their weighted sum; ``psnr``, ``psnr_lower`` and ``psnr_mouth``, dB.
 
-        The latter is that of the lower half. ``usage_upper`` and ``usage_lower`` are those of training: a fact of
+        The latter two are those of the lower half and where mouths lie. ``usage_upper`` and ``usage_lower`` are those of training: a fact of
         the codebooks and not of the held-out pictures. ``held_out_upper`` and ``held_out_lower``: the share of the
         codes that one batch chooses; all batches together choose at least as many.
         """
@@ -225,6 +232,7 @@ class CodebookStage(Stage):
             "loss": self._face.weighted(losses),
             "psnr": psnr(shown, truth),
             "psnr_lower": psnr(shown[:, :, half:], truth[:, :, half:]),
+            "psnr_mouth": psnr(of_mouth(shown), of_mouth(truth)),
             **self._usage(),
             "held_out_upper": _share(made.upper.codes, self.config.upper_codes),
             "held_out_lower": _share(made.lower.codes, self.config.lower_codes),

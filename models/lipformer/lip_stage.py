@@ -20,7 +20,7 @@ from models.lipformer.face_losses import FaceLossConfig, FaceLosses
 from models.lipformer.face_warp import FaceWarp
 from models.lipformer.inference import MEL
 from models.lipformer.lips import Lips
-from models.lipformer.pictures import as_float, scaled
+from models.lipformer.pictures import as_float, code_loss, of_lips, of_mouth, scaled
 from models.lipformer.transformer import LipTransformer, Queries
 from models.losses import psnr
 
@@ -38,6 +38,7 @@ class LipFormerConfig(FaceLossConfig):
         feedforward: inner size of the transformer's feed-forward networks.
         queries: see :class:`models.lipformer.transformer.LipTransformer`.
         residual: likewise; not in the paper.
+        neighbours: likewise.
         gumbel: False: figure 8's "without Gumbel-softmax": codes by argmax, so that pictures teach the decoder alone
             and the cross-entropy all else.
         hard: the decoder sees one code at each position, and the gradient that of the softmax (Jang et al., ICLR
@@ -61,6 +62,7 @@ class LipFormerConfig(FaceLossConfig):
     feedforward: int = Field(1024, ge=1)
     queries: Queries = "reference"
     residual: bool = False
+    neighbours: int = Field(0, ge=0)
     gumbel: bool = True
     hard: bool = True
     temperature: float = Field(1.0, gt=0)
@@ -106,6 +108,7 @@ class LipFormerConfig(FaceLossConfig):
             self.feedforward,
             self.queries,
             self.residual,
+            self.neighbours,
         )
 
     def temperature_at(self, step: int) -> float:
@@ -196,8 +199,8 @@ class LipFormerStage(Stage):
     def updates(self, batch: Batch, progress: Progress) -> Iterator[Update]:
         """One step on equation 11, then one of the discriminator.
 
-        Logs, before weighting: ``cross_entropy``, ``L2``, ``perceptual``, ``adversarial``; ``temperature`` of the
-        Gumbel-softmax; the discriminator's ``discriminator`` and, every so often, ``r1``.
+        Logs, before weighting but that of the mouth: ``cross_entropy``, ``L2``, ``perceptual``, ``adversarial``;
+        ``temperature`` of the Gumbel-softmax; the discriminator's ``discriminator`` and, every so often, ``r1``.
         """
         config = self.config
         truth, reference = as_float(batch["target"]), as_float(batch["reference"])
@@ -211,7 +214,7 @@ class LipFormerStage(Stage):
             lower = self.lips.lower.look_up(logits.argmax(dim=1))
         generated = self.lips.decoder(upper, lower).float()
         losses = {
-            "cross_entropy": F.cross_entropy(logits, self.lips.lip_codes(truth)),
+            "cross_entropy": code_loss(logits, self.lips.lip_codes(truth), config.mouth_weight),
             **self._face.likeness(generated, truth),
         }
         if self._discriminator is not None:
@@ -230,8 +233,9 @@ class LipFormerStage(Stage):
         ``cross_entropy``, nats a position; ``marginal_entropy``, that of the batch's true codes regardless of place:
         what a guess by their frequencies cannot beat. Taken in one batch, it is too low rather than too high.
         ``code_accuracy``, and ``reference_accuracy`` for the codes of the reference instead of predicted ones: shares
-        of positions. ``L2``; ``psnr`` and ``psnr_lower``, dB, the latter of the lower half; ``loss``, the weighted sum
-        of ``cross_entropy`` and ``L2``.
+        of positions. ``L2``; ``loss``, its weighted sum with ``cross_entropy``. ``psnr``, ``psnr_lower`` and
+        ``psnr_mouth``, dB, of the whole face, its lower half, and where mouths lie; ``mouth_cross_entropy`` and
+        ``mouth_accuracy``, of the positions there.
         """
         truth, reference = as_float(batch["target"]), as_float(batch["reference"])
         upper, logits = self._predict(truth, reference, batch["mel"])
@@ -251,6 +255,9 @@ class LipFormerStage(Stage):
             "reference_accuracy": (still == true_codes).float().mean(),
             "psnr": psnr(shown, truth),
             "psnr_lower": psnr(shown[:, :, half:], truth[:, :, half:]),
+            "psnr_mouth": psnr(of_mouth(shown), of_mouth(truth)),
+            "mouth_cross_entropy": F.cross_entropy(of_lips(logits), of_lips(true_codes)),
+            "mouth_accuracy": (of_lips(codes) == of_lips(true_codes)).float().mean(),
         }
 
     @torch.no_grad()

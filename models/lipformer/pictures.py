@@ -36,6 +36,21 @@ def as_float(stored: Tensor) -> Tensor:
     return stored.float() / 255
 
 
+def of_mouth(faces: Tensor) -> Tensor:
+    """(..., S, S) of the view ``aligned512`` scaled to S → its rows and columns within which mouths lie."""
+    size = faces.shape[-1]
+    rows, columns = (slice(*(round(size * at) for at in part)) for part in (MOUTH_ROWS, MOUTH_COLUMNS))
+    return faces[..., rows, columns]
+
+
+def of_lips(cells: Tensor) -> Tensor:
+    """(..., h', w') of the lower half of such a face → cells within which mouths lie, at least one."""
+    height, width = cells.shape[-2:]
+    first, last = (round(height * (2 * at - 1)) for at in MOUTH_ROWS)
+    left, right = (round(width * at) for at in MOUTH_COLUMNS)
+    return cells[..., first : max(last, first + 1), left : max(right, left + 1)]
+
+
 def pixel_loss(found: Tensor, wanted: Tensor, mouth_weight: float) -> Tensor:
     """ℓ2 as a mean over pixels and channels, and ``mouth_weight`` times that over the mouth: () float32.
 
@@ -45,11 +60,19 @@ def pixel_loss(found: Tensor, wanted: Tensor, mouth_weight: float) -> Tensor:
         mouth_weight: not below 0; the papers have none.
     """
     error = (found.float() - wanted.float()).square()
-    if not mouth_weight:
-        return error.mean()
-    size = error.shape[-1]
-    rows, columns = (slice(*(round(size * at) for at in part)) for part in (MOUTH_ROWS, MOUTH_COLUMNS))
-    return error.mean() + mouth_weight * error[:, :, rows, columns].mean()
+    return error.mean() + mouth_weight * of_mouth(error).mean() if mouth_weight else error.mean()
+
+
+def code_loss(logits: Tensor, codes: Tensor, mouth_weight: float) -> Tensor:
+    """Cross-entropy as a mean over positions, and ``mouth_weight`` times that over the mouth: () float32.
+
+    Args:
+        logits: (B, n, h', w') float, of the lower halves of such faces.
+        codes: (B, h', w') int64 in [0, n), the true ones.
+        mouth_weight: not below 0; the paper has none.
+    """
+    error = F.cross_entropy(logits, codes, reduction="none")
+    return error.mean() + mouth_weight * of_lips(error).mean() if mouth_weight else error.mean()
 
 
 def perceptual_loss(vgg: VGG19, found: Tensor, wanted: Tensor) -> Tensor:

@@ -72,6 +72,34 @@ class CrossAttention(nn.Module):
         return self.output((scores.softmax(dim=-1) @ value).transpose(1, 2).flatten(2))
 
 
+class FeedForward(nn.Sequential):
+    """Two layers and GELU between; positions may see those around them.
+
+    Args:
+        dim: d.
+        hidden: elements between.
+        neighbours: how far a position sees to each side; 0 in any transformer.
+        columns: w', by which positions are told apart into rows.
+    """
+
+    def __init__(self, dim: int, hidden: int, neighbours: int, columns: int) -> None:
+        enter = _Around(dim, hidden, neighbours, columns) if neighbours else nn.Linear(dim, hidden)
+        super().__init__(enter, nn.GELU(), nn.Linear(hidden, dim))
+
+
+class _Around(nn.Module):
+    """A convolution over positions that stand row by row: (B, P, dim) float → (B, P, hidden) float."""
+
+    def __init__(self, dim: int, hidden: int, neighbours: int, columns: int) -> None:
+        super().__init__()
+        self.columns = columns
+        self.conv = nn.Conv2d(dim, hidden, 2 * neighbours + 1, padding=neighbours)
+
+    def forward(self, state: Tensor) -> Tensor:
+        grid = state.transpose(1, 2).unflatten(2, (-1, self.columns))
+        return self.conv(grid).flatten(2).transpose(1, 2)
+
+
 class Layer(nn.Module):
     """Attention to the codebook with residual, layer normalisation by the sound, feed-forward with residual.
 
@@ -80,13 +108,17 @@ class Layer(nn.Module):
         heads: of attention.
         feedforward: inner size of the feed-forward network.
         audio: elements of F_Aud.
+        neighbours: see :class:`FeedForward`.
+        columns: likewise.
     """
 
-    def __init__(self, dim: int, heads: int, feedforward: int, audio: int) -> None:
+    def __init__(
+        self, dim: int, heads: int, feedforward: int, audio: int, neighbours: int = 0, columns: int = 1
+    ) -> None:
         super().__init__()
         self.attention = CrossAttention(dim, heads)
         self.norm = ConditionalLayerNorm(dim, audio)
-        self.feedforward = nn.Sequential(nn.Linear(dim, feedforward), nn.GELU(), nn.Linear(feedforward, dim))
+        self.feedforward = FeedForward(dim, feedforward, neighbours, columns)
 
     def forward(self, state: Tensor, queries: Tensor, codes: Tensor, audio: Tensor) -> Tensor:
         """Z_i (B, P, dim), what queries are made of (B, P, dim), C_B (n, dim), F_Aud (B, audio) → Z_{i+1}."""
@@ -112,6 +144,8 @@ class LipTransformer(nn.Module):
             as in any transformer.
         residual: logits are added to how near the warped reference is to each code; the layers' share starts at 0,
             so that the lips start as the reference's. It is not in the paper.
+        neighbours: how many positions to each side the feed-forward networks see; 0 as in the paper, where a position
+            never learns of another.
 
     Raises:
         ValueError: ``dim`` is not a multiple of ``heads``.
@@ -129,13 +163,16 @@ class LipTransformer(nn.Module):
         feedforward: int = 1024,
         queries: Queries = "reference",
         residual: bool = False,
+        neighbours: int = 0,
     ) -> None:
         super().__init__()
         if dim % heads:
             raise ValueError(f"dim {dim} of the codebook is not a multiple of heads {heads}")
         self.queries = queries
         self.position = nn.Parameter(torch.randn(rows * columns, dim) / 2)
-        self.layers = nn.ModuleList(Layer(dim, heads, feedforward, audio) for _ in range(layers))
+        self.layers = nn.ModuleList(
+            Layer(dim, heads, feedforward, audio, neighbours, columns) for _ in range(layers)
+        )
         self.head = nn.Linear(dim, codes)
         self.log_strength: nn.Parameter | None = None
         if residual:

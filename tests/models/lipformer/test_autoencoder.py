@@ -25,6 +25,29 @@ def test_shapes(attention: bool) -> None:
     assert decoder(features, features).shape == (2, 3, 32, 32)
 
 
+def test_patches_are_pixels_of_the_highest_resolution() -> None:
+    encoder = FaceEncoder((8, 12), 6, 1, False, patch=4)
+    decoder = FaceDecoder((8, 12), 6, 1, False, patch=4)
+    assert encoder.factor == 8
+    features = encoder(torch.rand(2, 3, 16, 32))
+    assert features.shape == (2, 6, 2, 4)
+    assert decoder(features, features).shape == (2, 3, 32, 32)
+    with pytest.raises(ValueError, match=r"\(20, 32\) is no multiple of 8"):
+        encoder(torch.rand(1, 3, 20, 32))
+
+
+def test_a_patch_goes_in_and_out_the_same_way() -> None:
+    """With all layers taken away, the picture comes back: pixels of a patch keep their places."""
+    encoder, decoder = FaceEncoder((4,), 12, 0, False, patch=2), FaceDecoder((4,), 12, 0, False, patch=2)
+    encoder.layers = decoder.layers = nn.Sequential()
+    picture = torch.rand(1, 3, 4, 6)
+    features = encoder(picture)
+    # Unit length is all that has been done to it.
+    length = nn.functional.pixel_unshuffle(picture * 2 - 1, 2).norm(dim=1, keepdim=True)
+    made = decoder(features[:, :, :1] * length[:, :, :1], features[:, :, 1:] * length[:, :, 1:])
+    torch.testing.assert_close(made, picture)
+
+
 def test_features_are_of_unit_length() -> None:
     features = FaceEncoder((4, 8), 6, 1)(torch.rand(1, 3, 8, 8))
     torch.testing.assert_close(features.norm(dim=1), torch.ones(1, 4, 4))

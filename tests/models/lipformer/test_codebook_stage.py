@@ -110,13 +110,19 @@ def test_pictures_of_the_right_size_stay() -> None:
     ("changes", "message"),
     [
         ({"size": 48}, "power of two"),
-        ({"channels": (4, 4, 4, 4, 4, 4)}, "leave no code"),
+        ({"patch": 3}, "patch is a power of two"),
+        ({"channels": (4, 4, 4, 4, 4, 4)}, "larger than half a face"),
         ({"restarts": 3}, "Extra inputs"),
     ],
 )
 def test_impossible_settings_are_refused(changes: dict[str, object], message: str) -> None:
     with pytest.raises(ValidationError, match=message):
         config(**changes)
+
+
+def test_patches_count_in_the_grid() -> None:
+    patched = config(size=64, channels=(4, 4), patch=4)
+    assert (patched.factor, patched.rows, patched.columns) == (8, 4, 8)
 
 
 def test_the_papers_grid() -> None:

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from models.lipformer.pictures import pixel_loss
+from models.lipformer.pictures import code_loss, of_lips, of_mouth, pixel_loss
 
 
 def test_the_mouth_counts_where_it_has_a_weight() -> None:
@@ -27,3 +27,26 @@ def test_its_gradient_is_that_of_differences() -> None:
         moved[at] += sign * step
         ends.append(float(pixel_loss(moved, wanted, 1.5)))
     assert float(gradient[at]) == pytest.approx((ends[0] - ends[1]) / (2 * step), rel=1e-2)
+
+
+def test_lips_are_the_cells_of_the_mouths_pixels() -> None:
+    face = torch.zeros(100, 100)
+    of_mouth(face)[:] = 1
+    # Half a face of 25 × 50 cells, 2 × 2 pixels each.
+    cells = torch.zeros(25, 50)
+    of_lips(cells)[:] = 1
+    assert torch.equal(cells, face[50:].unfold(0, 2, 2).unfold(1, 2, 2).amax((2, 3)))
+    assert of_lips(torch.zeros(2, 16, 32)).shape == (2, 9, 12)
+    assert of_lips(torch.zeros(1, 2)).shape == (1, 1)
+
+
+def test_codes_of_the_mouth_count_where_it_has_a_weight() -> None:
+    logits, codes = torch.zeros(2, 2, 25, 50), torch.zeros(2, 25, 50, dtype=torch.int64)
+    everywhere = 0.6931472
+    assert float(code_loss(logits, codes, 2.0)) == pytest.approx(3 * everywhere)
+    # All right with certainty, but for the mouth.
+    logits[:, 0] = 100
+    of_lips(logits)[:] = 0
+    share = of_lips(codes).numel() / codes.numel()
+    assert float(code_loss(logits, codes, 0.0)) == pytest.approx(share * everywhere)
+    assert float(code_loss(logits, codes, 2.0)) == pytest.approx((share + 2) * everywhere)

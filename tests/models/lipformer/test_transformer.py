@@ -105,6 +105,20 @@ def test_positions_are_row_by_row():
     assert different.nonzero().flatten().tolist() == [1 * COLUMNS + 2]
 
 
+def test_with_neighbours_a_position_sees_just_those_around_it():
+    network = LipTransformer(D, N, 3, 5, AUDIO, layers=1, heads=2, feedforward=16, neighbours=1)
+    warped, codes, audio = torch.randn(1, D, 3, 5), torch.randn(N, D), torch.randn(1, AUDIO)
+    logits = network(warped, codes, audio)
+    changed = warped.clone()
+    changed[0, :, 0, 3] += 1
+    different = (network(changed, codes, audio) - logits).abs().amax(dim=(0, 2)) > 1e-6
+    assert different.view(3, 5).tolist() == [
+        [False, False, True, True, True],
+        [False, False, True, True, True],
+        [False, False, False, False, False],
+    ]
+
+
 @pytest.mark.parametrize("unit", [1e-3, 50.0])
 def test_the_unit_of_the_codebook_does_not_matter(unit):
     network = transformer(residual=True)
