@@ -15,6 +15,9 @@ def register(app: typer.Typer) -> None:
 def demo(
     out: Path = typer.Argument(Path("demo"), help="Folder to write."),
     clips: int = typer.Option(60, min=4, help="Clips of the embedded corpus."),
+    method: list[str] = typer.Option(
+        ["wav2lip", "ipl"], help="To train and score; repeat it for several, as lipformer."
+    ),
 ) -> None:
     """Toy corpus, prepared; methods trained on it and scored beside the trivial rows: on two CPU cores in minutes."""
     from bench.cli.steps import step
@@ -24,16 +27,12 @@ def demo(
     step("prep", "lrs2", corpus, "--out", data, "--views", "box128,face96,aligned512", "--name", "toy")
     step("inspect", data, "--verify")
     expert = runs / "sync-expert"
-    methods = {
-        "sync-expert": (),
-        "wav2lip": ("--set", f"wav2lip.expert={expert.absolute()}"),
-        "ipl": (),
-    }
-    for name, options in methods.items():
+    for name in ("sync-expert", *method):
         run = runs / name
+        options = ("--set", f"wav2lip.expert={expert.absolute()}") if name == "wav2lip" else ()
         go_on = ["--resume"] if (run / "config.json").exists() else []
         step("train", name, "--data", data, "--preset", "tiny", "--run", str(run), *options, *go_on)
-    rows = [word for name in methods if name != "sync-expert" for word in ("--run", str(runs / name))]
+    rows = [word for name in method for word in ("--run", str(runs / name))]
     site = str(out / "site")
     step(
         "reproduce",

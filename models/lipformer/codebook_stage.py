@@ -217,11 +217,12 @@ class CodebookStage(Stage):
 
     @torch.no_grad()
     def validate(self, batch: Batch) -> dict[str, Tensor]:
-        """Likeness losses as in training; ``loss``, their weighted sum; ``psnr``, ``psnr_lower`` and ``psnr_mouth``, dB.
+        """Likeness losses as in training and ``loss``, their weighted sum; figures of likeness and of use.
 
-        The latter two are those of the lower half and where mouths lie. ``usage_upper`` and ``usage_lower`` are those of training: a fact of
-        the codebooks and not of the held-out pictures. ``held_out_upper`` and ``held_out_lower``: the share of the
-        codes that one batch chooses; all batches together choose at least as many.
+        ``psnr``, ``psnr_lower`` and ``psnr_mouth``, dB, of the whole face, its lower half, and where mouths lie.
+        ``usage_upper`` and ``usage_lower`` are those of training: a fact of the codebooks and not of the held-out
+        pictures. ``held_out_upper`` and ``held_out_lower``: the share of the codes that one batch chooses; all
+        batches together choose at least as many.
         """
         truth = as_float(batch["picture"])
         made = self._reconstruct(self._features(truth))

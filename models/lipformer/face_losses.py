@@ -18,7 +18,8 @@ class FaceLossConfig(Section):
 
     Attributes:
         pixel_weight: of the L2 loss, a mean over pixels and channels, which has no weight in equations 4 and 11.
-        mouth_weight: of the same over the mouth, as a multiple, and of the cross-entropy of lip codes; not in the paper.
+        mouth_weight: of the same over the mouth, as a multiple, and of the cross-entropy of lip codes likewise; not in
+            the paper.
         perceptual_weight: of equation 4, λ_per of equation 11; 0: no VGG-19 takes part.
         adversarial_weight: of equation 4, λ_adv of equation 11; 0: no discriminator takes part.
         r1_weight: γ of StyleGAN2's R1 regularisation of the discriminator.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -39,6 +39,7 @@ class GenerateConfig(Section):
         paste: what of the generated face goes back into the frame: the lower half of the ``face``, or all of the
             ``lower`` half of the view, neck and background with it.
         feather: width of soft edges, as a share of the view's size.
+        detail: how much of what the codes lose of the reference is added to every frame, 0 to 1; not in the paper.
         batch_size: frames that are generated at once.
     """
 
@@ -46,6 +47,7 @@ class GenerateConfig(Section):
     smooth: int = Field(default=3, ge=1)
     paste: Literal["face", "lower"] = "face"
     feather: float = Field(default=0.05, gt=0, le=0.25)
+    detail: float = Field(default=0.0, ge=0, le=1)
     batch_size: int = Field(default=8, ge=1)
 
     @field_validator("smooth")
@@ -68,6 +70,18 @@ class GenerateConfig(Section):
         share = np.clip(inside / self.feather, 0, 1)
         # Without a kink, which the eye would see on a smooth cheek.
         return (share * share * (3 - 2 * share)).astype(np.float32)
+
+
+class _Reference(NamedTuple):
+    """The reference, a batch of one.
+
+    Attributes:
+        halves: its encodings.
+        detail: (1, 3, S, S) float, what is added to decoded faces; None: nothing.
+    """
+
+    halves: Halves
+    detail: Tensor | None
 
 
 @dataclass(frozen=True)
@@ -118,15 +132,15 @@ class Generation:
         pending: deque[_Pending] = deque()
         done = 0
         for shots in self._batches():
-            pending.extend(self._predict(shots, reference))
+            pending.extend(self._predict(shots, reference.halves))
             ready = len(pending) - self.reach
             if ready > done:
-                yield from self._finish(pending, done, ready)
+                yield from self._finish(pending, done, ready, reference.detail)
                 done = ready
                 while done > self.reach:
                     pending.popleft()
                     done -= 1
-        yield from self._finish(pending, done, len(pending))
+        yield from self._finish(pending, done, len(pending), reference.detail)
 
     def _batches(self) -> Iterator[list[Shot]]:
         waiting: list[Shot] = []
@@ -138,8 +152,8 @@ class Generation:
         if waiting:
             yield waiting
 
-    def _reference(self) -> Halves | None:
-        """Encodings of the reference, a batch of one; None where no frame has a face."""
+    def _reference(self) -> _Reference | None:
+        """What frames take from the reference; None where no frame has a face."""
         found = np.flatnonzero(self.footage.detected[: self.footage.n_unique])
         if self.config.reference == "middle":
             found = found[np.argsort(np.abs(found - (self.footage.n_unique - 1) / 2), kind="stable")]
@@ -147,7 +161,12 @@ class Generation:
             # A face may have been found but lie outside of the frame.
             (shot,) = self.footage.pick([index])
             if shot.crop is not None:
-                return self.lips.encode(self._pictures([shot.crop]))
+                picture = self._pictures([shot.crop])
+                halves = self.lips.encode(picture)
+                if not self.config.detail:
+                    return _Reference(halves, None)
+                lost = picture - self.lips.decoder(halves.upper, halves.lower).float()
+                return _Reference(halves, self.config.detail * lost)
         return None
 
     def _predict(self, shots: Sequence[Shot], reference: Halves) -> list[_Pending]:
@@ -162,7 +181,9 @@ class Generation:
         rows = iter(zip(upper, logits.softmax(dim=1), strict=True))
         return [_Pending(shot) if shot.crop is None else _Pending(shot, *next(rows)) for shot in shots]
 
-    def _finish(self, pending: Sequence[_Pending], start: int, stop: int) -> Iterator[np.ndarray]:
+    def _finish(
+        self, pending: Sequence[_Pending], start: int, stop: int, detail: Tensor | None
+    ) -> Iterator[np.ndarray]:
         """Make frames ``start`` to ``stop`` of ``pending``, of which smoothing sees all."""
         faces, uppers, codes = [], [], []
         for place in range(start, stop):
@@ -176,8 +197,10 @@ class Generation:
         for begin in range(0, len(faces), self.config.batch_size):
             part = slice(begin, begin + self.config.batch_size)
             lower = self.lips.lower.look_up(torch.stack(codes[part]))
-            pictures = self.lips.decoder(torch.stack(uppers[part]), lower)
-            pictures = (pictures.float().clamp(0, 1) * 255).round().to(torch.uint8)
+            pictures = self.lips.decoder(torch.stack(uppers[part]), lower).float()
+            if detail is not None:
+                pictures = pictures + detail
+            pictures = (pictures.clamp(0, 1) * 255).round().to(torch.uint8)
             made.extend(pictures.permute(0, 2, 3, 1).cpu().numpy())
         for shot, picture in zip(faces, made, strict=True):
             assert shot.transform is not None

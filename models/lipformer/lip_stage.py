@@ -50,6 +50,7 @@ class LipFormerConfig(FaceLossConfig):
             at all, as in the paper.
         cross_entropy_weight: λ_Tr of equation 11.
         transformer_learning_rate: of Adam, for the transformer; ``learning_rate`` is that of all else.
+        decoder_learning_rate: of Adam, for the decoder; None: as all else.
         train: how the runner trains it.
     """
 
@@ -71,6 +72,7 @@ class LipFormerConfig(FaceLossConfig):
     augment: float = Field(0.0, ge=0)
     cross_entropy_weight: float = Field(0.5, ge=0)
     transformer_learning_rate: float = Field(8e-5, gt=0)
+    decoder_learning_rate: float | None = Field(None, gt=0)
     train: TrainConfig
 
     @model_validator(mode="after")
@@ -79,6 +81,8 @@ class LipFormerConfig(FaceLossConfig):
             raise ValueError(
                 "pixel_weight and perceptual_weight are both 0: nothing teaches the decoder the face"
             )
+        if self.train.batch_size < 2:
+            raise ValueError("train.batch_size is at least 2: the audio encoder normalises over the batch")
         if not self.gumbel and not self.cross_entropy_weight:
             raise ValueError("gumbel=false with cross_entropy_weight=0: nothing teaches the transformer")
         return self
@@ -181,18 +185,16 @@ class LipFormerStage(Stage):
         }
 
     def optimizers(self) -> dict[str, Optimizer]:
-        """``lipformer``: Adam, with a learning rate of its own for the transformer; ``discriminator``: Adam."""
+        """``lipformer``: Adam, transformer and decoder at learning rates of their own; ``discriminator``: Adam."""
         config = self.config
-        others = [
-            parameter
-            for name, network in self.networks.items()
-            if name not in ("transformer", "discriminator")
-            for parameter in network.parameters()
-        ]
-        transformer = list(self.lips.transformer.parameters())
+        rates = {
+            "transformer": config.transformer_learning_rate,
+            "decoder": config.decoder_learning_rate or config.learning_rate,
+        }
         groups: list[dict[str, Any]] = [
-            {"params": others},
-            {"params": transformer, "lr": config.transformer_learning_rate},
+            {"params": list(network.parameters()), "lr": rates.get(name, config.learning_rate)}
+            for name, network in self.networks.items()
+            if name != "discriminator"
         ]
         return {"lipformer": Adam(groups, config.learning_rate, config.betas), **self._face.optimizers()}
 
@@ -282,7 +284,7 @@ class LipFormerStage(Stage):
 
     def _mixed(self, shares: Tensor) -> Tensor:
         """(B, n, h', w') float shares of codes → (B, d, h', w') float."""
-        return torch.einsum("bnij,nd->bdij", shares, self.lips.lower.codes.to(shares.dtype))
+        return (shares.movedim(1, -1) @ self.lips.lower.codes.to(shares.dtype)).movedim(-1, 1)
 
 
 def gumbel_softmax(logits: Tensor, temperature: float, hard: bool) -> Tensor:
@@ -296,7 +298,14 @@ def gumbel_softmax(logits: Tensor, temperature: float, hard: bool) -> Tensor:
     Returns:
         (B, n, ...) float, not negative, with sum 1 over n.
     """
-    return F.gumbel_softmax(logits, tau=temperature, hard=hard, dim=1)
+    # Codes last, as they lie in memory.
+    last = logits.movedim(1, -1)
+    noise = torch.rand_like(last).log().neg().log().neg()
+    shares = ((last + noise) / temperature).softmax(dim=-1)
+    if hard:
+        sampled = torch.zeros_like(shares).scatter_(-1, shares.argmax(dim=-1, keepdim=True), 1)
+        shares = sampled + (shares - shares.detach())
+    return shares.movedim(-1, 1)
 
 
 def marginal_entropy(codes: Tensor, n: int) -> Tensor:

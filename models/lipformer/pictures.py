@@ -71,7 +71,9 @@ def code_loss(logits: Tensor, codes: Tensor, mouth_weight: float) -> Tensor:
         codes: (B, h', w') int64 in [0, n), the true ones.
         mouth_weight: not below 0; the paper has none.
     """
-    error = F.cross_entropy(logits, codes, reduction="none")
+    # Codes last, as they lie in memory.
+    flat = logits.movedim(1, -1).flatten(0, -2)
+    error = F.cross_entropy(flat, codes.flatten(), reduction="none").view(codes.shape)
     return error.mean() + mouth_weight * of_lips(error).mean() if mouth_weight else error.mean()
 
 

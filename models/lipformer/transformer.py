@@ -66,10 +66,12 @@ class CrossAttention(nn.Module):
         """(B, P, dim) float and (n, dim) float → (B, P, dim) float."""
         query = self.query(queries).unflatten(2, (self.heads, -1)).transpose(1, 2)
         # One set of keys and values serves the whole batch.
-        key = self.key(codes).unflatten(1, (self.heads, -1)).transpose(0, 1)
-        value = self.value(codes).unflatten(1, (self.heads, -1)).transpose(0, 1)
-        scores = query @ key.transpose(1, 2) / math.sqrt(query.shape[-1])
-        return self.output((scores.softmax(dim=-1) @ value).transpose(1, 2).flatten(2))
+        key = self.key(codes).unflatten(1, (self.heads, -1)).transpose(0, 1).expand(len(query), -1, -1, -1)
+        value = (
+            self.value(codes).unflatten(1, (self.heads, -1)).transpose(0, 1).expand(len(query), -1, -1, -1)
+        )
+        mixed = F.scaled_dot_product_attention(query, key, value)
+        return self.output(mixed.transpose(1, 2).flatten(2))
 
 
 class FeedForward(nn.Sequential):

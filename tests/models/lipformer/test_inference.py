@@ -202,6 +202,17 @@ def test_each_frame_hears_its_own_sound():
     assert speech.asked == {(frame, MEL) for frame in heard}
 
 
+@pytest.mark.parametrize(("detail", "red", "blue"), [(0.0, 51, 0), (0.5, 53, 2), (1.0, 54, 4)])
+def test_what_codes_lose_of_the_reference_is_added(detail, red, blue):
+    """The reference is of grey 4 and decoded as (4 / 5, 4, 0)."""
+    footage = Faces(9, side=SIDE, missing=range(4))
+    frames, lips = made_with(footage, detail=detail, batch_size=2)
+    assert lips.references == [4]
+    for i in range(4, 9):
+        assert frames[i][40, 32].tolist() == [red, i, blue]
+        np.testing.assert_array_equal(frames[i][: SIDE // 2], footage.frame(i)[: SIDE // 2])
+
+
 # Time ------------------------------------------------------------------------------------------------
 
 
@@ -272,7 +283,9 @@ def test_what_is_pasted():
     assert face.sum() < 0.75 * lower.sum()
 
 
-@pytest.mark.parametrize("changes", [{"smooth": 2}, {"smooth": 0}, {"feather": 0.0}, {"reference": "last"}])
+@pytest.mark.parametrize(
+    "changes", [{"smooth": 2}, {"smooth": 0}, {"feather": 0.0}, {"reference": "last"}, {"detail": 2}]
+)
 def test_options_that_make_no_sense(changes):
     with pytest.raises(ValidationError):
         GenerateConfig.model_validate(changes)

@@ -158,7 +158,7 @@ def test_the_sound_is_centred_on_the_frame():
 def test_gumbel_softmax_by_hand():
     logits = torch.tensor([[[0.3], [1.0], [-0.5]]])
     torch.manual_seed(3)
-    noise = -torch.empty(logits.shape).exponential_().log()
+    noise = -torch.log(-torch.log(torch.rand(logits.shape)))
     expected = ((logits + noise) / 0.7).softmax(dim=1)
     torch.manual_seed(3)
     torch.testing.assert_close(gumbel_softmax(logits, 0.7, hard=False), expected)
@@ -334,13 +334,23 @@ def test_the_discriminator_learns_from_both_and_alone():
 # Options and optimizers ------------------------------------------------------------------------------
 
 
-def test_the_transformer_has_a_learning_rate_of_its_own():
+def test_transformer_and_decoder_have_learning_rates_of_their_own():
     made = stage(learning_rate=1e-4, transformer_learning_rate=8e-5)
     (optimizer,) = made.optimizers().values()
-    others, transformer = optimizer.param_groups
-    assert {id(p) for p in transformer["params"]} == {id(p) for p in made.lips.transformer.parameters()}
-    assert (others["lr"], transformer["lr"]) == (1e-4, 8e-5)
-    assert others["betas"] == transformer["betas"] == (0.9, 0.95)
+    rates = {id(p): group["lr"] for group in optimizer.param_groups for p in group["params"]}
+    assert all(group["betas"] == (0.9, 0.95) for group in optimizer.param_groups)
+    for name, network in made.networks.items():
+        expected = 8e-5 if name == "transformer" else 1e-4
+        assert {rates[id(p)] for p in network.parameters()} == {expected}, name
+    made = stage(learning_rate=1e-4, decoder_learning_rate=2e-5)
+    (optimizer,) = made.optimizers().values()
+    slow = {id(p) for group in optimizer.param_groups if group["lr"] == 2e-5 for p in group["params"]}
+    assert slow == {id(p) for p in made.lips.decoder.parameters()}
+
+
+def test_one_sample_is_no_batch():
+    with pytest.raises(ValidationError, match="batch_size is at least 2"):
+        config(train=TrainConfig(batch_size=1))
 
 
 def test_without_warping_the_reference_goes_straight_into_the_transformer():

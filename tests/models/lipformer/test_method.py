@@ -126,7 +126,7 @@ def test_ablations_are_options(changes, missing):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"lipformer_heads": 5}, "codebook.dim 32 is not a multiple of lipformer.heads 5"),
+        ({"lipformer_heads": 5}, "codebook.dim 64 is not a multiple of lipformer.heads 5"),
         ({"codebook_sise": 64}, "sise"),
         ({"generate_feahter": 0.1}, "feahter"),
     ],
