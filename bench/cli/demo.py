@@ -21,7 +21,10 @@ def demo(
 ) -> None:
     """Toy corpus, prepared; methods trained on it and scored beside the trivial rows: on two CPU cores in minutes."""
     from bench.cli.steps import step
+    from bench.methods import get_method
 
+    for name in method:
+        get_method(name)  # an unknown one is said at once
     corpus, data, runs = str(out / "toy"), str(out / "data"), out / "runs"
     step("toy", corpus, "--clips", str(clips))
     step("prep", "lrs2", corpus, "--out", data, "--views", "box128,face96,aligned512", "--name", "toy")

@@ -25,7 +25,7 @@ VIEW = 512
 
 # Half the width of the pasted region, as a share of the view's. By FFHQ's rule the eyes are at 0.47 of its height, the
 # mouth at 0.75 and the chin at about 0.93; cheeks are within 0.3 of the middle.
-_FACE = 0.38
+_FACE = 0.32
 
 
 class GenerateConfig(Section):
