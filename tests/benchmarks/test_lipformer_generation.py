@@ -1,8 +1,8 @@
 """Generation with LipFormer at the paper's size, 512², untrained, on one thread (``--benchmark-only``).
 
-The plain loop is what any inference script must do: encode the upper halves of a batch, move the reference, predict lip
-codes, take the most probable ones, decode. It neither smooths over time nor puts faces back into frames; ours does both.
-Both take turns in a fresh process, whose peak memory is the other figure.
+The plain loop is what any inference script must do: encode the upper halves of a batch, move the reference, predict
+lip codes, take the most probable ones, decode. It neither smooths over time nor puts faces back into frames; ours does
+both. Both take turns in a fresh process, whose peak memory is the other figure.
 """
 
 from __future__ import annotations
