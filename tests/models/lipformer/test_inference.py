@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,7 +11,7 @@ from pydantic import ValidationError
 from torch import Tensor, nn
 
 from models.base import Shot
-from models.lipformer.inference import MEL, VIEW, GenerateConfig, Generation
+from models.lipformer.inference import MEL, VIEW, Detail, GenerateConfig, Generation
 from models.lipformer.lips import Halves
 from tests.models.fakes import FakeFootage, FakeSpeech
 
@@ -202,15 +203,34 @@ def test_each_frame_hears_its_own_sound():
     assert speech.asked == {(frame, MEL) for frame in heard}
 
 
-@pytest.mark.parametrize(("detail", "red", "blue"), [(0.0, 51, 0), (0.5, 53, 2), (1.0, 54, 4)])
-def test_what_codes_lose_of_the_reference_is_added(detail, red, blue):
-    """The reference is of grey 4 and decoded as (4 / 5, 4, 0)."""
+@pytest.mark.parametrize("detail", [0.0, 0.5, 1.0])
+def test_what_codes_lose_of_the_reference_is_added(detail):
+    """The reference is of grey 4 and decoded as (4 / 5, 4, 0); frames are decoded as (51, their grey, 0)."""
     footage = Faces(9, side=SIDE, missing=range(4))
     frames, lips = made_with(footage, detail=detail, batch_size=2)
     assert lips.references == [4]
+    lost, decoded = np.array([3.2, 0, 4]), np.array([0.8, 4, 0])
     for i in range(4, 9):
-        assert frames[i][40, 32].tolist() == [red, i, blue]
+        plain = np.array([51, i, 0])
+        alike = np.exp(-((np.abs(plain - decoded).mean() / 25.5) ** 2))
+        np.testing.assert_array_equal(frames[i][40, 32], np.round(plain + detail * alike * lost))
         np.testing.assert_array_equal(frames[i][: SIDE // 2], footage.frame(i)[: SIDE // 2])
+
+
+def test_detail_is_whole_where_nothing_has_changed_and_fades_where_something_has():
+    torch.manual_seed(0)
+    reference, decoded = torch.rand(1, 3, 100, 100), torch.rand(1, 3, 100, 100)
+    detail = Detail(reference, decoded, 1.0)
+    torch.testing.assert_close(detail.added(decoded), reference)
+    opened = decoded.clone()
+    opened[:, :, 40:60, 40:60] += 0.5
+    made = detail.added(opened)
+    torch.testing.assert_close(made[:, :, 45:55, 45:55], opened[:, :, 45:55, 45:55])
+    far = torch.ones(100, 100, dtype=torch.bool)
+    far[38:62, 38:62] = False
+    torch.testing.assert_close(made[:, :, far], reference[:, :, far])
+    half = Detail(reference, decoded, 1.0).added(decoded + 0.1 * math.log(2) ** 0.5)
+    torch.testing.assert_close(half, decoded + 0.1 * math.log(2) ** 0.5 + (reference - decoded) / 2)
 
 
 # Time ------------------------------------------------------------------------------------------------
