@@ -17,8 +17,7 @@ from models.lipformer.augment import augmented
 from models.lipformer.autoencoder import FaceDecoder, FaceEncoder
 from models.lipformer.codebook import Codebook, Quantized
 from models.lipformer.face_losses import FaceLossConfig, FaceLosses
-from models.lipformer.pictures import as_float, of_mouth, scaled
-from models.losses import psnr
+from models.lipformer.pictures import as_float, likeness_figures, scaled
 
 #: A code counts as used where it was chosen in so many of the last batches.
 RECENT = 100
@@ -227,13 +226,10 @@ class CodebookStage(Stage):
         truth = as_float(batch["picture"])
         made = self._reconstruct(self._features(truth))
         losses = self._losses(made, truth)
-        shown, half = made.face.clamp(0, 1), self.config.size // 2
         return {
             **losses,
             "loss": self._face.weighted(losses),
-            "psnr": psnr(shown, truth),
-            "psnr_lower": psnr(shown[:, :, half:], truth[:, :, half:]),
-            "psnr_mouth": psnr(of_mouth(shown), of_mouth(truth)),
+            **likeness_figures(made.face, truth),
             **self._usage(),
             "held_out_upper": _share(made.upper.codes, self.config.upper_codes),
             "held_out_lower": _share(made.lower.codes, self.config.lower_codes),

@@ -20,9 +20,8 @@ from models.lipformer.face_losses import FaceLossConfig, FaceLosses
 from models.lipformer.face_warp import FaceWarp
 from models.lipformer.inference import MEL
 from models.lipformer.lips import Lips
-from models.lipformer.pictures import as_float, code_loss, of_lips, of_mouth, scaled
+from models.lipformer.pictures import as_float, code_loss, likeness_figures, of_lips, scaled
 from models.lipformer.transformer import LipTransformer, Queries
-from models.losses import psnr
 
 
 class LipFormerConfig(FaceLossConfig):
@@ -248,16 +247,13 @@ class LipFormerStage(Stage):
             "cross_entropy": F.cross_entropy(logits, true_codes),
             **self._face.pixels(generated, truth),
         }
-        shown, half = generated.clamp(0, 1), self.size // 2
         return {
             **losses,
             "loss": self._face.weighted(losses),
             "marginal_entropy": marginal_entropy(true_codes, logits.shape[1]),
             "code_accuracy": (codes == true_codes).float().mean(),
             "reference_accuracy": (still == true_codes).float().mean(),
-            "psnr": psnr(shown, truth),
-            "psnr_lower": psnr(shown[:, :, half:], truth[:, :, half:]),
-            "psnr_mouth": psnr(of_mouth(shown), of_mouth(truth)),
+            **likeness_figures(generated, truth),
             "mouth_cross_entropy": F.cross_entropy(of_lips(logits), of_lips(true_codes)),
             "mouth_accuracy": (of_lips(codes) == of_lips(true_codes)).float().mean(),
         }

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from models.layers.vgg import MEAN, STD, VGG19
+from models.losses import psnr
 
 
 def scaled(picture: Tensor | np.ndarray, size: int) -> Tensor:
@@ -49,6 +50,20 @@ def of_lips(cells: Tensor) -> Tensor:
     first, last = (round(height * (2 * at - 1)) for at in MOUTH_ROWS)
     left, right = (round(width * at) for at in MOUTH_COLUMNS)
     return cells[..., first : max(last, first + 1), left : max(right, left + 1)]
+
+
+def likeness_figures(made: Tensor, truth: Tensor) -> dict[str, Tensor]:
+    """How alike (B, 3, S, S) float faces are that are validated, in dB, () float32 each.
+
+    ``psnr`` of the whole face, ``psnr_lower`` of its lower half, ``psnr_mouth`` where mouths lie; a made face is cut to
+    [0, 1] first.
+    """
+    shown, half = made.clamp(0, 1), made.shape[-2] // 2
+    return {
+        "psnr": psnr(shown, truth),
+        "psnr_lower": psnr(shown[:, :, half:], truth[:, :, half:]),
+        "psnr_mouth": psnr(of_mouth(shown), of_mouth(truth)),
+    }
 
 
 def pixel_loss(found: Tensor, wanted: Tensor, mouth_weight: float) -> Tensor:
