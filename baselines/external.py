@@ -1,6 +1,6 @@
 """Other people's code as a baseline: the command line that makes one of its videos, as a template.
 
-Nothing is run here; :mod:`bench.external` fills the template for every pair and runs it.
+Nothing is run here; :mod:`bench.generate.external` fills the template for every pair and runs it.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from bench.errors import BenchError
+from bench.common.errors import BenchError
 
 SCHEMA_VERSION = 1
 RESULT = "result.json"

@@ -60,7 +60,7 @@ def _root(
 
 def main() -> None:
     """Run the command; errors that the user can mend are one line on stderr and exit code 1."""
-    from bench.errors import BenchError
+    from bench.common.errors import BenchError
     from prep.errors import PrepError
 
     try:

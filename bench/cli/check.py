@@ -24,8 +24,8 @@ def check(
     from rich.markup import escape
     from rich.table import Table
 
-    from bench import regression
     from bench.cli.console import console
+    from bench.report import regression
     from bench.results import read_result
 
     found = read_result(result)

@@ -11,7 +11,7 @@ from rich.text import Text
 from bench.results import CLIP_REGION, Result
 
 if TYPE_CHECKING:
-    from bench.explain import Choice, Entry, Shortened
+    from bench.eval.explain import Choice, Entry, Shortened
 
 
 def variant_table(

@@ -11,7 +11,7 @@ import typer
 from bench.cli.console import console
 
 if TYPE_CHECKING:
-    from bench.generation_record import GenerationRecord
+    from bench.clips.generation_record import GenerationRecord
 
 
 def show_made(out: Path, done: GenerationRecord, rate: str = "") -> None:

@@ -21,7 +21,7 @@ def demo(
 ) -> None:
     """Toy corpus, prepared; methods trained on it and scored beside the trivial rows: on two CPU cores in minutes."""
     from bench.cli.steps import step
-    from bench.methods import get_method
+    from bench.common.methods import get_method
 
     for name in method:
         get_method(name)  # an unknown one is said at once

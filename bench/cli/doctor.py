@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import typer
 
 if TYPE_CHECKING:
-    from bench.doctor import Report
+    from bench.cli.diagnosis import Report
 
 
 def register(app: typer.Typer) -> None:
@@ -27,8 +27,8 @@ def doctor(
     import json
     from dataclasses import asdict
 
-    from bench.doctor import examine
-    from bench.weights import WeightStore
+    from bench.cli.diagnosis import examine
+    from bench.weights.store import WeightStore
 
     report = examine(WeightStore.default(weights_dir))
     if json_:
@@ -44,7 +44,7 @@ def _print(report: Report) -> None:
     from rich.table import Table
 
     from bench.cli.console import console, human_bytes
-    from bench.doctor import EXTRAS
+    from bench.cli.diagnosis import EXTRAS
 
     def rows(title: str, lines: list[tuple[str, str]]) -> None:
         table = Table(title=title, title_justify="left", title_style="bold", box=None, show_header=False)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 import typer
 
 if TYPE_CHECKING:
-    from bench.inputs import Inputs
+    from bench.clips.inputs import Inputs
 
 
 def register(app: typer.Typer) -> None:
@@ -57,11 +57,11 @@ def evaluate(
     """Score videos against the truth; exit code 3 where some clips could not be scored."""
     from bench.cli.console import console
     from bench.cli.progress import eval_progress
-    from bench.evaluate import Options, short_coverage
-    from bench.evaluate import evaluate as run
+    from bench.eval.evaluation import Options, short_coverage
+    from bench.eval.evaluation import evaluate as run
     from bench.metrics import ALIASES, DEFAULT, METRICS
-    from bench.regions import REGIONS
-    from bench.weights import WeightStore
+    from bench.metrics.regions import REGIONS
+    from bench.weights.store import WeightStore
     from prep.names import known
 
     folders = find_methods([*(predictions or []), *(pred or [])], method_name)
@@ -115,8 +115,8 @@ def evaluate(
 
 def find_methods(words: list[str], name: str | None) -> dict[str, Path]:
     """Method → folder, from words FOLDER or NAME=FOLDER; ``name`` is that of a single FOLDER. Raises ``BenchError``."""
-    from bench.errors import BenchError
-    from bench.job import TRIVIAL
+    from bench.clips.job import TRIVIAL
+    from bench.common.errors import BenchError
 
     if name is not None and (len(words) != 1 or ("=" in words[0] and not Path(words[0]).is_dir())):
         raise BenchError("--method-name names a single folder: write NAME=FOLDER for each instead")
@@ -163,9 +163,9 @@ def find_inputs(
     """What is scored against what, from the options of the command line. Raises ``BenchError``."""
     from dataclasses import replace
 
-    from bench import inputs as source
-    from bench.errors import BenchError
-    from bench.job import TRIVIAL
+    from bench.clips import inputs as source
+    from bench.clips.job import TRIVIAL
+    from bench.common.errors import BenchError
 
     if data is not None and truth is not None:
         raise BenchError("give either --data or --truth, not both")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 import typer
 
 if TYPE_CHECKING:
-    from bench.inputs import Inputs
+    from bench.clips.inputs import Inputs
     from bench.results import Result
 
 #: Frames of the shortened clips on which LSE is shown beside whole ones.
@@ -51,16 +51,16 @@ def explain(
 
     import pandas as pd
 
-    from bench import explain as why
     from bench.cli.console import console
     from bench.cli.console_explain import choice_table, length_table, variant_table
     from bench.cli.eval import default_device, default_workers, find_inputs, find_methods
     from bench.cli.progress import eval_progress
-    from bench.evaluate import Options, evaluate, short_coverage
+    from bench.eval import explain as why
+    from bench.eval.evaluation import Options, evaluate, short_coverage
     from bench.metrics import family
-    from bench.regions import REGIONS
+    from bench.metrics.regions import REGIONS
     from bench.results import CLIPS
-    from bench.weights import WeightStore
+    from bench.weights.store import WeightStore
     from prep.names import known
 
     known("audio", [audio], ("prediction", "truth"))
@@ -120,7 +120,7 @@ def explain(
 
 
 def _numbers(text: str) -> list[int]:
-    from bench.errors import BenchError
+    from bench.common.errors import BenchError
 
     words = [word.strip() for word in text.split(",") if word.strip()]
     if not all(word.isdecimal() and int(word) for word in words):

@@ -61,10 +61,10 @@ def external(
     from baselines.external import CommandTemplate
     from bench.cli.console_videos import show_made
     from bench.cli.progress import simple_progress
-    from bench.errors import BenchError
-    from bench.external import LOGS, Options
-    from bench.external import external as run_external
-    from bench.footage import Fit
+    from bench.common.errors import BenchError
+    from bench.generate.external import LOGS, Options
+    from bench.generate.external import external as run_external
+    from bench.generate.footage import Fit
     from prep.names import known
 
     known("protocol", [protocol], ("reconstruction", "dubbing"))

@@ -55,11 +55,11 @@ def generate(
     """Make videos that `bench eval` can score; exit code 3 where some could not be made."""
     from bench.cli.console_videos import show_made
     from bench.cli.progress import simple_progress
-    from bench.contact_sheet import SHEET
-    from bench.footage import Fit
-    from bench.generate import Options, pick_device
-    from bench.generate import generate as run_generate
-    from bench.protocols import Cast, Name
+    from bench.clips.protocols import Cast, Name
+    from bench.generate.contact_sheet import SHEET
+    from bench.generate.footage import Fit
+    from bench.generate.over_data import Options, pick_device
+    from bench.generate.over_data import generate as run_generate
     from prep.names import known
 
     (protocol,) = known("protocol", [protocol], get_args(Name))

@@ -13,7 +13,7 @@ def register(app: typer.Typer) -> None:
 def ls(kind: str | None = typer.Argument(None, help="One kind only; all where left out.")) -> None:
     """List what there is to choose from: corpora, views, landmark sets, metrics, tables, weights …"""
     from bench.cli.console import console, listing
-    from bench.registry import KINDS, entries
+    from bench.cli.listing import KINDS, entries
     from prep.names import known
 
     for name in known("kind", [kind], KINDS) if kind else KINDS:

@@ -10,7 +10,7 @@ import typer
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from bench.offsets import Summary
+    from bench.train.offsets import Summary
 
 #: Offsets that the summary names.
 _SHOWN = 5
@@ -37,7 +37,7 @@ def offsets(
     overwrite: bool = typer.Option(False, "--overwrite", help="Replace a list that is there already."),
 ) -> None:
     """Say by how many frames each clip's sound is late (negative: early), and whether it is fit for training."""
-    from bench.errors import BenchError
+    from bench.common.errors import BenchError
 
     if out.exists() and not overwrite:
         raise BenchError(f"{out} is there already: replace it with --overwrite, or name another with --out")
@@ -46,7 +46,7 @@ def offsets(
     from bench.cli.eval import default_device
     from bench.cli.progress import simple_progress
     from bench.metrics.lse_expert import find_expert, load_expert
-    from bench.offsets import Rule, write_offsets
+    from bench.train.offsets import Rule, write_offsets
 
     found = find_expert(sync_expert)
     expert = load_expert(found, device or default_device())

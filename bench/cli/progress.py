@@ -20,7 +20,7 @@ from bench.cli.console import console
 from prep.pipeline import Progress as PrepProgress
 
 if TYPE_CHECKING:
-    from bench.workers import Step
+    from bench.eval.workers import Step
 
 
 @contextmanager

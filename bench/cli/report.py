@@ -34,7 +34,7 @@ def report(
 ) -> None:
     """Print a table: what the paper reports and what was measured here, in separate blocks."""
     from bench.cli.console import console, listing
-    from bench.errors import BenchError
+    from bench.common.errors import BenchError
     from bench.report.tables import build_table, table_titles
     from bench.results import read_result
 
@@ -73,7 +73,7 @@ def _show(built: Table, form: str | None, out: Path | None) -> None:
 
 
 def _save(out: Path, text: str) -> None:
-    from bench.errors import BenchError
+    from bench.common.errors import BenchError
     from prep.shards import AtomicFile
 
     try:

@@ -36,9 +36,9 @@ def reproduce(
     """Generate with every run, score all rows and the trivial ones under the table's metrics, and print the table."""
     from bench.cli.eval import find_methods
     from bench.cli.steps import step
-    from bench.config import RunConfig
-    from bench.errors import BenchError
+    from bench.common.errors import BenchError
     from bench.report.definitions import get_table
+    from bench.train.config import RunConfig
 
     definition = get_table(table)
     metrics = _metrics(table, definition)
@@ -76,7 +76,7 @@ def _metrics(name: str, table: TableDef) -> list[str]:
     Raises:
         BenchError: the table holds nothing that can be measured.
     """
-    from bench.errors import BenchError
+    from bench.common.errors import BenchError
     from bench.report.definitions import variant_of
 
     if not table.paper:

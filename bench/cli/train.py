@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import typer
 
 if TYPE_CHECKING:
-    from bench.config import RunConfig
+    from bench.train.config import RunConfig
 
 #: What starters of several processes call their numbers; that of torch's first.
 _RANKS = ("RANK", "PMI_RANK", "OMPI_COMM_WORLD_RANK", "MV2_COMM_WORLD_RANK")
@@ -39,8 +39,8 @@ def train(
     weights_dir: Path | None = typer.Option(None, help="Folder of pretrained networks, searched first."),
 ) -> None:
     """Train the stages of a method, one after the other; exit code 143 where SIGTERM ended it with a checkpoint."""
-    from bench.errors import BenchError
-    from bench.methods import get_method
+    from bench.common.errors import BenchError
+    from bench.common.methods import get_method
     from prep.names import known
 
     get_method(method)
@@ -55,10 +55,10 @@ def train(
 
     from bench.cli.console import console
     from bench.cli.train_progress import Console
-    from bench.runner import train as run_stages
-    from bench.training_inputs import build_method, check_data, load_pretrained
-    from bench.training_log import RunLog, Several
-    from bench.weights import WeightStore
+    from bench.train.inputs import build_method, check_data, load_pretrained
+    from bench.train.log import RunLog, Several
+    from bench.train.runner import train as run_stages
+    from bench.weights.store import WeightStore
 
     built = build_method(config)
     wanted = known("stage", stage, built.stages) if stage else tuple(built.stages)
@@ -108,8 +108,8 @@ def _config(
     resume: bool,
 ) -> RunConfig:
     """The configuration as the command line has it; of a run that goes on, as it was and as it may be."""
-    from bench.config import RunConfig, change_config, check_resume, load_config
-    from bench.errors import BenchError
+    from bench.common.errors import BenchError
+    from bench.train.config import RunConfig, change_config, check_resume, load_config
 
     if not resume:
         if not data:
@@ -128,9 +128,9 @@ def _config(
 
 def _save(config: RunConfig, digests: dict[str, str], resume: bool) -> None:
     """Make the folder of the run, with what it is made from."""
-    from bench.config import RunConfig, differences
-    from bench.errors import BenchError
-    from bench.training_inputs import record
+    from bench.common.errors import BenchError
+    from bench.train.config import RunConfig, differences
+    from bench.train.inputs import record
 
     try:
         config.out.mkdir(parents=True, exist_ok=True)

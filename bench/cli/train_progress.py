@@ -19,7 +19,7 @@ from rich.progress import (
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from bench.training_log import Speed
+    from bench.train.log import Speed
 
 
 class Console:

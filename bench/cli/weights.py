@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 import typer
 
 if TYPE_CHECKING:
-    from bench.download import OnProgress
-    from bench.weights import WeightStore
+    from bench.weights.download import OnProgress
+    from bench.weights.store import WeightStore
 
 _FOLDER = typer.Option(None, "--weights-dir", help="Folder of weights, searched first; new files go there.")
 
@@ -33,7 +33,7 @@ def list_(
     json_: bool = typer.Option(False, "--json", help="Everything the registry knows, as JSON."),
 ) -> None:
     """What there is, where it lies on this machine, its licence, and what it is needed for."""
-    from bench.weights import WeightStore
+    from bench.weights.store import WeightStore
 
     store = WeightStore.default(weights_dir)
     if json_:
@@ -49,10 +49,10 @@ def fetch(
     offline: bool = typer.Option(False, "--offline", help="Use no network; so does BENCH_OFFLINE=1."),
 ) -> None:
     """Download weights, unless they are there; an interrupted download goes on where it stopped."""
-    from bench.download import fetch as run
-    from bench.download import offline_asked
-    from bench.errors import BenchError
-    from bench.weights import WeightStore
+    from bench.common.errors import BenchError
+    from bench.weights.download import fetch as run
+    from bench.weights.download import offline_asked
+    from bench.weights.store import WeightStore
     from prep.names import known
 
     store = WeightStore.default(weights_dir)
@@ -90,8 +90,8 @@ def import_(
     overrides: list[str] | None = typer.Option(None, "--set", help="KEY=VALUE over the preset."),
 ) -> None:
     """Take over a file that you already have, after verifying it; or a method's official weights, as a run."""
-    from bench.errors import BenchError
-    from bench.weights import WeightStore
+    from bench.common.errors import BenchError
+    from bench.weights.store import WeightStore
     from prep.names import known
 
     store = WeightStore.default(weights_dir)
@@ -101,7 +101,7 @@ def import_(
             raise BenchError(f"{name} is one file, and {len(files)} were given")
         _import_file(store, name, files[0], replace)
     else:
-        from bench.methods import registry
+        from bench.common.methods import registry
 
         methods = registry()
         known("weights or method", [name], [*(() if run else store.entries), *methods])
@@ -109,7 +109,7 @@ def import_(
 
 
 def _import_file(store: WeightStore, name: str, file: Path, replace: bool) -> None:
-    from bench.download import add
+    from bench.weights.download import add
 
     path = add(store, name, file, replace=replace)
     entry = store.entry(name)
@@ -118,7 +118,7 @@ def _import_file(store: WeightStore, name: str, file: Path, replace: bool) -> No
 
 
 def _import_method(name: str, files: list[Path], run: Path, preset: str, overrides: list[str]) -> None:
-    from bench.official import import_official
+    from bench.train.official import import_official
 
     for network, file in import_official(name, files, run, preset, overrides).items():
         typer.echo(f"{name}: {network} from {file}")
@@ -130,7 +130,7 @@ def verify(
     weights_dir: Path | None = _FOLDER,
 ) -> None:
     """Hash every file anew; exit code 1 if one is not what it should be."""
-    from bench.weights import WeightStore
+    from bench.weights.store import WeightStore
     from prep.names import known
 
     store = WeightStore.default(weights_dir)

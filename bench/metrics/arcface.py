@@ -16,8 +16,8 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from bench.errors import BenchError, Unavailable
-from bench.weights import load_state_dict
+from bench.common.errors import BenchError, Unavailable
+from bench.weights.store import load_state_dict
 from prep.landmark_sets import MESH_TO_68
 
 Float = npt.NDArray[np.float64]

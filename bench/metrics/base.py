@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 if TYPE_CHECKING:
     from bench.metrics.lse_expert import ExpertFile
-    from bench.weights import WeightStore
+    from bench.weights.store import WeightStore
 
 T = TypeVar("T")
 Image = npt.NDArray[np.uint8]
@@ -229,11 +229,11 @@ class Meter(ABC):
 
     @abstractmethod
     def update(self, batch: Batch) -> None:
-        """Take the next frames, in order. Raises :class:`bench.errors.Unscorable`."""
+        """Take the next frames, in order. Raises :class:`bench.common.errors.Unscorable`."""
 
     @abstractmethod
     def finish(self) -> Score:
-        """The score of all frames seen. Raises :class:`bench.errors.Unscorable`."""
+        """The score of all frames seen. Raises :class:`bench.common.errors.Unscorable`."""
 
     def close(self) -> None:  # noqa: B027 - most meters hold nothing
         """Free what the meter holds (temporary files); called once, also where scoring failed."""
@@ -255,7 +255,11 @@ class Context:
 
 
 class Metric(ABC):
-    """One variant, ready to score. Built once a process; raises :class:`bench.errors.Unavailable` where it cannot."""
+    """One variant, ready to score. Built once a process.
+
+    Raises:
+        bench.common.errors.Unavailable: it cannot be computed here.
+    """
 
     spec: ClassVar[Spec]
 
@@ -264,7 +268,7 @@ class Metric(ABC):
 
     @abstractmethod
     def meter(self, clip: ClipInfo) -> Meter:
-        """A meter for one clip. Raises :class:`bench.errors.Unscorable` where the clip lacks what is needed."""
+        """A meter for one clip. Raises :class:`bench.common.errors.Unscorable` where the clip lacks what is needed."""
 
     def digests(self) -> dict[str, str]:
         """SHA-256 of the files that its networks were read from, by name; kept with the figures."""

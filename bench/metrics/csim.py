@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from bench.errors import Unscorable
+from bench.common.errors import Unscorable
 from bench.metrics.arcface import ArcFace, align, five_points, load_arcface, squash
 from bench.metrics.base import (
     Batch,

@@ -18,7 +18,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from bench.errors import Unavailable
+from bench.common.errors import Unavailable
 from prep.landmark_sets import IPLAP_131
 
 Float = npt.NDArray[np.float64]

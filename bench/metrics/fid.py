@@ -17,7 +17,7 @@ import torch
 from PIL import Image as Pillow
 from torch import Tensor, nn
 
-from bench.errors import Unavailable, Unscorable
+from bench.common.errors import Unavailable, Unscorable
 from bench.metrics.base import (
     Batch,
     ClipInfo,

@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.linalg import lapack
 
-from bench.errors import Unscorable
+from bench.common.errors import Unscorable
 
 Array = npt.NDArray[np.floating[Any]]
 Float = npt.NDArray[np.float64]

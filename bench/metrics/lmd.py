@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 import numpy.typing as npt
 
-from bench.errors import Unscorable
+from bench.common.errors import Unscorable
 from bench.metrics.base import Batch, ClipInfo, Context, Meter, Metric, Output, Pictures, Score, Spec
 from bench.metrics.dlib_identity import EXTRA, POINTS_68, DlibFaces
 from prep.landmark_sets import IPLAP_131, IPLAP_CONTENT, LIPS, MESH_TO_68

@@ -17,7 +17,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from bench.errors import Unavailable
+from bench.common.errors import Unavailable
 from bench.metrics.base import Image
 
 FPS = 25
@@ -30,7 +30,7 @@ _QSCALE_2 = {"qmin": "2", "qmax": "2", "i_qfactor": "1"}
 
 
 def require_av() -> None:
-    """Raises :class:`bench.errors.Unavailable` where PyAV is not installed."""
+    """Raises :class:`bench.common.errors.Unavailable` where PyAV is not installed."""
     try:
         import av  # noqa: F401
     except ImportError as error:

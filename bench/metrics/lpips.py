@@ -15,7 +15,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from bench.errors import Unavailable, Unscorable
+from bench.common.errors import Unavailable, Unscorable
 from bench.metrics.base import (
     Batch,
     ClipInfo,
@@ -114,7 +114,7 @@ def _backbone(context: Context, name: str) -> tuple[nn.Sequential, tuple[int, ..
 
 def _linear_weights(name: str) -> list[Tensor]:
     """(1, channels, 1, 1) of each layer, as package ``lpips`` carries them."""
-    from bench.weights import load_state_dict
+    from bench.weights.store import load_state_dict
 
     package = find_spec("lpips")
     if package is None or package.origin is None:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from bench.errors import Unscorable
+from bench.common.errors import Unscorable
 from bench.metrics import tracked
 from bench.metrics.base import Batch, ClipInfo, Context, Meter, Metric, Output, Score, Spec
 from bench.metrics.lossy import AviWriter, JpegEncoder, decode_jpeg, require_av
@@ -114,7 +114,7 @@ class LseLrs(Metric):
         self.net = load_syncnet(context)
 
     def meter(self, clip: ClipInfo) -> Meter:
-        """Raises :class:`bench.errors.Unscorable` where there is no sound."""
+        """Raises :class:`bench.common.errors.Unscorable` where there is no sound."""
         return _LrsMeter(SyncReader(self.net, _sound(clip), clip.n_frames))
 
 
@@ -144,7 +144,7 @@ class SyncScore(LseLrs):
     )
 
     def meter(self, clip: ClipInfo) -> Meter:
-        """Raises :class:`bench.errors.Unscorable` where there is no sound."""
+        """Raises :class:`bench.common.errors.Unscorable` where there is no sound."""
         return _SyncScoreMeter(SyncReader(self.net, _sound(clip), clip.n_frames))
 
 
@@ -224,7 +224,7 @@ class LseTracked(Metric):
         self.detect = tracked.load_s3fd(context)
 
     def meter(self, clip: ClipInfo) -> Meter:
-        """Raises :class:`bench.errors.Unscorable` where there is no sound, or too few frames for a track."""
+        """Raises :class:`bench.common.errors.Unscorable` where there is no sound, or too few frames for a track."""
         samples = _sound(clip)
         if clip.n_frames <= tracked.MIN_TRACK:
             raise Unscorable(tracked.NO_TRACK)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from bench.errors import BenchError, Unavailable, Unscorable
+from bench.common.errors import BenchError, Unavailable, Unscorable
 from bench.metrics.base import Batch, ClipInfo, Context, Float, Image, Meter, Metric, Output, Score, Spec
 from prep.media import SAMPLES_PER_FRAME
 from prep.mel import mel_chunk, melspectrogram
@@ -62,8 +62,8 @@ def find_expert(run: Path) -> ExpertFile:
     Raises:
         BenchError: it is no such run, its expert looks at other pictures than ``face96``, or it has no checkpoint yet.
     """
-    from bench.checkpoint import best_files
-    from bench.weights import file_sha256
+    from bench.train.checkpoint import best_files
+    from bench.weights.store import file_sha256
 
     run = run.absolute()
     config = _config(run)
@@ -83,8 +83,8 @@ def load_expert(found: ExpertFile, device: str = "cpu") -> SyncNet:
     Raises:
         BenchError: the file is gone or holds other weights by now, since the run goes on; or is damaged.
     """
-    from bench.checkpoint import load_into, read_tensors
-    from bench.weights import file_sha256
+    from bench.train.checkpoint import load_into, read_tensors
+    from bench.weights.store import file_sha256
 
     network = _config(found.run).build()
     if not found.file.is_file() or file_sha256(found.file) != found.sha256:
@@ -97,7 +97,7 @@ def load_expert(found: ExpertFile, device: str = "cpu") -> SyncNet:
 
 def _config(run: Path) -> ExpertConfig:
     from baselines.sync_expert.method import SyncExpertConfig
-    from bench.config import RunConfig
+    from bench.train.config import RunConfig
 
     config = RunConfig.load(run)
     if not isinstance(config.method_config, SyncExpertConfig):
@@ -196,7 +196,7 @@ class LseExpert(Metric):
         return {METHOD: self.file.sha256}
 
     def meter(self, clip: ClipInfo) -> Meter:
-        """Raises :class:`bench.errors.Unscorable` where there is no sound, no true video, or no face in it."""
+        """Raises :class:`bench.common.errors.Unscorable` where there is no sound, no true video, or no face in it."""
         if clip.audio is None:
             raise Unscorable("no audio track")
         if clip.landmarks is None:

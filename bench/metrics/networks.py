@@ -9,7 +9,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
-from bench.errors import BenchError, Unavailable
+from bench.common.errors import BenchError, Unavailable
 from bench.metrics.base import Context
 
 
@@ -37,7 +37,7 @@ def read_weights(context: Context, name: str, shapes: Mapping[str, Sequence[int]
         Unavailable: the file is missing or damaged, or is of another network; it names the first key that is
             lacking or has another shape.
     """
-    from bench.weights import load_state_dict
+    from bench.weights.store import load_state_dict
 
     path = context.weights.path(name)
     remedy = context.weights.entries[name].remedy

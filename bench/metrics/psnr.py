@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from bench.errors import Unscorable
+from bench.common.errors import Unscorable
 from bench.metrics.base import Batch, ClipInfo, Image, Meter, Metric, Output, Score, Spec
 
 Floats = npt.NDArray[np.float64]

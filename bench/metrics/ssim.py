@@ -14,7 +14,7 @@ import numba
 import numpy as np
 import numpy.typing as npt
 
-from bench.errors import Unscorable
+from bench.common.errors import Unscorable
 from bench.metrics.base import Batch, ClipInfo, Image, Meter, Metric, Output, Pictures, Score, Spec
 
 Floats = npt.NDArray[np.float64]

@@ -23,7 +23,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from bench.errors import BenchError, Unavailable, Unscorable
+from bench.common.errors import BenchError, Unavailable, Unscorable
 from bench.metrics.base import Context, Float, Image
 from prep.mel import mfcc
 
@@ -145,8 +145,12 @@ def _load_syncnet(path: Path, device: str) -> SyncNet:
 
 
 def load_network(path: Path, name: str, build: Callable[[dict[str, Tensor]], T]) -> T:
-    """What ``build`` makes of the weights in a file. Raises :class:`bench.errors.BenchError` where they do not fit."""
-    from bench.weights import load_state_dict
+    """What ``build`` makes of the weights in a file.
+
+    Raises:
+        bench.common.errors.BenchError: they do not fit.
+    """
+    from bench.weights.store import load_state_dict
 
     state = load_state_dict(path)
     try:

@@ -21,7 +21,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from bench.errors import Unavailable, Unscorable
+from bench.common.errors import Unavailable, Unscorable
 from bench.metrics.base import Context, Image
 from bench.metrics.lossy import FPS, JpegEncoder, avi_frames, decode_jpeg
 from bench.metrics.syncnet import (

@@ -13,7 +13,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from bench.errors import BenchError
+from bench.common.errors import BenchError
 from bench.results import CLIPS, FRAMES, RESULT
 
 Floats = npt.NDArray[np.float64]

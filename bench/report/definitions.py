@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError, model_validator
 
-from bench.errors import BenchError
+from bench.common.errors import BenchError
 from bench.metrics import METRICS
 from prep.names import known
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib import import_module
 from pathlib import Path
 
-from bench.errors import BenchError
+from bench.common.errors import BenchError
 from bench.report.model import Table
 from prep.names import known
 

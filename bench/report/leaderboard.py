@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from math import isfinite
 from typing import Any
 
-from bench.errors import BenchError
+from bench.common.errors import BenchError
 from bench.metrics import METRICS, get_spec
 from bench.report.definitions import ColumnDef, TableDef, variant_of
 from bench.report.measured import measured_blocks

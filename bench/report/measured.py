@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from bench.job import TRIVIAL
+from bench.clips.job import TRIVIAL
 from bench.report.definitions import BlockDef, ColumnDef, TableDef, load_papers, variant_of
 from bench.report.model import NOT_AVAILABLE, Block, Cell, Column, Footnotes, Row, rank
 from bench.results import CLIP_REGION, Figure, MethodResult, MetricInfo, OutputInfo, Result

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from bench.metrics import ALIASES, DEFAULT, METRICS, get_spec
 from bench.metrics.base import Output, Spec
-from bench.regions import REGIONS
+from bench.metrics.regions import REGIONS
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "metrics.md"
 

@@ -18,7 +18,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from bench.errors import BenchError
+from bench.common.errors import BenchError
 from bench.metrics import METRICS
 from bench.report.definitions import Paper, load_papers, load_tables
 from bench.report.drawing import REGION_WORDS, Subject, label

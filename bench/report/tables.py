@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from bench.errors import BenchError
+from bench.common.errors import BenchError
 from bench.report.definitions import get_table, load_tables
 from bench.report.measured import measured_blocks
 from bench.report.model import Block, Cell, Column, Footnote, Footnotes, Row, Table

@@ -16,7 +16,7 @@ from baselines.sync_expert.method import SyncExpert, SyncExpertConfig
 from baselines.sync_expert.network import SyncNet, cosine_bce
 from baselines.sync_expert.offsets import embed_lips, embed_sounds, find_offset
 from baselines.sync_expert.stage import ExpertConfig, ExpertStage
-from bench.config import load_config
+from bench.train.config import load_config
 from models.base import Progress, TrainConfig
 from prep.sampling import SampleSpec
 from tests.baselines import official

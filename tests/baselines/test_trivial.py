@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from baselines import trivial
-from bench import job
+from bench.clips import job
 
 IDS = st.sets(st.text(min_size=1, max_size=8), max_size=40)
 

@@ -21,7 +21,7 @@ from baselines.wav2lip.inference import GenerateConfig, speak
 from baselines.wav2lip.method import Wav2Lip, Wav2LipMethodConfig
 from baselines.wav2lip.network import Generator, see
 from baselines.wav2lip.stage import Wav2LipConfig, Wav2LipStage
-from bench.config import load_config
+from bench.train.config import load_config
 from models.base import Progress, Shot, TrainConfig
 from prep.sampling import SampleSpec
 from tests.baselines import official

@@ -11,8 +11,8 @@ import torch
 from torch import nn
 
 import models
-from bench.checkpoint import write_networks
-from bench.config import load_config
+from bench.train.checkpoint import write_networks
+from bench.train.config import load_config
 from models.base import (
     Batch,
     Footage,

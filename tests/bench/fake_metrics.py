@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from bench.errors import Unavailable, Unscorable
+from bench.common.errors import Unavailable, Unscorable
 from bench.metrics.base import Batch, ClipInfo, Context, Meter, Metric, Output, Score, SetScore, Spec
 
 

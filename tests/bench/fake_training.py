@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from bench.config import RunConfig, load_config
-from bench.training_log import Speed
+from bench.train.config import RunConfig, load_config
+from bench.train.log import Speed
 from models.base import (
     Batch,
     Footage,

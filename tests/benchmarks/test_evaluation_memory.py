@@ -27,10 +27,10 @@ _EVALUATE = """
 import json, re, sys
 from pathlib import Path
 import numpy as np
-from bench.evaluate import Options, evaluate
-from bench.inputs import from_folders
+from bench.eval.evaluation import Options, evaluate
+from bench.clips.inputs import from_folders
 from bench.metrics import fid
-from bench.weights import WeightStore
+from bench.weights.store import WeightStore
 
 def features(self, pictures):
     return np.random.default_rng(int(pictures[0, 0, 0, 0])).standard_normal((len(pictures), 512), np.float32)

@@ -21,12 +21,12 @@ import pytest
 import torch
 from scipy.io import wavfile
 
-from bench.evaluate import Options, evaluate
-from bench.inputs import from_folders
+from bench.clips.inputs import from_folders
+from bench.eval.evaluation import Options, evaluate
 from bench.metrics import DEFAULT
 from bench.metrics.arcface import R100, ArcFace, IResNet, align, five_points
 from bench.metrics.syncnet import original
-from bench.weights import Entry, WeightStore
+from bench.weights.store import Entry, WeightStore
 from prep.landmarks import FaceMesh
 from prep.media import frames, sound, write_video
 from tests.bench.metrics import fake_syncnet, generated

@@ -17,8 +17,8 @@ _GENERATE = """
 import json, re, time
 from pathlib import Path
 import numpy as np, torch
-from bench.config import load_config
-from bench.methods import get_method
+from bench.train.config import load_config
+from bench.common.methods import get_method
 from models.base import Shot
 from models.lipformer.inference import VIEW
 

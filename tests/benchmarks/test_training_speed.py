@@ -19,11 +19,11 @@ import pytest
 from accelerate.state import AcceleratorState
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from bench import runner
-from bench.config import load_config
-from bench.loading import open_dataset, training_loader
-from bench.methods import get_method
-from bench.training_log import Speed
+from bench.common.methods import get_method
+from bench.train import runner
+from bench.train.config import load_config
+from bench.train.loading import open_dataset, training_loader
+from bench.train.log import Speed
 from models.base import Batch, Method, Progress, Stage
 from prep.order import WindowStream
 from tests.bench.fake_training import Recorder

@@ -15,7 +15,7 @@ from scipy.io import wavfile
 from bench.metrics.base import Batch, ClipInfo, Context, Metric, Pictures, Score
 from bench.metrics.lossy import JpegEncoder, decode_jpeg
 from bench.metrics.syncnet import original
-from bench.weights import Entry, WeightStore
+from bench.weights.store import Entry, WeightStore
 from tests.parity.fill import fill_state
 
 PARITY = Path(__file__).resolve().parents[2] / "parity"

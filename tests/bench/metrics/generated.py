@@ -18,7 +18,7 @@ import torchvision
 from torch import Tensor, nn
 
 from bench.metrics.base import Batch, ClipInfo, Meter, Metric, Pictures, Score
-from bench.weights import Entry, WeightStore
+from bench.weights.store import Entry, WeightStore
 
 #: Registry's name → name of the file.
 FILES = {

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from bench.errors import Unavailable, Unscorable
+from bench.common.errors import Unavailable, Unscorable
 from bench.metrics import METRICS, arcface, dlib_identity, get_metric
 from bench.metrics.arcface import (
     FEATURES,
@@ -36,7 +36,7 @@ from bench.metrics.csim import (
     cosine,
     mean_cosine_of_all_pairs,
 )
-from bench.weights import Entry, WeightStore
+from bench.weights.store import Entry, WeightStore
 from prep.landmark_sets import MESH_TO_68
 from tests.bench.metrics.test_lmd import fake_faces, pictures, read_clip, score
 

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from bench.errors import Unavailable, Unscorable
+from bench.common.errors import Unavailable, Unscorable
 from bench.metrics.base import ClipInfo, Context
 from bench.metrics.fid import FidAt128, FidBatches, FidClean, FidPytorchFid, antialiased, squashed
 from bench.metrics.frechet import (
@@ -24,7 +24,7 @@ from bench.metrics.frechet import (
     moments_of,
     quick_distance,
 )
-from bench.weights import WeightStore
+from bench.weights.store import WeightStore
 from tests.bench.metrics.generated import (
     FILES,
     cut,

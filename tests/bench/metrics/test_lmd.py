@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bench.errors import Unavailable, Unscorable
+from bench.common.errors import Unavailable, Unscorable
 from bench.metrics import METRICS, get_metric
 from bench.metrics.base import Batch, ClipInfo, Context, Metric, Pictures, Score
 from bench.metrics.lmd import (
@@ -25,7 +25,7 @@ from bench.metrics.lmd import (
     landmark_distance,
     scored_frames,
 )
-from bench.weights import WeightStore
+from bench.weights.store import WeightStore
 from prep.landmark_sets import IPLAP_131, IPLAP_CONTENT, LIPS, MESH_TO_68
 
 CONTEXT = Context(WeightStore({}, []))

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import torch
 
-from bench.errors import Unavailable, Unscorable
+from bench.common.errors import Unavailable, Unscorable
 from bench.metrics import lpips as module
 from bench.metrics.base import ClipInfo, Context, Pictures
 from bench.metrics.lpips import LpipsAlex, LpipsAlexUnit, LpipsVgg
-from bench.weights import WeightStore
+from bench.weights.store import WeightStore
 from tests.bench.metrics.generated import (
     FILES,
     cut,

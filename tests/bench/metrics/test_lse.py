@@ -13,13 +13,13 @@ import numpy as np
 import pytest
 import torch
 
-from bench.errors import BenchError, Unavailable, Unscorable
+from bench.common.errors import BenchError, Unavailable, Unscorable
 from bench.metrics import get_metric
 from bench.metrics.base import ClipInfo, Context, Pictures
 from bench.metrics.lossy import JpegEncoder, decode_jpeg
 from bench.metrics.lse import LseLrs, LseTracked, SyncScore
 from bench.metrics.syncnet import SyncNet, SyncReader, distances, judge
-from bench.weights import Entry, WeightStore
+from bench.weights.store import Entry, WeightStore
 from tests.bench.metrics.fake_syncnet import (
     PARITY,
     generated,

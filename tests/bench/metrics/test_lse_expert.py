@@ -12,12 +12,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from baselines.sync_expert.offsets import find_offset
-from bench.checkpoint import write_networks
 from bench.cli import app
-from bench.config import load_config
-from bench.errors import BenchError, Unavailable, Unscorable
-from bench.evaluate import Options, evaluate
-from bench.inputs import from_folders, with_trivial
+from bench.clips.inputs import from_folders, with_trivial
+from bench.common.errors import BenchError, Unavailable, Unscorable
+from bench.eval.evaluation import Options, evaluate
 from bench.metrics import get_spec
 from bench.metrics.base import Batch, ClipInfo, Context, Pictures, Score
 from bench.metrics.lse_expert import (
@@ -29,7 +27,9 @@ from bench.metrics.lse_expert import (
 )
 from bench.report.tables import build_table
 from bench.results import Result
-from bench.weights import WeightStore, file_sha256
+from bench.train.checkpoint import write_networks
+from bench.train.config import load_config
+from bench.weights.store import WeightStore, file_sha256
 from prep.media import write_video
 
 STORE = WeightStore({}, [])
@@ -308,7 +308,7 @@ class _Faces:
 
 @pytest.fixture
 def videos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr("bench.engine.Faces", _Faces)
+    monkeypatch.setattr("bench.eval.engine.Faces", _Faces)
     for name in ("truth", "pred"):
         (tmp_path / name).mkdir()
         for i in range(2):

@@ -10,7 +10,7 @@ import pytest
 
 from bench.metrics import psnr
 from bench.metrics.base import Batch, ClipInfo, Context, Pictures
-from bench.weights import WeightStore
+from bench.weights.store import WeightStore
 
 
 def _pair(sigma: float, n: int = 5, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:

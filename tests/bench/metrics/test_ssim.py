@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 import torch
 
-from bench.errors import Unscorable
+from bench.common.errors import Unscorable
 from bench.metrics import ssim
 from bench.metrics.base import Batch, ClipInfo, Context, Pictures
-from bench.weights import WeightStore
+from bench.weights.store import WeightStore
 
 
 def _pictures() -> list[tuple[np.ndarray, np.ndarray]]:

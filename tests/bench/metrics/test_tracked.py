@@ -12,14 +12,14 @@ import pytest
 import torch
 from scipy.signal import medfilt
 
-from bench.errors import BenchError, Unavailable, Unscorable
+from bench.common.errors import BenchError, Unavailable, Unscorable
 from bench.metrics import tracked
 from bench.metrics.base import ClipInfo, Context
 from bench.metrics.lossy import AviWriter, JpegEncoder, avi_frames, decode_jpeg
 from bench.metrics.lse import LseTracked
 from bench.metrics.syncnet import Sync, SyncNet, SyncReader
 from bench.metrics.tracked import Track, crops, find_shots, find_tracks, overlap
-from bench.weights import Entry, WeightStore
+from bench.weights.store import Entry, WeightStore
 from tests.bench.metrics.fake_syncnet import moving_pictures, score, voice, weight_store
 
 N = 108

@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 
 from bench.cli import report as command
 from bench.cli.console_tables import print_table
-from bench.errors import BenchError
+from bench.common.errors import BenchError
 from bench.report.definitions import load_tables
 from bench.report.formats import FORMATS, format_of, write
 from bench.report.latex import escape

@@ -13,7 +13,7 @@ import matplotlib
 import numpy as np
 import pytest
 
-from bench.errors import BenchError
+from bench.common.errors import BenchError
 from bench.report import drawing, plots
 from bench.report.clips import ClipValues, ResultFiles
 from bench.report.drawing import Subject

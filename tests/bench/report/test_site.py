@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from bench.errors import BenchError
+from bench.common.errors import BenchError
 from bench.report import site as site_module
 from bench.report.definitions import load_papers, load_tables
 from bench.report.previews import examples

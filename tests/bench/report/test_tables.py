@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from bench.errors import BenchError
+from bench.common.errors import BenchError
 from bench.report.model import Block, Cell, Table
 from bench.report.tables import build_table
 from bench.results import Missing

@@ -1,0 +1,94 @@
+"""Everything that can be chosen by name, one line each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+
+def _sources() -> dict[str, str]:
+    from prep.sources import SOURCES, get_source
+
+    return {name: get_source(name).summary for name in SOURCES}
+
+
+def _views() -> dict[str, str]:
+    from prep.views import VIEWS
+
+    return {name: view.summary for name, view in VIEWS.items()}
+
+
+def _landmarks() -> dict[str, str]:
+    from prep.landmark_sets import LANDMARK_SETS
+
+    return {name: f"{len(indices)} points of the 478-point mesh" for name, indices in LANDMARK_SETS.items()}
+
+
+def _mel_rules() -> dict[str, str]:
+    from prep.mel import MEL_RULES
+
+    return {
+        name: f"the 16 columns of frame f start at frame f{offset:+d}" for name, offset in MEL_RULES.items()
+    }
+
+
+def _metrics() -> dict[str, str]:
+    from bench.metrics import ALIASES, METRICS, get_spec
+
+    short = {name: alias for alias, name in ALIASES.items()}
+    lines = {}
+    for name in METRICS:
+        spec = get_spec(name)
+        arrows = {"higher": "↑", "lower": "↓", "none": ""}
+        figures = ", ".join(f"{output.label}{arrows[output.better]}" for output in spec.outputs)
+        also = f" (also: {short[name]})" if name in short else ""
+        lines[name] = f"{figures}: {spec.summary}{also}"
+    return lines
+
+
+def _regions() -> dict[str, str]:
+    from bench.metrics.regions import REGIONS
+
+    return REGIONS
+
+
+def _methods() -> dict[str, str]:
+    import inspect
+
+    from bench.common.methods import get_method, registry
+
+    lines = {}
+    for name in registry():
+        method = get_method(name)
+        summary = (inspect.getdoc(method) or "").partition("\n")[0].rstrip(".")
+        lines[name] = f"{method.title}: {summary}"
+    return lines
+
+
+def _tables() -> dict[str, str]:
+    from bench.report.tables import table_titles
+
+    return table_titles()
+
+
+def _weights() -> dict[str, str]:
+    from bench.weights.store import registry
+
+    return {name: f"{entry.file}: {', '.join(entry.enables)}" for name, entry in registry().items()}
+
+
+KINDS: dict[str, Callable[[], dict[str, str]]] = {
+    "sources": _sources,
+    "views": _views,
+    "landmarks": _landmarks,
+    "mel-rules": _mel_rules,
+    "methods": _methods,
+    "metrics": _metrics,
+    "regions": _regions,
+    "tables": _tables,
+    "weights": _weights,
+}
+
+
+def entries(kind: str) -> dict[str, str]:
+    """Name → one line, of a kind in :data:`KINDS`. Raises ``KeyError`` for another kind."""
+    return KINDS[kind]()

@@ -1,0 +1,60 @@
+"""Lists of the clips to train on, which ``bench train --clips`` takes: those of ``bench offsets``, and shorter ones."""
+
+from __future__ import annotations
+
+import csv
+import io
+from pathlib import Path
+
+from bench.common.errors import BenchError
+
+
+def read_clips(path: Path) -> frozenset[str]:
+    """The clips that a list names for training.
+
+    Two forms are read: CSV (by its suffix) with a column ``clip``, of which lines whose ``in_sync`` is false are passed
+    over where there is that column; and text with one clip id a line.
+
+    Raises:
+        BenchError: it is missing, names no clip, or is no such list; with the file and the line.
+    """
+    try:
+        text = path.read_text("utf-8-sig")
+    except FileNotFoundError:
+        raise BenchError(f"the list of clips {path} is missing: make one with `bench offsets`") from None
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not text in UTF-8"
+        raise BenchError(f"the list of clips {path} cannot be read: {reason}") from None
+    if path.suffix.lower() == ".csv":
+        clips = _from_csv(path, text)
+    else:
+        clips = {line.strip() for line in text.splitlines()} - {""}
+    if not clips:
+        raise BenchError(
+            f"the list of clips {path} names none to train on: make it anew with `bench offsets`, with a better "
+            "expert, a larger --most or a lower --confidence"
+        )
+    return frozenset(clips)
+
+
+def _from_csv(path: Path, text: str) -> set[str]:
+    reader = csv.DictReader(io.StringIO(text))
+    clips = set()
+    try:
+        if "clip" not in (reader.fieldnames or ()):
+            raise BenchError(
+                f"{path}, line 1: no column clip: name the columns there, as `bench offsets` does"
+            )
+        for row in reader:
+            where = f"{path}, line {reader.line_num}"
+            if not row["clip"]:
+                raise BenchError(f"{where}: no clip id: write one, or take the line out")
+            # Spreadsheets and data frames write true in ways of their own.
+            word = (row.get("in_sync") or "").lower() if "in_sync" in row else "true"
+            if word not in ("true", "false"):
+                raise BenchError(f"{where}: in_sync is {row['in_sync']!r}: write true or false")
+            if word == "true":
+                clips.add(row["clip"])
+    except csv.Error as error:
+        raise BenchError(f"{path}, line {reader.line_num}: {error}: it is not CSV") from None
+    return clips

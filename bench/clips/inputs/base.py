@@ -1,0 +1,108 @@
+"""What the three forms of input have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from itertools import pairwise
+from pathlib import Path
+from typing import Literal
+
+from bench.clips.inputs.files import VideoFolder
+from bench.clips.job import TRIVIAL, Candidate, Job, Take, Voice
+from bench.common.errors import BenchError
+
+#: ``reconstruction``: the clip's own sound drives the face. ``dubbing``: another sound does, and no frame has a twin.
+Protocol = Literal["reconstruction", "dubbing"]
+#: Whose sound is heard with the predicted frames: that of the prediction's file, or the one that drove the face.
+Audio = Literal["prediction", "truth"]
+
+#: Why a clip has no prediction; one wording for all clips, since reasons are counted.
+NO_PREDICTION = "no prediction: no file of the clip's name"
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What is scored against what.
+
+    Attributes:
+        name: of the data set, of the folder of true videos, or of the list.
+        kind: which of the three forms.
+        split: of the data set, else ``""``.
+        protocol: what drove the faces.
+        jobs: one a clip, sorted by clip id; every job has a candidate of every method.
+        manifest_sha256: of the data set's manifest without the place where its media lie; else ``""``.
+        unmatched: predictions without counterpart, one line each.
+        sources: method → folder of its videos, as it was given.
+        voices: clip id → the sound that drives the face: in reconstruction the clip's own.
+        problems: clip id → why its true video cannot be had.
+    """
+
+    name: str
+    kind: Literal["dataset", "folders", "pairs"]
+    split: str
+    protocol: Protocol
+    jobs: list[Job]
+    manifest_sha256: str = ""
+    unmatched: list[str] = field(default_factory=list)
+    sources: Mapping[str, str] = field(default_factory=dict)
+    voices: Mapping[str, Voice] = field(default_factory=dict)
+    problems: Mapping[str, str] = field(default_factory=dict)
+
+
+def scan_all(predictions: Mapping[str, Path]) -> dict[str, VideoFolder]:
+    """The videos of every method.
+
+    Raises:
+        BenchError: a method has the name of a trivial row, or two videos of one name.
+        PrepError: a folder is not there or cannot be read.
+    """
+    for method in predictions:
+        if not method.strip():
+            raise BenchError("a method without a name: write --pred NAME=FOLDER")
+        if method in TRIVIAL:
+            raise BenchError(
+                f"{method!r} is the name of a row that is made from the truth: name the method otherwise"
+            )
+    return {method: VideoFolder.scan(folder) for method, folder in predictions.items()}
+
+
+def candidate(method: str, path: Path | None, audio: Audio, voice: Voice | None, problem: str) -> Candidate:
+    """A method's version of a clip.
+
+    Args:
+        method: its name.
+        path: its video, or None where there is none.
+        audio: whose sound is heard.
+        voice: the sound that drove the face, needed where ``audio`` is ``truth``.
+        problem: what is wrong with the clip itself, or ``""``.
+    """
+    if path is None:
+        return Candidate(method, problem=problem or NO_PREDICTION)
+    heard = Voice(path) if audio == "prediction" else voice
+    return Candidate(method, Take(path), heard, problem=problem)
+
+
+def in_order(jobs: Iterable[Job]) -> list[Job]:
+    """Jobs sorted by clip id.
+
+    Raises:
+        BenchError: two have one id.
+    """
+    found = sorted(jobs, key=lambda job: job.clip_id)
+    for job, following in pairwise(found):
+        if job.clip_id == following.clip_id:
+            raise BenchError(f"two clips are called {job.clip_id!r}: rename one of them")
+    return found
+
+
+def check_audio(audio: Audio, protocol: Protocol) -> None:
+    """Refuse the truth's sound for a face that another one drove.
+
+    Raises:
+        BenchError: that is asked for.
+    """
+    if audio == "truth" and protocol == "dubbing":
+        raise BenchError(
+            "in the dubbing protocol the truth's sound is not the one that drove the face: take --audio prediction"
+        )

@@ -1,0 +1,98 @@
+"""Videos in a folder, found by name."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench.common.errors import BenchError
+from prep.sources.listing import VIDEO_SUFFIXES, require_folder, shown, walk
+
+
+@dataclass(frozen=True)
+class VideoFolder:
+    """The videos below a folder.
+
+    Attributes:
+        path: the folder, as it was given.
+        files: name of a clip → file, relative to ``path``. A name is the file's path without its suffix, with
+            POSIX separators and in Unicode's composed form, since file systems differ in that.
+    """
+
+    path: Path
+    files: dict[str, str]
+
+    @classmethod
+    def scan(cls, path: Path) -> VideoFolder:
+        """Find the videos below ``path``; hidden files and folders are skipped, links are followed.
+
+        Raises:
+            BenchError: two videos differ in nothing but the suffix.
+            PrepError: there is no such folder, or it cannot be read.
+        """
+        require_folder(path)
+        files: dict[str, str] = {}
+        for file in walk(path, VIDEO_SUFFIXES):
+            name = key(shown(file)[0].rpartition(".")[0])
+            if name in files:
+                raise BenchError(
+                    f"{path} holds two videos of one clip, {shown(files[name])[0]} and {shown(file)[0]}: remove one"
+                )
+            files[name] = file
+        return cls(path, files)
+
+    def file(self, name: str) -> Path:
+        """Absolute path of a clip's video, for processes with other working folders."""
+        return (self.path / self.files[name]).absolute()
+
+    def match(self, wanted: Iterable[str]) -> dict[str, str]:
+        """Pair clips with videos.
+
+        By the whole name; what is then left on both sides, by the last part of the name where that is the only
+        one of its kind here and there.
+
+        Args:
+            wanted: names of clips.
+
+        Returns:
+            clip → name in :attr:`files`.
+        """
+        keys = {clip: key(clip) for clip in wanted}
+        found = {clip: name for clip, name in keys.items() if name in self.files}
+        taken = set(found.values())
+        here = _by_last_part({name: name for name in self.files})
+        for last, clip in _by_last_part(keys).items():
+            if clip not in found and last in here and here[last] not in taken:
+                found[clip] = here[last]
+        return found
+
+    def unmatched(self, method: str, taken: Iterable[str]) -> list[str]:
+        """A line for every video of a method that belongs to no clip."""
+        rest = self.files.keys() - set(taken)
+        return [f"{method}: {shown(self.files[name])[0]} belongs to no clip" for name in sorted(rest)]
+
+    def examples(self) -> str:
+        """Two names, for messages."""
+        return some(self.files)
+
+
+def key(name: str) -> str:
+    """A name in the form in which names are compared."""
+    return unicodedata.normalize("NFC", name)
+
+
+def some(names: Iterable[str], count: int = 2) -> str:
+    """The first names in order, for messages; ``no videos`` where there are none."""
+    first = sorted(names)
+    more = " …" if len(first) > count else ""
+    return ", ".join(first[:count]) + more if first else "no videos"
+
+
+def _by_last_part(names: Mapping[str, str]) -> dict[str, str]:
+    """Last part of a value → its key, where no other value has that last part."""
+    lasts = {owner: name.rpartition("/")[2] for owner, name in names.items()}
+    count = Counter(lasts.values())
+    return {last: owner for owner, last in lasts.items() if count[last] == 1}

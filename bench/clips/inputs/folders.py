@@ -1,0 +1,112 @@
+"""Two plain folders of videos, or the predictions alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from bench.clips.inputs.base import Audio, Inputs, Protocol, candidate, check_audio, in_order, scan_all
+from bench.clips.inputs.files import VideoFolder
+from bench.clips.job import Job, Take, Voice
+from bench.common.errors import BenchError
+
+
+def from_folders(
+    predictions: Mapping[str, Path],
+    truth: Path | None,
+    *,
+    protocol: Protocol = "reconstruction",
+    audio: Audio = "prediction",
+) -> Inputs:
+    """Pair the videos of two folders by name.
+
+    A clip is a true video; its id is the path below ``truth`` without the suffix. Predictions have the same path,
+    or, where that is enough to tell them apart, the same file name. Without ``truth`` the clips are all videos that
+    any method has, and only metrics that compare with nothing can be computed.
+
+    Args:
+        predictions: method → folder.
+        truth: folder of the true videos, or None.
+        protocol: what drove the faces.
+        audio: whose sound is heard with the predictions.
+
+    Raises:
+        BenchError: nothing to pair, two videos of one name in a folder, or ``audio="truth"`` without true sound.
+        PrepError: a folder is not there or cannot be read.
+    """
+    check_audio(audio, protocol)
+    videos = scan_all(predictions)
+    sources = {method: str(folder) for method, folder in predictions.items()}
+    if truth is None:
+        return _alone(videos, sources, protocol, audio)
+    true = VideoFolder.scan(truth)
+    if not true.files:
+        raise BenchError(f"no video in {truth}: it should hold the true videos")
+    found: dict[str, dict[str, str]] = {}
+    for method, folder in videos.items():
+        found[method] = folder.match(true.files)
+        if not found[method]:
+            raise BenchError(
+                f"no video in {folder.path} ({folder.examples()}) is called as one in {truth} ({true.examples()})"
+            )
+    jobs, voices = [], {}
+    for clip in true.files:
+        path = true.file(clip)
+        voices[clip] = Voice(path)
+        candidates = tuple(
+            candidate(
+                method,
+                videos[method].file(found[method][clip]) if clip in found[method] else None,
+                audio,
+                voices[clip],
+                "",
+            )
+            for method in videos
+        )
+        jobs.append(Job(clip, Take(path), candidates=candidates))
+    return Inputs(
+        name=truth.resolve().name,
+        kind="folders",
+        split="",
+        protocol=protocol,
+        jobs=in_order(jobs),
+        unmatched=[line for m, folder in videos.items() for line in folder.unmatched(m, found[m].values())],
+        sources=sources,
+        voices=voices if protocol == "reconstruction" else {},
+    )
+
+
+def _alone(
+    videos: Mapping[str, VideoFolder], sources: Mapping[str, str], protocol: Protocol, audio: Audio
+) -> Inputs:
+    if not videos:
+        raise BenchError("nothing to score: give predictions with --pred, or a data set with --data")
+    if audio == "truth":
+        raise BenchError("--audio truth needs the true videos: give --truth")
+    for method, folder in videos.items():
+        if not folder.files:
+            raise BenchError(f"no video in {folder.path}: it should hold the predictions of {method}")
+    clips = sorted({name for folder in videos.values() for name in folder.files})
+    if len(videos) > 1 and not any(all(c in folder.files for folder in videos.values()) for c in clips):
+        named = " and ".join(f"{folder.path} ({folder.examples()})" for folder in videos.values())
+        raise BenchError(f"no video has the same name in all of {named}")
+    jobs = [
+        Job(
+            clip,
+            None,
+            candidates=tuple(
+                candidate(method, folder.file(clip) if clip in folder.files else None, audio, None, "")
+                for method, folder in videos.items()
+            ),
+        )
+        for clip in clips
+    ]
+    first = next(iter(videos.values()))
+    return Inputs(
+        name=first.path.resolve().name,
+        kind="folders",
+        split="",
+        protocol=protocol,
+        jobs=in_order(jobs),
+        sources=sources,
+    )

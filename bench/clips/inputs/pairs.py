@@ -1,0 +1,216 @@
+"""Lists of pairs, one video and the sound that is to drive it a line, as Wav2Lip publishes them for evaluation."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Literal
+
+from bench.clips.inputs.base import Audio, Inputs, candidate, in_order, scan_all
+from bench.clips.inputs.files import some
+from bench.clips.job import Job, Take, Voice
+from bench.common.errors import BenchError
+from prep.sources.listing import VIDEO_SUFFIXES, require_folder, suffix_of
+
+#: Which comes first in a line. ``auto``: names without suffix are sound and video, names with one video and sound.
+Order = Literal["auto", "audio-video", "video-audio"]
+
+AUDIO_SUFFIXES = frozenset({"wav", "mp3", "m4a", "aac", "flac", "ogg"})
+#: Why a line cannot be scored; one wording for all lines, since reasons are counted.
+NO_VIDEO = "the video of the pair is missing: give the folder of the list's files with --truth"
+NO_AUDIO = "the sound of the pair is missing: give the folder of the list's files with --truth"
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One line of a list: names relative to the folder of the media, with or without their suffix."""
+
+    video: str
+    audio: str
+
+
+def from_pairs(
+    predictions: Mapping[str, Path],
+    pairs: Path,
+    truth: Path | None = None,
+    *,
+    audio: Audio = "prediction",
+    order: Order = "auto",
+) -> Inputs:
+    """Take the lines of a list for the clips; the protocol is dubbing.
+
+    The prediction of the first line is ``0.mp4``, that of the second ``1.mp4``: Wav2Lip's
+    ``gen_videos_from_filelist.py`` names its results so. It leaves lines out where no face was found or the video
+    is shorter than the sound, and cuts the video to the sound; here a line left out counts as a missing prediction.
+
+    Args:
+        predictions: method → folder.
+        pairs: the list, see :func:`read_pairs`.
+        truth: where the names of the list lead to, needed for metrics that compare with the true video.
+        audio: whose sound is heard: that of the prediction's file, or that which the list names.
+        order: which comes first in a line.
+
+    Raises:
+        BenchError: the list cannot be understood, nothing of it is below ``truth``, or no method predicted any of it.
+        PrepError: a folder is not there or cannot be read.
+    """
+    lines = read_pairs(pairs, order)
+    if truth is None and audio == "truth":
+        raise BenchError("--audio truth needs the sound files of the list: give their folder with --truth")
+    media = _Media(truth, lines)
+    videos = scan_all(predictions)
+    numbers = {str(i): i for i in range(len(lines))}
+    for folder in videos.values():
+        if not numbers.keys() & folder.files.keys():
+            raise BenchError(
+                f"no video in {folder.path} ({folder.examples()}) is called as a line of {pairs}: 0.mp4 for the first"
+            )
+    jobs, voices, problems = [], {}, {}
+    for name, i in numbers.items():
+        pair = lines[i]
+        clip = _clip_id(i, pair, len(lines))
+        video, voice = media.video(pair), media.voice(pair)
+        if truth is not None and video is None:
+            problems[clip] = NO_VIDEO
+        elif truth is not None and voice is None:
+            problems[clip] = NO_AUDIO
+        if voice is not None:
+            voices[clip] = voice
+        # What is missing harms the methods only where it is needed: the truth always, the sound where it is heard.
+        harm = problems.get(clip, "") if video is None or audio == "truth" else ""
+        candidates = tuple(
+            candidate(method, folder.file(name) if name in folder.files else None, audio, voice, harm)
+            for method, folder in videos.items()
+        )
+        jobs.append(Job(clip, None if video is None else Take(video), candidates=candidates))
+    return Inputs(
+        name=pairs.stem,
+        kind="pairs",
+        split="",
+        protocol="dubbing",
+        jobs=in_order(jobs),
+        unmatched=[line for m, folder in videos.items() for line in folder.unmatched(m, numbers)],
+        sources={method: str(path) for method, path in predictions.items()},
+        voices=voices,
+        problems=problems,
+    )
+
+
+def read_pairs(path: Path, order: Order = "auto") -> list[Pair]:
+    """Read a list.
+
+    A line holds two names, separated by blanks, or by a tab where names hold blanks. The lists for LRS2, LRS3 and
+    LRW write sound and video, without suffixes; those of ReSyncED video and sound, with them.
+
+    Args:
+        path: the list, UTF-8.
+        order: which comes first.
+
+    Raises:
+        BenchError: with file and line: not two names, an empty line or a comment (results are numbered by line, so
+            one more line would shift them all), a name that leaves the folder, or lines of both orders.
+    """
+    try:
+        lines = path.read_text("utf-8-sig").rstrip().splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
+        raise BenchError(f"the list {path} cannot be read: {reason}") from None
+    if not lines:
+        raise BenchError(f"the list {path} is empty")
+    pairs: list[Pair] = []
+    first = ""
+    for number, line in enumerate(lines, 1):
+        try:
+            names = _names(line)
+            form = _order(*names) if order == "auto" else order
+            if form != (first := first or form):
+                raise _Malformed(
+                    f"has {_words(form)}, the first line {_words(first)}: write all lines in one order"
+                )
+            video, audio = names[::-1] if form == "audio-video" else names
+            if suffix_of(video) in AUDIO_SUFFIXES:
+                raise _Malformed(f"names the sound {video} where the video should be")
+        except _Malformed as error:
+            raise BenchError(f"{path}, line {number}: {error}") from None
+        pairs.append(Pair(video, audio))
+    return pairs
+
+
+class _Malformed(Exception):
+    """A line that cannot be understood; the words follow file and number of the line."""
+
+
+def _names(line: str) -> tuple[str, str]:
+    if not line.strip():
+        raise _Malformed("is empty, and results are numbered by line: remove it")
+    if line.lstrip().startswith("#"):
+        raise _Malformed("is a comment, and results are numbered by line: remove it")
+    names = [name.strip() for name in line.strip().split("\t")] if "\t" in line.strip() else line.split()
+    if len(names) != 2 or not all(names):
+        raise _Malformed(f"holds {len(names)} names, not 2: {line.strip()[:80]!r}")
+    for name in names:
+        if name.startswith("/") or ".." in PurePosixPath(name).parts:
+            raise _Malformed(f"leaves the folder of the media: {name!r}")
+    return names[0], names[1]
+
+
+def _order(first: str, second: str) -> Literal["audio-video", "video-audio"]:
+    kinds = suffix_of(first), suffix_of(second)
+    sounds = [kind in AUDIO_SUFFIXES for kind in kinds]
+    known = [kind in AUDIO_SUFFIXES or kind in VIDEO_SUFFIXES for kind in kinds]
+    if sounds == [True, False]:
+        return "audio-video"
+    if sounds == [False, True] or known == [True, True]:
+        return "video-audio"
+    if known == [False, False]:
+        return "audio-video"
+    raise _Malformed("has one name with a suffix and one without: write both alike")
+
+
+def _words(order: str) -> str:
+    return " before ".join({"audio": "the sound", "video": "the video"}[part] for part in order.split("-"))
+
+
+def _clip_id(number: int, pair: Pair, count: int) -> str:
+    """``00017_<video>_<sound>``: the number of the prediction's file first, so that ids sort as lines do."""
+    names = (re.sub(r"[^\w.-]+", "-", name)[:80] for name in (pair.video, pair.audio))
+    return "_".join([f"{number:0{max(5, len(str(count - 1)))}d}", *names])
+
+
+class _Media:
+    """The files that a list names, below its root; each looked for once."""
+
+    def __init__(self, root: Path | None, pairs: Iterable[Pair]) -> None:
+        self._videos: dict[str, Path | None] = {}
+        self._sounds: dict[str, Path | None] = {}
+        if root is None:
+            return
+        require_folder(root)
+        videos = ("mp4", *sorted(VIDEO_SUFFIXES - {"mp4"}))
+        pairs = list(pairs)
+        self._videos = {name: _find(root, name, videos) for name in {pair.video for pair in pairs}}
+        # Videos first: the published lists mean the sound of ``.mp4`` files, beside which there may be others.
+        sounds = (*videos, "wav", *sorted(AUDIO_SUFFIXES - {"wav"}))
+        self._sounds = {name: _find(root, name, sounds) for name in {pair.audio for pair in pairs}}
+        if not any(self._videos.values()):
+            raise BenchError(
+                f"{root} holds none of the list's videos ({some(self._videos)}): give their folder with --truth"
+            )
+
+    def video(self, pair: Pair) -> Path | None:
+        return self._videos.get(pair.video)
+
+    def voice(self, pair: Pair) -> Voice | None:
+        path = self._sounds.get(pair.audio)
+        return None if path is None else Voice(path)
+
+
+def _find(root: Path, name: str, suffixes: Iterable[str]) -> Path | None:
+    path = (root / name).absolute()
+    if suffix_of(name) in VIDEO_SUFFIXES | AUDIO_SUFFIXES:
+        return path if path.is_file() else None
+    # Not with_suffix(), which would cut what follows a dot in the name.
+    named = (path.with_name(f"{path.name}.{suffix}") for suffix in suffixes)
+    return next((file for file in named if file.is_file()), None)

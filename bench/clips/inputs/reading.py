@@ -1,0 +1,68 @@
+"""What the jobs point at, read: frames, their number, and sound."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import numpy.typing as npt
+
+from bench.clips.job import Take, Voice
+from prep.errors import ClipError
+
+
+def take_frames(take: Take) -> Iterator[np.ndarray]:
+    """The frames of a take at 25 fps, through :func:`prep.media.frames`.
+
+    Yields:
+        uint8 (H, W, 3), RGB.
+
+    Raises:
+        ClipError: the video cannot be read.
+    """
+    from prep import media
+
+    return media.frames(take.path, take.start, take.stop, crop=take.crop, size=take.size)
+
+
+def count_frames(take: Take) -> int:
+    """Frames that a take promises; a damaged video yields fewer.
+
+    Raises:
+        ClipError: the video cannot be read.
+    """
+    from prep import media
+
+    there = media.probe(take.path).n_frames
+    return max(0, min(there if take.stop is None else take.stop, there) - take.start)
+
+
+def voice_samples(voice: Voice) -> npt.NDArray[np.int16]:
+    """The samples of a span of sound, from its first frame on; fewer where the sound ends earlier.
+
+    Returns:
+        (n,) int16, mono, 16 kHz.
+
+    Raises:
+        ClipError: there is no sound, or it cannot be read.
+        PrepError: the shard is none.
+    """
+    from prep.media import SAMPLES_PER_FRAME
+
+    samples = _track(voice)
+    stop = None if voice.stop is None else voice.stop * SAMPLES_PER_FRAME
+    return samples[voice.start * SAMPLES_PER_FRAME : stop]
+
+
+def _track(voice: Voice) -> npt.NDArray[np.int16]:
+    if voice.row_group is None:
+        from prep.media import sound
+
+        return sound(voice.path).samples
+    from prep.shards import open_shard, read_clip
+
+    samples = read_clip(open_shard(voice.path), voice.row_group, ["audio"]).audio
+    if samples is None:
+        raise ClipError("audio", "no sound in the data set")
+    # A copy, for the array must outlive the shard's memory map.
+    return samples.astype(np.int16)

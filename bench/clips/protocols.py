@@ -1,0 +1,241 @@
+"""Which sound drives which video: the protocols of `bench generate`, as lists of pairs.
+
+In *reconstruction* every clip is driven by its own sound. In *dubbing* another clip's sound drives it. Which one
+follows from the seed and the set of clip ids alone (:func:`baselines.trivial.wrong_audio`): clips stand in a circle,
+ordered by SHA-256 of ``<seed>\\0<clip id>``, and each takes the sound of the next. So every sound is used once, no clip
+gets its own, and a list can be made again anywhere; the list used is nevertheless written beside the videos.
+
+In *transfer*, LipFormer's experiment (Wang et al., CVPR 2023, section 4.3 and Fig. 6), the sound of one clip drives
+clips of other speakers, one of each: the same sound must give everybody the same mouth. In the same order by SHA-256
+the first clip drives, and every other speaker's first is a target.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Literal
+
+from baselines.trivial import wrong_audio
+from bench.clips.inputs.files import key, some
+from bench.clips.inputs.pairs import read_pairs
+from bench.common.errors import BenchError
+
+#: Name of the list that stands beside generated videos.
+PAIRS = "pairs.csv"
+_COLUMNS = ("name", "video", "audio")
+#: Protocols of `bench generate`. Transfer is dubbing with a list of its own, and is scored as dubbing.
+Name = Literal["reconstruction", "dubbing", "transfer"]
+#: Targets of a transfer where no number is asked for, if there are as many speakers.
+TARGETS = 5
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One video to generate.
+
+    Attributes:
+        name: of its file, without suffix: the video's clip id, or the number of a line in Wav2Lip's form of lists.
+        video: id of the clip that is seen.
+        audio: id of the clip that is heard.
+    """
+
+    name: str
+    video: str
+    audio: str
+
+
+def reconstruction(clips: Iterable[str]) -> list[Pair]:
+    """Every clip with its own sound, sorted by id."""
+    return [Pair(clip, clip, clip) for clip in sorted(clips)]
+
+
+def dubbing(clips: Collection[str], seed: int) -> list[Pair]:
+    """Every clip with the sound of another, sorted by id of the video.
+
+    Raises:
+        BenchError: there are fewer than two clips.
+    """
+    others = wrong_audio(clips, seed)
+    if not others:
+        raise BenchError("dubbing needs two clips at least: each is driven by the sound of another")
+    return [Pair(clip, clip, others[clip]) for clip in sorted(others)]
+
+
+@dataclass(frozen=True)
+class Cast:
+    """Who takes part in a transfer.
+
+    Attributes:
+        driver: the clip whose sound drives the others, or the last parts of its id; None: by the seed.
+        targets: the clips that are driven, likewise; empty: by the seed.
+        count: how many targets the seed chooses; None: :data:`TARGETS`, or as many as there are.
+    """
+
+    driver: str | None = None
+    targets: tuple[str, ...] = ()
+    count: int | None = None
+
+    @property
+    def named(self) -> bool:
+        """Whether nothing is left to the seed."""
+        return self.driver is not None and bool(self.targets)
+
+
+def transfer(speakers: Mapping[str, str], seed: int, cast: Cast | None = None) -> list[Pair]:
+    """Clips of several speakers with the sound of one clip; targets by name in the order given, else by the seed.
+
+    What is named is taken as it is, even if it is of the driver's own speaker.
+
+    Args:
+        speakers: clip id → who speaks, as the corpus tells; where it is ``""``, the folder in the clip's id does, and
+            a clip without one is a speaker of its own.
+        seed: any integer.
+        cast: who takes part.
+
+    Raises:
+        BenchError: a name is no clip, or several; a clip is named twice; targets are both named and counted; or there
+            are too few other speakers.
+    """
+    cast = cast or Cast()
+    if cast.targets and cast.count is not None:
+        raise BenchError("targets are both named and counted: give --target or --targets")
+    names = _Names(speakers)
+    order = sorted(speakers, key=lambda clip: (hashlib.sha256(f"{seed}\0{clip}".encode()).digest(), clip))
+    targets = [names.find(name, "--target") for name in cast.targets]
+    if cast.driver is not None:
+        driver = names.find(cast.driver, "--driver")
+    else:
+        # A target's own speaker would show the target's own mouth.
+        taken = {_speaker(clip, speakers) for clip in targets}
+        free = [clip for clip in order if _speaker(clip, speakers) not in taken]
+        if not free:
+            raise BenchError("no clip is of another speaker than the targets: name one with --driver")
+        driver = free[0]
+    if driver in targets:
+        raise BenchError(f"{driver} is both driver and target: take it out of --target")
+    if len(set(targets)) < len(targets):
+        raise BenchError("a clip is a target twice: give each --target once")
+    return [Pair(clip, clip, driver) for clip in targets or _others(driver, order, speakers, cast.count)]
+
+
+def _others(driver: str, order: Iterable[str], speakers: Mapping[str, str], count: int | None) -> list[str]:
+    """The first clip of each speaker but the driver's."""
+    first: dict[str, str] = {}
+    for clip in order:
+        first.setdefault(_speaker(clip, speakers), clip)
+    first.pop(_speaker(driver, speakers))
+    if not first:
+        raise BenchError(
+            f"no clip is of another speaker than {driver}: name clips with --target, or take another --split"
+        )
+    if count is not None and count > len(first):
+        raise BenchError(
+            f"speakers besides that of {driver}: {len(first)}; take --targets {len(first)} at most"
+        )
+    return list(first.values())[: count or TARGETS]
+
+
+def _speaker(clip: str, speakers: Mapping[str, str]) -> str:
+    return speakers[clip] or PurePosixPath(clip).parent.name or clip
+
+
+def write_pairs(path: Path, pairs: Iterable[Pair]) -> None:
+    """Write a list as CSV with the columns name, video and audio, atomically."""
+    from prep.shards import AtomicFile
+
+    with AtomicFile(path) as sink:
+        sink.write(as_csv(pairs).encode())
+        sink.commit()
+
+
+def as_csv(pairs: Iterable[Pair]) -> str:
+    """What :func:`write_pairs` writes."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(_COLUMNS)
+    writer.writerows((pair.name, pair.video, pair.audio) for pair in pairs)
+    return text.getvalue()
+
+
+def load_pairs(path: Path, clips: Collection[str]) -> list[Pair]:
+    """Read a list of pairs, in its own order.
+
+    Two forms are read: CSV with a header that names the columns ``video`` and ``audio``, and ``name`` where files are
+    not to be called as the video; and lists as Wav2Lip publishes them
+    (:func:`bench.clips.inputs.pairs.read_pairs`), whose videos are called by the number of their line, as
+    ``bench eval --pairs`` expects them.
+
+    Args:
+        path: the list.
+        clips: ids of the data set's clips. A clip may be named by the last parts of its id, with or without suffix,
+            where no other id ends so.
+
+    Raises:
+        BenchError: with the file and the line: it cannot be understood, a clip is not there, or a name comes twice.
+    """
+    named = _Names(clips)
+    if path.suffix.lower() == ".csv":
+        rows = _read_csv(path)
+    else:
+        rows = [(n, Pair(str(n - 1), p.video, p.audio)) for n, p in enumerate(read_pairs(path), 1)]
+    pairs: list[Pair] = []
+    seen: set[str] = set()
+    for number, row in rows:
+        where = f"{path}, line {number}"
+        video, audio = named.find(row.video, where), named.find(row.audio, where)
+        name = row.name or video
+        if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
+            raise BenchError(f"{where}: the name {name!r} leaves the folder of the videos")
+        if name in seen:
+            raise BenchError(f"{where}: a second video called {name}: give names in a column `name`")
+        seen.add(name)
+        pairs.append(Pair(name, video, audio))
+    return pairs
+
+
+def _read_csv(path: Path) -> list[tuple[int, Pair]]:
+    try:
+        reader = csv.DictReader(io.StringIO(path.read_text("utf-8-sig")))
+        rows = [(reader.line_num, row) for row in reader]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not CSV in UTF-8"
+        raise BenchError(f"the list {path} cannot be read: {reason}") from None
+    lacking = {"video", "audio"} - set(reader.fieldnames or ())
+    if lacking:
+        raise BenchError(f"{path}, line 1: no column {', '.join(sorted(lacking))}: write video,audio first")
+    if not rows:
+        raise BenchError(f"the list {path} is empty")
+    for number, row in rows:
+        if not row["video"] or not row["audio"]:
+            raise BenchError(f"{path}, line {number}: a video or a sound is missing")
+    return [(number, Pair(row.get("name") or "", row["video"], row["audio"])) for number, row in rows]
+
+
+class _Names:
+    """Clip ids by all of their endings."""
+
+    def __init__(self, clips: Collection[str]) -> None:
+        self._clips: Mapping[str, str] = {key(clip): clip for clip in clips}
+        self._endings: dict[str, list[str]] = {}
+        for name, clip in self._clips.items():
+            parts = name.split("/")
+            for begin in range(1, len(parts)):
+                self._endings.setdefault("/".join(parts[begin:]), []).append(clip)
+
+    def find(self, name: str, where: str) -> str:
+        """The clip that is meant. Raises BenchError: none, or several."""
+        stem = key(name)
+        for form in dict.fromkeys((stem, stem.rpartition(".")[0] or stem)):
+            if form in self._clips:
+                return self._clips[form]
+            found = self._endings.get(form, [])
+            if len(found) == 1:
+                return found[0]
+            if found:
+                raise BenchError(f"{where}: {name!r} can be {some(found)}: write the whole clip id")
+        raise BenchError(f"{where}: no clip is called {name!r} (there are {some(self._clips.values())})")

@@ -1,0 +1,1 @@
+"""What every room needs: errors, where results come from, methods by name, devices, locks."""

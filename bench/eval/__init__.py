@@ -1,0 +1,1 @@
+"""Scoring videos: planned, scored, summarised and written, in that order."""

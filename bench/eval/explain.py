@@ -1,0 +1,238 @@
+"""Why two numbers of one name differ: the same videos under all variants of a metric, and which choice moves it most.
+
+Variants of a family describe themselves with the same parameters. Two that differ in exactly one of them show what
+that one choice does; so do two regions under one variant. What the length of clips does is seen by scoring the first
+frames of each alone.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from itertools import combinations
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from bench.clips.job import Job, Take, Voice
+from bench.results import CLIP_REGION, MetricInfo, Result
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from bench.clips.inputs import Inputs
+
+Span = TypeVar("Span", Take, Voice)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One figure of one method under one variant in one region."""
+
+    method: str
+    variant: str
+    region: str
+    output: str
+    label: str
+    value: float
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What one choice does to one figure of one method.
+
+    Attributes:
+        name: the parameter, or ``region``.
+        settings: what it was set to in the two, as ``variant: setting`` or the regions' names.
+        method: whose figure it is.
+        label: the figure.
+        difference: the second value minus the first.
+        relative: size of the difference over the mean size of the two values.
+    """
+
+    name: str
+    settings: tuple[str, str]
+    method: str
+    label: str
+    first: float
+    second: float
+
+    @property
+    def difference(self) -> float:
+        """The second value minus the first."""
+        return self.second - self.first
+
+    @property
+    def relative(self) -> float:
+        """Size of the difference over the mean size of the two values."""
+        scale = (abs(self.first) + abs(self.second)) / 2
+        return abs(self.difference) / scale if scale else 0.0
+
+
+def entries(result: Result) -> list[Entry]:
+    """All finite figures of a result."""
+    labels = {
+        (metric.name, output.key): output.label for metric in result.metrics for output in metric.outputs
+    }
+    found = []
+    for method in result.methods:
+        for figure in method.figures:
+            if figure.value is None or figure.value in (float("inf"), float("-inf")):
+                continue
+            key = figure.output[len(figure.metric) + 1 :]
+            label = labels[figure.metric, key]
+            found.append(
+                Entry(method.method, figure.metric, figure.region, figure.output, label, figure.value)
+            )
+    return found
+
+
+def spread(found: list[Entry]) -> dict[tuple[str, str], tuple[float, float]]:
+    """(method, label) → least and greatest value over all variants and regions."""
+    groups: dict[tuple[str, str], list[float]] = {}
+    for entry in found:
+        groups.setdefault((entry.method, entry.label), []).append(entry.value)
+    return {key: (min(values), max(values)) for key, values in groups.items() if len(values) > 1}
+
+
+def choices(result: Result) -> list[Choice]:
+    """What every single choice does, the largest relative difference first."""
+    found = entries(result)
+    metrics = {metric.name: metric for metric in result.metrics}
+    pairs = []
+    for a, b in combinations(found, 2):
+        if (a.method, a.label) != (b.method, b.label):
+            continue
+        if a.variant == b.variant and a.region != b.region:
+            pairs.append(Choice("region", (a.region, b.region), a.method, a.label, a.value, b.value))
+        elif a.variant != b.variant and (a.region == b.region or CLIP_REGION in (a.region, b.region)):
+            changed = _changed(metrics[a.variant], metrics[b.variant])
+            if len(changed) == 1:
+                ((name, settings),) = changed.items()
+                pairs.append(Choice(name, settings, a.method, a.label, a.value, b.value))
+    return sorted(pairs, key=lambda c: -c.relative)
+
+
+def largest(found: list[Choice]) -> list[Choice]:
+    """The pair in which each choice moves a figure most, the most moving choice first."""
+    best: dict[tuple[str, str], Choice] = {}
+    for choice in found:
+        best.setdefault((choice.name, choice.label), choice)
+    return list(best.values())
+
+
+def _changed(a: MetricInfo, b: MetricInfo) -> dict[str, tuple[str, str]]:
+    keys = sorted({*a.parameters, *b.parameters})
+    changed = {key: (a.parameters.get(key), b.parameters.get(key)) for key in keys}
+    found = {
+        key: (f"{a.name}: {_text(x)}", f"{b.name}: {_text(y)}") for key, (x, y) in changed.items() if x != y
+    }
+    if a.weights != b.weights:
+        found["weights"] = (", ".join(a.weights), ", ".join(b.weights))
+    return found
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+@dataclass(frozen=True)
+class Shortened:
+    """One figure of one method over the first frames of some clips.
+
+    Attributes:
+        variant: name.
+        region: of :data:`bench.metrics.regions.REGIONS`, or ``clip``.
+        label: the figure.
+        frames: of every clip; None: all.
+        method: name.
+        value: mean over the clips that could be scored, None where none could.
+        scored: how many that are.
+        clips: of how many.
+    """
+
+    variant: str
+    region: str
+    label: str
+    frames: int | None
+    method: str
+    value: float | None
+    scored: int
+    clips: int
+
+
+def clip_lengths(inputs: Inputs) -> dict[str, int]:
+    """Frames of every clip that can be read: of the truth, or of the first prediction where there is none."""
+    from bench.clips.inputs.reading import count_frames
+    from prep.errors import ClipError, PrepError
+
+    found = {}
+    for job in inputs.jobs:
+        takes = [job.truth, *(candidate.video for candidate in job.candidates)]
+        take = next((take for take in takes if take is not None), None)
+        try:
+            frames = job.n_frames or (0 if take is None else count_frames(take))
+        except (ClipError, PrepError, OSError):
+            continue
+        if frames:
+            found[job.clip_id] = frames
+    return found
+
+
+def worth_trying(lengths: list[int], clips: Mapping[str, int]) -> list[int]:
+    """Those of ``lengths`` that shorten at least half of the clips, ascending, each once."""
+    return [
+        frames
+        for frames in sorted(set(lengths))
+        if clips and 2 * sum(n > frames for n in clips.values()) >= len(clips)
+    ]
+
+
+def shortened(inputs: Inputs, frames: int, clips: set[str]) -> Inputs:
+    """The first frames of some clips, pictures and sound, of the truth and of every method."""
+    return replace(inputs, jobs=[_shortened(job, frames) for job in inputs.jobs if job.clip_id in clips])
+
+
+def _shortened(job: Job, frames: int) -> Job:
+    return replace(
+        job,
+        truth=_first(job.truth, frames),
+        n_frames=None if job.n_frames is None else min(job.n_frames, frames),
+        candidates=tuple(
+            replace(c, video=_first(c.video, frames), audio=_first(c.audio, frames)) for c in job.candidates
+        ),
+    )
+
+
+def _first(span: Span | None, frames: int) -> Span | None:
+    if span is None:
+        return None
+    end = span.start + frames
+    return replace(span, stop=end if span.stop is None else min(span.stop, end))
+
+
+def by_length(result: Result, rows: Mapping[int | None, pd.DataFrame], clips: set[str]) -> list[Shortened]:
+    """The figures of the same clips at several lengths.
+
+    Args:
+        result: the evaluation of whole clips.
+        rows: frames of every clip (None: all) → the rows of ``clips.parquet``.
+        clips: ids of the clips to compare.
+    """
+    labels = {
+        (m.name, f"{m.name}.{o.key}" if o.key else m.name): o.label
+        for m in result.metrics
+        if m.aggregate == "mean"
+        for o in m.outputs
+    }
+    found = []
+    for frames, table in rows.items():
+        mine = table[table["clip_id"].isin(clips)]
+        groups = mine.groupby(["metric", "region", "output", "method"], sort=False)
+        for (variant, region, output, method), group in groups:
+            if (variant, output) not in labels:
+                continue
+            values = group["value"][group["reason"] == ""]
+            mean = float(values.mean()) if len(values) else None
+            label = labels[variant, output]
+            found.append(Shortened(variant, region, label, frames, method, mean, len(values), len(group)))
+    return found

@@ -1,0 +1,1 @@
+"""Videos made by trained methods or by the official code of others."""

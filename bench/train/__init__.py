@@ -1,0 +1,1 @@
+"""Training: configuration, the runner, checkpoints, the records of a run."""

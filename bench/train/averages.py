@@ -1,0 +1,74 @@
+"""Exponential moving averages of weights, which are validated, saved and generated with in their place."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from bench.common.errors import BenchError
+from bench.train.checkpoint import ema_name, read_tensors
+
+
+class Averages:
+    """Averages of networks: a ← d a + (1 - d) w a step; what is not a floating-point number is taken over as it is.
+
+    Args:
+        networks: name → module, on its device.
+        decay: d, in (0, 1); in the first steps (1 + n) / (10 + n) where that is less, after n steps.
+
+    Attributes:
+        steps: n.
+    """
+
+    def __init__(self, networks: Mapping[str, nn.Module], decay: float) -> None:
+        self._networks = networks
+        self._decay = decay
+        self.steps = 0
+        self._averages = {name: _copy(network.state_dict()) for name, network in networks.items()}
+
+    @torch.no_grad()
+    def update(self) -> None:
+        """Take the networks' present weights into the averages."""
+        decay = min(self._decay, (1 + self.steps) / (10 + self.steps))
+        self.steps += 1
+        for name, network in self._networks.items():
+            averaged = self._averages[name]
+            for key, value in network.state_dict().items():
+                if value.is_floating_point():
+                    averaged[key].lerp_(value, 1 - decay)
+                else:
+                    averaged[key].copy_(value)
+
+    @torch.no_grad()
+    def swap(self) -> None:
+        """Exchange the networks' weights and the averages."""
+        for name, network in self._networks.items():
+            averaged = self._averages[name]
+            for key, value in network.state_dict().items():
+                held = value.clone()
+                value.copy_(averaged[key])
+                averaged[key].copy_(held)
+
+    def state_dicts(self) -> dict[str, dict[str, Tensor]]:
+        """File stem → tensors, as a checkpoint keeps them."""
+        return {ema_name(name): averaged for name, averaged in self._averages.items()}
+
+    def load(self, checkpoint: Path, steps: int) -> None:
+        """Take over the averages of a checkpoint after ``steps`` steps. Raises :class:`BenchError`: it has none."""
+        self.steps = steps
+        for name, averaged in self._averages.items():
+            path = checkpoint / f"{ema_name(name)}.safetensors"
+            tensors = read_tensors(path)
+            if tensors.keys() != averaged.keys():
+                raise BenchError(
+                    f"{path}: not the average of this network; resume with the run's own options"
+                )
+            for key, value in tensors.items():
+                averaged[key].copy_(value)
+
+
+def _copy(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {key: value.detach().clone() for key, value in state.items()}

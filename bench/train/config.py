@@ -1,0 +1,399 @@
+"""The configuration of a training run: a preset, ``--set`` over it, checked, and kept in the run.
+
+A preset is a TOML file with one table a stage, as the method's ``config_class`` says, and a table ``[runner]`` with
+what concerns the runner (:class:`RunnerConfig`). Keys are named with dots, ``render.train.batch_size``.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import re
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from importlib import import_module, resources
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny, ValidationError
+
+from bench.common.errors import BenchError
+from bench.common.methods import get_method
+from models.base import Section
+
+CONFIG = "config.json"
+RUNNER = "runner"
+
+#: Keys that a run may change when it goes on: how long it trains, what it tells and keeps, and what may help it
+#: past a loss that is not finite.
+_MAY_CHANGE = re.compile(
+    r".*\btrain\.(steps|epochs|patience|sample_every|checkpoint_every|clip_norm)"
+    rf"|{RUNNER}\.(device|keep_last|log_every|tensorboard|workers)"
+)
+
+
+class RunnerConfig(Section):
+    """How the runner works, whatever the method.
+
+    Attributes:
+        seed: of weights, samples, their order, and all that stages draw.
+        precision: of the forward passes: ``no`` (float32), ``bf16`` or ``fp16``, by autocast.
+        device: ``auto`` (CUDA where there is one), ``cpu`` or ``cuda``.
+        workers: processes a data loader; 0: samples are read between the steps.
+        compile: networks are compiled with ``torch.compile``.
+        deterministic: only algorithms that give the same bits again; slower on a GPU.
+        log_every: steps between two lines of the log.
+        tensorboard: TensorBoard files are written beside the log.
+        keep_last: checkpoints kept of each stage, beside the best.
+    """
+
+    seed: int = Field(0, ge=0)
+    precision: Literal["no", "bf16", "fp16"] = "no"
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    workers: int = Field(2, ge=0)
+    compile: bool = False
+    deterministic: bool = False
+    log_every: int = Field(50, ge=1)
+    tensorboard: bool = True
+    keep_last: int = Field(2, ge=1)
+
+
+class RunConfig(BaseModel):
+    """All that decides a training run.
+
+    Attributes:
+        method: its name.
+        preset: name or file that the run started from.
+        data: prepared data sets.
+        clips: list of the clips to train on (:func:`bench.clips.clip_lists.read_clips`); None: all of the split.
+        out: folder of the run.
+        runner: how the runner works.
+        method_config: of the method's ``config_class``.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    method: str
+    preset: str
+    data: tuple[Path, ...]
+    clips: Path | None = None
+    out: Path
+    runner: RunnerConfig
+    method_config: SerializeAsAny[Section]
+
+    def save(self, run: Path) -> None:
+        """Write ``config.json`` into the folder of a run, atomically."""
+        from prep.shards import AtomicFile
+
+        with AtomicFile(run / CONFIG) as sink:
+            sink.write((self.model_dump_json(indent=1) + "\n").encode())
+            sink.commit()
+
+    @classmethod
+    def load(cls, run: Path) -> RunConfig:
+        """The configuration of a run; ``out`` is where it lies now.
+
+        Raises:
+            BenchError: there is none, or this version of the suite does not understand it.
+        """
+        path = run / CONFIG
+        try:
+            stored = json.loads(path.read_text("utf-8"))
+        except (FileNotFoundError, NotADirectoryError):
+            raise BenchError(
+                f"{run} is not a training run: {CONFIG} is missing; make one with `bench train`"
+            ) from None
+        except (OSError, ValueError) as error:
+            raise BenchError(f"{path} cannot be read: {error}") from None
+        try:
+            method, preset = str(stored["method"]), str(stored["preset"])
+            data = [Path(folder) for folder in stored["data"]]
+            clips = Path(stored["clips"]) if stored.get("clips") is not None else None
+            tree = {**stored["method_config"], RUNNER: stored["runner"]}
+        except (KeyError, TypeError):
+            raise BenchError(f"{path} is not the configuration of a training run") from None
+        kind = get_method(method).config_class
+        try:
+            return _resolve(method, preset, kind, tree, (), data, clips, run, "")
+        except BenchError as error:
+            raise BenchError(f"{path} was written by another version of this suite: {error}") from None
+
+
+def load_config(
+    method: str,
+    preset: str,
+    overrides: Sequence[str],
+    data: Sequence[Path],
+    out: Path,
+    clips: Path | None = None,
+) -> RunConfig:
+    """Resolve a configuration.
+
+    Args:
+        method: name.
+        preset: ``paper``, ``tiny`` or another preset of the method; or the path of a TOML file.
+        overrides: ``a.b=value``, where the value is written as in TOML; a bare word is a string, and ``none`` is
+            nothing where a key may be without value.
+        data: prepared data sets.
+        out: folder of the run.
+        clips: list of the clips to train on.
+
+    Raises:
+        BenchError: no such method, preset or key, or a value that does not suit; the first problem, in one line.
+    """
+    kind = get_method(method).config_class
+    where, tree = _read_preset(method, preset)
+    return _resolve(method, preset, kind, tree, overrides, data, clips, out, where)
+
+
+def change_config(
+    config: RunConfig, overrides: Sequence[str], data: Sequence[Path] = (), clips: Path | None = None
+) -> RunConfig:
+    """``config`` with other values, and other data sets or list of clips where given; raises as :func:`load_config`."""
+    kind = type(config.method_config)
+    where = str(config.out / CONFIG)
+    return _resolve(
+        config.method,
+        config.preset,
+        kind,
+        _tree(config),
+        overrides,
+        data or config.data,
+        clips or config.clips,
+        config.out,
+        where,
+    )
+
+
+def differences(old: RunConfig, new: RunConfig) -> dict[str, tuple[Any, Any]]:
+    """Keys whose values differ → old and new value, None where there is none; data sets, clips, folder do not count."""
+    before, after = (
+        dict(_leaves({"method": old.method, **_tree(old)})),
+        dict(_leaves({"method": new.method, **_tree(new)})),
+    )
+    keys = [*before, *(key for key in after if key not in before)]
+    return {key: (before.get(key), after.get(key)) for key in keys if before.get(key) != after.get(key)}
+
+
+def check_resume(old: RunConfig, new: RunConfig) -> None:
+    """Refuse to go on with a run otherwise than it began.
+
+    How long it trains, what it tells and keeps meanwhile, and ``clip_norm`` may change; and all that concerns a stage
+    which has no checkpoint yet, so that a copy of a run without its last stage serves for another try at that.
+
+    Raises:
+        BenchError: names the first key that may not differ.
+    """
+    for key, (before, after) in differences(old, new).items():
+        if not _MAY_CHANGE.fullmatch(key) and _begun(old, key.partition(".")[0]):
+            raise BenchError(
+                f"{old.out} was begun with {key}={_show(before)}, not {_show(after)}: "
+                "leave that out, or train anew with another --run"
+            )
+
+
+def _begun(run: RunConfig, section: str) -> bool:
+    """Whether anything stands on a section: on that of a stage once it has a checkpoint, on any other at once."""
+    of_stage = hasattr(getattr(run.method_config, section, None), "train")
+    return not of_stage or (run.out / section / "checkpoints" / "last").exists()
+
+
+# Reading ------------------------------------------------------------------------------------------------------
+
+
+def _toml() -> Any:
+    return import_module("tomllib" if sys.version_info >= (3, 11) else "tomli")
+
+
+def _read_preset(method: str, preset: str) -> tuple[str, dict[str, Any]]:
+    """Where a preset lies, for messages, and its content."""
+    if "/" in preset or preset.endswith(".toml"):
+        where, text = preset, _read_text(Path(preset))
+    else:
+        folder = resources.files(get_method(method).__module__.rpartition(".")[0])
+        names = sorted(entry.name[:-5] for entry in folder.iterdir() if entry.name.endswith(".toml"))
+        if preset not in names:
+            near = difflib.get_close_matches(preset, names, n=1)
+            hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(names) or 'none'}"
+            raise BenchError(f"{method} has no preset {preset}; {hint} (or give the path of a TOML file)")
+        where, text = f"preset {preset} of {method}", folder.joinpath(f"{preset}.toml").read_text("utf-8")
+    try:
+        return where, _toml().loads(text)
+    except ValueError as error:
+        raise BenchError(f"{where} is not TOML: {error}") from None
+
+
+def _read_text(path: Path) -> str:
+    try:
+        return path.read_text("utf-8")
+    except (OSError, ValueError) as error:
+        raise BenchError(f"preset {path} cannot be read: {error}") from None
+
+
+def _resolve(
+    method: str,
+    preset: str,
+    kind: type[Section],
+    tree: dict[str, Any],
+    overrides: Sequence[str],
+    data: Sequence[Path],
+    clips: Path | None,
+    out: Path,
+    where: str,
+) -> RunConfig:
+    """``where`` is said before problems that lie not in ``overrides``."""
+    words = {}
+    for word in overrides:
+        key, value = _parse(kind, word)
+        words[key] = word
+        tree = _put(kind, tree, key.split("."), value, word)
+    rest = {key: value for key, value in tree.items() if key != RUNNER}
+    try:
+        return RunConfig(
+            method=method,
+            preset=preset,
+            data=tuple(data),
+            clips=clips,
+            out=out,
+            runner=_validate(RunnerConfig, tree.get(RUNNER, {}), kind, (RUNNER,)),
+            method_config=_validate(kind, rest, kind, ()),
+        )
+    except _Problem as problem:
+        said = any(_within(problem.key, key) for key in words)
+        raise BenchError(problem.text if said or not where else f"{where}: {problem.text}") from None
+
+
+def _parse(kind: type[Section], word: str) -> tuple[str, Any]:
+    key, equals, text = word.partition("=")
+    key, text = key.strip(), text.strip()
+    if not equals or not all(key.split(".")):
+        raise BenchError(f"--set {word}: write it as key=value, with a key such as {_keys(kind)[0]}")
+    try:
+        parsed = _toml().loads(f"value = {text}")
+    except ValueError:
+        parsed = {}
+    if parsed.keys() != {"value"}:
+        return key, None if text == "none" and _may_be_none(kind, key) else text
+    return key, parsed["value"]
+
+
+def _put(
+    kind: type[Section], tree: dict[str, Any], path: Sequence[str], value: Any, word: str
+) -> dict[str, Any]:
+    """``tree`` with a value at ``path``; a table is laid over the one that is there."""
+    head, rest = path[0], path[1:]
+    inner = tree.get(head)
+    if rest:
+        if inner is not None and not isinstance(inner, dict):
+            key = word.partition("=")[0].strip()
+            raise BenchError(_unknown(key, kind))
+        return {**tree, head: _put(kind, inner or {}, rest, value, word)}
+    if isinstance(value, dict) and isinstance(inner, dict):
+        for name, part in value.items():
+            inner = _put(kind, inner, [name], part, word)
+        return {**tree, head: inner}
+    return {**tree, head: value}
+
+
+# Checking -----------------------------------------------------------------------------------------------------
+
+
+class _Problem(Exception):
+    def __init__(self, key: str, text: str) -> None:
+        super().__init__(text)
+        self.key = key
+        self.text = text
+
+
+def _validate(model: type[Section], values: Any, kind: type[Section], prefix: tuple[str, ...]) -> Any:
+    """``values`` as a ``model``, whose keys begin with ``prefix``; ``kind`` is the method's whole configuration."""
+    try:
+        # Strictly, that neither "3" nor true passes for a number; and as JSON, which has no tuples.
+        return model.model_validate_json(json.dumps(values, default=str), strict=True)
+    except ValidationError as error:
+        raise _problem(error.errors(include_url=False)[0], kind, prefix) from None
+
+
+def _problem(error: Any, kind: type[Section], prefix: tuple[str, ...]) -> _Problem:
+    key = ".".join(map(str, (*prefix, *error["loc"])))
+    value = error["input"]
+    # A table where a value should be comes from a key with a dot too many.
+    if error["type"] == "extra_forbidden" or (isinstance(value, dict) and key in _keys(kind)):
+        if isinstance(value, dict) and value:
+            key = f"{key}.{next(_leaves(value))[0]}"
+        return _Problem(key, _unknown(key, kind))
+    if error["type"] == "missing":
+        return _Problem(key, f"{key} is missing")
+    message = error["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
+    if isinstance(value, dict):
+        return _Problem(key, f"{key}: {message}" if key else message)
+    if error["type"] in ("model_type", "model_attributes_type"):
+        message = f"must be a table, with keys such as {_nearest(key, kind)}"
+    return _Problem(key, f"{key}={_show(value)}: {message}")
+
+
+def _unknown(key: str, kind: type[Section]) -> str:
+    return f"{key}: no such key; did you mean {_nearest(key, kind)}?"
+
+
+def _nearest(key: str, kind: type[Section]) -> str:
+    """The existing key that is most like ``key``: as the whole, or ending alike in another table."""
+
+    def likeness(other: str) -> float:
+        last = difflib.SequenceMatcher(None, key.rpartition(".")[2], other.rpartition(".")[2]).ratio()
+        # A value has no keys of its own.
+        within = key.startswith(f"{other}.")
+        return within + last + difflib.SequenceMatcher(None, key, other).ratio()
+
+    return max(_keys(kind), key=likeness)
+
+
+def _keys(kind: type[Section]) -> list[str]:
+    """All keys of a configuration, the runner's last."""
+    return [name for name, _ in _walk(kind, ())] + [name for name, _ in _walk(RunnerConfig, (RUNNER,))]
+
+
+def _walk(model: type[BaseModel], prefix: tuple[str, ...]) -> Iterator[tuple[str, Any]]:
+    """Dotted names of the values, and their annotations."""
+    for name, field in model.model_fields.items():
+        path = (*prefix, name)
+        tables = [t for t in (field.annotation, *get_args(field.annotation)) if _is_table(t)]
+        if tables:
+            for table in tables:
+                yield from _walk(table, path)
+        else:
+            yield ".".join(path), field.annotation
+
+
+def _is_table(annotation: Any) -> bool:
+    return isinstance(annotation, type) and issubclass(annotation, BaseModel)
+
+
+def _may_be_none(kind: type[Section], key: str) -> bool:
+    annotations = {**dict(_walk(kind, ())), **dict(_walk(RunnerConfig, (RUNNER,)))}
+    return type(None) in get_args(annotations.get(key))
+
+
+def _within(key: str, other: str) -> bool:
+    """Whether one key is the other, or a table that holds it."""
+    return f"{key}.".startswith(f"{other}.") or f"{other}.".startswith(f"{key}.")
+
+
+def _tree(config: RunConfig) -> dict[str, Any]:
+    return {
+        **config.method_config.model_dump(mode="json"),
+        RUNNER: config.runner.model_dump(mode="json"),
+    }
+
+
+def _leaves(tree: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    for name, value in tree.items():
+        if isinstance(value, dict) and value:
+            for rest, leaf in _leaves(value):
+                yield f"{name}.{rest}", leaf
+        else:
+            yield name, value
+
+
+def _show(value: Any) -> str:
+    return "none" if value is None else value if isinstance(value, str) else json.dumps(value, default=str)

@@ -1,0 +1,319 @@
+"""What a training run stands on: data sets that hold what its stages ask for, pretrained networks, and the record of
+both in ``provenance.json``.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import sys
+from collections.abc import Mapping, Sequence, Set
+from dataclasses import MISSING, fields
+from datetime import datetime, timezone
+from hashlib import sha256
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from bench.clips.clip_lists import read_clips
+from bench.common import provenance
+from bench.common.errors import BenchError, Unavailable
+from bench.common.methods import get_method
+from bench.train.checkpoint import load_into, load_network
+from bench.train.loading import open_dataset
+from bench.weights.store import WeightStore, file_sha256, load_state_dict
+from prep.dataset import clip_ids
+from prep.index import build_index
+from prep.options import PrepOptions, suite_version
+from prep.sampling import LANDMARKS68
+from prep.schema import schema_views
+from prep.shards import MANIFEST, SHARDS, open_shard, read_manifest, shard_paths, write_json
+
+if TYPE_CHECKING:
+    from bench.train.config import RunConfig
+    from models.base import Method, Pretrained, Stage
+
+PROVENANCE = "provenance.json"
+#: Splits that every training reads.
+SPLITS = ("train", "val")
+
+
+def build_method(config: RunConfig) -> Method:
+    """Build the method of a configuration; its networks begin as the seed says.
+
+    Raises:
+        BenchError: its options do not go together.
+    """
+    torch.manual_seed(config.runner.seed)
+    try:
+        return get_method(config.method)(config.method_config)
+    except ValueError as error:
+        raise BenchError(f"{config.method}: {error}") from error
+
+
+# Data ---------------------------------------------------------------------------------------------------------
+
+
+def check_data(folders: Sequence[Path], stages: Sequence[Stage], clips: Path | None = None) -> None:
+    """See that data sets are whole and hold what stages ask for, the last one too, before the first is trained.
+
+    Args:
+        folders: prepared data sets.
+        stages: that will be trained.
+        clips: list of the clips to train on; None: all.
+
+    Raises:
+        BenchError: one is not or does not; names the ``bench prep`` that mends it. Or the list of clips is none, or
+            names clips that are not in the data sets.
+        PrepError: one is no data set at all, or offers no sample to a stage.
+    """
+    for folder in folders:
+        manifest = read_manifest(folder)
+        if not manifest.get("complete"):
+            raise BenchError(f"{folder} is not complete; finish it: {prep_command(manifest, folder)}")
+        for stage in stages:
+            _check_columns(folder, manifest, stage)
+    for split in SPLITS:
+        if not any(path for folder in folders for path in (folder / SHARDS).glob(f"{split}-*.parquet")):
+            command = prep_command(read_manifest(folders[0]), Path(f"{folders[0]}-{split}"))
+            raise BenchError(
+                f"{', '.join(map(str, folders))}: no split {split}, which training needs; "
+                f"prepare one that has: {command}"
+            )
+    listed = None
+    if clips is not None:
+        listed = read_clips(clips)
+        _check_clips(folders, clips, listed)
+    for stage in stages:
+        for split in SPLITS:
+            try:
+                open_dataset(folders, split, stage, 0, listed if split == "train" else None)
+            except ValueError as error:
+                raise BenchError(f"stage {stage.name} asks for samples that cannot be: {error}") from error
+
+
+def check_view(folder: Path, view: str, whose: str) -> None:
+    """See that a prepared data set holds a view.
+
+    Raises:
+        BenchError: it does not; says ``whose`` it is, and names the ``bench prep`` that mends it.
+    """
+    stored = schema_views(open_shard(shard_paths(folder)[0]).schema_arrow)
+    if view not in stored:
+        command = prep_command(read_manifest(folder), Path(f"{folder}-{view}"), views=[*stored, view])
+        raise BenchError(f"{folder} lacks the view {view}, {whose}; prepare it anew: {command}")
+
+
+def _check_columns(folder: Path, manifest: Mapping[str, Any], stage: Stage) -> None:
+    paths = shard_paths(folder)
+    if stage.sample.view is not None:
+        check_view(folder, stage.sample.view, f"which stage {stage.name} needs")
+    if stage.sample.landmarks == LANDMARKS68 and not build_index(paths, []).has_landmarks68.any():
+        command = prep_command(manifest, Path(f"{folder}-fan"), fan=True)
+        raise BenchError(
+            f"{folder} lacks the 68 landmarks that stage {stage.name} needs; prepare them: {command}"
+        )
+
+
+def _check_clips(folders: Sequence[Path], clips: Path, listed: Set[str]) -> None:
+    """Every clip of a list is in one data set, and in no more."""
+    found: dict[str, Path] = {}
+    for folder in folders:
+        for clip in sorted(clip_ids(folder) & listed):
+            if clip in found:
+                raise BenchError(
+                    f"{clips} names {clip}, which is in {found[clip]} and in {folder}: train on one of the two"
+                )
+            found[clip] = folder
+    if unknown := sorted(listed - found.keys()):
+        data = " ".join(f"--data {folder}" for folder in folders)
+        raise BenchError(
+            f"{clips} names clips that are not in {', '.join(map(str, folders))} ({len(unknown):,}, such as "
+            f"{unknown[0]}): take them out, or make the list anew: bench offsets {data} …"
+        )
+
+
+def prep_command(
+    manifest: Mapping[str, Any], out: Path, *, views: Sequence[str] | None = None, fan: bool = False
+) -> str:
+    """The ``bench prep`` that made a data set, or would make it with other views.
+
+    Args:
+        manifest: of the data set.
+        out: folder to write.
+        views: crops to store; None: as the manifest says.
+        fan: with 68 landmarks.
+    """
+    options = dict(manifest.get("options", {}))
+    words = [
+        "bench",
+        "prep",
+        options.get("source", "SOURCE"),
+        manifest.get("root", "ROOT"),
+        "--out",
+        str(out),
+    ]
+    chosen = views if views is not None else options.get("views", ())
+    if chosen:
+        words += ["--views", ",".join(chosen)]
+    if options.get("name") != options.get("source"):
+        words += ["--name", options["name"]]
+    for field in fields(PrepOptions):
+        value = fan or options.get(field.name) if field.name == "fan" else options.get(field.name)
+        if field.default is MISSING or value in (None, field.default):
+            continue
+        words.append(f"--{field.name.replace('_', '-')}")
+        if value is not True:
+            words.append(str(value))
+    return shlex.join(words)
+
+
+# Pretrained networks ------------------------------------------------------------------------------------------
+
+
+def load_pretrained(method: Method, stages: Sequence[Stage], store: WeightStore) -> dict[str, str]:
+    """Load the networks that somebody else trained and that some stages use.
+
+    Returns:
+        Name of the weights, or of run and network → SHA-256.
+
+    Raises:
+        BenchError: one is missing or does not suit; names the command that gets it, or the option without it.
+    """
+    used = {
+        id(module)
+        for stage in stages
+        for network in (*stage.networks.values(), *stage.frozen.values())
+        for module in network.modules()
+    }
+    digests = {}
+    for wanted in method.pretrained.values():
+        if id(wanted.module) in used:
+            name, state, digest = _pretrained_state(method.name, wanted, store)
+            load_into(wanted.module, state, name)
+            digests[name] = digest
+    return digests
+
+
+def _pretrained_state(
+    method: str, wanted: Pretrained, store: WeightStore
+) -> tuple[str, dict[str, torch.Tensor], str]:
+    if "/" in wanted.weights:
+        state = load_network(Path(wanted.weights), wanted.network)
+        digest = sha256()
+        for key in sorted(state):
+            digest.update(key.encode())
+            digest.update(state[key].contiguous().flatten().view(torch.uint8).numpy().tobytes())
+        return f"{wanted.weights} ({wanted.network})", state, digest.hexdigest()
+    try:
+        path, digest_of_file = store.path(wanted.weights), store.sha256(wanted.weights)
+    except Unavailable as error:
+        purpose = f" for {wanted.purpose}" if wanted.purpose else ""
+        way_out = f"; or train without: --set {wanted.without}" if wanted.without else ""
+        raise BenchError(f"{method} needs {wanted.weights}{purpose}: {error}{way_out}") from error
+    return wanted.weights, load_state_dict(path), digest_of_file
+
+
+# The record ---------------------------------------------------------------------------------------------------
+
+
+def record(
+    run: Path, config: RunConfig, digests: Mapping[str, str], changed: Mapping[str, Any] | None = None
+) -> None:
+    """Write ``provenance.json`` into a run: data sets, weights, and an entry for every start.
+
+    Args:
+        run: its folder.
+        config: its configuration, whose list of clips is recorded with the number of those to train on.
+        digests: what :func:`load_pretrained` gave.
+        changed: None: the run begins. Else it goes on, and must stand on the same data, clips and weights as before;
+            these keys of its configuration changed (key → before and now).
+
+    Raises:
+        BenchError: it does not, or the earlier record is damaged.
+    """
+    data = [_describe(folder) for folder in config.data]
+    clips = None if config.clips is None else _describe_clips(config.clips)
+    earlier: dict[str, Any] = {"data": data, "clips": clips, "weights": {}, "starts": []}
+    if changed is not None:
+        earlier = _read(run)
+    for before, now in zip(earlier["data"], data, strict=False):
+        if before["manifest_sha256"] != now["manifest_sha256"]:
+            raise BenchError(
+                f"{now['path']} is not the data set that {run} was begun with ({before['path']}): "
+                "give that one with --data, or train anew with another --run"
+            )
+    if len(earlier["data"]) != len(data):
+        raise BenchError(f"{run} was begun with {len(earlier['data'])} data sets, not {len(data)}")
+    _check_same_clips(run, earlier["clips"], clips)
+    for name, digest in digests.items():
+        if earlier["weights"].get(name, digest) != digest:
+            raise BenchError(
+                f"{run} was begun with other weights {name} (sha256 {earlier['weights'][name][:12]}, "
+                f"now {digest[:12]}): bring those back, or train anew with another --run"
+            )
+    commit, dirty = provenance.git_state()
+    device = "cuda" if config.runner.device != "cpu" and torch.cuda.is_available() else "cpu"
+    start = {
+        "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "command": shlex.join(["bench", *sys.argv[1:]]),
+        "suite_version": suite_version(),
+        "git_commit": commit,
+        "git_dirty": dirty,
+        "python": ".".join(map(str, sys.version_info[:3])),
+        "packages": provenance.packages(),
+        "machine": provenance.machine(device),
+        "device": device,
+        "processes": int(os.environ.get("WORLD_SIZE", "1")),
+        "changed": dict(changed or {}),
+    }
+    weights = {**earlier["weights"], **digests}
+    starts = [*earlier["starts"], start]
+    write_json(run / PROVENANCE, {"data": data, "clips": clips, "weights": weights, "starts": starts})
+
+
+def _describe(folder: Path) -> dict[str, Any]:
+    manifest = read_manifest(folder)
+    return {
+        "path": str(folder),
+        "name": manifest.get("options", {}).get("name", folder.name),
+        "manifest_sha256": file_sha256(folder / MANIFEST),
+    }
+
+
+def _describe_clips(path: Path) -> dict[str, Any]:
+    return {"path": str(path), "sha256": file_sha256(path), "clips": len(read_clips(path))}
+
+
+def _check_same_clips(run: Path, before: dict[str, Any] | None, now: dict[str, Any] | None) -> None:
+    def named(clips: dict[str, Any] | None) -> str:
+        return "all clips" if clips is None else f"those of {clips['path']} (sha256 {clips['sha256'][:12]})"
+
+    if (before or {}).get("sha256") != (now or {}).get("sha256"):
+        raise BenchError(
+            f"{run} was begun with {named(before)}, not with {named(now)}: "
+            "go on with the list that it had, or train anew with another --run"
+        )
+
+
+def _read(run: Path) -> dict[str, Any]:
+    path = run / PROVENANCE
+    try:
+        # Runs of earlier versions know of no list of clips.
+        found = {"clips": None, **json.loads(path.read_text("utf-8"))}
+        return {key: found[key] for key in ("data", "clips", "weights", "starts")}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise BenchError(f"{path} cannot be read ({error}): this run cannot go on") from error
+
+
+def trained_on(run: Path) -> list[str]:
+    """Names of the data sets that a run's record holds; none where it has no record (imported weights)."""
+    try:
+        record = json.loads((run / PROVENANCE).read_text("utf-8"))
+    except FileNotFoundError:
+        return []
+    except (OSError, ValueError) as error:
+        raise BenchError(f"{run / PROVENANCE} cannot be read: {error}") from None
+    return [data["name"] for data in record["data"]]

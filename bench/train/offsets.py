@@ -1,0 +1,225 @@
+"""Which clips of a data set have their sound in sync, as a trained expert hears it.
+
+Clips whose sound is off teach an expert nothing, and a half-trained expert finds them. ``bench offsets`` writes one
+CSV line a clip, which ``bench train --clips`` reads (:mod:`bench.clips.clip_lists`).
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from baselines.sync_expert.network import FRAMES
+from baselines.sync_expert.offsets import Offset, embed_lips, embed_sounds, find_offset
+from bench.common.errors import BenchError, Unscorable
+from bench.train.inputs import check_view
+from prep.dataset import split_shards
+from prep.mel import mel_chunk, valid_frames
+from prep.planes import decode_planes
+from prep.shards import AtomicFile, open_shard, read_clip, shard_paths
+from prep.views import VIEWS
+
+if TYPE_CHECKING:
+    from baselines.sync_expert.network import SyncNet
+    from prep.schema import Clip
+
+#: Columns of the list; ``offset`` counts frames by which the sound is late, ``reason`` is why there is none.
+COLUMNS = ("clip", "split", "offset", "cosine", "confidence", "in_sync", "reason")
+VIEW = "face96"
+#: Share of the confident clips from which on one offset is taken for that of the whole data set.
+_CONSTANT = 0.5
+
+
+@dataclass(frozen=True)
+class Rule:
+    """When a clip is in sync.
+
+    Attributes:
+        reach: frames by which sound is shifted at most, either way.
+        most: frames that a clip in sync may be off.
+        confidence: that the expert must have in it at least.
+    """
+
+    reach: int = 15
+    most: int = 1
+    confidence: float = 0.05
+
+
+@dataclass
+class Summary:
+    """What became of the clips.
+
+    Attributes:
+        rule: by which they were judged.
+        counts: split → what (``clips``, ``in sync``, ``off``, ``unsure``, ``not judged``) → number of clips.
+        offsets: offset → number of clips in which the expert is confident, whether in sync or not.
+        reasons: why a clip was not judged → number of clips.
+    """
+
+    rule: Rule
+    counts: dict[str, Counter[str]] = field(default_factory=dict)
+    offsets: Counter[int] = field(default_factory=Counter)
+    reasons: Counter[str] = field(default_factory=Counter)
+
+    def add(self, split: str, found: Offset | str) -> None:
+        """Count a clip: its offset, or why there is none."""
+        counts = self.counts.setdefault(split, Counter())
+        counts["clips"] += 1
+        if isinstance(found, str):
+            counts["not judged"] += 1
+            self.reasons[found] += 1
+        elif found.confidence < self.rule.confidence:
+            counts["unsure"] += 1
+        else:
+            self.offsets[found.frames] += 1
+            counts["in sync" if abs(found.frames) <= self.rule.most else "off"] += 1
+
+    def constant(self) -> int | None:
+        """The offset of the whole data set, where most confident clips share one that is not in sync."""
+        for offset, count in self.offsets.most_common(1):
+            if abs(offset) > self.rule.most and count >= _CONSTANT * self.offsets.total():
+                return offset
+        return None
+
+
+def judge(expert: SyncNet, clip: Clip, reach: int = 15) -> Offset:
+    """The offset of a clip, from the windows whose frames all show a face.
+
+    Args:
+        expert: in evaluation mode, of the view ``face96``.
+        clip: with its pictures of that view and its mel.
+        reach: frames by which sound is shifted at most, either way.
+
+    Raises:
+        Unscorable: no sound, no window, or sound for less than half of the windows.
+        ValueError: a picture cannot be decoded.
+    """
+    if clip.mel is None:
+        raise Unscorable("no sound")
+    pictures = clip.images[VIEW]
+    runs = _runs([picture is not None for picture in pictures])
+    if not runs:
+        raise Unscorable(f"no {FRAMES} consecutive frames with a face")
+    heard = valid_frames(len(clip.mel), "wav2lip")
+    if not heard:
+        raise Unscorable("the sound is too short")
+    view = VIEWS[VIEW]
+    lips, starts = [], []
+    for run in runs:
+        encoded = [picture for t in run if (picture := pictures[t]) is not None]
+        lips.append(embed_lips(expert, torch.from_numpy(decode_planes(encoded, view.width, view.height))))
+        starts.append(torch.arange(run.start, run.stop - FRAMES + 1))
+    chunks = np.stack([mel_chunk(clip.mel, frame, "wav2lip") for frame in heard])
+    try:
+        return find_offset(
+            torch.cat(lips), embed_sounds(expert, torch.from_numpy(chunks)), reach, torch.cat(starts)
+        )
+    except ValueError:
+        raise Unscorable("sound for less than half of the windows") from None
+
+
+def _runs(detected: Sequence[bool]) -> list[range]:
+    """Runs of frames with a face that are long enough for a window."""
+    runs, begin = [], 0
+    for t, there in enumerate([*detected, False]):
+        if not there:
+            if t - begin >= FRAMES:
+                runs.append(range(begin, t))
+            begin = t + 1
+    return runs
+
+
+def write_offsets(
+    data: Sequence[Path],
+    out: Path,
+    expert: SyncNet,
+    *,
+    splits: Sequence[str] = (),
+    rule: Rule | None = None,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Summary:
+    """Judge every clip of prepared data sets, one in memory at a time, and write the list, atomically.
+
+    Args:
+        data: prepared data sets.
+        out: the list, CSV with :data:`COLUMNS`; replaced where it is there.
+        expert: in evaluation mode, of the view ``face96``.
+        splits: to judge; all where none is named.
+        rule: when a clip is in sync.
+        progress: is told how many clips of how many are done.
+
+    Raises:
+        BenchError: a data set lacks the view, a clip's id is in two of them, a clip is damaged, or ``out`` cannot be
+            written.
+        PrepError: one is no data set, or has not the splits.
+    """
+    summary = Summary(rule or Rule())
+    try:
+        with AtomicFile(out) as sink:
+            sink.write(_line(COLUMNS))
+            for clip, found in _judged(data, splits, expert, summary.rule.reach, progress):
+                sink.write(_row(clip, found, summary.rule))
+                summary.add(clip.split, found)
+            sink.commit()
+    except OSError as error:
+        raise BenchError(f"{out} cannot be written: {error.strerror}") from error
+    return summary
+
+
+def _judged(
+    data: Sequence[Path],
+    splits: Sequence[str],
+    expert: SyncNet,
+    reach: int,
+    progress: Callable[[int, int], None],
+) -> Iterator[tuple[Clip, Offset | str]]:
+    """Clips, and their offsets or why there is none."""
+    paths = (
+        split_shards(data, splits) if splits else [path for folder in data for path in shard_paths(folder)]
+    )
+    for folder in sorted({path.parent.parent for path in paths}):
+        check_view(folder, VIEW, "which the expert sees")
+    total = sum(open_shard(path).metadata.num_rows for path in paths)
+    seen: dict[str, Path] = {}
+    for path in paths:
+        file = open_shard(path)
+        for group in range(file.num_row_groups):
+            clip = read_clip(file, group, [VIEW, "mel"])
+            if clip.clip_id in seen:
+                raise BenchError(
+                    f"{clip.clip_id} is in {seen[clip.clip_id]} and in {path}: the list could not tell them apart; "
+                    "make one of each data set"
+                )
+            seen[clip.clip_id] = path
+            try:
+                found: Offset | str = judge(expert, clip, reach)
+            except Unscorable as problem:
+                found = problem.reason
+            except ValueError as error:
+                raise BenchError(
+                    f"{path}, clip {clip.clip_id}: {error}; check it: bench inspect {path.parent.parent} --verify"
+                ) from error
+            yield clip, found
+            progress(len(seen), total)
+
+
+def _row(clip: Clip, found: Offset | str, rule: Rule) -> bytes:
+    if isinstance(found, str):
+        return _line((clip.clip_id, clip.split, "", "", "", "false", found))
+    in_sync = "true" if found.in_sync(rule.most, rule.confidence) else "false"
+    figures = (found.frames, f"{found.cosine:.4f}", f"{found.confidence:.4f}")
+    return _line((clip.clip_id, clip.split, *figures, in_sync, ""))
+
+
+def _line(values: Sequence[Any]) -> bytes:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerow(values)
+    return text.getvalue().encode()

@@ -1,0 +1,1 @@
+"""Pretrained networks: which there are, where they lie, how they are fetched."""

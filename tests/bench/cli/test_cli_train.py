@@ -1,0 +1,435 @@
+"""``bench train`` as a user types it, with a method that trains in a moment."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import torch
+import typer.main
+from accelerate.state import AcceleratorState
+from safetensors.torch import load_file, save_file
+
+import bench.cli
+import models
+from bench.common.errors import BenchError
+from bench.train.checkpoint import best_files
+from bench.train.config import RunConfig, load_config
+from bench.train.inputs import build_method, load_pretrained, prep_command
+from bench.train.log import read_log
+from bench.weights.store import Entry, WeightStore, file_sha256
+from models.base import Batch, Progress, Update
+from prep.shards import MANIFEST, Failure, write_json
+from tests.bench.fake.method import ColourStage, Fake
+from tests.prep.fakes import fake_clip, fake_dataset, write_fake_dataset
+
+ENTRY = "tests.bench.fake.method:Fake"
+Command = Callable[..., str]
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("data") / "fake"
+    fake_dataset(folder, {"train": 5, "val": 3}, n_frames=21)
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def fake(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
+    monkeypatch.setitem(models.METHODS.entries, "fake", ENTRY)
+    monkeypatch.chdir(tmp_path)
+    yield
+    # A process has one precision, which the first run decides.
+    AcceleratorState._reset_state(reset_partial_state=True)
+
+
+@pytest.fixture
+def bench_(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
+    """Run the command in this process; returns what it says, errors last."""
+
+    def run(*words: str | Path, code: int = 0) -> str:
+        monkeypatch.setattr(sys, "argv", ["bench", *map(str, words)])
+        with pytest.raises(SystemExit) as ended:
+            bench.cli.main()
+        said = capsys.readouterr()
+        assert ended.value.code == code, said.out + said.err
+        return said.out + said.err
+
+    return run
+
+
+def losses(run: Path, stage: str) -> list[tuple[int, float]]:
+    lines = read_log(run / stage / "log.jsonl")
+    return [(line["step"], line["logs"]["L_colour"]) for line in lines if line["kind"] == "step"]
+
+
+def test_a_method_is_trained(bench_: Command, data: Path) -> None:
+    said = bench_("train", "fake", "--data", data, "--preset", "tiny", "--device", "cpu")
+    run = Path("runs/fake")
+    assert "colour: from step 0 of 6" in said and "colour: 6 steps" in said and "shade: 4 steps" in said
+    assert "runs/fake: trained" in said
+    assert [step for step, _ in losses(run, "colour")] == [2, 4, 6]
+    assert losses(run, "colour")[-1][1] < losses(run, "colour")[0][1]
+    assert (run / "colour" / "samples" / "step-00000006.jpg").is_file()
+    assert not (run / "colour" / "tensorboard").exists()
+    config = RunConfig.load(run)
+    assert (config.preset, config.data, config.runner.device) == ("tiny", (data,), "cpu")
+    recorded = json.loads((run / "provenance.json").read_text())
+    assert recorded["data"] == [
+        {"path": str(data), "name": "fake", "manifest_sha256": file_sha256(data / MANIFEST)}
+    ]
+    (start,) = recorded["starts"]
+    assert start["command"] == shlex.join(sys.argv)
+    assert start["device"] == "cpu" and start["packages"]["torch"] == torch.__version__.partition("+")[0]
+
+
+def test_options_reach_the_run(bench_: Command, data: Path) -> None:
+    bench_(
+        *("train", "fake", "--data", data, "--preset", "tiny", "--run", "mine", "--stage", "shade"),
+        *("--set", "shade.train.steps=1", "--set", "runner.tensorboard=true", "--precision", "bf16"),
+    )
+    config = RunConfig.load(Path("mine"))
+    assert config.runner.precision == "bf16"
+    assert sorted(path.name for path in Path("mine").iterdir()) == ["config.json", "provenance.json", "shade"]
+    assert any(Path("mine/shade/tensorboard").iterdir())
+    assert [step for step, _ in losses(Path("mine"), "shade")] == [1]
+
+
+def test_a_stopped_run_goes_on_where_it_was(
+    bench_: Command, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = (
+        "train",
+        "fake",
+        "--data",
+        data,
+        "--preset",
+        "tiny",
+        "--stage",
+        "colour",
+        "--set",
+        "runner.log_every=1",
+    )
+    bench_(*words, "--run", "whole")
+    calm = ColourStage.updates
+
+    def updates(self: ColourStage, batch: Batch, progress: Progress) -> Iterator[Update]:
+        yield from calm(self, batch, progress)
+        if progress.step == 3:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(ColourStage, "updates", updates)
+    assert "cut: stopped; --resume goes on" in bench_(*words, "--run", "cut", code=143)
+    monkeypatch.setattr(ColourStage, "updates", calm)
+    said = bench_("train", "fake", "--run", "cut", "--resume", "--stage", "colour")
+    assert "colour: from step 4 of 6" in said
+    assert losses(Path("cut"), "colour") == losses(Path("whole"), "colour")
+    files = [best_files(Path(run), "colour")["colour"].read_bytes() for run in ("cut", "whole")]
+    assert files[0] == files[1]
+    recorded = json.loads(Path("cut/provenance.json").read_text())
+    assert len(recorded["starts"]) == 2
+
+
+def test_what_may_change_changes_and_is_recorded(bench_: Command, data: Path) -> None:
+    bench_("train", "fake", "--data", data, "--preset", "tiny", "--stage", "colour")
+    bench_("train", "fake", "--resume", "--set", "shade.train.steps=2", "--set", "runner.log_every=1")
+    assert [step for step, _ in losses(Path("runs/fake"), "shade")] == [1, 2]
+    (_, start) = json.loads(Path("runs/fake/provenance.json").read_text())["starts"]
+    assert start["changed"] == {"shade.train.steps": [4, 2], "runner.log_every": [2, 1]}
+    assert RunConfig.load(Path("runs/fake")).runner.log_every == 1
+
+
+def test_a_stage_that_has_not_begun_may_be_another(bench_: Command, data: Path) -> None:
+    bench_("train", "fake", "--data", data, "--preset", "tiny", "--stage", "colour")
+    wanted = ("--set", "shade.train.batch_size=2", "--set", "shade.train.steps=1")
+    bench_("train", "fake", "--resume", "--stage", "shade", *wanted)
+    stored = json.loads(Path("runs/fake/config.json").read_bytes())
+    assert stored["method_config"]["shade"]["train"]["batch_size"] == 2
+    said = bench_("train", "fake", "--resume", "--set", "shade.train.batch_size=3", code=1)
+    assert "was begun with shade.train.batch_size=2, not 3" in said
+
+
+def test_a_run_that_goes_on_is_the_run_that_began(bench_: Command, data: Path, tmp_path: Path) -> None:
+    words = ("train", "fake", "--data", data, "--preset", "tiny")
+    bench_(*words, "--set", "colour.train.steps=1", "--set", "shade.train.steps=1")
+    kept = Path("runs/fake/config.json").read_bytes()
+    assert "runs/fake is there already: go on with it by --resume, or name another with --run" in bench_(
+        *words, code=1
+    )
+    said = bench_("train", "fake", "--resume", "--set", "shade.hidden=4", code=1)
+    assert "was begun with shade.hidden=8, not 4" in said
+    said = bench_("train", "fake", "--resume", "--preset", "paper", code=1)
+    assert "was begun with colour.train.batch_size=2, not 4" in said
+    other = tmp_path / "other"
+    fake_dataset(other, {"train": 4, "val": 2}, n_frames=21)
+    said = bench_("train", "fake", "--resume", "--data", other, code=1)
+    assert f"{other} is not the data set that runs/fake was begun with ({data})" in said
+    said = bench_("train", "fake", "--resume", "--data", data, "--data", data, code=1)
+    assert "was begun with 1 data sets, not 2" in said
+    assert Path("runs/fake/config.json").read_bytes() == kept
+    stored = json.loads(kept)
+    Path("runs/fake/config.json").write_text(json.dumps({**stored, "method": "other"}))
+    models.METHODS.entries["other"] = ENTRY
+    try:
+        assert "is a run of other, not of fake" in bench_("train", "fake", "--resume", code=1)
+    finally:
+        del models.METHODS.entries["other"]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["faek", "--data", "x"], "no method is called faek; did you mean fake?"),
+        (["fake"], "nothing to train on: name a prepared data set with --data"),
+        (["fake", "--data", "no-such"], "no-such is not a prepared data set"),
+        (["fake", "--data", "DATA", "--stage", "shape"], "unknown stage 'shape': did you mean shade?"),
+        (["fake", "--data", "DATA", "--set", "colour.hiden=1"], "did you mean colour.hidden?"),
+        (
+            ["fake", "--data", "DATA", "--set", "colour.hidden=2"],
+            "fake: colour.hidden and shade.hidden differ",
+        ),
+        (
+            ["fake", "--data", "DATA", "--precision", "fp8"],
+            "runner.precision=fp8: must be 'no', 'bf16' or 'fp16'",
+        ),
+        (["fake", "--run", "none", "--resume"], "none is not a training run"),
+    ],
+)
+def test_a_mistake_is_one_line_and_leaves_nothing(
+    bench_: Command, data: Path, words: list[str], message: str
+) -> None:
+    said = bench_("train", *[str(data) if word == "DATA" else word for word in words], code=1)
+    assert said.startswith("error: ") and len(said.strip().splitlines()) == 1
+    assert message in said
+    assert not Path("runs").exists() and not Path("none").exists()
+
+
+# Data ---------------------------------------------------------------------------------------------------------
+
+OPTIONS = {
+    "source": "lrs2",
+    "name": "lrs2",
+    "views": ["box128"],
+    "encoding": "jpeg",
+    "quality": 95,
+    "tracking": True,
+    "fan": False,
+    "mel_padding": "reflect",
+    "min_detected": 0.5,
+    "clip_seconds": 10.0,
+    "clips_per_shard": None,
+    "clips": 8,
+}
+
+
+def prepared(folder: Path, splits: dict[str, int], **changes: object) -> Path:
+    fake_dataset(folder, splits, n_frames=21)
+    manifest = json.loads((folder / MANIFEST).read_text())
+    write_json(folder / MANIFEST, {**manifest, "root": "/data/LRS 2", "options": OPTIONS, **changes})
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("splits", "changes", "words", "message"),
+    [
+        (
+            {"train": 2, "val": 1},
+            {},
+            ["--set", "shade.view=face96"],
+            "lrs2 lacks the view face96, which stage shade needs; prepare it anew: bench prep lrs2 '/data/LRS 2' "
+            "--out lrs2-face96 --views box128,face96 --tracking --mel-padding reflect",
+        ),
+        (
+            {"train": 2, "val": 1},
+            {"complete": False},
+            [],
+            "lrs2 is not complete; finish it: bench prep lrs2 '/data/LRS 2' --out lrs2 --views box128 --tracking",
+        ),
+        (
+            {"train": 2},
+            {},
+            [],
+            "lrs2: no split val, which training needs; prepare one that has: bench prep lrs2",
+        ),
+        ({"val": 2}, {}, [], "lrs2: no split train, which training needs"),
+        (
+            {"train": 2, "val": 1},
+            {},
+            ["--set", "colour.landmarks=landmarks68"],
+            "lrs2 lacks the 68 landmarks that stage colour needs; prepare them: bench prep lrs2 '/data/LRS 2' "
+            "--out lrs2-fan --views box128 --tracking --fan",
+        ),
+        (
+            {"train": 2, "val": 1},
+            {},
+            ["--set", "colour.landmarks=mesh"],
+            "stage colour asks for samples that cannot be: landmarks is 'mesh'",
+        ),
+    ],
+)
+def test_data_that_will_not_do_name_the_command_that_mends_them(
+    bench_: Command,
+    splits: dict[str, int],
+    changes: dict[str, object],
+    words: list[str],
+    message: str,
+) -> None:
+    prepared(Path("lrs2"), splits, **changes)
+    said = bench_("train", "fake", "--data", "lrs2", "--preset", "tiny", *words, code=1)
+    assert message in said and len(said.strip().splitlines()) == 1
+    assert not Path("runs").exists()
+
+
+def test_a_split_without_a_usable_clip_is_one_line(bench_: Command) -> None:
+    failure = Failure("v/1", "val", "v/1.mp4", "landmarks", "no face")
+    write_fake_dataset(Path("empty"), [fake_clip("a/1", 8)], failures={"val": [failure]})
+    said = bench_("train", "fake", "--data", "empty", "--preset", "tiny", code=1)
+    assert "error: nothing of val in empty: 0 of 0 clips" in said
+    assert not Path("runs").exists()
+
+
+@pytest.mark.parametrize(
+    "manifest",
+    [
+        {"root": "/data/LRS 2", "options": OPTIONS},
+        {
+            "root": "/x",
+            "options": {**OPTIONS, "name": "mine", "fan": True, "clips_per_shard": 8, "quality": 90},
+        },
+        {},
+    ],
+)
+def test_the_command_is_one_that_bench_prep_understands(manifest: dict[str, object]) -> None:
+    words = shlex.split(prep_command(manifest, Path("out"), views=["box128", "face96"]))
+    assert words[:2] == ["bench", "prep"]
+    command = typer.main.get_command(bench.cli.app)
+    context = command.commands["prep"].make_context("prep", words[2:])  # type: ignore[attr-defined]
+    asked = dict(manifest.get("options", {}))  # type: ignore[call-overload]
+    for key in asked.keys() & context.params.keys() - {"views"}:
+        assert context.params[key] == asked[key] or (key == "name" and asked["name"] == asked["source"])
+    assert context.params["views"] == "box128,face96" and context.params["out"] == Path("out")
+
+
+# Pretrained networks ------------------------------------------------------------------------------------------
+
+
+def with_expert() -> Fake:
+    words = ["shade.with_expert=true"]
+    method = build_method(load_config("fake", "tiny", words, [], Path("runs/fake")))
+    assert isinstance(method, Fake)
+    return method
+
+
+def store(folder: Path) -> WeightStore:
+    entry = Entry("fake_expert", "expert.safetensors", urls=("https://example.org/expert.safetensors",))
+    return WeightStore({"fake_expert": entry}, [folder])
+
+
+def test_pretrained_weights_are_loaded_where_a_stage_uses_them(tmp_path: Path) -> None:
+    state = {"weight": torch.arange(6.0).reshape(3, 2), "bias": torch.ones(3)}
+    save_file(state, tmp_path / "expert.safetensors")
+    method = with_expert()
+    assert load_pretrained(method, [method.stages["colour"]], store(tmp_path)) == {}
+    assert not torch.equal(method.expert.weight, state["weight"])
+    digests = load_pretrained(method, list(method.stages.values()), store(tmp_path))
+    assert digests == {"fake_expert": file_sha256(tmp_path / "expert.safetensors")}
+    assert torch.equal(method.expert.weight, state["weight"])
+
+
+def test_weights_that_are_missing_name_the_ways_out(tmp_path: Path) -> None:
+    method = with_expert()
+    with pytest.raises(BenchError) as raised:
+        load_pretrained(method, [method.stages["shade"]], store(tmp_path))
+    assert str(raised.value) == (
+        "fake needs fake_expert for the expert's loss: weights fake_expert are missing: no file expert.safetensors; "
+        "bench weights fetch fake_expert; or train without: --set shade.with_expert=false"
+    )
+
+
+def test_other_weights_name_the_first_key(tmp_path: Path) -> None:
+    save_file({"weight": torch.zeros(3, 2)}, tmp_path / "expert.safetensors")
+    method = with_expert()
+    with pytest.raises(BenchError, match="fake_expert: lacks bias"):
+        load_pretrained(method, [method.stages["shade"]], store(tmp_path))
+
+
+def test_a_network_of_a_run_is_a_pretrained_one(
+    bench_: Command, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ("train", "fake", "--data", data, "--preset", "tiny")
+    bench_(*words, "--stage", "colour", "--run", "runs/expert")
+    monkeypatch.setattr(Fake, "weights", "runs/expert")
+    bench_(*words, "--stage", "shade", "--set", "shade.with_expert=true")
+    weights = json.loads(Path("runs/fake/provenance.json").read_text())["weights"]
+    method = with_expert()
+    assert weights == load_pretrained(method, [method.stages["shade"]], store(Path()))
+    assert list(weights) == ["runs/expert (colour)"]
+    trained = load_file(best_files(Path("runs/expert"), "colour")["colour"])
+    assert torch.equal(method.expert.weight, trained["weight"])
+    bench_(*words, "--stage", "colour", "--run", "runs/again", "--set", "runner.seed=9")
+    monkeypatch.setattr(Fake, "weights", "runs/nothing")
+    said = bench_("train", "fake", "--resume", code=1)
+    assert "runs/nothing: no checkpoint with a network colour" in said
+    path = best_files(Path("runs/expert"), "colour")["colour"]
+    path.write_bytes(best_files(Path("runs/again"), "colour")["colour"].read_bytes())
+    monkeypatch.setattr(Fake, "weights", "runs/expert")
+    said = bench_("train", "fake", "--resume", code=1)
+    assert "runs/fake was begun with other weights runs/expert (colour) (sha256" in said
+
+
+# The start ----------------------------------------------------------------------------------------------------
+
+
+def test_the_command_starts_without_torch() -> None:
+    code = "import sys, bench.cli; sys.exit('torch' in sys.modules or 'pydantic' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[3]).returncode == 0
+
+
+def test_only_the_main_process_writes_and_tells(
+    bench_: Command, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OMPI_COMM_WORLD_RANK", "1")
+    told: list[object] = []
+
+    def train(*arguments: object) -> object:
+        from bench.train.runner import TrainResult
+
+        told.append(arguments[-1])
+        return TrainResult(False)
+
+    monkeypatch.setattr("bench.train.runner.train", train)
+    assert bench_("train", "fake", "--data", data, "--preset", "tiny") == ""
+    assert not Path("runs").exists()
+    told[0].note("to nobody")  # type: ignore[attr-defined]
+
+
+@pytest.mark.slow
+def test_two_processes_train_one_run(data: Path, tmp_path: Path) -> None:
+    script = tmp_path / "start.py"
+    script.write_text(
+        "import models, bench.cli\n"
+        f"models.METHODS.entries['fake'] = {ENTRY!r}\n"
+        "if __name__ == '__main__':\n    bench.cli.main()\n"
+    )
+    words = ["torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    train = ["train", "fake", "--data", str(data), "--preset", "tiny", "--device", "cpu", "--stage", "colour"]
+    done = subprocess.run(
+        [sys.executable, "-m", *words, str(script), *train],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[3]), "OMP_NUM_THREADS": "1"},
+        cwd=tmp_path,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.count("colour: 6 steps") == 1
+    assert [step for step, _ in losses(tmp_path / "runs" / "fake", "colour")] == [2, 4, 6]
+    (start,) = json.loads((tmp_path / "runs" / "fake" / "provenance.json").read_text())["starts"]
+    assert start["processes"] == 2
