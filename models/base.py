@@ -17,39 +17,9 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
+from prep.sample_spec import SampleSpec, StillSpec
+
 Batch = dict[str, Any]
-
-
-# What a stage is fed ------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class SampleSpec:
-    """What one training sample must hold; field for field :class:`prep.sampling.SampleSpec`, which explains them.
-
-    It is spelt out here because methods do not know how data is prepared.
-    """
-
-    window: int = 5
-    references: int = 0
-    reference_mode: Literal["random", "run", "first"] = "random"
-    view: str | None = None
-    view_frames: tuple[int, ...] | None = None
-    landmarks: str | None = None
-    normalise: Literal["frame", "view", "iplap"] = "frame"
-    frame_mel: str | None = None
-    window_mel: str | None = None
-    window_mel_frame: int = 0
-    negative_gap: int = 0
-    min_frames: int = 0
-
-
-@dataclass(frozen=True)
-class StillSpec:
-    """One picture a sample, of clips and of still images alike: see :class:`prep.dataset.StillDataset`."""
-
-    view: str
-    landmarks: str | None = None
 
 
 # Configuration ------------------------------------------------------------------------------------------------

@@ -23,7 +23,17 @@ from prep.landmark_sets import IPLAP_131, LANDMARK_SETS
 from prep.mel import mel_chunk
 from prep.pages import MappedShards, binary_places, binary_value, fixed_values, float_values
 from prep.planes import decode_planes
-from prep.sampling import LANDMARKS68, Draw, SampleSpec, Windows, draw, epoch_numbers, find_windows
+from prep.sample_spec import SampleSpec
+from prep.sampling import (
+    LANDMARKS68,
+    Draw,
+    Windows,
+    check_spec,
+    columns_of,
+    draw,
+    epoch_numbers,
+    find_windows,
+)
 from prep.schema import TENSORS
 from prep.shards import open_shard, shard_paths
 from prep.views import VIEWS, map_points
@@ -73,6 +83,7 @@ class WindowDataset(Dataset[Sample]):
     Raises:
         PrepError: the data set is missing, lacks a column, or offers no window at all. Of several data sets, some may
             be without the split.
+        ValueError: a name in ``spec`` does not exist.
     """
 
     def __init__(
@@ -83,12 +94,13 @@ class WindowDataset(Dataset[Sample]):
         seed: int = 0,
         clips: Collection[str] | None = None,
     ) -> None:
+        check_spec(spec)
         folders = [folder] if isinstance(folder, (Path, str)) else folder
         splits = [split] if isinstance(split, str) else split
         paths = split_shards([Path(f) for f in folders], splits)
         self.spec = spec
         self.seed = seed
-        self._index = build_index(paths, spec.columns)
+        self._index = build_index(paths, columns_of(spec))
         self._windows = _listed(find_windows(self._index, spec), self._index, clips)
         self.excluded = self._windows.excluded
         self._shards = MappedShards(paths)

@@ -1,95 +1,53 @@
-"""What a training sample consists of, which windows qualify, and in which order clips are visited."""
+"""Which windows qualify for a sample, which one is drawn, and in which order clips are visited."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 
 from prep.index import ClipIndex
 from prep.landmark_sets import LANDMARK_SETS
 from prep.mel import MEL_RULES, valid_frames
+from prep.sample_spec import SampleSpec
 from prep.views import VIEWS
 
 #: The name under which a sample asks for the corpus' or detector's own 68 points.
 LANDMARKS68 = "landmarks68"
 
 
-@dataclass(frozen=True)
-class SampleSpec:
-    """What one training sample must hold. Frames count from the start of their clip; T and N are below.
+def check_spec(spec: SampleSpec) -> None:
+    """Refuse names that do not exist, and combinations that make no sense.
 
-    Attributes:
-        window: T, consecutive frames, a face found in each.
-        references: N, frames outside the window, a face found in each.
-        reference_mode: ``random``: any N frames, in random order, none twice (IP-LAP); ``run``: N consecutive
-            frames (Wav2Lip's "wrong window"); ``first``: the first N frames of the clip outside the window.
-        view: crop geometry whose pictures are wanted, or None.
-        view_frames: frames of the window, from 0, whose pictures are wanted; all where None. To decode them is
-            most of the work: IP-LAP's renderer sees the landmarks of 5 frames, but the picture of one.
-        landmarks: a name of :data:`prep.landmark_sets.LANDMARK_SETS`, or ``landmarks68``, or None.
-        normalise: ``frame``: landmarks in pixels of the full frame; ``view``: in pixels of ``view``;
-            ``iplap``: in [0, 1] over IP-LAP's own box, which is delivered with them.
-        frame_mel: rule of :data:`prep.mel.MEL_RULES` by which every frame of the window gets a mel chunk.
-        window_mel: rule by which the window as a whole gets one mel chunk.
-        window_mel_frame: the frame of the window, from 0, whose chunk ``window_mel`` takes.
-        negative_gap: where not 0, a second, wrong chunk by ``window_mel`` is delivered, of another window at
-            least so many frames away (for sync experts; Wav2Lip's own takes 1).
-        min_frames: clips with fewer frames in which a face was found are left out (IP-LAP: 25).
+    Raises:
+        ValueError: says which field, and what is known.
     """
+    _one_of("reference_mode", spec.reference_mode, ("random", "run", "first"))
+    _one_of("normalise", spec.normalise, ("frame", "view", "iplap"))
+    for name in ("frame_mel", "window_mel"):
+        _one_of(name, getattr(spec, name), (None, *MEL_RULES))
+    _one_of("view", spec.view, (None, *VIEWS))
+    _one_of("landmarks", spec.landmarks, (None, LANDMARKS68, *LANDMARK_SETS))
+    if spec.normalise == "view" and spec.view is None:
+        raise ValueError("normalise='view' needs a view")
+    if spec.normalise == "iplap" and spec.landmarks in (None, LANDMARKS68):
+        raise ValueError("normalise='iplap' needs landmarks of the mesh")
 
-    window: int = 5
-    references: int = 0
-    reference_mode: Literal["random", "run", "first"] = "random"
-    view: str | None = None
-    view_frames: tuple[int, ...] | None = None
-    landmarks: str | None = None
-    normalise: Literal["frame", "view", "iplap"] = "frame"
-    frame_mel: str | None = None
-    window_mel: str | None = None
-    window_mel_frame: int = 0
-    negative_gap: int = 0
-    min_frames: int = 0
 
-    def __post_init__(self) -> None:
-        if self.window < 1 or self.references < 0 or self.negative_gap < 0:
-            raise ValueError(
-                f"window {self.window}, references {self.references}, negative_gap {self.negative_gap}"
-            )
-        for frame in (self.window_mel_frame, *(self.view_frames or ())):
-            if not 0 <= frame < self.window:
-                raise ValueError(f"frame {frame} lies outside a window of {self.window}")
-        if self.view_frames == ():
-            raise ValueError("view_frames is empty")
-        if self.negative_gap and self.window_mel is None:
-            raise ValueError("negative_gap needs window_mel")
-        _one_of("reference_mode", self.reference_mode, ("random", "run", "first"))
-        _one_of("normalise", self.normalise, ("frame", "view", "iplap"))
-        for name in ("frame_mel", "window_mel"):
-            _one_of(name, getattr(self, name), (None, *MEL_RULES))
-        _one_of("view", self.view, (None, *VIEWS))
-        _one_of("landmarks", self.landmarks, (None, LANDMARKS68, *LANDMARK_SETS))
-        if self.normalise == "view" and self.view is None:
-            raise ValueError("normalise='view' needs a view")
-        if self.normalise == "iplap" and self.landmarks in (None, LANDMARKS68):
-            raise ValueError("normalise='iplap' needs landmarks of the mesh")
-
-    @property
-    def columns(self) -> list[str]:
-        """Columns of the shards that a sample is made of."""
-        names = []
-        if self.view is not None:
-            names.append(self.view)
-        if self.landmarks is not None:
-            names.append(LANDMARKS68 if self.landmarks == LANDMARKS68 else "landmarks")
-            if self.normalise == "view":
-                names.append(f"{self.view}_transform")
-        if self.frame_mel is not None or self.window_mel is not None:
-            names.append("mel")
-        return names
+def columns_of(spec: SampleSpec) -> list[str]:
+    """Columns of the shards that a sample is made of."""
+    names = []
+    if spec.view is not None:
+        names.append(spec.view)
+    if spec.landmarks is not None:
+        names.append(LANDMARKS68 if spec.landmarks == LANDMARKS68 else "landmarks")
+        if spec.normalise == "view":
+            names.append(f"{spec.view}_transform")
+    if spec.frame_mel is not None or spec.window_mel is not None:
+        names.append("mel")
+    return names
 
 
 @dataclass(frozen=True)
@@ -145,7 +103,7 @@ class _Block:
         self.keep(found >= spec.min_frames, f"fewer than {spec.min_frames} frames with a face")
         if spec.landmarks == LANDMARKS68:
             self.keep(self.has_landmarks68, "no 68 landmarks")
-        if "mel" in spec.columns:
+        if "mel" in columns_of(spec):
             self.keep(self.mel_columns > 0, "no sound")
         self.narrow(self.runs(t), f"no {t} consecutive frames with a face")
         covered = np.ones(len(self.frame), bool)

@@ -16,7 +16,8 @@ from torch import Tensor
 from torch.optim import Adam, Optimizer
 
 from baselines.sync_expert.network import FRAMES, SyncNet, cosine_bce
-from models.base import Batch, Progress, SampleSpec, Section, Stage, TrainConfig, Update
+from models.base import Batch, Progress, Section, Stage, TrainConfig, Update
+from prep.sample_spec import SampleSpec
 
 
 class ExpertConfig(Section):

@@ -14,7 +14,8 @@ from torch.optim import Adam, Optimizer
 from baselines.sync_expert.network import FRAMES, SyncNet, cosine_bce
 from baselines.wav2lip.discriminator import QualityDiscriminator
 from baselines.wav2lip.network import HALF, MOUTH, SIZE, Generator, see
-from models.base import Batch, Progress, SampleSpec, Section, Stage, TrainConfig, Update
+from models.base import Batch, Progress, Section, Stage, TrainConfig, Update
+from prep.sample_spec import SampleSpec
 
 
 class Wav2LipConfig(Section):

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import asdict
 from pathlib import Path
 
 import torch
 from torch.utils.data import DataLoader, Dataset, IterableDataset
 
-from models.base import Batch, SampleSpec, Stage
+from models.base import Batch, Stage
 from prep.dataset import StillDataset, WindowDataset
 from prep.order import WindowStream
-from prep.sampling import SampleSpec as PreparedSpec
+from prep.sample_spec import SampleSpec
 
 
 def open_dataset(
@@ -26,7 +25,7 @@ def open_dataset(
     """
     spec = stage.sample
     if isinstance(spec, SampleSpec):
-        return WindowDataset(data, split, PreparedSpec(**asdict(spec)), seed, clips)
+        return WindowDataset(data, split, spec, seed, clips)
     return StillDataset(data, split, spec.view, spec.landmarks, seed, clips)
 
 

@@ -10,10 +10,11 @@ from pydantic import Field, model_validator
 from torch import Tensor
 from torch.optim import Adam, Optimizer
 
-from models.base import Batch, Progress, SampleSpec, Section, Stage, TrainConfig, Update
+from models.base import Batch, Progress, Section, Stage, TrainConfig, Update
 from models.ipl.landmark import JAW, LIPS, POSE, LandmarkGenerator, LandmarkNetwork, LSTMLandmarkGenerator
 from models.ipl.sketch import draw_sketches
 from models.losses import continuity, point_l1
+from prep.sample_spec import SampleSpec
 
 
 class LandmarkConfig(Section):

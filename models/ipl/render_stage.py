@@ -11,7 +11,7 @@ from pydantic import Field, model_validator
 from torch import Tensor
 from torch.optim import Adam, Optimizer
 
-from models.base import Batch, Progress, SampleSpec, Section, Stage, TrainConfig, Update
+from models.base import Batch, Progress, Section, Stage, TrainConfig, Update
 from models.ipl.render_losses import (
     Reading,
     feature_matching_loss,
@@ -26,6 +26,7 @@ from models.ipl.sketch import draw_sketches
 from models.layers.patchgan import PatchGAN
 from models.layers.vgg import VGG19
 from models.losses import psnr
+from prep.sample_spec import SampleSpec
 
 _MIDDLE = SKETCHES // 2
 

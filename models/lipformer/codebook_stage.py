@@ -10,7 +10,7 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.optim import Adam, Optimizer
 
-from models.base import Batch, Progress, Stage, StillSpec, TrainConfig, Update
+from models.base import Batch, Progress, Stage, TrainConfig, Update
 from models.layers.stylegan2 import StyleGAN2Discriminator, generator_loss
 from models.layers.vgg import VGG19
 from models.lipformer.augment import augmented
@@ -18,6 +18,7 @@ from models.lipformer.autoencoder import FaceDecoder, FaceEncoder
 from models.lipformer.codebook import Codebook, Quantized
 from models.lipformer.face_losses import FaceLossConfig, FaceLosses
 from models.lipformer.pictures import as_float, likeness_figures, scaled
+from prep.sample_spec import StillSpec
 
 #: A code counts as used where it was chosen in so many of the last batches.
 RECENT = 100

@@ -11,7 +11,7 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.optim import Adam, Optimizer
 
-from models.base import Batch, Progress, SampleSpec, Stage, TrainConfig, Update
+from models.base import Batch, Progress, Stage, TrainConfig, Update
 from models.layers.stylegan2 import StyleGAN2Discriminator, generator_loss
 from models.layers.vgg import VGG19
 from models.lipformer.audio import AudioEncoder
@@ -22,6 +22,7 @@ from models.lipformer.inference import MEL
 from models.lipformer.lips import Lips
 from models.lipformer.pictures import as_float, code_loss, likeness_figures, of_lips, scaled
 from models.lipformer.transformer import LipTransformer, Queries
+from prep.sample_spec import SampleSpec
 
 
 class LipFormerConfig(FaceLossConfig):

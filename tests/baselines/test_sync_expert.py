@@ -18,7 +18,7 @@ from baselines.sync_expert.offsets import embed_lips, embed_sounds, find_offset
 from baselines.sync_expert.stage import ExpertConfig, ExpertStage
 from bench.train.config import load_config
 from models.base import Progress, TrainConfig
-from prep.sampling import SampleSpec
+from prep.sampling import check_spec, columns_of
 from tests.baselines import official
 
 START = Progress(0, 0.0)
@@ -157,16 +157,16 @@ def test_width_scales_the_embeddings(width: float, size: int) -> None:
 
 def test_one_window_is_asked_for_as_the_official_code_does() -> None:
     sample = made().sample
-    prepared = SampleSpec(**vars(sample))
-    assert prepared.columns == ["face96", "mel"]
+    check_spec(sample)
+    assert columns_of(sample) == ["face96", "mel"]
     assert (sample.window, sample.view_frames, sample.negative_gap) == (5, (0, 1, 2, 3, 4), 4)
     assert (sample.window_mel, sample.frame_mel) == ("wav2lip", None)
 
 
 def test_windows_are_asked_for_with_what_they_show_and_no_more() -> None:
     sample = made(windows=3, stride=7, far=7).sample
-    prepared = SampleSpec(**vars(sample))
-    assert prepared.columns == ["face96", "mel"]
+    check_spec(sample)
+    assert columns_of(sample) == ["face96", "mel"]
     assert sample.window == 19
     assert sample.view_frames == (0, 1, 2, 3, 4, 7, 8, 9, 10, 11, 14, 15, 16, 17, 18)
     assert (sample.frame_mel, sample.window_mel, sample.negative_gap) == ("wav2lip", None, 0)

@@ -23,7 +23,7 @@ from baselines.wav2lip.network import Generator, see
 from baselines.wav2lip.stage import Wav2LipConfig, Wav2LipStage
 from bench.train.config import load_config
 from models.base import Progress, Shot, TrainConfig
-from prep.sampling import SampleSpec
+from prep.sampling import check_spec, columns_of
 from tests.baselines import official
 from tests.models.fakes import FakeSpeech
 
@@ -130,8 +130,9 @@ def test_the_residual_generator_begins_with_upper_half_and_reference() -> None:
 
 
 def test_the_data_set_can_deliver_its_samples() -> None:
-    spec = SampleSpec(**vars(made().sample))
-    assert spec.columns == ["face96", "mel"]
+    spec = made().sample
+    check_spec(spec)
+    assert columns_of(spec) == ["face96", "mel"]
     assert (spec.frame_mel, spec.window_mel) == ("wav2lip-generator", "wav2lip")
 
 

@@ -13,19 +13,9 @@ from torch import nn
 import models
 from bench.train.checkpoint import write_networks
 from bench.train.config import load_config
-from models.base import (
-    Batch,
-    Footage,
-    Method,
-    Progress,
-    SampleSpec,
-    Section,
-    Speech,
-    Stage,
-    TrainConfig,
-    Update,
-)
+from models.base import Batch, Footage, Method, Progress, Section, Speech, Stage, TrainConfig, Update
 from prep.landmarks import FaceMesh
+from prep.sample_spec import SampleSpec
 from tests.prep.fakes import fake_clip
 
 #: Bits of a frame's number, and the side of the square that shows one.

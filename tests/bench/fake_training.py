@@ -13,18 +13,8 @@ from torch.optim import Optimizer
 
 from bench.train.config import RunConfig, load_config
 from bench.train.log import Speed
-from models.base import (
-    Batch,
-    Footage,
-    Method,
-    Progress,
-    SampleSpec,
-    Section,
-    Speech,
-    Stage,
-    TrainConfig,
-    Update,
-)
+from models.base import Batch, Footage, Method, Progress, Section, Speech, Stage, TrainConfig, Update
+from prep.sample_spec import SampleSpec
 
 NAME = "fake"
 ENTRY = "tests.bench.fake_training:Fake"

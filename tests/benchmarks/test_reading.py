@@ -31,7 +31,7 @@ from prep import images, media
 from prep.dataset import Sample, WindowDataset
 from prep.landmark_sets import IPLAP_131, IPLAP_CONNECTIONS, IPLAP_CONTENT, IPLAP_POSE
 from prep.mel import melspectrogram
-from prep.sampling import SampleSpec
+from prep.sample_spec import SampleSpec
 from prep.schema import Clip
 from prep.views import VIEWS, iplap_box, iplap_normalise
 from tests.prep.fakes import fake_clip, write_fake_dataset

@@ -1,24 +1,11 @@
 from __future__ import annotations
 
-from dataclasses import MISSING, fields
-
 import pytest
 from pydantic import ValidationError
 
 import models.base
-import prep.sampling
 from models.base import Section, TrainConfig
 from models.registry import Registry
-
-
-def test_a_sample_spec_is_what_the_data_set_takes() -> None:
-    """Methods may not import prep, so that its specification is written twice."""
-    ours, theirs = (
-        {f.name: (f.type, f.default) for f in fields(spec)}
-        for spec in (models.base.SampleSpec, prep.sampling.SampleSpec)
-    )
-    assert ours == theirs
-    assert all(default is not MISSING for _, default in ours.values())
 
 
 def test_a_misspelt_method_is_told_the_nearest() -> None:

@@ -22,7 +22,8 @@ from prep.index import ClipIndex
 from prep.landmark_sets import IPLAP_131, IPLAP_CONTENT, IPLAP_POSE, LIPS
 from prep.mel import MEL_RULES, mel_start
 from prep.order import ResumableSampler, WindowStream
-from prep.sampling import SampleSpec, draw, find_windows
+from prep.sample_spec import SampleSpec
+from prep.sampling import check_spec, draw, find_windows
 from prep.schema import Clip
 from prep.shards import Failure
 from prep.views import VIEWS, iplap_box, iplap_normalise, map_points
@@ -407,7 +408,7 @@ def test_windows_against_brute_force(spec: SampleSpec, monkeypatch: pytest.Monke
 )
 def test_a_specification_that_makes_no_sense(fields: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        SampleSpec(**fields)  # type: ignore[arg-type]
+        check_spec(SampleSpec(**fields))  # type: ignore[arg-type]
 
 
 def test_missing_data_is_named(data: tuple[Path, dict[str, Clip]], tmp_path: Path) -> None:
@@ -679,7 +680,7 @@ for name in ("mediapipe", "dask", "distributed", "av", "pandas"):
     sys.modules[name] = None
 from prep.dataset import StillDataset, WindowDataset
 from prep.order import ResumableSampler, WindowStream
-from prep.sampling import SampleSpec
+from prep.sample_spec import SampleSpec
 spec = SampleSpec(references=3, view="box128", landmarks="iplap131", normalise="iplap", frame_mel="iplap")
 print(WindowDataset({str(folder)!r}, "train", spec)[0]["images"].shape)
 """

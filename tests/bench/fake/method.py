@@ -17,13 +17,13 @@ from models.base import (
     Method,
     Pretrained,
     Progress,
-    SampleSpec,
     Section,
     Speech,
     Stage,
     TrainConfig,
     Update,
 )
+from prep.sample_spec import SampleSpec
 
 
 class ColourConfig(Section):

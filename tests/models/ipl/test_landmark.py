@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -184,8 +183,9 @@ def test_residual_starts_at_the_mean_of_the_references(backbone: str) -> None:
 
 def test_the_data_set_accepts_what_the_stage_asks_for() -> None:
     stage = LandmarkStage(config(window=7, references=9), config().build())
-    spec = prep.sampling.SampleSpec(**asdict(stage.sample))
-    assert (spec.window, spec.references, spec.columns) == (7, 9, ["landmarks", "mel"])
+    spec = stage.sample
+    prep.sampling.check_spec(spec)
+    assert (spec.window, spec.references, prep.sampling.columns_of(spec)) == (7, 9, ["landmarks", "mel"])
 
 
 def test_what_the_network_is_given() -> None:

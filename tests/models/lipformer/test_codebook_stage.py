@@ -11,11 +11,12 @@ from pydantic import ValidationError
 from torch import Tensor, nn
 from torch.autograd import gradcheck
 
-from models.base import Progress, StillSpec, TrainConfig, Update
+from models.base import Progress, TrainConfig, Update
 from models.layers.vgg import VGG19
 from models.lipformer.autoencoder import FaceDecoder
 from models.lipformer.codebook_stage import CodebookConfig, CodebookStage
 from models.lipformer.pictures import perceptual_loss, scaled
+from prep.sample_spec import StillSpec
 
 
 @pytest.fixture(autouse=True)

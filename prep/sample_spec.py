@@ -1,0 +1,74 @@
+"""What a stage of training asks for: the contract between methods and the data that is prepared.
+
+Pure standard library: methods import this module and nothing else of ``prep``. Whether the names in a request
+exist (views, sets of landmarks, features of sound) is checked where a data set is opened,
+by :func:`prep.sampling.check_spec`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class SampleSpec:
+    """What one training sample must hold. Frames count from the start of their clip; T and N are below.
+
+    Attributes:
+        window: T, consecutive frames, a face found in each.
+        references: N, frames outside the window, a face found in each.
+        reference_mode: ``random``: any N frames, in random order, none twice (IP-LAP); ``run``: N consecutive
+            frames (Wav2Lip's "wrong window"); ``first``: the first N frames of the clip outside the window.
+        view: crop geometry whose pictures are wanted, or None.
+        view_frames: frames of the window, from 0, whose pictures are wanted; all where None. To decode them is
+            most of the work: IP-LAP's renderer sees the landmarks of 5 frames, but the picture of one.
+        landmarks: a name of :data:`prep.landmark_sets.LANDMARK_SETS`, or ``landmarks68``, or None.
+        normalise: ``frame``: landmarks in pixels of the full frame; ``view``: in pixels of ``view``;
+            ``iplap``: in [0, 1] over IP-LAP's own box, which is delivered with them.
+        frame_mel: rule of :data:`prep.mel.MEL_RULES` by which every frame of the window gets a mel chunk.
+        window_mel: rule by which the window as a whole gets one mel chunk.
+        window_mel_frame: the frame of the window, from 0, whose chunk ``window_mel`` takes.
+        negative_gap: where not 0, a second, wrong chunk by ``window_mel`` is delivered, of another window at
+            least so many frames away (for sync experts; Wav2Lip's own takes 1).
+        min_frames: clips with fewer frames in which a face was found are left out (IP-LAP: 25).
+    """
+
+    window: int = 5
+    references: int = 0
+    reference_mode: Literal["random", "run", "first"] = "random"
+    view: str | None = None
+    view_frames: tuple[int, ...] | None = None
+    landmarks: str | None = None
+    normalise: Literal["frame", "view", "iplap"] = "frame"
+    frame_mel: str | None = None
+    window_mel: str | None = None
+    window_mel_frame: int = 0
+    negative_gap: int = 0
+    min_frames: int = 0
+
+    def __post_init__(self) -> None:
+        if self.window < 1 or self.references < 0 or self.negative_gap < 0:
+            raise ValueError(
+                f"window {self.window}, references {self.references}, negative_gap {self.negative_gap}"
+            )
+        for frame in (self.window_mel_frame, *(self.view_frames or ())):
+            if not 0 <= frame < self.window:
+                raise ValueError(f"frame {frame} lies outside a window of {self.window}")
+        if self.view_frames == ():
+            raise ValueError("view_frames is empty")
+        if self.negative_gap and self.window_mel is None:
+            raise ValueError("negative_gap needs window_mel")
+
+
+@dataclass(frozen=True)
+class StillSpec:
+    """One picture a sample, of clips and of still images alike: see :class:`prep.dataset.StillDataset`.
+
+    Attributes:
+        view: crop geometry.
+        landmarks: a name of :data:`prep.landmark_sets.LANDMARK_SETS`, or ``landmarks68``, or None.
+    """
+
+    view: str
+    landmarks: str | None = None
