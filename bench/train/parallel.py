@@ -7,19 +7,42 @@ networks in any order, as often as it likes, and take a loss with respect to som
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
 
 import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 from torch._utils import _flatten_dense_tensors, _unflatten_dense_tensors
 
+from bench.common.errors import BenchError
+
+if TYPE_CHECKING:
+    from bench.train.config import RunConfig
+
 #: Elements that are averaged in one message.
 BUCKET = 1 << 24
 
 
-def average(accelerator: Accelerator, tensors: Sequence[Tensor]) -> None:
-    """Replace tensors by their mean over all processes, in place. All processes must bring the same ones."""
-    if accelerator.num_processes == 1:
+def make_accelerator(config: RunConfig) -> Accelerator:
+    """The processes, device and precision that the configuration and ``accelerate launch`` ask for.
+
+    Raises:
+        BenchError: CUDA, or a precision that only CUDA has, is asked for and not there.
+    """
+    device = config.runner.device
+    if device == "cuda" and not torch.cuda.is_available():
+        raise BenchError("runner.device=cuda: no CUDA device is visible; use runner.device=auto or cpu")
+    if config.runner.precision == "fp16" and (device == "cpu" or not torch.cuda.is_available()):
+        raise BenchError("runner.precision=fp16: only CUDA trains in float16; use bf16 or no")
+    return Accelerator(mixed_precision=config.runner.precision, cpu=device == "cpu")
+
+
+def average(accelerator: Accelerator | None, tensors: Sequence[Tensor]) -> None:
+    """Replace tensors by their mean over all processes, in place. All processes must bring the same ones.
+
+    Here and below, without an accelerator this process is the only one.
+    """
+    if accelerator is None or accelerator.num_processes == 1:
         return
     for bucket in _buckets(tensors):
         flat = accelerator.reduce(_flatten_dense_tensors(bucket), "mean")
@@ -27,7 +50,7 @@ def average(accelerator: Accelerator, tensors: Sequence[Tensor]) -> None:
             tensor.copy_(mean)
 
 
-def average_gradients(accelerator: Accelerator, parameters: Iterable[nn.Parameter]) -> None:
+def average_gradients(accelerator: Accelerator | None, parameters: Iterable[nn.Parameter]) -> None:
     """Average gradients over all processes; parameters without one are left out, the same everywhere."""
     average(accelerator, [p.grad for p in parameters if p.grad is not None])
 
@@ -38,9 +61,9 @@ def average_statistics(accelerator: Accelerator, networks: Iterable[nn.Module]) 
         average(accelerator, [b for network in networks for b in network.buffers() if b.is_floating_point()])
 
 
-def any_of(accelerator: Accelerator, *flags: bool) -> tuple[bool, ...]:
+def any_of(accelerator: Accelerator | None, *flags: bool) -> tuple[bool, ...]:
     """Which of some flags are set in any process."""
-    if accelerator.num_processes == 1:
+    if accelerator is None or accelerator.num_processes == 1:
         return flags
     raised = torch.tensor(flags, dtype=torch.float32, device=accelerator.device)
     return tuple(value > 0 for value in accelerator.reduce(raised, "sum").tolist())

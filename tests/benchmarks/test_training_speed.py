@@ -20,7 +20,7 @@ from accelerate.state import AcceleratorState
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from bench.common.methods import get_method
-from bench.train import runner
+from bench.train import runner, stage_run
 from bench.train.config import load_config
 from bench.train.loading import open_dataset, training_loader
 from bench.train.log import Speed
@@ -120,7 +120,7 @@ def test_a_step_costs_what_its_modules_cost(
         made.stages[name].validated({"sync": 0.0})  # from here on Wav2Lip's expert takes part
     stream = WindowStream(open_dataset([data], "train", stage, 0), stage.train.batch_size)
     batch = next(iter(training_loader(stream, stage, workers=0)))
-    monkeypatch.setattr(runner, "training_loader", lambda *_, **__: iter(lambda: batch, None))
+    monkeypatch.setattr(stage_run, "training_loader", lambda *_, **__: iter(lambda: batch, None))
     turns = Turns(plain_steps(other.stages[name], batch))
     (tmp_path / "run").mkdir()
     benchmark.pedantic(runner.train, (config, method, [name], tmp_path / "run", False, turns), rounds=1)

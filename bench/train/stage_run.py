@@ -1,0 +1,290 @@
+"""One stage of a method while it is trained: batches, steps, and what is due between them."""
+
+from __future__ import annotations
+
+import math
+import time
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import gather_object
+from torch import Tensor
+
+from bench.clips.clip_lists import read_clips
+from bench.common.errors import BenchError
+from bench.train.averages import Averages
+from bench.train.checkpoint import Checkpoints, read_state
+from bench.train.loading import open_dataset, to_device, training_loader
+from bench.train.log import Reporter, Speed
+from bench.train.parallel import any_of
+from bench.train.stage_state import Counters, StageState, generator_states, set_generators
+from bench.train.stepping import NotFinite, Stepper
+from bench.train.stopping import Stop, Stopped
+from bench.train.validation import Validation
+from models.base import Batch, Progress, Stage
+from prep.order import WindowStream
+
+if TYPE_CHECKING:
+    from bench.train.config import RunConfig
+
+
+class StageRun:
+    """Trains one stage.
+
+    Args:
+        config: of the run.
+        stage: with the weights that it begins with.
+        run: folder of the run.
+        accelerator: processes, device and precision.
+        reporter: is told what happens.
+        stop: says when to end early.
+    """
+
+    def __init__(
+        self,
+        config: RunConfig,
+        stage: Stage,
+        run: Path,
+        accelerator: Accelerator,
+        reporter: Reporter,
+        stop: Stop,
+    ) -> None:
+        self._config = config
+        self._stage = stage
+        self._train = stage.train
+        self._accelerator = accelerator
+        self._reporter = reporter
+        self._stop = stop
+        self._checkpoints = Checkpoints(run / stage.name / "checkpoints", config.runner.keep_last)
+        self._counters = Counters()
+        self._hints: set[str] = set()
+
+    def train(self, resume: bool) -> dict[str, float]:
+        """Train to the end.
+
+        Args:
+            resume: go on from the last checkpoint, where there is one.
+
+        Returns:
+            The figures of the best validation.
+
+        Raises:
+            Stopped: it was asked to end, and left a checkpoint.
+            BenchError: a loss is not finite, or a checkpoint cannot be written or does not fit.
+            PrepError: the data set lacks what the stage needs.
+        """
+        last = self._checkpoints.last() if resume else None
+        self._open_data()
+        if last is not None and self._complete(read_state(last)):
+            return read_state(last)["best"]
+        self._seed()
+        self._build()
+        if last is not None:
+            self._counters, same_numbers = self._state.restore(last)
+            if not same_numbers:
+                self._reporter.note("the number of processes changed: random numbers begin anew from here")
+        self._reporter.begin(self._stage.name, self._counters.step, self._total)
+        reason = self._loop()
+        self._reporter.end(self._stage.name, reason)
+        return self._counters.best
+
+    # Before the first step --------------------------------------------------------------------------------------
+
+    def _open_data(self) -> None:
+        config, accelerator = self._config, self._accelerator
+        clips = None if config.clips is None else read_clips(config.clips)
+        dataset = open_dataset(config.data, "train", self._stage, config.runner.seed, clips)
+        size, world_size = self._train.batch_size, accelerator.num_processes
+        self._stream = WindowStream(dataset, size, rank=accelerator.process_index, world_size=world_size)
+        self._held_out = open_dataset(config.data, "val", self._stage, config.runner.seed)
+        self._reporter.note(f"{self._stage.name}: train {dataset.report()}; val {self._held_out.report()}")
+        self._batch = size * self._train.accumulate * world_size
+        limits = [self._train.steps] if self._train.steps else []
+        if self._train.epochs:
+            limits.append(math.ceil(self._train.epochs * len(dataset) / self._batch))
+        self._total = min(limits) if limits else None
+
+    def _complete(self, state: dict[str, Any]) -> bool:
+        # Limits may have been raised since.
+        patience = self._train.patience
+        out_of_patience = patience is not None and state["since_best"] >= patience
+        return out_of_patience or (self._total is not None and state["step"] >= self._total)
+
+    def _seed(self) -> None:
+        # Stages do not depend on how many numbers those before them drew, so that each can be trained alone.
+        seed = (
+            self._config.runner.seed * 1_000_003
+            + zlib.crc32(self._stage.name.encode())
+            + self._accelerator.process_index
+        )
+        torch.manual_seed(seed % (1 << 63))
+
+    def _build(self) -> None:
+        stage, accelerator = self._stage, self._accelerator
+        for network in (*stage.networks.values(), *stage.frozen.values()):
+            network.to(accelerator.device)
+        for network in stage.frozen.values():
+            network.eval().requires_grad_(False)
+        for network in stage.networks.values():
+            network.requires_grad_(True)
+            if self._config.runner.compile:
+                network.compile()
+        optimizers = stage.optimizers()
+        self._stepper = Stepper(
+            optimizers,
+            stage.schedulers(optimizers),
+            clip_norm=self._train.clip_norm,
+            accelerator=accelerator,
+        )
+        self._averages = Averages(stage.networks, self._train.ema) if self._train.ema else None
+        self._state = StageState(
+            stage, self._stepper, self._averages, self._stream, self._checkpoints, accelerator
+        )
+        self._validation = Validation(
+            stage, self._held_out, self._averages, accelerator, self._config.runner.workers
+        )
+
+    # Step after step --------------------------------------------------------------------------------------------
+
+    def _loop(self) -> str:
+        counters = self._counters
+        waited = worked = 0.0
+        samples = steps = 0
+        batches = self._batches()
+        while True:
+            begun = time.perf_counter()
+            micro = [next(batches) for _ in range(self._train.accumulate)]
+            loaded = time.perf_counter()
+            for name, value in self._step(micro).items():
+                total, count = counters.logged.get(name, (0.0, 0))
+                counters.logged[name] = total + value, count + 1
+            waited += loaded - begun
+            worked += time.perf_counter() - loaded
+            samples += self._batch
+            steps += 1
+            if counters.step % self._config.runner.log_every == 0 or self._done():
+                self._report(_speed(samples, waited, worked, steps))
+                waited = worked = 0.0
+                samples = steps = 0
+            reason = self._after_step()
+            if reason:
+                return reason
+
+    def _batches(self) -> Iterator[Batch]:
+        loader = training_loader(
+            self._stream,
+            self._stage,
+            workers=self._config.runner.workers,
+            pin_memory=self._accelerator.device.type == "cuda",
+        )
+        for batch in loader:
+            yield to_device(batch, self._accelerator.device)
+
+    def _step(self, micro: list[Batch]) -> dict[str, Tensor]:
+        """One optimizer step of each kind; returns the means of what was logged."""
+        for network in self._stage.networks.values():
+            network.train()
+        # Should a loss not be finite, the step can be repeated from what is saved.
+        drawn_from = generator_states(self._accelerator.device)
+        progress = self._progress()
+        logs: dict[str, Tensor] = {}
+        parts = len(micro)
+        for i, batch in enumerate(micro):
+            updates = self._stage.updates(batch, progress)
+            try:
+                for update in self._stepper.steps(updates, parts=parts, last=i == parts - 1):
+                    for name, value in update.logs.items():
+                        share = value.detach() / parts
+                        logs[name] = logs[name] + share if name in logs else share
+            except NotFinite as problem:
+                raise self._failed(problem, batch, drawn_from) from None
+        self._counters.step += 1
+        self._stream.advance(sum(len(batch["clip"]) for batch in micro))
+        if self._averages is not None:
+            self._averages.update()
+        return logs
+
+    def _failed(self, problem: NotFinite, batch: Batch, drawn_from: dict[str, Tensor]) -> BenchError:
+        set_generators(drawn_from, self._accelerator.device)
+        step, name = self._counters.step, self._stage.name
+        place = self._state.save(self._counters, name=f"failed-{step:08d}", last=False)
+        clips = gather_object(list(batch["clip"]))
+        return BenchError(
+            f"stage {name}, step {step}: {problem}; clips of the batch: {', '.join(clips)}; the state before it is "
+            f"in {place}; set {name}.train.clip_norm and --resume, or train anew with a lower learning rate"
+        )
+
+    def _progress(self) -> Progress:
+        return Progress(self._counters.step, self._stream.epoch)
+
+    # Between steps ----------------------------------------------------------------------------------------------
+
+    def _after_step(self) -> str:
+        """Validation, pictures and checkpoints that are due; why the stage ends, or ``""``."""
+        counters, due = self._counters, self._train
+        done = self._done()
+        improved = False
+        if counters.step % due.validate_every == 0 or done:
+            improved = self._validate()
+            if due.patience is not None and counters.since_best >= due.patience:
+                done = done or f"{due.patience} validations without a better {due.monitor}"
+        if due.sample_every and (counters.step % due.sample_every == 0 or done):
+            pictures = self._validation.pictures()
+            if pictures:
+                self._reporter.pictures(self._stage.name, counters.step, pictures)
+        if any_of(self._accelerator, self._stop.asked)[0] and not done:
+            self._state.save(counters, best=improved)
+            self._reporter.note(f"stopped at step {counters.step}; go on with --resume")
+            raise Stopped
+        if done or improved or counters.step % due.checkpoint_every == 0:
+            self._state.save(counters, best=improved)
+        return done
+
+    def _done(self) -> str:
+        reached = self._total is not None and self._counters.step >= self._total
+        return f"{self._total} steps" if reached else ""
+
+    def _report(self, speed: Speed) -> None:
+        counters, name = self._counters, self._stage.name
+        logs: dict[str, float] = {}
+        if counters.logged:
+            means = torch.tensor(
+                [float(total) / count for total, count in counters.logged.values()],
+                device=self._accelerator.device,
+            )
+            logs = dict(zip(counters.logged, self._accelerator.reduce(means, "mean").tolist(), strict=True))
+            counters.logged.clear()
+        rates = {f"lr/{key}": o.param_groups[0]["lr"] for key, o in self._stepper.optimizers.items()}
+        self._reporter.step(name, counters.step, self._stream.epoch, {**logs, **rates}, speed)
+        hint = self._stage.hint(logs, self._progress())
+        if hint and hint not in self._hints:
+            self._hints.add(hint)
+            self._reporter.note(f"{name}: {hint}")
+
+    def _validate(self) -> bool:
+        """Validate; whether this is the best so far."""
+        counters, monitor = self._counters, self._train.monitor
+        figures = self._validation.figures()
+        self._stage.validated(figures)
+        if monitor not in figures:
+            raise BenchError(
+                f"{self._stage.name}.train.monitor={monitor}: no such figure; there are: {', '.join(sorted(figures))}"
+            )
+        value, before = figures[monitor], counters.best.get(monitor)
+        improved = math.isfinite(value) and (
+            before is None or (value < before if self._train.mode == "min" else value > before)
+        )
+        counters.since_best = 0 if improved else counters.since_best + 1
+        if improved:
+            counters.best = {**figures, "step": counters.step}
+        self._reporter.validation(self._stage.name, counters.step, figures, improved)
+        return improved
+
+
+def _speed(samples: int, waited: float, worked: float, steps: int) -> Speed:
+    seconds = max(waited + worked, 1e-9)
+    return Speed(samples / seconds, waited / seconds, worked / steps)

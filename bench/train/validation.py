@@ -1,0 +1,99 @@
+"""Figures and pictures of the held-out windows while a stage is trained."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import islice
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import gather_object
+from torch import Tensor
+
+from bench.train.averages import Averages
+from bench.train.loading import to_device, validation_loader
+from bench.train.parallel import average_statistics
+from models.base import Batch, Stage
+from prep.dataset import WindowDataset
+
+#: Samples shown in a grid of pictures.
+SHOWN = 6
+
+
+class Validation:
+    """Runs a stage over held-out windows: in evaluation mode, with averaged weights where those are kept.
+
+    Args:
+        stage: whose networks are on their device.
+        dataset: the held-out windows.
+        averages: of its networks, or None.
+        accelerator: of the run.
+        workers: processes that load.
+    """
+
+    def __init__(
+        self,
+        stage: Stage,
+        dataset: WindowDataset,
+        averages: Averages | None,
+        accelerator: Accelerator,
+        workers: int,
+    ) -> None:
+        self._stage = stage
+        self._dataset = dataset
+        self._averages = averages
+        self._accelerator = accelerator
+        self._workers = workers
+
+    @torch.no_grad()
+    def figures(self) -> dict[str, float]:
+        """Name → mean over the validation's windows, in all processes the same."""
+        sums: dict[str, float] = {}
+        count = 0
+        with self._evaluated():
+            for batch in self._batches(self._stage.train.validate_samples, self._workers):
+                size = len(batch["clip"])
+                with self._accelerator.autocast():
+                    means = self._stage.validate(batch)
+                for name, value in means.items():
+                    sums[name] = sums.get(name, 0.0) + float(value) * size
+                count += size
+        shares = gather_object([(sums, count)])
+        total = sum(share for _, share in shares)
+        return {name: sum(s.get(name, 0.0) for s, _ in shares) / total for s, _ in shares for name in s}
+
+    @torch.no_grad()
+    def pictures(self) -> dict[str, Tensor]:
+        """Column → (at most :data:`SHOWN`, 3, H, W) float32 on the CPU, of the first windows; may be empty."""
+        with self._evaluated():
+            shown = []
+            for batch in islice(self._batches(SHOWN * self._accelerator.num_processes, 0), 1):
+                with self._accelerator.autocast():
+                    shown.append(self._stage.samples(batch))
+        return {name: value[:SHOWN].float().cpu() for name, value in (shown[0] if shown else {}).items()}
+
+    def _batches(self, limit: int | None, workers: int) -> Iterator[Batch]:
+        loader = validation_loader(
+            self._dataset,
+            self._stage,
+            rank=self._accelerator.process_index,
+            world_size=self._accelerator.num_processes,
+            workers=workers,
+            limit=limit,
+        )
+        for batch in loader:
+            yield to_device(batch, self._accelerator.device)
+
+    @contextmanager
+    def _evaluated(self) -> Iterator[None]:
+        average_statistics(self._accelerator, self._stage.networks.values())
+        if self._averages is not None:
+            self._averages.swap()
+        for network in self._stage.networks.values():
+            network.eval()
+        try:
+            yield
+        finally:
+            if self._averages is not None:
+                self._averages.swap()
