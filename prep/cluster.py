@@ -11,6 +11,8 @@ from typing import Any
 _CONFIG: dict[str, Any] = {
     # A shard that kills its worker is tried once more whole, then clip by clip.
     "distributed.scheduler.allowed-failures": 1,
+    # A worker holds the task it runs and no other, which would be taken for the cause of its death as well.
+    "distributed.scheduler.worker-saturation": 1.0,
     # Ctrl-C reaches the workers as well, but it is for the client's process to stop them.
     "distributed.worker.preload": ["import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)"],
     # A worker has one thread of ours, and FaceMesh has its own.

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import errno
-import fcntl
 import json
 import logging
 import os
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import nullcontext, suppress
 from dataclasses import asdict, astuple, dataclass
 from pathlib import Path
 from threading import Lock
@@ -17,6 +16,7 @@ from typing import Any
 from prep.alone import try_alone
 from prep.cluster import open_cluster
 from prep.errors import PrepError
+from prep.locks import exclusive
 from prep.options import PrepOptions, difference, fingerprint, suite_version
 from prep.schema import Clip, make_schema
 from prep.shards import (
@@ -136,7 +136,7 @@ def prepare(
     notify = on_progress or (lambda progress: None)
     try:
         (out / SHARDS).mkdir(parents=True, exist_ok=True)
-        with _locked(out):
+        with exclusive(out, "bench prep"):
             _refuse_other(out, stamp, plans)
             _sweep(out)
             manifest = {
@@ -306,21 +306,6 @@ def _provenance(options: PrepOptions) -> dict[str, str]:
         "options": json.dumps({**asdict(options), "views": list(options.views)}, sort_keys=True),
         "view_geometry": json.dumps({name: VIEWS[name].summary for name in options.views}, sort_keys=True),
     }
-
-
-@contextmanager
-def _locked(out: Path) -> Iterator[None]:
-    folder = os.open(out, os.O_RDONLY)
-    try:
-        try:
-            fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise PrepError(
-                f"{out} is being written by another `bench prep`: wait for it, or stop it"
-            ) from None
-        yield
-    finally:
-        os.close(folder)
 
 
 def _refuse_other(out: Path, stamp: dict[str, Any], plans: list[ShardPlan]) -> None:

@@ -41,10 +41,11 @@ def dub(
 ) -> None:
     """Make the face in one video say what is heard in another file; any length, frames without a face stay."""
     from bench.cli.console import console
+    from bench.common.device import pick_device
     from bench.generate.dubbing import check_files
     from bench.generate.dubbing import dub as run_dub
     from bench.generate.footage import Fit
-    from bench.generate.over_data import load_method, pick_device
+    from bench.generate.over_data import load_method
 
     fit = Fit.named(longer_audio, shorter_audio)
     check_files(video, audio, out)

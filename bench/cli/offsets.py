@@ -43,13 +43,13 @@ def offsets(
         raise BenchError(f"{out} is there already: replace it with --overwrite, or name another with --out")
 
     from bench.cli.console import console
-    from bench.cli.eval import default_device
     from bench.cli.progress import simple_progress
+    from bench.common.device import pick_device
     from bench.metrics.lse_expert import find_expert, load_expert
     from bench.train.offsets import Rule, write_offsets
 
     found = find_expert(sync_expert)
-    expert = load_expert(found, device or default_device())
+    expert = load_expert(found, pick_device(device or "auto"))
     with simple_progress("offsets") as advance:
         summary = write_offsets(
             data,

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
-import os
 import shutil
 import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from hashlib import sha256
@@ -21,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from bench.clips.inputs.dataset import GENERATION
 from bench.clips.job import Job
 from bench.common.errors import BenchError, Unavailable, Unscorable
+from bench.common.lock import exclusive
 from bench.eval import parts
 from bench.eval.engine import Engine
 from bench.eval.parts import Features, part_path
@@ -132,7 +130,7 @@ def evaluate(
     digests = {name: metric.digests() for name, metric in metrics.items()}
     try:
         out.mkdir(parents=True, exist_ok=True)
-        with _exclusive(out):
+        with exclusive(out, "bench eval"):
             if not _claim(out, _stamp(inputs, options, metrics, digests), overwrite):
                 return read_result(out)
             folder = out / PARTS
@@ -198,21 +196,6 @@ def _check_regions(engine: Engine, inputs: Inputs, options: Options) -> None:
         raise BenchError(
             f"the regions face and mouth need landmarks ({error}); or take --region full"
         ) from None
-
-
-@contextmanager
-def _exclusive(out: Path) -> Iterator[None]:
-    folder = os.open(out, os.O_RDONLY)
-    try:
-        try:
-            fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise BenchError(
-                f"{out} is being written by another `bench eval`: wait for it, or stop it"
-            ) from None
-        yield
-    finally:
-        os.close(folder)
 
 
 def _claim(out: Path, stamp: dict[str, Any], overwrite: bool) -> bool:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench.clips.job import Job
+from bench.common.dask_loop import share
 from bench.common.errors import BenchError
 from bench.eval.parts import Row, part_path, write_part
 
@@ -38,6 +40,14 @@ class Plan:
 
         context = Context(self.weights, self.device, self.sync_expert)
         return Engine(self.metrics, self.regions, context, self.batch)
+
+    def build_whole(self) -> Engine:
+        """An engine of this process that has all the metrics. Raises BenchError: one cannot be computed here."""
+        engine = self.build()
+        if engine.missing:
+            lack = engine.missing[0]
+            raise BenchError(f"a worker cannot compute {lack.metric}: {lack.reason}; {lack.remedy}")
+        return engine
 
 
 @dataclass(frozen=True)
@@ -72,57 +82,20 @@ def run(
             yield Step()
         else:
             pending.append(job)
-    if scheduler is None and min(workers, len(pending)) <= 1:
-        for job in pending:
-            yield score_job(job, engine, folder)
-    elif pending:
-        yield from _with_dask(pending, folder, plan, engine, min(workers, len(pending)), scheduler)
+    yield from share(
+        pending,
+        plan.build_whole,
+        partial(score_job, folder=folder),
+        lambda job, reason: _give_up(job, reason, engine, folder),
+        built=engine,
+        workers=workers,
+        scheduler=scheduler,
+    )
 
 
-_built: dict[str, Engine] = {}
-
-
-def _task(job: Job, plan: Plan, token: str, folder: Path) -> Step:
-    """What a Dask worker runs. The engine of an evaluation stays in the process: its networks take seconds to load."""
-    if token not in _built:
-        import cv2
-        import torch
-
-        cv2.setNumThreads(1)
-        torch.set_num_threads(1)
-        _built.clear()
-        _built[token] = plan.build()
-    engine = _built[token]
-    if engine.missing:
-        lack = engine.missing[0]
-        raise BenchError(f"a worker cannot compute {lack.metric}: {lack.reason}; {lack.remedy}")
-    return score_job(job, engine, folder)
-
-
-def _with_dask(
-    jobs: Sequence[Job], folder: Path, plan: Plan, engine: Engine, workers: int, scheduler: str | None
-) -> Iterator[Step]:
-    import secrets
-
-    from distributed import Client, KilledWorker, as_completed
-
-    from prep.cluster import open_cluster
-
-    token = secrets.token_hex(8)
-    with open_cluster(workers, scheduler) as address, Client(address) as client:
-        shared = client.scatter(plan, broadcast=True, hash=False)
-        futures = {
-            client.submit(_task, job, shared, token, folder, pure=False, key=None): job for job in jobs
-        }
-        for future in as_completed(list(futures)):
-            job = futures.pop(future)
-            try:
-                yield future.result()
-            except KilledWorker:
-                log.warning("%s ended its worker", job.clip_id)
-                rows = engine.failed(
-                    job, "its worker was killed: too little memory, or a decoder that crashed"
-                )
-                write_part(part_path(folder, job.clip_id), rows)
-                yield _step(rows)
-            future.release()
+def _give_up(job: Job, reason: str, engine: Engine, folder: Path) -> Step:
+    """Leave a part without figures for a clip that could not be scored at all."""
+    log.warning("%s: %s", job.clip_id, reason)
+    rows = engine.failed(job, reason)
+    write_part(part_path(folder, job.clip_id), rows)
+    return _step(rows)

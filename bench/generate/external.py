@@ -45,6 +45,7 @@ from bench.clips.inputs.reading import count_frames, take_frames, voice_samples
 from bench.clips.job import FRAME_TOLERANCE, TRIVIAL, Voice
 from bench.clips.protocols import Pair
 from bench.common.errors import BenchError
+from bench.common.lock import exclusive
 from bench.generate.footage import Fit, VideoFootage, heard_frames
 from bench.generate.over_data import Task
 from prep.errors import ClipError, PrepError
@@ -191,11 +192,12 @@ def external(
     )
     with one_line(out):
         out.mkdir(parents=True, exist_ok=True)
-        there = [video for task in tasks if (video := _finished(out, task.name)) is not None]
-        claim(out, found, read_external, there, overwrite)
-        protocols.write_pairs(out / protocols.PAIRS, chosen)
-        with _terminable(), _Crew(out, options, environment) as crew:
-            return complete(out, found, crew.work(tasks), len(tasks), started, on_progress)
+        with exclusive(out, "bench external"):
+            there = [video for task in tasks if (video := _finished(out, task.name)) is not None]
+            claim(out, found, read_external, there, overwrite)
+            protocols.write_pairs(out / protocols.PAIRS, chosen)
+            with _terminable(), _Crew(out, options, environment) as crew:
+                return complete(out, found, crew.work(tasks), len(tasks), started, on_progress)
 
 
 # --- what is to be made

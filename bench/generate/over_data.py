@@ -14,6 +14,7 @@ import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -28,7 +29,9 @@ from bench.clips.inputs.dataset import GENERATION, NO_SOURCE
 from bench.clips.inputs.reading import voice_samples
 from bench.clips.job import Job, Voice
 from bench.clips.protocols import Cast, Pair
+from bench.common.dask_loop import share
 from bench.common.errors import BenchError
+from bench.common.lock import exclusive
 from bench.generate import contact_sheet
 from bench.generate.contact_sheet import Driven
 from bench.generate.footage import DrivingSound, Fit, VideoFootage, clip_footage, heard_frames
@@ -188,15 +191,16 @@ def generate(
     tasks = [_task(pair, jobs, inputs.voices, inputs.problems) for pair in chosen[: options.limit]]
     with one_line(out):
         out.mkdir(parents=True, exist_ok=True)
-        there = [video for task in tasks if (video := _video_path(out, task.name)).is_file()]
-        claim(out, found, read_generation, there, overwrite)
-        protocols.write_pairs(out / protocols.PAIRS, chosen)
-        outcomes = _make_all(tasks, out, plan, built, workers)
-        done = complete(out, found, outcomes, len(tasks), started, on_progress)
-        made = [task for task in tasks if task.name not in done.failures]
-        if driver and made:
-            _draw(out, jobs[driver], made, options.fit)
-        return done
+        with exclusive(out, "bench generate"):
+            there = [video for task in tasks if (video := _video_path(out, task.name)).is_file()]
+            claim(out, found, read_generation, there, overwrite)
+            protocols.write_pairs(out / protocols.PAIRS, chosen)
+            outcomes = _make_all(tasks, out, plan, built, workers)
+            done = complete(out, found, outcomes, len(tasks), started, on_progress)
+            made = [task for task in tasks if task.name not in done.failures]
+            if driver and made:
+                _draw(out, jobs[driver], made, options.fit)
+            return done
 
 
 def load_method(run: Path, device: str, name: str | None = None) -> tuple[RunConfig, Method]:
@@ -232,23 +236,6 @@ def weight_hashes(run: Path, method: Method) -> dict[str, str]:
     for stage in method.stages.values():
         files |= {n: path for n, path in best_files(run, stage.name).items() if n in stage.networks}
     return {name: file_sha256(path) for name, path in sorted(files.items())}
-
-
-def pick_device(name: str) -> str:
-    """``auto`` is ``cuda`` where there is one, else ``cpu``; other names are kept.
-
-    Raises:
-        BenchError: a GPU is asked for and there is none.
-    """
-    import torch
-
-    if name == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        torch.empty(0, device=name)
-    except (RuntimeError, AssertionError):
-        raise BenchError(f"there is no device {name!r} here: take --device cpu") from None
-    return name
 
 
 def write_generated(
@@ -360,7 +347,7 @@ def _video_path(out: Path, name: str) -> Path:
     return out / f"{name}.mp4"
 
 
-def make_video(task: Task, out: Path, plan: Plan, method: Method) -> Made:
+def make_video(task: Task, method: Method, out: Path, plan: Plan) -> Made:
     """Make one video; what is wrong with its clip becomes the reason why there is none.
 
     Raises:
@@ -393,51 +380,14 @@ def _make_all(tasks: Sequence[Task], out: Path, plan: Plan, method: Method, work
             yield Made(task.name)
         else:
             pending.append(task)
-    if min(workers, len(pending)) <= 1:
-        for task in pending:
-            yield make_video(task, out, plan, method)
-    else:
-        yield from _with_dask(pending, out, plan, min(workers, len(pending)))
-
-
-_built: dict[str, Method] = {}
-
-
-def _in_worker(task: Task, out: Path, plan: Plan, token: str) -> Made:
-    """What a Dask worker runs. The method of a generation stays in the process."""
-    if token not in _built:
-        import cv2
-        import torch
-
-        cv2.setNumThreads(1)
-        torch.set_num_threads(1)
-        _built.clear()
-        _built[token] = plan.build()
-    return make_video(task, out, plan, _built[token])
-
-
-def _with_dask(tasks: Sequence[Task], out: Path, plan: Plan, workers: int) -> Iterator[Made]:
-    import secrets
-
-    from distributed import Client, KilledWorker, as_completed
-
-    from prep.cluster import open_cluster
-
-    token = secrets.token_hex(8)
-    with open_cluster(workers, None) as address, Client(address) as client:
-        shared = client.scatter(plan, broadcast=True, hash=False)
-        futures = {
-            client.submit(_in_worker, task, out.absolute(), shared, token, pure=False, key=None): task
-            for task in tasks
-        }
-        for future in as_completed(list(futures)):
-            task = futures.pop(future)
-            try:
-                yield future.result()
-            except KilledWorker:
-                reason = "its worker was killed: too little memory, or a decoder that crashed"
-                yield Made(task.name, reason=reason)
-            future.release()
+    yield from share(
+        pending,
+        plan.build,
+        partial(make_video, out=out.absolute(), plan=plan),
+        lambda task, reason: Made(task.name, reason=reason),
+        built=method,
+        workers=workers,
+    )
 
 
 def read_generation(folder: Path) -> Generation:

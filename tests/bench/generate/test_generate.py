@@ -18,6 +18,7 @@ from bench.clips.inputs import from_dataset, with_trivial
 from bench.clips.inputs.dataset import GENERATION, NO_SOURCE
 from bench.clips.protocols import PAIRS, Cast, Pair, dubbing, load_pairs, transfer
 from bench.common.errors import BenchError
+from bench.common.lock import exclusive
 from bench.eval.evaluation import Options as Scoring
 from bench.eval.evaluation import evaluate
 from bench.generate.footage import Fit
@@ -286,6 +287,18 @@ def test_another_generation_is_not_mixed_in(run: Path, data: Path, tmp_path: Pat
     (out / GENERATION).unlink()
     with pytest.raises(BenchError, match=r"holds videos without generation\.json"):
         make(run, data, out)
+
+
+def test_a_folder_that_another_process_writes_is_refused(run: Path, data: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    with (
+        exclusive(out, "bench generate"),
+        pytest.raises(BenchError, match="is being written by another `bench generate`: wait for it"),
+    ):
+        make(run, data, out)
+    assert list(out.iterdir()) == []
+    assert make(run, data, out, limit=1).made == 1
 
 
 def test_a_clip_that_fails_is_recorded_and_the_rest_goes_on(

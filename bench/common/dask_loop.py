@@ -1,0 +1,88 @@
+"""Sharing tasks among processes: this one, local ones, or those of a Dask cluster."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+T = TypeVar("T")
+B = TypeVar("B")
+R = TypeVar("R")
+
+#: Why a task whose worker died has no result.
+KILLED = "its worker was killed: too little memory, or a decoder that crashed"
+
+
+def share(
+    tasks: Sequence[T],
+    build: Callable[[], B],
+    work: Callable[[T, B], R],
+    killed: Callable[[T, str], R],
+    *,
+    built: B | None = None,
+    workers: int = 1,
+    scheduler: str | None = None,
+) -> Iterator[R]:
+    """Do all tasks; yields their results, in order in this process, else as they come.
+
+    Args:
+        tasks: small and picklable.
+        build: makes what every task needs and what takes long to make, such as networks on their device. It is
+            called once in each worker process; picklable, such as a method of a frozen dataclass.
+        work: does one task with what ``build`` made; picklable. Its exceptions end the loop.
+        killed: gives the result of a task whose worker died, from the task and the reason (:data:`KILLED`); called
+            in this process.
+        built: what ``build`` would make in this process, where it is there already.
+        workers: local processes, each with one thread; with 1, or with one task alone, all is done in this one.
+        scheduler: address of a running Dask scheduler to use instead.
+    """
+    if not tasks:
+        return
+    workers = min(workers, len(tasks))
+    if scheduler is None and workers <= 1:
+        mine = build() if built is None else built
+        for task in tasks:
+            yield work(task, mine)
+        return
+    from distributed import Client, KilledWorker, as_completed
+
+    from prep.cluster import open_cluster
+
+    with open_cluster(workers, scheduler) as address, Client(address) as client:
+        # Sent with every task, not scattered: what is scattered is lost with the workers that hold it.
+        shared = _Work(build, work, secrets.token_hex(8))
+        futures = {client.submit(_in_worker, task, shared, pure=False, key=None): task for task in tasks}
+        for future in as_completed(list(futures)):
+            task = futures.pop(future)
+            try:
+                yield future.result()
+            except KilledWorker:
+                yield killed(task, KILLED)
+            future.release()
+
+
+@dataclass(frozen=True)
+class _Work(Generic[T, B, R]):
+    """What a worker does with a task; ``token`` tells two loops apart that use the same workers."""
+
+    build: Callable[[], B]
+    work: Callable[[T, B], R]
+    token: str
+
+
+_built: dict[str, Any] = {}
+
+
+def _in_worker(task: T, shared: _Work[T, B, R]) -> R:
+    """What a Dask worker runs. What was built stays in the process until another loop comes."""
+    if shared.token not in _built:
+        import cv2
+        import torch
+
+        cv2.setNumThreads(1)
+        torch.set_num_threads(1)
+        _built.clear()
+        _built[shared.token] = shared.build()
+    return shared.work(task, _built[shared.token])

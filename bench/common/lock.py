@@ -1,0 +1,23 @@
+"""A folder that only one process writes at a time."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+from bench.common.errors import BenchError
+from prep import locks
+
+
+def exclusive(folder: Path, command: str) -> AbstractContextManager[None]:
+    """Keep other processes from writing ``folder`` while the block runs; the end of a process gives it free.
+
+    Args:
+        folder: exists.
+        command: what writes there, for the message of the process that comes second.
+
+    Raises:
+        BenchError: another process writes there.
+        OSError: there is no such folder.
+    """
+    return locks.exclusive(folder, command, BenchError)
