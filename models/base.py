@@ -210,6 +210,10 @@ class Footage(Protocol):
         """Return (n_frames, P, 2) float32 landmarks of a named set, full-frame pixels; NaN where no face was found."""
         ...
 
+    def boxes(self, landmarks: np.ndarray, margin: float) -> np.ndarray:
+        """Return (n, 4) float64 x0, y0, x1, y1 in the frame: (n, P, 2) landmarks and ``margin`` pixels around."""
+        ...
+
     def shots(self) -> Iterator[Shot]:
         """Read all frames in order, from the beginning, few at a time."""
         ...

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from prep import images, media
+from prep import images, rates, sound_reading, stills, video_reading
 from prep.errors import ClipError
 from prep.landmarks import FaceMesh, Fan68, choose_face, detect_clip
 from prep.mel import melspectrogram
@@ -42,11 +42,11 @@ class _Track:
     width: int
     height: int
     source_fps: float
-    sound: media.Sound
+    sound: sound_reading.SoundTrack
     av_difference: float
 
     def frames(self, start: int, stop: int) -> Iterator[np.ndarray]:
-        return media.frames(self.path, start, stop, crop=self.ref.crop, size=self.ref.size)
+        return video_reading.frames(self.path, start, stop, crop=self.ref.crop, size=self.ref.size)
 
 
 class ClipProcessor:
@@ -58,7 +58,7 @@ class ClipProcessor:
         self.mesh = FaceMesh(tracking=options.tracking)
         self.fan = Fan68() if options.fan else None
         # Spans of one long video follow each other; its sound is decoded once.
-        self._sound: tuple[Path, media.Sound] | None = None
+        self._sound: tuple[Path, sound_reading.SoundTrack] | None = None
 
     def process(self, ref: ClipRef) -> Iterator[Clip | Failure]:
         """Rows of one source span, at most ``clip_seconds`` each; what cannot be used is a :class:`Failure`."""
@@ -73,7 +73,7 @@ class ClipProcessor:
             yield _failure(ref, error)
 
     def _still(self, ref: ClipRef) -> Clip:
-        frame = media.image(self.root / ref.source)
+        frame = stills.image(self.root / ref.source)
         height, width = frame.shape[:2]
         if ref.height is not None and height != ref.height:
             raise ClipError("source", f"the image is {height} pixels high, the corpus says {ref.height}")
@@ -85,7 +85,7 @@ class ClipProcessor:
 
     def _video(self, ref: ClipRef) -> Iterator[Clip | Failure]:
         track = self._open_track(self.root / ref.source, ref)
-        longest = round(self.options.clip_seconds * media.FPS)
+        longest = round(self.options.clip_seconds * rates.FPS)
         n_pieces = math.ceil((track.stop - track.start) / longest)
         bounds = [track.start + i * (track.stop - track.start) // n_pieces for i in range(n_pieces + 1)]
         stream = track.frames(track.start, track.stop)
@@ -94,8 +94,8 @@ class ClipProcessor:
             piece = replace(
                 ref,
                 clip_id=ref.clip_id if n_pieces == 1 else f"{ref.clip_id}-{i:03d}",
-                start=start / media.FPS,
-                stop=stop / media.FPS,
+                start=start / rates.FPS,
+                stop=stop / rates.FPS,
             )
             try:
                 yield self._piece(track, piece, start, stop, islice(stream, stop - start))
@@ -103,23 +103,23 @@ class ClipProcessor:
                 yield _failure(piece, error)
 
     def _open_track(self, path: Path, ref: ClipRef) -> _Track:
-        info = media.probe(path)
+        info = video_reading.probe(path)
         if ref.height is not None and info.height != ref.height:
             raise ClipError(
                 "source",
                 f"the video is {info.height}p but the list's crop is for {ref.height}p: fetch it in {ref.height}p",
             )
-        start = round(ref.start * media.FPS)
-        stop = info.n_frames if ref.stop is None else round(ref.stop * media.FPS)
-        if stop - info.n_frames > SPAN_TOLERANCE * media.FPS:
-            seconds = info.n_frames / media.FPS
+        start = round(ref.start * rates.FPS)
+        stop = info.n_frames if ref.stop is None else round(ref.stop * rates.FPS)
+        if stop - info.n_frames > SPAN_TOLERANCE * rates.FPS:
+            seconds = info.n_frames / rates.FPS
             raise ClipError(
                 "source", f"the span {ref.start:g}-{ref.stop:g} s ends after the video ({seconds:g} s)"
             )
         if self._sound is None or self._sound[0] != path:
-            self._sound = path, media.sound(path)
+            self._sound = path, sound_reading.sound(path)
         sound = self._sound[1]
-        heard = math.ceil(len(sound.samples) / media.SAMPLES_PER_FRAME)
+        heard = math.ceil(len(sound.samples) / rates.SAMPLES_PER_FRAME)
         stop = min(stop, info.n_frames)
         if stop - start < MIN_FRAMES:
             raise ClipError("video", f"{_count(stop - start, 'frame')}, at least {MIN_FRAMES} are needed")
@@ -140,7 +140,7 @@ class ClipProcessor:
             height=height,
             source_fps=info.source_fps,
             sound=sound,
-            av_difference=len(sound.samples) / media.SAMPLE_RATE - info.n_frames / media.FPS,
+            av_difference=len(sound.samples) / rates.SAMPLE_RATE - info.n_frames / rates.FPS,
         )
 
     def _piece(self, track: _Track, piece: ClipRef, start: int, stop: int, stream: Frames) -> Clip:
@@ -151,9 +151,9 @@ class ClipProcessor:
         else:
             again = lambda: track.frames(start, stop)  # noqa: E731
             clip = self._row(piece, n_frames, track.width, track.height, stream, again)
-        samples = track.sound.samples[start * media.SAMPLES_PER_FRAME : stop * media.SAMPLES_PER_FRAME]
+        samples = track.sound.samples[start * rates.SAMPLES_PER_FRAME : stop * rates.SAMPLES_PER_FRAME]
         # The last frame is kept where there is any sound under it; the rest of it is silence.
-        clip.audio = np.pad(samples, (0, n_frames * media.SAMPLES_PER_FRAME - len(samples)))
+        clip.audio = np.pad(samples, (0, n_frames * rates.SAMPLES_PER_FRAME - len(samples)))
         clip.mel = melspectrogram(clip.audio, self.options.mel_padding)
         clip.source_fps = track.source_fps
         clip.audio_start = track.sound.starts

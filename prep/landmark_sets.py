@@ -60,11 +60,11 @@ LIPS_INNER = _set(
 )
 LIPS = _set(LIPS_OUTER, LIPS_INNER)
 
-IPLAP_POSE = _set(
+FACE_131_POSE = _set(
     FACE_OVAL[:4], FACE_OVAL[21:25], RIGHT_BROW, LEFT_BROW, NOSE_BRIDGE, NOSE_WINGS, RIGHT_EYE, LEFT_EYE
 )
-IPLAP_CONTENT = _set(JAW, LIPS_OUTER, LIPS_INNER)
-IPLAP_131 = _set(IPLAP_POSE, IPLAP_CONTENT)
+FACE_131_CONTENT = _set(JAW, LIPS_OUTER, LIPS_INNER)
+FACE_131 = _set(FACE_131_POSE, FACE_131_CONTENT)
 
 # What IP-LAP draws as its sketch: the oval without the forehead, no irises; edges are undirected.
 _PATHS: list[list[int]] = [
@@ -74,8 +74,8 @@ _PATHS: list[list[int]] = [
     NOSE_WINGS.tolist(),
     *([*ring.tolist(), int(ring[0])] for ring in (RIGHT_EYE, LEFT_EYE, LIPS_OUTER, LIPS_INNER)),
 ]
-IPLAP_CONNECTIONS: Indices = np.array([edge for path in _PATHS for edge in pairwise(path)], np.int64)
-IPLAP_CONNECTIONS.setflags(write=False)
+FACE_131_EDGES: Indices = np.array([edge for path in _PATHS for edge in pairwise(path)], np.int64)
+FACE_131_EDGES.setflags(write=False)
 
 # FaceMesh vertices that stand for the 68 points of iBUG's 300-W scheme, in its order. Named places (corners,
 # tip of the nose, chin, nostrils) are taken as such; where 300-W spaces its points evenly along a contour,
@@ -99,9 +99,9 @@ LANDMARK_SETS: dict[str, Indices] = {
     "mesh478": _set(range(478)),
     "mesh468": _set(range(468)),
     "ibug68": MESH_TO_68,
-    "iplap131": IPLAP_131,
-    "iplap_pose": IPLAP_POSE,
-    "iplap_content": IPLAP_CONTENT,
+    "face131": FACE_131,
+    "face131_pose": FACE_131_POSE,
+    "face131_content": FACE_131_CONTENT,
     "face_oval": FACE_OVAL,
     "jaw": JAW,
     "lips": LIPS,

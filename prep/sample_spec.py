@@ -25,7 +25,8 @@ class SampleSpec:
             most of the work: IP-LAP's renderer sees the landmarks of 5 frames, but the picture of one.
         landmarks: a name of :data:`prep.landmark_sets.LANDMARK_SETS`, or ``landmarks68``, or None.
         normalise: ``frame``: landmarks in pixels of the full frame; ``view``: in pixels of ``view``;
-            ``iplap``: in [0, 1] over IP-LAP's own box, which is delivered with them.
+            ``box``: in [0, 1] over the box of the set ``face131`` with 5 px around it, which is delivered as
+            ``boxes`` (IP-LAP's).
         frame_mel: rule of :data:`prep.mel.MEL_RULES` by which every frame of the window gets a mel chunk.
         window_mel: rule by which the window as a whole gets one mel chunk.
         window_mel_frame: the frame of the window, from 0, whose chunk ``window_mel`` takes.
@@ -40,7 +41,7 @@ class SampleSpec:
     view: str | None = None
     view_frames: tuple[int, ...] | None = None
     landmarks: str | None = None
-    normalise: Literal["frame", "view", "iplap"] = "frame"
+    normalise: Literal["frame", "view", "box"] = "frame"
     frame_mel: str | None = None
     window_mel: str | None = None
     window_mel_frame: int = 0

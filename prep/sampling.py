@@ -25,15 +25,15 @@ def check_spec(spec: SampleSpec) -> None:
         ValueError: says which field, and what is known.
     """
     _one_of("reference_mode", spec.reference_mode, ("random", "run", "first"))
-    _one_of("normalise", spec.normalise, ("frame", "view", "iplap"))
+    _one_of("normalise", spec.normalise, ("frame", "view", "box"))
     for name in ("frame_mel", "window_mel"):
         _one_of(name, getattr(spec, name), (None, *MEL_RULES))
     _one_of("view", spec.view, (None, *VIEWS))
     _one_of("landmarks", spec.landmarks, (None, LANDMARKS68, *LANDMARK_SETS))
     if spec.normalise == "view" and spec.view is None:
         raise ValueError("normalise='view' needs a view")
-    if spec.normalise == "iplap" and spec.landmarks in (None, LANDMARKS68):
-        raise ValueError("normalise='iplap' needs landmarks of the mesh")
+    if spec.normalise == "box" and spec.landmarks in (None, LANDMARKS68):
+        raise ValueError("normalise='box' needs landmarks of the mesh")
 
 
 def columns_of(spec: SampleSpec) -> list[str]:

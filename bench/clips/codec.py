@@ -101,16 +101,16 @@ def probe_codec(path: Path) -> Codec:
     Raises:
         ClipError: step ``video``; the file cannot be read, or there is no encoder for its coding.
     """
-    from prep import media
+    from prep import rates, video_reading
 
-    n_frames = media.probe(path).n_frames
+    n_frames = video_reading.probe(path).n_frames
     with _opened(path) as container:
         context = _pictures(container).codec_context
         coding, pix_fmt = context.codec.canonical_name, context.pix_fmt
     if coding in LOSSLESS:
         return Codec(coding, _convertible(pix_fmt, coding))
     encoder = _checked(ENCODERS.get(coding, ""), pix_fmt, coding)
-    return Codec(encoder, pix_fmt, max(1, round(_bits(path) * media.FPS / n_frames)))
+    return Codec(encoder, pix_fmt, max(1, round(_bits(path) * rates.FPS / n_frames)))
 
 
 def reencode(frames: Iterable[np.ndarray], codec: Codec) -> Iterator[np.ndarray]:
@@ -128,7 +128,7 @@ def reencode(frames: Iterable[np.ndarray], codec: Codec) -> Iterator[np.ndarray]
         codec: how. Lossless codings are the conversion to their pixel format and back.
 
     Yields:
-        uint8 (H, W, 3), RGB, converted as by :func:`prep.media.frames`.
+        uint8 (H, W, 3), RGB, converted as by :func:`prep.video_reading.frames`.
 
     Raises:
         ClipError: step ``video``; the encoder refuses the frames, or does not give all of them back.
@@ -137,14 +137,14 @@ def reencode(frames: Iterable[np.ndarray], codec: Codec) -> Iterator[np.ndarray]
     if codec.name in LOSSLESS:
         yield from _converted(frames, codec.pix_fmt)
         return
-    from prep import media
+    from prep import video_reading
 
     with TemporaryDirectory(prefix="bench-codec-") as folder:
         coded, height, width, n_frames = _code(Path(folder), frames, codec)
         if not n_frames:
             return
         given = 0
-        for frame in media.frames(coded, crop=(0, 0, width, height)):
+        for frame in video_reading.frames(coded, crop=(0, 0, width, height)):
             given += 1
             yield frame
         if given != n_frames:
@@ -156,7 +156,7 @@ def _code(folder: Path, frames: Iterable[np.ndarray], codec: Codec) -> tuple[Pat
     if codec.bit_rate is None:
         path = folder / "coded.mkv"
         return path, *_encode(path, frames, codec, {"crf": str(codec.crf)})
-    from prep import media
+    from prep import rates, video_reading
 
     # Every attempt takes the frames anew; coded without loss, at a tenth of their size.
     whole = folder / "whole.mkv"
@@ -168,8 +168,8 @@ def _code(folder: Path, frames: Iterable[np.ndarray], codec: Codec) -> tuple[Pat
     value = knob.start
     while value not in excess and len(excess) < RATE_ATTEMPTS:
         path = folder / f"{value:g}.mkv"
-        _encode(path, media.frames(whole), codec, knob.options(value, codec.bit_rate))
-        found = math.log(_bits(path) * media.FPS / shape[2] / codec.bit_rate)
+        _encode(path, video_reading.frames(whole), codec, knob.options(value, codec.bit_rate))
+        found = math.log(_bits(path) * rates.FPS / shape[2] / codec.bit_rate)
         # The same again, and still all on one side: the encoder is at its finest or coarsest.
         stuck = found in excess.values() and len({known > 0 for known in excess.values()}) == 1
         excess[value] = found
@@ -210,7 +210,7 @@ def _encode(
     from av.codec.context import Flags
     from av.video.reformatter import VideoReformatter
 
-    from prep.media import FPS
+    from prep.rates import FPS
 
     # SVT-AV1 would tell standard error all about itself.
     os.environ.setdefault("SVT_LOG", "0")
@@ -295,7 +295,7 @@ def _checked(encoder: str, pix_fmt: str, coding: str) -> str:
 
 @contextmanager
 def _opened(path: Path) -> Iterator[Any]:
-    """Open a file that :func:`prep.media.probe` has found to be a video."""
+    """Open a file that :func:`prep.video_reading.probe` has found to be a video."""
     import av
 
     try:

@@ -14,7 +14,7 @@ FRAME_TOLERANCE = 2
 
 @dataclass(frozen=True)
 class Take:
-    """A span of a video file, read through :func:`prep.media.frames`.
+    """A span of a video file, read through :func:`prep.video_reading.frames`.
 
     Attributes:
         path: the file.

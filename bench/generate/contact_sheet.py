@@ -13,8 +13,9 @@ from PIL import Image, ImageDraw, ImageFont
 from bench.generate.footage import VideoFootage
 from prep import images
 from prep.errors import ClipError
-from prep.media import FPS, frames
+from prep.rates import FPS
 from prep.shards import AtomicFile
+from prep.video_reading import frames
 
 #: Name of a transfer's sheet beside its videos, and how many moments of the driving clip it shows.
 SHEET, MOMENTS = "sheet.jpg", 8

@@ -15,7 +15,8 @@ from bench.generate.contact_sheet import Band, FaceCrop, Row, Tile, timestamp, w
 from bench.generate.footage import DrivingSound, Fit, VideoFootage, file_footage, heard_frames
 from bench.generate.over_data import write_generated
 from prep.errors import ClipError
-from prep.media import probe, sound
+from prep.sound_reading import sound
+from prep.video_reading import probe
 
 if TYPE_CHECKING:
     from models.base import Method

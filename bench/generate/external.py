@@ -49,9 +49,11 @@ from bench.common.lock import exclusive
 from bench.generate.footage import Fit, VideoFootage, heard_frames
 from bench.generate.over_data import Task
 from prep.errors import ClipError, PrepError
-from prep.media import SAMPLE_RATE, SAMPLES_PER_FRAME, frames, probe, write_video
+from prep.rates import SAMPLE_RATE, SAMPLES_PER_FRAME
 from prep.shards import AtomicFile
 from prep.sources.listing import VIDEO_SUFFIXES, walk
+from prep.video_reading import frames, probe
+from prep.video_writing import write_video
 
 #: Folder of what the commands printed, beside the videos.
 LOGS = "logs"

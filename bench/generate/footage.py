@@ -22,11 +22,12 @@ from models.base import Shot
 from prep.errors import ClipError
 from prep.landmark_sets import LANDMARK_SETS
 from prep.landmarks import FaceMesh, detect_clip
-from prep.media import SAMPLES_PER_FRAME, probe
 from prep.mel import CHUNK, mel_start, melspectrogram
 from prep.names import known
+from prep.rates import SAMPLES_PER_FRAME
 from prep.shards import open_shard, read_clip
-from prep.views import VIEWS, View
+from prep.video_reading import probe
+from prep.views import VIEWS, View, landmark_box
 
 #: Where the sound is longer than the video. ``bounce``: the video goes on backwards, then forwards, its ends shown
 #: once each time; ``loop``: it starts again; ``cut``: the sound ends with the video.
@@ -132,6 +133,18 @@ class VideoFootage:
         """
         (name,) = known("landmark set", [name], LANDMARK_SETS)
         return self._landmarks[:, LANDMARK_SETS[name]][self._order]
+
+    def boxes(self, landmarks: np.ndarray, margin: float) -> np.ndarray:
+        """Return boxes around landmarks, in pixels, clipped to the frame: see :func:`prep.views.landmark_box`.
+
+        Args:
+            landmarks: (n, P, 2) float, full-frame pixels.
+            margin: pixels added on each side.
+
+        Returns:
+            (n, 4) float64 x0, y0, x1, y1; NaN where a landmark is.
+        """
+        return landmark_box(landmarks.astype(np.float64), (self.width, self.height), margin)
 
     def shots(self) -> Iterator[Shot]:
         """Read all frames in order; at most a block of them is held.

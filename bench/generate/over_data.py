@@ -37,8 +37,8 @@ from bench.generate.contact_sheet import Driven
 from bench.generate.footage import DrivingSound, Fit, VideoFootage, clip_footage, heard_frames
 from bench.train.inputs import trained_on
 from prep.errors import ClipError, PrepError
-from prep.media import write_video
 from prep.shards import open_shard, read_manifest
+from prep.video_writing import write_video
 
 if TYPE_CHECKING:
     from bench.train.config import RunConfig

@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bench.common.errors import Unavailable
-from prep.landmark_sets import IPLAP_131
+from prep.landmark_sets import FACE_131
 
 Float = npt.NDArray[np.float64]
 Image = npt.NDArray[np.uint8]
@@ -100,7 +100,7 @@ def rectangle(face: npt.ArrayLike) -> tuple[int, int, int, int]:
     Returns:
         Left, top, right, bottom: indices of pixels, all inside; they may lie beyond the frame.
     """
-    points = np.asarray(face, np.float64)[IPLAP_131, :2]
+    points = np.asarray(face, np.float64)[FACE_131, :2]
     low, high = points.min(axis=0), points.max(axis=0)
     width, height = high - low
     side = round(RECTANGLE_SIDE * float(np.sqrt(width * height)))

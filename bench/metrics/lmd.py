@@ -16,7 +16,7 @@ import numpy.typing as npt
 from bench.common.errors import Unscorable
 from bench.metrics.base import Batch, ClipInfo, Context, Meter, Metric, Output, Pictures, Score, Spec
 from bench.metrics.dlib_identity import EXTRA, POINTS_68, DlibFaces
-from prep.landmark_sets import IPLAP_131, IPLAP_CONTENT, LIPS, MESH_TO_68
+from prep.landmark_sets import FACE_131, FACE_131_CONTENT, LIPS, MESH_TO_68
 
 Float = npt.NDArray[np.float64]
 Bool = npt.NDArray[np.bool_]
@@ -30,7 +30,7 @@ _SETS: dict[str, npt.NDArray[np.int64]] = {
     "mouth20": MESH_TO_68[48:],
     "ibug68": MESH_TO_68,
     "lips40": LIPS,
-    "content57": IPLAP_CONTENT,
+    "content57": FACE_131_CONTENT,
 }
 
 
@@ -99,7 +99,7 @@ def _unit(box: Float, what: Definition) -> Float:
 
 def face_boxes(landmarks: npt.ArrayLike) -> Float:
     """Width and height (n, 2) float64 of the box of IP-LAP's 131 points, of landmarks (n, 478, 2 or 3)."""
-    points = np.asarray(landmarks, np.float64)[:, IPLAP_131, :2]
+    points = np.asarray(landmarks, np.float64)[:, FACE_131, :2]
     return np.asarray(points.max(axis=1) - points.min(axis=1))
 
 

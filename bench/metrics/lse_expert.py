@@ -18,8 +18,8 @@ import numpy.typing as npt
 
 from bench.common.errors import BenchError, Unavailable, Unscorable
 from bench.metrics.base import Batch, ClipInfo, Context, Float, Image, Meter, Metric, Output, Score, Spec
-from prep.media import SAMPLES_PER_FRAME
 from prep.mel import mel_chunk, melspectrogram
+from prep.rates import SAMPLES_PER_FRAME
 from prep.views import VIEWS
 
 if TYPE_CHECKING:

@@ -11,8 +11,8 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
-from prep.landmark_sets import LIPS
-from prep.views import iplap_box
+from prep.landmark_sets import FACE_131, LIPS
+from prep.views import landmark_box
 
 Float = npt.NDArray[np.float64]
 Int = npt.NDArray[np.int64]
@@ -24,7 +24,7 @@ MOUTH_SCALE = 1.6
 
 
 def _face(landmarks: Float, width: int, height: int) -> Float:
-    return iplap_box(landmarks, width, height, FACE_MARGIN)
+    return landmark_box(landmarks[:, FACE_131, :2], (width, height), FACE_MARGIN)
 
 
 def _mouth(landmarks: Float, width: int, height: int) -> Float:

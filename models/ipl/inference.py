@@ -22,9 +22,6 @@ from models.ipl.sketch import SIZE, draw_sketches
 from models.ipl.track import Track
 from models.layers.paste import paste
 
-#: The landmarks that generation asks footage for.
-LANDMARKS = "iplap131"
-
 # The face's outline: temples and jaw, and the upper edges of the brows.
 _OUTLINE = np.array([*range(8), *range(8, 13), *range(18, 23), *range(74, 91)])
 # Pixels over which the mask falls to 0 inside of a box without much room around the face.
@@ -96,10 +93,7 @@ class Generation:
         self.speech = speech
         self.device = next(renderer.parameters()).device
         self.track = Track(
-            footage.landmarks(LANDMARKS),
-            footage.detected,
-            footage.width,
-            footage.height,
+            footage,
             config.margin,
             config.over,
             config.smoothing,

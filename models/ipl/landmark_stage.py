@@ -95,8 +95,8 @@ class LandmarkStage(Stage):
         self.sample = SampleSpec(
             window=config.window,
             references=config.references,
-            landmarks="iplap131",
-            normalise="iplap",
+            landmarks="face131",
+            normalise="box",
             frame_mel="iplap",
             min_frames=25,
         )

@@ -7,6 +7,10 @@ from typing import Literal
 import numpy as np
 import torch
 
+from models.base import Footage
+
+#: The landmarks that generation asks footage for.
+LANDMARKS = "face131"
 # Positions of the midpoints of the upper and the lower lip, vertices 0 and 17 of the mesh.
 _LIPS = (96, 106)
 
@@ -15,10 +19,7 @@ class Track:
     """IP-LAP's boxes and landmarks of a footage; small beside its pictures.
 
     Args:
-        landmarks: (n, 131, 2) float32, full-frame pixels, pose before content; NaN where no face was found.
-        detected: (n,) bool.
-        width: pixels of a frame.
-        height: pixels of a frame.
+        footage: whose landmarks, pose before content, are taken.
         margin: pixels around the landmarks, on every side.
         over: ``box``: landmarks count in [0, 1] over the box as it is, as in training; ``crop``: over its
             integer part, which is what is cut out, as at IP-LAP's inference.
@@ -35,28 +36,23 @@ class Track:
 
     def __init__(
         self,
-        landmarks: np.ndarray,
-        detected: np.ndarray,
-        width: int,
-        height: int,
+        footage: Footage,
         margin: float,
         over: Literal["box", "crop"] = "box",
         smoothing: int = 1,
     ) -> None:
-        found = np.asarray(detected, bool) & np.isfinite(landmarks).all(axis=(1, 2))
+        landmarks = footage.landmarks(LANDMARKS)
+        found = np.asarray(footage.detected, bool) & np.isfinite(landmarks).all(axis=(1, 2))
         self._landmarks = smooth(landmarks, found, smoothing)
-        size = np.array([width, height], np.float64)
-        # In units of the frame and back, as the official code does it: truncation sees the same bits.
-        seen = self._landmarks[found]
         spans = np.zeros((len(landmarks), 4))
-        spans[found, :2] = np.maximum(seen.min(axis=1) / size - margin / size, 0) * size
-        spans[found, 2:] = np.minimum(seen.max(axis=1) / size + margin / size, 1) * size
+        spans[found] = footage.boxes(self._landmarks[found], margin)
         boxes = spans.astype(np.int64)
         self.found = found & (boxes[:, :2] < boxes[:, 2:]).all(axis=1)
         self.boxes = np.where(self.found[:, None], boxes, 0)
         self._spans = spans if over == "box" else self.boxes.astype(np.float64)
         self.nearest = _nearest(self.found)
-        lips = np.subtract(*(self._landmarks[:, point].astype(np.float64) for point in _LIPS)) / size
+        lips = np.subtract(*(self._landmarks[:, point].astype(np.float64) for point in _LIPS))
+        lips /= [footage.width, footage.height]
         self.openness = np.where(self.found, np.hypot(*lips.T), np.nan)
 
     def points(self, frames: np.ndarray) -> np.ndarray:

@@ -34,7 +34,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from prep.errors import PrepError
-from prep.media import FPS, SAMPLE_RATE, SAMPLES_PER_FRAME, write_video
+from prep.rates import FPS, SAMPLE_RATE, SAMPLES_PER_FRAME
 from prep.toy.acting import blinking, coefficients, head_motion, raised_brows
 from prep.toy.actor import Actor
 from prep.toy.backdrops import backdrop
@@ -44,6 +44,7 @@ from prep.toy.portraits import MARGIN
 from prep.toy.sentences import HELD_OUT, TRAIN, transcript
 from prep.toy.speech import Phoneme, speak
 from prep.toy.visemes import CHANNELS, articulate
+from prep.video_writing import write_video
 
 #: Changes whenever the same options would give other bytes.
 RECIPE = 1

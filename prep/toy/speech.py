@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from scipy.signal import resample_poly
 
 from prep.errors import PrepError
-from prep.media import SAMPLE_RATE
+from prep.rates import SAMPLE_RATE
 from prep.toy.portraits import NEEDS
 
 #: Seconds of silence between two sentences.

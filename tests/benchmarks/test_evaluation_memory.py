@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from prep.media import write_video
+from prep.video_writing import write_video
 from tests.bench.metrics.fake_syncnet import moving_pictures, voice
 
 FRAMES, SIDE = 150, 48

@@ -28,7 +28,9 @@ from bench.metrics.arcface import R100, ArcFace, IResNet, align, five_points
 from bench.metrics.syncnet import original
 from bench.weights.store import Entry, WeightStore
 from prep.landmarks import FaceMesh
-from prep.media import frames, sound, write_video
+from prep.sound_reading import sound
+from prep.video_reading import frames
+from prep.video_writing import write_video
 from tests.bench.metrics import fake_syncnet, generated
 
 N, SIDE = 16, 256

@@ -27,13 +27,13 @@ import numpy as np
 import pytest
 import torch
 
-from prep import images, media
+from prep import images, sound_reading, video_reading
 from prep.dataset import Sample, WindowDataset
-from prep.landmark_sets import IPLAP_131, IPLAP_CONNECTIONS, IPLAP_CONTENT, IPLAP_POSE
+from prep.landmark_sets import FACE_131, FACE_131_CONTENT, FACE_131_EDGES, FACE_131_POSE
 from prep.mel import melspectrogram
 from prep.sample_spec import SampleSpec
 from prep.schema import Clip
-from prep.views import VIEWS, iplap_box, iplap_normalise
+from prep.views import VIEWS, landmark_box, over_box
 from tests.prep.fakes import fake_clip, write_fake_dataset
 
 CLIPS, FRAMES = 40, 75
@@ -41,14 +41,14 @@ ROUNDS, BATCH = 20, 16
 FACTOR = 8
 
 LANDMARK_SPEC = SampleSpec(
-    window=5, references=15, landmarks="iplap131", normalise="iplap", frame_mel="iplap", min_frames=25
+    window=5, references=15, landmarks="face131", normalise="box", frame_mel="iplap", min_frames=25
 )
 RENDER_SPEC = SampleSpec(
     window=5,
     references=3,
     view="box128",
-    landmarks="iplap131",
-    normalise="iplap",
+    landmarks="face131",
+    normalise="box",
     window_mel="iplap",
     window_mel_frame=2,
     min_frames=25,
@@ -174,7 +174,7 @@ class PerFrameFiles:
         self.root = root
         self.names = sorted(str(path.relative_to(root / "landmarks")) for path in root.glob("landmarks/*/*"))
         # The scripts look every point's place up in a list.
-        self.order = IPLAP_131.tolist()
+        self.order = FACE_131.tolist()
         self.random = random.Random(0)
 
     def landmark_sample(self) -> tuple[torch.Tensor, ...]:
@@ -236,8 +236,10 @@ def _write_per_frame(root: Path, clip: Clip, crops: list[np.ndarray]) -> None:
     places = {kind: root / kind / clip.clip_id for kind in ("face", "sketch", "landmarks", "audio")}
     for place in places.values():
         place.mkdir(parents=True)
-    boxes = iplap_box(clip.landmarks, clip.width, clip.height)
-    pose, content = iplap_normalise(clip.landmarks, boxes)
+    mesh = clip.landmarks[:, FACE_131, :2].astype(np.float64)
+    boxes = landmark_box(mesh, (clip.width, clip.height), 5)
+    points = over_box(mesh, boxes)
+    pose, content = points[:, :74], points[:, 74:]
     for t, crop in enumerate(crops):
         cv2.imwrite(str(places["face"] / f"{t}.png"), crop[..., ::-1])
         cv2.imwrite(
@@ -245,8 +247,8 @@ def _write_per_frame(root: Path, clip: Clip, crops: list[np.ndarray]) -> None:
         )
         stored = {}
         for key, indices, points in (
-            ("pose_landmarks", IPLAP_POSE, pose[t]),
-            ("content_landmarks", IPLAP_CONTENT, content[t]),
+            ("pose_landmarks", FACE_131_POSE, pose[t]),
+            ("content_landmarks", FACE_131_CONTENT, content[t]),
         ):
             # The official files hold the points in ascending order.
             tuples = [(int(i), float(x), float(y)) for i, (x, y) in zip(indices, points, strict=True)]
@@ -257,7 +259,7 @@ def _write_per_frame(root: Path, clip: Clip, crops: list[np.ndarray]) -> None:
 
 
 #: The sketch's edges, as places among the 131 points.
-_EDGES = np.argsort(IPLAP_131)[np.searchsorted(np.sort(IPLAP_131), IPLAP_CONNECTIONS)]
+_EDGES = np.argsort(FACE_131)[np.searchsorted(np.sort(FACE_131), FACE_131_EDGES)]
 
 
 def _sketch(points: np.ndarray, box: np.ndarray) -> np.ndarray:
@@ -278,9 +280,9 @@ def _real_clips(videos: list[Path]) -> Iterator[tuple[Clip, list[np.ndarray]]]:
     number = 0
     with FaceMesh() as mesh:
         for video in videos:
-            frames = list(media.frames(video, 0, FRAMES + each, size=160))
+            frames = list(video_reading.frames(video, 0, FRAMES + each, size=160))
             found = detect_clip(mesh, frames)
-            samples = media.sound(video).samples
+            samples = sound_reading.sound(video).samples
             for start in range(min(each, CLIPS - number)):
                 span = slice(start, start + FRAMES)
                 assert found.detected[span].all()

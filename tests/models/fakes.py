@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from models.base import Shot
+from prep.views import landmark_box
 
 IPLAP = np.load(Path(__file__).parents[1] / "parity" / "ip_lap_prep" / "landmarks.npz")
 
@@ -52,8 +53,11 @@ class FakeFootage:
         self.read: list[int] = []
 
     def landmarks(self, name: str) -> np.ndarray:
-        assert name == "iplap131"
+        assert name == "face131"
         return self._points.copy()
+
+    def boxes(self, landmarks: np.ndarray, margin: float) -> np.ndarray:
+        return landmark_box(landmarks.astype(np.float64), (self.width, self.height), margin)
 
     def frame(self, index: int) -> np.ndarray:
         """What frame ``index`` shows."""

@@ -11,7 +11,7 @@ import av
 import cv2
 import numpy as np
 
-from prep.media import write_video
+from prep.video_writing import write_video
 
 FRAMES, SIDE, RATE = 12, 96, 16_000
 
@@ -74,7 +74,7 @@ def encode(
     rate: int = RATE,
     sound_start: int = 0,
 ) -> None:
-    """Write a file with any codec, any times and any sound; what :func:`prep.media.write_video` would not.
+    """Write a file with any codec, any times and any sound; what :func:`prep.video_writing.write_video` would not.
 
     ``pts`` are in ``time_base``; ``sound`` is (channels, n) or, for packed formats, (1, n * channels), and
     starts at sample ``sound_start``.

@@ -11,15 +11,15 @@ import numpy as np
 import pytest
 
 from prep import clip as clip_module
-from prep import images, media
+from prep import images, video_reading, video_writing
 from prep.clip import ClipProcessor
-from prep.landmark_sets import IPLAP_CONTENT, IPLAP_POSE
+from prep.landmark_sets import FACE_131, FACE_131_CONTENT, FACE_131_POSE
 from prep.options import PrepOptions
 from prep.schema import Clip
 from prep.shards import Failure
 from prep.sources import get_source
 from prep.sources.base import ClipRef
-from prep.views import VIEWS, iplap_box, iplap_normalise
+from prep.views import VIEWS, landmark_box, over_box
 
 OPTIONS = PrepOptions(source="folder", name="folder", views=("box128",), encoding="png")
 PARITY = Path(__file__).parents[1] / "parity" / "ip_lap_prep" / "landmarks.npz"
@@ -78,7 +78,7 @@ def test_a_clip_that_is_decoded_twice_is_the_same(talking: Path, monkeypatch: py
 def test_the_source_and_its_span_lead_back_to_the_frames(talking: Path) -> None:
     clip = only_clip(talking.parent, ClipRef("a", "test", talking.name, start=0.4, stop=1.2))
     frames = list(
-        media.frames(
+        video_reading.frames(
             talking.parent / clip.source, round(clip.start * 25), round(clip.stop * 25), crop=clip.crop
         )
     )
@@ -98,9 +98,9 @@ def test_crop_and_size_come_first_and_are_recorded(talking: Path) -> None:
 
 
 def test_sound_that_ends_early_ends_the_clip(talking: Path, tmp_path: Path) -> None:
-    frames = list(media.frames(talking))
+    frames = list(video_reading.frames(talking))
     samples = np.random.default_rng(0).integers(-2000, 2000, 640 * 12).astype(np.int16)
-    media.write_video(tmp_path / "short.mp4", frames[:30], samples=samples)
+    video_writing.write_video(tmp_path / "short.mp4", frames[:30], samples=samples)
     clip = only_clip(tmp_path, ClipRef("a", "test", "short.mp4"))
     # AAC pads the sound to whole packets of 1024 samples.
     assert 12 <= clip.n_frames <= 14
@@ -109,11 +109,11 @@ def test_sound_that_ends_early_ends_the_clip(talking: Path, tmp_path: Path) -> N
 
 
 def test_frames_without_a_face_are_gaps_and_too_many_are_a_failure(talking: Path, tmp_path: Path) -> None:
-    frames = list(media.frames(talking))[:20]
+    frames = list(video_reading.frames(talking))[:20]
     blank = np.zeros_like(frames[0])
     for gaps, name in ((3, "few.mp4"), (15, "many.mp4")):
         mixed = [blank if 2 <= i < 2 + gaps else frame for i, frame in enumerate(frames)]
-        media.write_video(tmp_path / name, mixed, samples=np.zeros(640 * 20, np.int16))
+        video_writing.write_video(tmp_path / name, mixed, samples=np.zeros(640 * 20, np.int16))
     clip = only_clip(tmp_path, ClipRef("a", "test", "few.mp4"))
     assert np.flatnonzero(~clip.detected).tolist() == [2, 3, 4]
     assert [i for i, image in enumerate(clip.images["box128"]) if image is None] == [2, 3, 4]
@@ -188,9 +188,11 @@ def test_iplap_landmarks_and_crops_are_the_reference_s(clips_dir: Path) -> None:
     expected = np.load(PARITY)
     clip = only_clip(clips_dir, ClipRef("talk2", "test", "talk2.mp4", stop=1.0))
     assert clip.n_frames == 25
-    box = iplap_box(clip.landmarks, clip.width, clip.height)
-    pose, content = iplap_normalise(clip.landmarks, box)
-    for name, indices, points in (("pose", IPLAP_POSE, pose), ("content", IPLAP_CONTENT, content)):
+    mesh = clip.landmarks[:, FACE_131, :2].astype(np.float64)
+    box = landmark_box(mesh, (clip.width, clip.height), 5)
+    points = over_box(mesh, box)
+    pose, content = points[:, :74], points[:, 74:]
+    for name, indices, points in (("pose", FACE_131_POSE, pose), ("content", FACE_131_CONTENT, content)):
         ascending = points[:, np.argsort(indices)]
         assert np.abs(ascending - expected[f"train_{name}"]).max() < 1e-4
     official = sorted((clips_dir.parent / "parity" / "ip_lap_prep").glob("train_crop_*.png"))

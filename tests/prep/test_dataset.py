@@ -19,14 +19,14 @@ from prep import images
 from prep.dataset import Sample, StillDataset, WindowDataset, clip_ids
 from prep.errors import PrepError
 from prep.index import ClipIndex
-from prep.landmark_sets import IPLAP_131, IPLAP_CONTENT, IPLAP_POSE, LIPS
+from prep.landmark_sets import FACE_131, LIPS
 from prep.mel import MEL_RULES, mel_start
 from prep.order import ResumableSampler, WindowStream
 from prep.sample_spec import SampleSpec
 from prep.sampling import check_spec, draw, find_windows
 from prep.schema import Clip
 from prep.shards import Failure
-from prep.views import VIEWS, iplap_box, iplap_normalise, map_points
+from prep.views import VIEWS, landmark_box, map_points, over_box
 from tests.prep.fakes import fake_clip, fake_dataset, write_fake_dataset
 
 N_TRAIN = 9
@@ -60,8 +60,8 @@ def test_a_sample_holds_what_was_stored(data: tuple[Path, dict[str, Clip]]) -> N
     spec = SampleSpec(
         references=3,
         view="box128",
-        landmarks="iplap131",
-        normalise="iplap",
+        landmarks="face131",
+        normalise="box",
         frame_mel="iplap",
         window_mel="wav2lip",
         window_mel_frame=2,
@@ -81,12 +81,11 @@ def test_a_sample_holds_what_was_stored(data: tuple[Path, dict[str, Clip]]) -> N
         np.testing.assert_array_equal(sample["reference_images"], decoded(clip, "box128", references))
 
         for prefix, where in (("", frames), ("reference_", references)):
-            boxes = iplap_box(clip.landmarks[where], clip.width, clip.height)
-            pose, content = iplap_normalise(clip.landmarks[where], boxes)
+            mesh = clip.landmarks[where][:, FACE_131, :2].astype(np.float64)
+            boxes = landmark_box(mesh, (clip.width, clip.height), 5)
             points = sample[f"{prefix}landmarks"]
             assert points.dtype == torch.float32 and points.is_contiguous()
-            np.testing.assert_allclose(points[:, :74], pose, atol=1e-5)
-            np.testing.assert_allclose(points[:, 74:], content, atol=1e-5)
+            np.testing.assert_allclose(points, over_box(mesh, boxes), atol=1e-5)
             np.testing.assert_allclose(sample[f"{prefix}boxes"], boxes, atol=1e-3)
 
         for i, chunk in enumerate(sample["frame_mels"]):
@@ -137,29 +136,31 @@ def test_landmarks_in_pixels_of_the_frame_and_of_the_view(tmp_path: Path) -> Non
             np.testing.assert_allclose(sample[f"{prefix}landmarks"], expected, atol=1e-3)
 
 
-def test_other_landmarks_over_iplaps_box(data: tuple[Path, dict[str, Clip]]) -> None:
+def test_other_landmarks_over_the_box(data: tuple[Path, dict[str, Clip]]) -> None:
     folder, clips = data
-    sample = WindowDataset(folder, "train", SampleSpec(landmarks="lips", normalise="iplap"))[3]
+    sample = WindowDataset(folder, "train", SampleSpec(landmarks="lips", normalise="box"))[3]
     points = clips[sample["clip"]].landmarks[sample["frames"]]
-    boxes = iplap_box(points, 160, 200)
+    boxes = landmark_box(points[:, FACE_131, :2].astype(np.float64), (160, 200), 5)
     expected = (points[:, LIPS, :2] - boxes[:, None, :2]) / (boxes[:, 2:] - boxes[:, :2])[:, None]
     np.testing.assert_allclose(sample["landmarks"], expected, atol=1e-5)
 
 
-def test_the_box_is_clipped_to_the_frame() -> None:
-    mesh = np.random.default_rng(0).uniform(-3, 170, (4, 478, 3)).astype(np.float32)
-    result = dataset_module._iplap_normalised(mesh, IPLAP_131, np.array([160, 150]))
-    boxes = iplap_box(mesh, 160, 150)
-    assert (boxes == [0, 0, 160, 150]).all()
-    np.testing.assert_array_equal(result["boxes"], boxes)
-    expected = np.concatenate(iplap_normalise(mesh, boxes), axis=1)
-    np.testing.assert_allclose(result["landmarks"], expected, atol=1e-5)
-    assert len(IPLAP_POSE) + len(IPLAP_CONTENT) == result["landmarks"].shape[1]
+def test_the_box_in_float32_is_that_in_float64_and_clipped_to_the_frame() -> None:
+    rng = np.random.default_rng(0)
+    for low, high in ((-30, 200), (20, 120)):
+        mesh = rng.uniform(low, high, (40, 478, 3)).astype(np.float32)
+        result = dataset_module._over_box(mesh, FACE_131, np.array([160, 150], np.int32))
+        points = mesh[:, FACE_131, :2].astype(np.float64)
+        boxes = landmark_box(points, (160, 150), 5)
+        assert result["boxes"].dtype == result["landmarks"].dtype == np.float32
+        np.testing.assert_allclose(result["boxes"], boxes, atol=1e-4)
+        np.testing.assert_allclose(result["landmarks"], over_box(points, boxes), atol=1e-5)
+        assert (boxes == [0, 0, 160, 150]).all() == (low < 0)
 
 
 def test_pictures_of_some_frames(data: tuple[Path, dict[str, Clip]]) -> None:
     folder, clips = data
-    spec = SampleSpec(references=2, view="box128", landmarks="iplap131", view_frames=(2,))
+    spec = SampleSpec(references=2, view="box128", landmarks="face131", view_frames=(2,))
     sample = WindowDataset(folder, "train", spec)[2]
     clip = clips[sample["clip"]]
     assert sample["landmarks"].shape == (5, 131, 2)
@@ -403,7 +404,7 @@ def test_windows_against_brute_force(spec: SampleSpec, monkeypatch: pytest.Monke
         ({"landmarks": "ears"}, "landmarks is 'ears'"),
         ({"frame_mel": "guess"}, "frame_mel is 'guess'"),
         ({"normalise": "view", "landmarks": "lips"}, "needs a view"),
-        ({"normalise": "iplap", "landmarks": "landmarks68"}, "needs landmarks of the mesh"),
+        ({"normalise": "box", "landmarks": "landmarks68"}, "needs landmarks of the mesh"),
     ],
 )
 def test_a_specification_that_makes_no_sense(fields: dict[str, object], message: str) -> None:
@@ -681,7 +682,7 @@ for name in ("mediapipe", "dask", "distributed", "av", "pandas"):
 from prep.dataset import StillDataset, WindowDataset
 from prep.order import ResumableSampler, WindowStream
 from prep.sample_spec import SampleSpec
-spec = SampleSpec(references=3, view="box128", landmarks="iplap131", normalise="iplap", frame_mel="iplap")
+spec = SampleSpec(references=3, view="box128", landmarks="face131", normalise="box", frame_mel="iplap")
 print(WindowDataset({str(folder)!r}, "train", spec)[0]["images"].shape)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)

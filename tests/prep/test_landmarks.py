@@ -15,7 +15,7 @@ import pytest
 
 from prep import landmark_sets, landmarks
 from prep.errors import PrepError
-from prep.landmark_sets import IPLAP_CONNECTIONS, IPLAP_CONTENT, IPLAP_POSE, LANDMARK_SETS, MESH_TO_68
+from prep.landmark_sets import FACE_131_CONTENT, FACE_131_EDGES, FACE_131_POSE, LANDMARK_SETS, MESH_TO_68
 from prep.landmarks import FaceMesh, Fan68, choose_face, detect_clip
 
 REFERENCE = np.load(Path(__file__).parents[1] / "parity" / "ip_lap_prep" / "landmarks.npz")
@@ -24,11 +24,11 @@ REFERENCE = np.load(Path(__file__).parents[1] / "parity" / "ip_lap_prep" / "land
 # Index sets ----------------------------------------------------------------------------------------------------------
 
 
-def test_the_iplap_sets_are_the_official_ones():
-    np.testing.assert_array_equal(IPLAP_POSE, REFERENCE["pose_order"])
-    np.testing.assert_array_equal(IPLAP_CONTENT, REFERENCE["content_order"])
-    ours = {frozenset(edge) for edge in IPLAP_CONNECTIONS.tolist()}
-    assert len(IPLAP_CONNECTIONS) == 125
+def test_the_131_points_are_the_official_ones():
+    np.testing.assert_array_equal(FACE_131_POSE, REFERENCE["pose_order"])
+    np.testing.assert_array_equal(FACE_131_CONTENT, REFERENCE["content_order"])
+    ours = {frozenset(edge) for edge in FACE_131_EDGES.tolist()}
+    assert len(FACE_131_EDGES) == 125
     assert ours == {frozenset(edge) for edge in REFERENCE["connections"].tolist()}
 
 
@@ -50,11 +50,11 @@ def test_the_named_sets_hold_distinct_points():
         with pytest.raises(ValueError, match="read-only"):
             indices[0] = 1
     assert {
-        name: len(LANDMARK_SETS[name]) for name in ("iplap_pose", "iplap_content", "iplap131", "ibug68")
+        name: len(LANDMARK_SETS[name]) for name in ("face131_pose", "face131_content", "face131", "ibug68")
     } == {
-        "iplap_pose": 74,
-        "iplap_content": 57,
-        "iplap131": 131,
+        "face131_pose": 74,
+        "face131_content": 57,
+        "face131": 131,
         "ibug68": 68,
     }
 

@@ -14,12 +14,14 @@ import psutil
 import pytest
 
 from prep.errors import PrepError
-from prep.media import FPS, SAMPLES_PER_FRAME, frames, probe, sound
+from prep.rates import FPS, SAMPLES_PER_FRAME
+from prep.sound_reading import sound
 from prep.sources import get_source
 from prep.toy.sentences import HELD_OUT, TRAIN, transcript
 from prep.toy.speech import Phoneme, Voice, speak
 from prep.toy.visemes import CHANNELS, articulate
 from prep.toy.warp import invert, thin_plate
+from prep.video_reading import frames, probe
 
 pytest.importorskip("espeakng_loader", reason="the extra `toy` is not installed")
 pytest.importorskip("skimage", reason="the extra `toy` is not installed")

@@ -10,9 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from prep import views
-from prep.landmark_sets import IPLAP_131, IPLAP_CONTENT, IPLAP_POSE, MESH_TO_68
-from prep.views import VIEWS, map_points, unmap_points
+from prep.landmark_sets import FACE_131, FACE_131_CONTENT, FACE_131_POSE, MESH_TO_68
+from prep.views import VIEWS, landmark_box, map_points, over_box, unmap_points
+from prep.views.aligned512 import crop_warped
+from prep.views.lower512 import lower_side
+from prep.views.mouth416x320 import crop_radius
 
 PARITY = Path(__file__).parents[1] / "parity"
 IPLAP = np.load(PARITY / "ip_lap_prep" / "landmarks.npz")
@@ -47,8 +49,8 @@ def test_the_views_and_their_sizes():
 
 
 @pytest.mark.parametrize(("name", "margin"), [("train", 5), ("inference", 25)])
-def test_iplap_box_is_the_official_one(name, margin):
-    box = views.iplap_box(FACES, SIDE, SIDE, margin)
+def test_the_box_of_131_landmarks_is_the_official_one(name, margin):
+    box = landmark_box(FACES[:, FACE_131, :2], (SIDE, SIDE), margin)
     expected = IPLAP[f"{name}_box_y1y2x1x2"]
     np.testing.assert_array_equal(box.astype(int)[:, [1, 3, 0, 2]], expected)
     if name == "train":
@@ -56,15 +58,18 @@ def test_iplap_box_is_the_official_one(name, margin):
 
 
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
-def test_iplap_normalised_landmarks_are_the_official_ones(dtype):
-    stored = FACES.astype(dtype)
-    box = views.iplap_box(stored, SIDE, SIDE)
-    training = views.iplap_normalise(stored, box)
-    inference = views.iplap_normalise(stored, views.iplap_box(stored, SIDE, SIDE, margin=25).astype(int))
-    for name, (pose, content) in (("train", training), ("inference", inference)):
+def test_landmarks_over_the_box_are_the_official_ones(dtype):
+    stored = FACES.astype(dtype)[:, FACE_131, :2]
+    training = over_box(stored, landmark_box(stored, (SIDE, SIDE), 5))
+    assert training.dtype == dtype
+    inference = over_box(stored, landmark_box(stored, (SIDE, SIDE), 25).astype(int))
+    for name, points in (("train", training), ("inference", inference)):
+        pose, content = points[:, :74], points[:, 74:]
         # The official files are in ascending order of the indices, the networks' order is ours.
-        np.testing.assert_allclose(pose[:, np.argsort(IPLAP_POSE)], IPLAP[f"{name}_pose"], atol=1e-5)
-        np.testing.assert_allclose(content[:, np.argsort(IPLAP_CONTENT)], IPLAP[f"{name}_content"], atol=1e-5)
+        np.testing.assert_allclose(pose[:, np.argsort(FACE_131_POSE)], IPLAP[f"{name}_pose"], atol=1e-5)
+        np.testing.assert_allclose(
+            content[:, np.argsort(FACE_131_CONTENT)], IPLAP[f"{name}_content"], atol=1e-5
+        )
 
 
 def test_box128_is_the_official_box():
@@ -89,12 +94,12 @@ def test_box128_crops_are_the_official_ones_bit_for_bit(clips_dir):
 def test_dinet_radius_is_the_official_one():
     expected = np.load(PARITY / "dinet_crop" / "expected.npz")
     landmarks = expected["landmarks"]
-    assert views.dinet_crop_radius(landmarks, (640, 480)) == (True, expected["radius"])
+    assert crop_radius(landmarks, (640, 480)) == (True, expected["radius"])
     # A frame that is too small for the crop, and a face that grows too much, are refused.
-    assert views.dinet_crop_radius(landmarks, (640, 350)) == (False, expected["radius"])
+    assert crop_radius(landmarks, (640, 350)) == (False, expected["radius"])
     grown = landmarks.copy()
     grown[0] = (grown[0] - grown[0, 29]) * 1.7 + grown[0, 29]
-    assert views.dinet_crop_radius(grown, (6400, 4800))[0] is False
+    assert crop_radius(grown, (6400, 4800))[0] is False
 
 
 def test_mouth416x320_holds_the_mouth_region():
@@ -111,7 +116,7 @@ def test_mouth416x320_holds_the_mouth_region():
     # One radius for the clip, the same scale both ways.
     np.testing.assert_allclose(matrices[:, 0, 0], scale)
     np.testing.assert_allclose(matrices[:, 1, 1], scale)
-    _, radius = views.dinet_crop_radius(FACES[:, MESH_TO_68, :2], (SIDE, SIDE))
+    _, radius = crop_radius(FACES[:, MESH_TO_68, :2], (SIDE, SIDE))
     assert scale == pytest.approx(128 / radius)
 
 
@@ -178,7 +183,7 @@ def test_lower512_takes_its_side_from_the_face(face_height, width, height, side)
     faces = np.full((5, 478, 2), 10.0)
     faces[:, 152, 1] += face_height
     faces[4, 152, 1] = 5000
-    assert views.lower_side(faces, width, height) == side
+    assert lower_side(faces, width, height) == side
 
 
 def test_lower512_is_centred_on_the_lower_face_and_copies_pixels():
@@ -187,7 +192,7 @@ def test_lower512_is_centred_on_the_lower_face_and_copies_pixels():
     matrix = VIEWS["lower512"].transforms(face, [True], 1920, 1080)[0]
     x0, y0 = (int(v) for v in -matrix[:, 2])
     np.testing.assert_array_equal(VIEWS["lower512"].crop(frame, matrix), frame[y0 : y0 + 512, x0 : x0 + 512])
-    lower = map_points(face[0, IPLAP_CONTENT, :2], matrix)
+    lower = map_points(face[0, FACE_131_CONTENT, :2], matrix)
     np.testing.assert_allclose(lower.min(axis=0) + lower.max(axis=0), [512, 512], atol=1.01)
 
 
@@ -356,7 +361,7 @@ def test_sharpness_does_not_jump_with_scale():
         # Turned, so that the pixels of the noise are met in all phases.
         c, s = math.cos(0.2) / source, math.sin(0.2) / source
         matrix = np.array([[c, s, 200 - 1080 * (c + s)], [-s, c, 200 - 1080 * (c - s)]])
-        sharpness.append(views._crop_warped(frame, matrix, 400, 400).std())
+        sharpness.append(crop_warped(frame, matrix, 400, 400).std())
     steps = np.array(sharpness[1:]) / sharpness[:-1]
     assert (steps > 0.87).all() and (steps < 1.02).all()
     assert (steps[11:] > 0.92).all()  # from 2 on, over 4, where pixels begin to be averaged first
@@ -399,11 +404,11 @@ def test_cutting_first_changes_nothing(source, degrees, x, y):
     frame = cv2.GaussianBlur(np.random.default_rng(5).integers(0, 256, (240, 310, 3), np.uint8), (0, 0), 2)
     c, s = math.cos(math.radians(degrees)) / source, math.sin(math.radians(degrees)) / source
     matrix = np.array([[c, s, -x * c - y * s], [-s, c, x * s - y * c]])
-    seen = views._crop_warped(frame, matrix, 64, 64)
+    seen = crop_warped(frame, matrix, 64, 64)
     padded = cv2.copyMakeBorder(frame, 900, 900, 900, 900, cv2.BORDER_REFLECT_101)
     shifted = matrix.copy()
     shifted[:, 2] -= matrix[:, :2] @ (900, 900)
-    expected = views._crop_warped(padded, shifted, 64, 64)
+    expected = crop_warped(padded, shifted, 64, 64)
     assert np.abs(seen.astype(int) - expected).max() <= 2
 
 
@@ -444,5 +449,5 @@ def test_stored_landmarks_give_the_same_views():
 
 
 def test_the_131_points_lie_in_box128():
-    points = map_points(FACES[:, IPLAP_131, :2], VIEWS["box128"].transforms(FACES, ALL, SIDE, SIDE))
+    points = map_points(FACES[:, FACE_131, :2], VIEWS["box128"].transforms(FACES, ALL, SIDE, SIDE))
     assert points.min() > 0 and points.max() < 128

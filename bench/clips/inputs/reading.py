@@ -12,7 +12,7 @@ from prep.errors import ClipError
 
 
 def take_frames(take: Take) -> Iterator[np.ndarray]:
-    """The frames of a take at 25 fps, through :func:`prep.media.frames`.
+    """The frames of a take at 25 fps, through :func:`prep.video_reading.frames`.
 
     Yields:
         uint8 (H, W, 3), RGB.
@@ -20,9 +20,9 @@ def take_frames(take: Take) -> Iterator[np.ndarray]:
     Raises:
         ClipError: the video cannot be read.
     """
-    from prep import media
+    from prep import video_reading
 
-    return media.frames(take.path, take.start, take.stop, crop=take.crop, size=take.size)
+    return video_reading.frames(take.path, take.start, take.stop, crop=take.crop, size=take.size)
 
 
 def count_frames(take: Take) -> int:
@@ -31,9 +31,9 @@ def count_frames(take: Take) -> int:
     Raises:
         ClipError: the video cannot be read.
     """
-    from prep import media
+    from prep import video_reading
 
-    there = media.probe(take.path).n_frames
+    there = video_reading.probe(take.path).n_frames
     return max(0, min(there if take.stop is None else take.stop, there) - take.start)
 
 
@@ -47,7 +47,7 @@ def voice_samples(voice: Voice) -> npt.NDArray[np.int16]:
         ClipError: there is no sound, or it cannot be read.
         PrepError: the shard is none.
     """
-    from prep.media import SAMPLES_PER_FRAME
+    from prep.rates import SAMPLES_PER_FRAME
 
     samples = _track(voice)
     stop = None if voice.stop is None else voice.stop * SAMPLES_PER_FRAME
@@ -56,7 +56,7 @@ def voice_samples(voice: Voice) -> npt.NDArray[np.int16]:
 
 def _track(voice: Voice) -> npt.NDArray[np.int16]:
     if voice.row_group is None:
-        from prep.media import sound
+        from prep.sound_reading import sound
 
         return sound(voice.path).samples
     from prep.shards import open_shard, read_clip

@@ -12,7 +12,7 @@ import pytest
 from bench.clips import codec as codecs
 from bench.clips.codec import probe_codec, reencode
 from bench.clips.job import Codec
-from prep import media
+from prep import video_reading, video_writing
 from prep.errors import ClipError
 from tests.prep.broken import encode, noise, pictures
 
@@ -76,8 +76,8 @@ def test_twice_the_same(codec: Codec, rng: np.random.Generator) -> None:
 
 def test_the_default_equals_what_the_suite_writes(tmp_path: Path, rng: np.random.Generator) -> None:
     given = pictures(rng, 10)
-    media.write_video(tmp_path / "a.mp4", given, crf=18)
-    for ours, theirs in zip(reencode(given, Codec()), media.frames(tmp_path / "a.mp4"), strict=True):
+    video_writing.write_video(tmp_path / "a.mp4", given, crf=18)
+    for ours, theirs in zip(reencode(given, Codec()), video_reading.frames(tmp_path / "a.mp4"), strict=True):
         assert np.array_equal(ours, theirs)
 
 
@@ -119,7 +119,7 @@ def test_the_ceiling_is_where_a_perfect_prediction_in_such_a_file_stands(
 ) -> None:
     truth = pictures(rng, 24, (96, 128))
     encode(tmp_path / "perfect.mkv", truth, codec=coding, options=options)
-    perfect = list(media.frames(tmp_path / "perfect.mkv"))
+    perfect = list(video_reading.frames(tmp_path / "perfect.mkv"))
     again = list(reencode(truth, probe_codec(tmp_path / "perfect.mkv")))
     assert psnr(truth, again) == pytest.approx(psnr(truth, perfect), abs=0.4)
 
@@ -236,8 +236,8 @@ def test_lossless_files_have_no_rate(tmp_path: Path, rng: np.random.Generator) -
 
 def test_the_rate_is_that_of_the_picture_alone(tmp_path: Path, rng: np.random.Generator) -> None:
     frames = pictures(rng, 12)
-    media.write_video(tmp_path / "mute.mp4", frames)
-    media.write_video(tmp_path / "loud.mp4", frames, samples=noise(rng, 0.48))
+    video_writing.write_video(tmp_path / "mute.mp4", frames)
+    video_writing.write_video(tmp_path / "loud.mp4", frames, samples=noise(rng, 0.48))
     assert probe_codec(tmp_path / "loud.mp4") == probe_codec(tmp_path / "mute.mp4")
 
 
@@ -261,5 +261,5 @@ def test_a_real_prediction_and_its_truth(clips_dir: Path) -> None:
     path = clips_dir / "talk1.mp4"
     found = probe_codec(path)
     assert found.name == "libx264"
-    given = list(media.frames(path, 0, 25))
+    given = list(video_reading.frames(path, 0, 25))
     assert psnr(given, list(reencode(given, found))) > 35

@@ -24,7 +24,7 @@ from bench.clips.inputs.reading import count_frames, take_frames, voice_samples
 from bench.clips.inputs.rows import NO_CODEC, NO_OTHER_CLIP, NO_SOUND, OWN_SOUND
 from bench.clips.job import TRIVIAL, Candidate, Codec, Take, Voice
 from bench.common.errors import BenchError
-from prep import images, media
+from prep import images, sound_reading, video_reading, video_writing
 from prep.errors import ClipError, PrepError
 from prep.options import PrepOptions
 from prep.pipeline import ShardPlan, make_shard
@@ -303,7 +303,7 @@ def test_data_that_cannot_be_scored_is_refused(data: Path, tmp_path: Path) -> No
 
 def test_a_take_gives_the_frames_that_preparation_saw(toy_corpus: Path, tmp_path: Path) -> None:
     """The pictures in the shard, stored without loss, are those that the view cuts from the take's frames."""
-    source = max(toy_corpus.rglob("*.mp4"), key=lambda path: (media.probe(path).n_frames, path))
+    source = max(toy_corpus.rglob("*.mp4"), key=lambda path: (video_reading.probe(path).n_frames, path))
     name = source.relative_to(toy_corpus).as_posix()
     refs = (
         ClipRef("cropped/Ä 1", "test", name, start=0.2, stop=1.28, crop=(8, 4, 116, 116), size=100),
@@ -461,7 +461,7 @@ def test_ids_sort_as_lines_do_and_are_names_of_files(tmp_path: Path) -> None:
 def corpus(tmp_path: Path, rng: np.random.Generator) -> Path:
     for i in range(3):
         samples = noise(rng, 0.4 + 0.2 * i)
-        media.write_video(
+        video_writing.write_video(
             put(tmp_path / "true", "x") / f"clip {i}.mp4", pictures(rng, 10, (48, 64)), samples=samples
         )
     return tmp_path / "true"
@@ -470,7 +470,7 @@ def corpus(tmp_path: Path, rng: np.random.Generator) -> Path:
 def test_trivial_rows_come_after_the_methods(corpus: Path, tmp_path: Path, rng: np.random.Generator) -> None:
     ours = tmp_path / "ours"
     ours.mkdir()
-    media.write_video(ours / "clip 0.mp4", pictures(rng, 10, (48, 64)), crf=40)
+    video_writing.write_video(ours / "clip 0.mp4", pictures(rng, 10, (48, 64)), crf=40)
     (ours / "clip 1.mp4").write_text("no video")
     inputs = with_trivial(from_folders({"ours": ours}, corpus), seed=4)
     assert ids(inputs) == ["clip 0", "clip 1", "clip 2"]
@@ -501,8 +501,8 @@ def test_the_codec_is_that_of_the_next_method_where_the_first_has_none(
 ) -> None:
     one, two = put(tmp_path / "one", "clip 1.mp4"), tmp_path / "two"
     two.mkdir()
-    media.write_video(two / "clip 0.mp4", pictures(rng, 5))
-    media.write_video(two / "clip 1.mp4", pictures(rng, 5))
+    video_writing.write_video(two / "clip 0.mp4", pictures(rng, 5))
+    video_writing.write_video(two / "clip 1.mp4", pictures(rng, 5))
     inputs = with_trivial(from_folders({"one": one, "two": two}, corpus), ["reencoded"])
     found = [candidate(inputs, clip, "reencoded").codec for clip in ids(inputs)]
     assert found[0] is not None and found[0].bit_rate and found[1] is not None and found[1].bit_rate
@@ -570,13 +570,13 @@ def test_frames_and_their_number(corpus: Path) -> None:
 def test_sound_of_a_file_and_its_span(corpus: Path) -> None:
     path = corpus / "clip 2.mp4"
     whole = voice_samples(Voice(path))
-    assert np.array_equal(whole, media.sound(path).samples)
+    assert np.array_equal(whole, sound_reading.sound(path).samples)
     assert np.array_equal(voice_samples(Voice(path, 2, 5)), whole[1280:3200])
     assert np.array_equal(voice_samples(Voice(path, 2)), whole[1280:])
 
 
 def test_no_sound_is_said(tmp_path: Path, rng: np.random.Generator) -> None:
-    media.write_video(tmp_path / "mute.mp4", pictures(rng, 5))
+    video_writing.write_video(tmp_path / "mute.mp4", pictures(rng, 5))
     with pytest.raises(ClipError, match="no audio stream"):
         voice_samples(Voice(tmp_path / "mute.mp4"))
     write_fake_dataset(tmp_path / "stills", [fake_clip("a", 1, still=True)])

@@ -18,7 +18,7 @@ from bench.common.errors import BenchError
 from bench.eval.evaluation import Options, evaluate, short_coverage
 from bench.results import CLIPS, FRAMES, PREVIEWS, read_result
 from bench.weights.store import WeightStore
-from prep.media import write_video
+from prep.video_writing import write_video
 from tests.bench import fake_metrics
 from tests.bench.fake_metrics import NAMES
 

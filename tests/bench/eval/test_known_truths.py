@@ -16,7 +16,9 @@ from bench.metrics.regions import windows
 from bench.results import Result
 from bench.weights.store import WeightStore
 from prep.landmarks import FaceMesh, detect_clip
-from prep.media import frames, sound, write_video
+from prep.sound_reading import sound
+from prep.video_reading import frames
+from prep.video_writing import write_video
 
 pytestmark = pytest.mark.clips
 

@@ -28,7 +28,7 @@ from prep.sample_spec import SampleSpec
 
 class ColourConfig(Section):
     view: str = "box128"
-    landmarks: str = "iplap131"
+    landmarks: str = "face131"
     hidden: int = Field(8, ge=1, le=512)
     layers: tuple[int, ...] = (1, 2)
     loss: Literal["l1", "l2"] = "l2"
@@ -57,7 +57,7 @@ class ColourStage(Stage):
             window=1,
             view=config.view,
             landmarks=config.landmarks,
-            normalise="frame" if config.landmarks == "landmarks68" else "iplap",
+            normalise="frame" if config.landmarks == "landmarks68" else "box",
         )
         self.train = config.train
         self.network = nn.Linear(2, 3)

@@ -22,7 +22,7 @@ from bench.generate.contact_sheet import (
 )
 from bench.generate.footage import Fit, VideoFootage
 from prep.errors import ClipError
-from prep.media import write_video
+from prep.video_writing import write_video
 from tests.bench.fake_method import numbered
 
 HEIGHT, WIDTH = 120, 200

@@ -19,8 +19,10 @@ from bench.common.errors import BenchError
 from bench.generate.dubbing import SHEET_FRAMES, Dubbed, dub
 from bench.generate.footage import BLOCK_FRAMES, Fit
 from bench.generate.over_data import load_method
-from prep.media import frames, probe, sound, write_video
 from prep.mel import melspectrogram
+from prep.sound_reading import sound
+from prep.video_reading import frames, probe
+from prep.video_writing import write_video
 from tests.bench.fake_method import FakeMesh, make_run, number_of, numbered, register, run
 from tests.prep.broken import noise
 

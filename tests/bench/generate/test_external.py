@@ -27,8 +27,10 @@ from bench.generate.external import ExternalGeneration, Options, external, read_
 from bench.generate.footage import Fit
 from bench.generate.over_data import Task
 from prep.errors import PrepError
-from prep.media import frames, probe, sound, write_video
 from prep.shards import MANIFEST, write_json
+from prep.sound_reading import sound
+from prep.video_reading import frames, probe
+from prep.video_writing import write_video
 from tests.bench.fake_method import number_of, numbered
 from tests.bench.fake_metrics import NAMES
 from tests.prep.fakes import fake_clip, write_fake_dataset
@@ -331,7 +333,8 @@ def test_dubbing_and_lists(code: Path, data: Path, prepared: Path, tmp_path: Pat
 OFFICIAL = """\
 import sys, wave
 import numpy as np
-from prep.media import frames, write_video
+from prep.video_reading import frames
+from prep.video_writing import write_video
 face, audio, out = sys.argv[1:]
 with wave.open(audio) as source:
     samples = np.frombuffer(source.readframes(source.getnframes()), "<i2")

@@ -26,10 +26,11 @@ from bench.generate.footage import (
     heard_frames,
 )
 from prep.errors import ClipError, PrepError
-from prep.landmark_sets import IPLAP_131
-from prep.media import sound, write_video
+from prep.landmark_sets import FACE_131
 from prep.mel import mel_chunk, melspectrogram, valid_frames
 from prep.shards import MANIFEST, write_json
+from prep.sound_reading import sound
+from prep.video_writing import write_video
 from prep.views import VIEWS
 from tests.bench.fake_method import FakeMesh, number_of, numbered
 from tests.prep.fakes import fake_clip, write_fake_dataset
@@ -166,11 +167,11 @@ def test_crops_are_the_views_and_frames_without_a_face_have_none() -> None:
     clip = make(Reader((200, 160)), 12, 20, faceless=(3, 11))
     order = clip._order
     assert clip.detected.tolist() == [n not in (3, 11) for n in order]
-    points = clip.landmarks("iplap131")
+    points = clip.landmarks("face131")
     assert points.shape == (20, 131, 2) and points.dtype == np.float32
     assert np.isnan(points[~clip.detected]).all()
     truth = fake_clip("a", 12, undetected=(3, 11))
-    expected = truth.landmarks[order][:, IPLAP_131, :2]
+    expected = truth.landmarks[order][:, FACE_131, :2]
     assert np.array_equal(points[clip.detected], expected[clip.detected])
     for shot in clip.shots():
         if clip.detected[shot.index]:

@@ -27,9 +27,11 @@ from bench.train.official import import_official
 from bench.weights.store import WeightStore
 from models.base import Method
 from prep.errors import PrepError
-from prep.media import frames, probe, sound, write_video
 from prep.mel import melspectrogram
 from prep.shards import MANIFEST, write_json
+from prep.sound_reading import sound
+from prep.video_reading import frames, probe
+from prep.video_writing import write_video
 from tests.bench.fake_method import Fake, FakeConfig, box, make_run, number_of, numbered, register, run
 from tests.bench.fake_metrics import NAMES
 from tests.prep.fakes import fake_clip, write_fake_dataset

@@ -26,7 +26,7 @@ from bench.metrics.lmd import (
     scored_frames,
 )
 from bench.weights.store import WeightStore
-from prep.landmark_sets import IPLAP_131, IPLAP_CONTENT, LIPS, MESH_TO_68
+from prep.landmark_sets import FACE_131, FACE_131_CONTENT, LIPS, MESH_TO_68
 
 CONTEXT = Context(WeightStore({}, []))
 FACEMESH: list[type[LandmarkMetric]] = [
@@ -39,7 +39,7 @@ FACEMESH: list[type[LandmarkMetric]] = [
 ]
 WIDTH, HEIGHT = 60.0, 80.0
 #: Two points that widen the face's box and are in no set that is measured.
-CORNERS = np.setdiff1d(IPLAP_131, np.concatenate([MESH_TO_68, LIPS, IPLAP_CONTENT]))[:2]
+CORNERS = np.setdiff1d(FACE_131, np.concatenate([MESH_TO_68, LIPS, FACE_131_CONTENT]))[:2]
 
 
 def fake_faces(n: int, width: float = WIDTH, height: float = HEIGHT, seed: int = 0) -> np.ndarray:
@@ -192,7 +192,7 @@ def test_the_scale_is_the_truths_median_face() -> None:
 
 def test_boxes_are_those_of_the_131_points() -> None:
     faces = fake_faces(3, width=30, height=50)
-    faces[:, np.setdiff1d(np.arange(478), IPLAP_131)] += 1000
+    faces[:, np.setdiff1d(np.arange(478), FACE_131)] += 1000
     np.testing.assert_allclose(face_boxes(faces), [[30, 50]] * 3, rtol=1e-5)
 
 
@@ -225,7 +225,7 @@ def talk(clips_dir: Path) -> tuple[np.ndarray, np.ndarray]:
 def read_clip(path: Path, n: int, step: int = 1) -> tuple[np.ndarray, np.ndarray]:
     """Landmarks (m, 478, 3) and frames (m, H, W, 3) of every ``step``-th of a clip's first ``n`` frames."""
     from prep.landmarks import FaceMesh, detect_clip
-    from prep.media import frames
+    from prep.video_reading import frames
 
     taken = [np.ascontiguousarray(f) for i, f in enumerate(frames(path, stop=n)) if i % step == 0]
     with FaceMesh() as mesh:

@@ -118,11 +118,11 @@ def test_equals_the_packages_own_evaluation(
 def test_equals_the_packages_own_evaluation_on_a_real_clip(
     metric: LseLrs, clips_dir: Path, tmp_path: Path
 ) -> None:
-    from prep import media
+    from prep import sound_reading, video_reading
 
     path = clips_dir / "talk5.mp4"
-    frames = np.stack(list(islice(media.frames(path), 40)))
-    samples = media.sound(path).samples[: 640 * len(frames)]
+    frames = np.stack(list(islice(video_reading.frames(path), 40)))
+    samples = sound_reading.sound(path).samples[: 640 * len(frames)]
     ours = score(metric, frames, samples)
     offset, confidence, distance = package_evaluation(
         metric.context, through_jpeg(frames), samples, tmp_path / "files"

@@ -30,7 +30,7 @@ from bench.results import Result
 from bench.train.checkpoint import write_networks
 from bench.train.config import load_config
 from bench.weights.store import WeightStore, file_sha256
-from prep.media import write_video
+from prep.video_writing import write_video
 
 STORE = WeightStore({}, [])
 N, SIDE = 60, 112

@@ -15,8 +15,8 @@ from models.ipl.landmark import POSE, LandmarkGenerator
 from models.ipl.renderer import References, Rendered, Renderer
 from models.ipl.sketch import draw_sketches
 from models.ipl.track import Track, smooth
-from prep.landmark_sets import IPLAP_131
-from prep.views import VIEWS, iplap_box, iplap_normalise
+from prep.landmark_sets import FACE_131
+from prep.views import VIEWS, landmark_box, over_box
 from tests.models.fakes import IPLAP, FakeFootage, FakeSpeech, mesh, points131
 
 SIDE = int(IPLAP["frame_hw"][0])
@@ -86,16 +86,23 @@ def changed(footage: FakeFootage, frames: list[np.ndarray]) -> list[bool]:
 # Where the face is -----------------------------------------------------------------------------------
 
 
+def tracked(
+    points: np.ndarray, side: int, detected: np.ndarray, margin: float = 5, over: str = "box"
+) -> Track:
+    footage = FakeFootage(len(points), side, np.flatnonzero(~detected).tolist(), landmarks=points)
+    return Track(footage, margin, over)  # type: ignore[arg-type]
+
+
 def official_track(margin: float, over: str) -> Track:
-    return Track(points131(SIDE), ALL, SIDE, SIDE, margin, over)  # type: ignore[arg-type]
+    return tracked(points131(SIDE), SIDE, ALL, margin, over)
 
 
 def test_boxes_and_landmarks_of_inference_are_the_official_ones():
     track = official_track(25, "crop")
     np.testing.assert_array_equal(track.boxes[:, [1, 3, 0, 2]], IPLAP["inference_box_y1y2x1x2"])
-    expected = iplap_normalise(mesh(SIDE), track.boxes)
+    expected = over_box(points131(SIDE), track.boxes)
     points = track.points(np.arange(25))
-    np.testing.assert_allclose(points, np.concatenate(expected, axis=1), atol=1e-6)
+    np.testing.assert_allclose(points, expected, atol=1e-6)
     for name in ("pose", "content"):
         ascending = np.argsort(IPLAP[f"{name}_order"])
         ours = points[:, :POSE] if name == "pose" else points[:, POSE:]
@@ -109,8 +116,9 @@ def test_boxes_and_landmarks_of_inference_are_the_official_ones():
 def test_boxes_and_landmarks_are_by_default_those_of_training():
     track = official_track(GenerateConfig().margin, GenerateConfig().over)
     np.testing.assert_array_equal(track.boxes[:, [1, 3, 0, 2]], IPLAP["train_box_y1y2x1x2"])
-    box = iplap_box(mesh(SIDE), SIDE, SIDE)
-    expected = np.concatenate(iplap_normalise(mesh(SIDE), box), axis=1)
+    mesh131 = points131(SIDE).astype(np.float64)
+    box = landmark_box(mesh131, (SIDE, SIDE), 5)
+    expected = over_box(mesh131, box)
     np.testing.assert_allclose(track.points(np.arange(25)), expected, atol=1e-6)
     np.testing.assert_allclose(track.sizes(np.arange(25)), box[:, 2:] - box[:, :2], atol=1e-3)
 
@@ -148,7 +156,7 @@ def test_openness_and_references_are_the_official_ones():
 
 def test_faces_outside_of_the_frame_are_not_found():
     points = np.stack([points131(100)[0] + shift for shift in ([0, 0], [100, 0], [0, -200], [30, 0])])
-    track = Track(points, np.array([True] * 4), 100, 100, 5)
+    track = tracked(points, 100, np.array([True] * 4))
     assert track.found.tolist() == [True, False, False, True]
     assert (track.boxes[3] >= 0).all()
     assert (track.boxes[3] <= 100).all()
@@ -159,10 +167,10 @@ def test_the_nearest_face_stands_in():
     points = points131(100)[:8].copy()
     points[7] = np.nan
     detected = np.array([False, False, True, False, False, False, True, True])
-    track = Track(points, detected, 100, 100, 5)
+    track = tracked(points, 100, detected)
     assert track.found.tolist() == [False, False, True, False, False, False, True, False]
     assert track.nearest.tolist() == [2, 2, 2, 2, 2, 6, 6, 6]
-    assert not len(Track(points, np.zeros(8, bool), 100, 100, 5).nearest)
+    assert not len(tracked(points, 100, np.zeros(8, bool)).nearest)
 
 
 def test_smoothing_by_hand():
@@ -204,7 +212,7 @@ def test_windows_overlap_and_stay_within_the_footage():
         [2, 3, 4, 5, 5],
         [3, 4, 5, 5, 5],
     ]
-    track = Track(points131(160)[:6], ALL[:6], 160, 160, 5)
+    track = tracked(points131(160)[:6], 160, ALL[:6])
     poses = torch.from_numpy(track.points(np.array(heard))[:, :, :POSE]).transpose(2, 3)
     torch.testing.assert_close(pose, poses)
     assert speech.asked == {(frame, "iplap") for frame in range(6)}
@@ -227,7 +235,7 @@ def test_sketches_join_the_pose_and_what_was_predicted():
     assert face.shape == (7, 3, 128, 128)
     assert sketches.shape == (7, 5, 3, 128, 128)
     assert (mels[:, 0, 0] * 100).round().int().tolist() == list(range(7))
-    track = Track(points131(160)[:7], ALL[:7], 160, 160, 5)
+    track = tracked(points131(160)[:7], 160, ALL[:7])
     window = np.array([1, 2, 3, 4, 5])
     points = track.points(window)
     points[:, POSE:] = content[0, 0].T.numpy()
@@ -249,7 +257,7 @@ def test_other_windows_are_centred_too(window):
 def test_references_are_the_frames_own_pictures_and_sketches():
     footage, landmark, renderer = FakeFootage(20), StillLips(), OneColour()
     made_with(footage, landmark, renderer, n_landmarks=15)
-    track = Track(points131(160)[:20], ALL[:20], 160, 160, 5)
+    track = tracked(points131(160)[:20], 160, ALL[:20])
     chosen = track.ranked(4, 20)  # a fifth
     ((pictures, sketches),) = renderer.references
     assert pictures.shape == sketches.shape == (1, 4, 3, 128, 128)
@@ -392,7 +400,7 @@ def test_the_mask_is_the_official_one_where_there_is_room():
     mask = face_mask(points, box, (SIDE, SIDE), 21)
     x0, y0, x1, y1 = box
     # The official recipe, over the whole frame, in bytes.
-    outline = [IPLAP_131.tolist().index(vertex) for vertex in OUTLINE]
+    outline = [FACE_131.tolist().index(vertex) for vertex in OUTLINE]
     frame = np.zeros((SIDE, SIDE, 1), np.uint8)
     cv2.fillConvexPoly(frame, cv2.convexHull(points[outline].astype(np.int32)), 255)
     expected = cv2.GaussianBlur(frame, (21, 21), 11) / 255
@@ -411,7 +419,7 @@ OUTLINE = [
 @pytest.mark.parametrize("side", [60, 160, 844])
 def test_the_mask_fades_out_before_the_box_ends(side):
     points = points131(side)[0]
-    box = tuple(Track(points[None], ALL[:1], side, side, 5).boxes[0].tolist())
+    box = tuple(tracked(points[None], side, ALL[:1]).boxes[0].tolist())
     mask = face_mask(points, box, (side, side), 21)
     edges = [mask[0], mask[-1], mask[:, 0], mask[:, -1]]
     assert max(edge.max() for edge in edges) < 0.06
@@ -423,7 +431,7 @@ def test_the_mask_goes_on_to_the_edge_of_the_frame(side):
     points = points131(160)[0]
     axis, last = divmod(side, 2)
     points[:, axis] += 180 - points[:, axis].max() if last else -20 - points[:, axis].min()
-    x0, y0, x1, y1 = Track(points[None], ALL[:1], 160, 160, 5).boxes[0].tolist()
+    x0, y0, x1, y1 = tracked(points[None], 160, ALL[:1]).boxes[0].tolist()
     assert (x0, x1, y0, y1)[side] == (160 if last else 0)
     mask = face_mask(points, (x0, y0, x1, y1), (160, 160), 21)
     assert (mask[:, 0], mask[:, -1], mask[0], mask[-1])[side].max() > 0.9

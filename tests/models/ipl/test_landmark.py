@@ -94,8 +94,8 @@ def test_the_official_output() -> None:
 
 
 def test_points_come_in_the_order_of_the_data_set() -> None:
-    points = landmark_sets.LANDMARK_SETS["iplap131"]
-    assert np.array_equal(points[:POSE], landmark_sets.IPLAP_POSE)
+    points = landmark_sets.LANDMARK_SETS["face131"]
+    assert np.array_equal(points[:POSE], landmark_sets.FACE_131_POSE)
     assert np.array_equal(points[POSE : POSE + JAW], landmark_sets.JAW)
     assert np.array_equal(points[POSE + JAW :], landmark_sets.LIPS)
     assert len(landmark_sets.LIPS) == LIPS

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from models.ipl.sketch import EDGES, draw_sketches
-from prep.landmark_sets import IPLAP_131, IPLAP_CONNECTIONS
-from prep.views import iplap_box, iplap_normalise
+from prep.landmark_sets import FACE_131, FACE_131_EDGES
+from prep.views import landmark_box, over_box
 from tests.models.fakes import IPLAP
 
 PARITY = Path(__file__).resolve().parents[2] / "parity" / "ip_lap_prep"
@@ -18,9 +18,10 @@ SIDE = int(IPLAP["frame_hw"][0])
 def official(kind: str) -> tuple[np.ndarray, np.ndarray]:
     """Points and sizes of the three official sketches of ``train`` or ``inference``."""
     mesh = IPLAP["raw_mediapipe"][:3].astype(np.float64) * SIDE
-    box = iplap_box(mesh, SIDE, SIDE, 5 if kind == "train" else 25)
+    points = mesh[:, FACE_131, :2]
+    box = landmark_box(points, (SIDE, SIDE), 5 if kind == "train" else 25)
     box = box if kind == "train" else box.astype(np.int64)
-    return np.concatenate(iplap_normalise(mesh, box), axis=1), box[:, 2:] - box[:, :2]
+    return over_box(points, box), box[:, 2:] - box[:, :2]
 
 
 def drawn_plainly(points: np.ndarray, width: float, height: float) -> np.ndarray:
@@ -37,7 +38,7 @@ def drawn_plainly(points: np.ndarray, width: float, height: float) -> np.ndarray
 
 
 def test_edges_are_those_that_prep_lists():
-    ours, theirs = (np.sort(edges, axis=1).tolist() for edges in (IPLAP_131[EDGES], IPLAP_CONNECTIONS))
+    ours, theirs = (np.sort(edges, axis=1).tolist() for edges in (FACE_131[EDGES], FACE_131_EDGES))
     assert sorted(ours) == sorted(theirs)
     assert len(EDGES) == 125
 

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from prep import media
+from prep import sound_reading, stills, video_reading, video_writing
 from prep.errors import ClipError
 from tests.prep.broken import encode, noise, pictures, write_broken_files
 
@@ -76,13 +76,13 @@ def refusal(call: Callable[[], object]) -> str:
 
 
 def test_25_fps_comes_through_untouched(tmp_path: Path, rng: np.random.Generator) -> None:
-    media.write_video(tmp_path / "a.mp4", pictures(rng, 40, (48, 64)))
-    frames = list(media.frames(tmp_path / "a.mp4"))
+    video_writing.write_video(tmp_path / "a.mp4", pictures(rng, 40, (48, 64)))
+    frames = list(video_reading.frames(tmp_path / "a.mp4"))
     assert_same_frames(frames, decoded(tmp_path / "a.mp4"))
     assert len(frames) == 40
     assert all(frame.flags.c_contiguous and frame.flags.writeable for frame in frames)
-    info = media.probe(tmp_path / "a.mp4")
-    assert info == media.VideoInfo(64, 48, 0, 25.0, 40, False)
+    info = video_reading.probe(tmp_path / "a.mp4")
+    assert info == video_reading.VideoInfo(64, 48, 0, 25.0, 40, False)
 
 
 @pytest.mark.parametrize(
@@ -93,11 +93,11 @@ def test_constant_rates_are_those_of_the_fps_filter(
     tmp_path: Path, rng: np.random.Generator, fps: float | Fraction, count: int
 ) -> None:
     path = tmp_path / "a.mp4"
-    media.write_video(path, pictures(rng, count, (16, 32)), fps=fps)
-    ours = list(media.frames(path))
+    video_writing.write_video(path, pictures(rng, count, (16, 32)), fps=fps)
+    ours = list(video_reading.frames(path))
     # The filter gives nothing for a video of less than half a slot.
     assert_same_frames(ours, filtered(path) or decoded(path)[-1:])
-    info = media.probe(path)
+    info = video_reading.probe(path)
     assert info.n_frames == len(ours)
     assert info.source_fps == pytest.approx(float(fps), rel=1e-3)
 
@@ -110,29 +110,29 @@ def test_variable_rate_is_that_of_the_fps_filter(tmp_path: Path, seed: int, star
     path = tmp_path / f"a.{suffix}"
     times = start + np.cumsum(rng.integers(1, 150, 40))
     encode(path, pictures(rng, 40, (16, 32)), pts=times.tolist(), time_base=MS)
-    ours = list(media.frames(path))
+    ours = list(video_reading.frames(path))
     assert_same_frames(ours, filtered(path))
-    assert media.probe(path).n_frames == len(ours)
+    assert video_reading.probe(path).n_frames == len(ours)
 
 
 def test_halves_go_to_the_later_slot(tmp_path: Path, rng: np.random.Generator) -> None:
     path = tmp_path / "a.mkv"
     encode(path, pictures(rng, 4, (16, 16)), pts=[0, 59, 100, 160], time_base=MS)  # slots 0, 1, 3 (2.5), 4
     source = decoded(path)
-    assert_same_frames(list(media.frames(path))[:5], [source[n] for n in (0, 1, 1, 2, 3)])
+    assert_same_frames(list(video_reading.frames(path))[:5], [source[n] for n in (0, 1, 1, 2, 3)])
 
 
 def test_real_clips_are_those_of_the_fps_filter(clips_dir: Path) -> None:
     for name in ("talk1.mp4", "talk4.mp4"):  # 22.13 frames a second of varying length from 0.033 s on; 30
         path = clips_dir / name
-        ours = list(media.frames(path))
+        ours = list(video_reading.frames(path))
         assert_same_frames(ours, filtered(path))
-        assert media.probe(path).n_frames == len(ours)
+        assert video_reading.probe(path).n_frames == len(ours)
 
 
 def test_repeated_frames_are_copies(tmp_path: Path, rng: np.random.Generator) -> None:
-    media.write_video(tmp_path / "a.mp4", pictures(rng, 3, (16, 16)), fps=5)
-    frames = media.frames(tmp_path / "a.mp4")
+    video_writing.write_video(tmp_path / "a.mp4", pictures(rng, 3, (16, 16)), fps=5)
+    frames = video_reading.frames(tmp_path / "a.mp4")
     first = next(frames)
     kept = first.copy()
     first[:] = 0
@@ -146,14 +146,14 @@ def test_any_start_gives_the_frames_of_a_sequential_read(tmp_path: Path, suffix:
     path = tmp_path / f"a.{suffix}"
     options = {"x264-params": "keyint=8:min-keyint=4:bframes=3:open-gop=1:b-adapt=0"}
     encode(path, pictures(rng, 40, (32, 48)), time_base=Fraction(1, fps), options=options)
-    whole = list(media.frames(path))
-    assert len(whole) == media.probe(path).n_frames
+    whole = list(video_reading.frames(path))
+    assert len(whole) == video_reading.probe(path).n_frames
     for start in range(len(whole)):
-        assert_same_frames(list(media.frames(path, start, start + 2)), whole[start : start + 2])
-    assert list(media.frames(path, len(whole))) == []
-    assert len(list(media.frames(path, len(whole) - 1, 10_000))) == 1
+        assert_same_frames(list(video_reading.frames(path, start, start + 2)), whole[start : start + 2])
+    assert list(video_reading.frames(path, len(whole))) == []
+    assert len(list(video_reading.frames(path, len(whole) - 1, 10_000))) == 1
     with pytest.raises(ValueError, match="start is -1"):
-        next(media.frames(path, -1))
+        next(video_reading.frames(path, -1))
 
 
 @pytest.mark.parametrize("suffix", ["mp4", "mkv"])
@@ -161,14 +161,14 @@ def test_reading_begins_at_a_key_frame(tmp_path: Path, suffix: str) -> None:
     rng = np.random.default_rng(0)
     path = tmp_path / f"a.{suffix}"
     encode(path, pictures(rng, 40, (32, 48)), options={"x264-params": "keyint=10:bframes=2"})
-    whole = list(media.frames(path))
+    whole = list(video_reading.frames(path))
     data = bytearray(path.read_bytes())
     with av.open(str(path)) as container:
         for packet in [p for p in container.demux(video=0) if p.size][1:10]:
             at = data.index(bytes(packet))
             data[at : at + packet.size] = bytes(packet.size)
     path.write_bytes(data)  # frames 1 to 9 are gone, but for what concealment makes up
-    assert_same_frames(list(media.frames(path, 20, 30)), whole[20:30])
+    assert_same_frames(list(video_reading.frames(path, 20, 30)), whole[20:30])
 
 
 @pytest.mark.parametrize("suffix", ["avi", "h264"])
@@ -176,8 +176,8 @@ def test_files_without_presentation_times_are_counted(tmp_path: Path, suffix: st
     rng = np.random.default_rng(0)
     path = tmp_path / f"a.{suffix}"
     encode(path, pictures(rng, 20, (32, 48)), options={"x264-params": "bframes=3:b-adapt=0"})
-    assert_same_frames(list(media.frames(path)), decoded(path))
-    assert media.probe(path).n_frames == 20
+    assert_same_frames(list(video_reading.frames(path)), decoded(path))
+    assert video_reading.probe(path).n_frames == 20
 
 
 # Orientation, crops, sizes
@@ -212,28 +212,30 @@ def test_phone_video_is_turned_upright(
     rotation: int,
     upright: Callable[[np.ndarray], np.ndarray],
 ) -> None:
-    media.write_video(tmp_path / "stored.mp4", pictures(rng, 3, (16, 48)))
+    video_writing.write_video(tmp_path / "stored.mp4", pictures(rng, 3, (16, 48)))
     stored = decoded(tmp_path / "stored.mp4")
     with_matrix(tmp_path / "stored.mp4", tmp_path / "turned.mp4", matrix)
-    info = media.probe(tmp_path / "turned.mp4")
+    info = video_reading.probe(tmp_path / "turned.mp4")
     assert info.rotation == rotation
     assert (info.height, info.width) == upright(stored[0]).shape[:2]
-    assert_same_frames(list(media.frames(tmp_path / "turned.mp4")), [upright(frame) for frame in stored])
+    assert_same_frames(
+        list(video_reading.frames(tmp_path / "turned.mp4")), [upright(frame) for frame in stored]
+    )
 
 
 def test_crop_then_resize(tmp_path: Path, rng: np.random.Generator) -> None:
     path = tmp_path / "a.mp4"
-    media.write_video(path, pictures(rng, 2, (64, 96)))
-    whole = next(media.frames(path))
-    cut = next(media.frames(path, crop=(10, 4, 40, 40)))
+    video_writing.write_video(path, pictures(rng, 2, (64, 96)))
+    whole = next(video_reading.frames(path))
+    cut = next(video_reading.frames(path, crop=(10, 4, 40, 40)))
     assert np.array_equal(cut, whole[4:44, 10:50])
     assert cut.flags.owndata and cut.flags.c_contiguous
-    small = next(media.frames(path, crop=(10, 4, 40, 40), size=20))
+    small = next(video_reading.frames(path, crop=(10, 4, 40, 40), size=20))
     assert np.array_equal(small, cv2.resize(whole[4:44, 10:50], (20, 20), interpolation=cv2.INTER_AREA))
-    large = next(media.frames(path, crop=(10, 4, 40, 40), size=50))
+    large = next(video_reading.frames(path, crop=(10, 4, 40, 40), size=50))
     assert np.array_equal(large, cv2.resize(whole[4:44, 10:50], (50, 50), interpolation=cv2.INTER_LINEAR))
     with_matrix(path, tmp_path / "turned.mp4", (0, 1, -1, 0))
-    turned = next(media.frames(tmp_path / "turned.mp4", crop=(0, 60, 64, 30)))
+    turned = next(video_reading.frames(tmp_path / "turned.mp4", crop=(0, 60, 64, 30)))
     assert np.array_equal(turned, np.rot90(whole, -1)[60:90])
 
 
@@ -244,8 +246,8 @@ def test_a_crop_outside_the_frame_is_refused(
     tmp_path: Path, rng: np.random.Generator, crop: tuple[int, int, int, int]
 ) -> None:
     path = tmp_path / "a.mp4"
-    media.write_video(path, pictures(rng, 2, (64, 96)))
-    assert "leaves the frame of 96x64 pixels" in refusal(lambda: next(media.frames(path, crop=crop)))
+    video_writing.write_video(path, pictures(rng, 2, (64, 96)))
+    assert "leaves the frame of 96x64 pixels" in refusal(lambda: next(video_reading.frames(path, crop=crop)))
 
 
 def test_a_change_of_size_is_refused(tmp_path: Path, rng: np.random.Generator) -> None:
@@ -253,7 +255,7 @@ def test_a_change_of_size_is_refused(tmp_path: Path, rng: np.random.Generator) -
         encode(tmp_path / name, pictures(rng, 5, size))
     both = tmp_path / "both.h264"
     both.write_bytes((tmp_path / "a.h264").read_bytes() + (tmp_path / "b.h264").read_bytes())
-    reason = refusal(lambda: list(media.frames(both)))
+    reason = refusal(lambda: list(video_reading.frames(both)))
     assert reason == "video: frame size changes from 48x32 to 64x48"
 
 
@@ -272,8 +274,8 @@ def test_jumping_times_are_refused(
 ) -> None:
     path = tmp_path / "a.mkv"
     encode(path, pictures(rng, 4, (16, 16)), pts=times, time_base=MS)
-    assert refusal(lambda: media.probe(path)) == f"video: {reason}"
-    assert refusal(lambda: next(media.frames(path))) == f"video: {reason}"
+    assert refusal(lambda: video_reading.probe(path)) == f"video: {reason}"
+    assert refusal(lambda: next(video_reading.frames(path))) == f"video: {reason}"
 
 
 def test_a_jump_of_less_than_ten_seconds_is_a_standing_picture(
@@ -281,8 +283,8 @@ def test_a_jump_of_less_than_ten_seconds_is_a_standing_picture(
 ) -> None:
     path = tmp_path / "a.mkv"
     encode(path, pictures(rng, 3, (16, 16)), pts=[0, 40, 9040], time_base=MS)
-    assert media.probe(path).n_frames == 227
-    frames = list(media.frames(path))
+    assert video_reading.probe(path).n_frames == 227
+    frames = list(video_reading.frames(path))
     assert len(frames) == 227
     assert np.array_equal(frames[1], frames[225]) and not np.array_equal(frames[225], frames[226])
 
@@ -296,13 +298,13 @@ def test_decoding_that_stops_early_is_not_papered_over(tmp_path: Path, rng: np.r
             at = data.index(bytes(packet))
             data[at : at + packet.size] = bytes(packet.size)
     path.write_bytes(data)
-    assert media.probe(path).n_frames == 20
-    assert len(list(media.frames(path))) == 10
+    assert video_reading.probe(path).n_frames == 20
+    assert len(list(video_reading.frames(path))) == 10
 
 
 def test_named_reasons(tmp_path: Path, rng: np.random.Generator) -> None:
     good = tmp_path / "good.mp4"
-    media.write_video(good, pictures(rng, 25), samples=noise(rng, 1))
+    video_writing.write_video(good, pictures(rng, 25), samples=noise(rng, 1))
     data = good.read_bytes()
 
     def written(name: str, content: bytes) -> Path:
@@ -310,7 +312,7 @@ def test_named_reasons(tmp_path: Path, rng: np.random.Generator) -> None:
         return tmp_path / name
 
     mute, voice = tmp_path / "mute.mp4", tmp_path / "voice.mp4"
-    media.write_video(mute, pictures(rng, 2))
+    video_writing.write_video(mute, pictures(rng, 2))
     encode(voice, None, sound=noise(rng, 1)[None])
     wide = tmp_path / "wide.mp4"
     encode(wide, [np.zeros((16, 8200, 3), np.uint8)], options={"preset": "ultrafast"})
@@ -334,10 +336,10 @@ def test_named_reasons(tmp_path: Path, rng: np.random.Generator) -> None:
         (wide, "frame of 8200x16 pixels is larger than 8192", "no audio stream"),
     ]:
         if video is not None:
-            assert refusal(lambda path=path: media.probe(path)) == f"video: {video}"
-            assert refusal(lambda path=path: next(media.frames(path))) == f"video: {video}"
+            assert refusal(lambda path=path: video_reading.probe(path)) == f"video: {video}"
+            assert refusal(lambda path=path: next(video_reading.frames(path))) == f"video: {video}"
         if audio is not None:
-            assert refusal(lambda path=path: media.sound(path)) == f"audio: {audio}"
+            assert refusal(lambda path=path: sound_reading.sound(path)) == f"audio: {audio}"
 
 
 @pytest.mark.parametrize("suffix", ["mkv", "avi"])
@@ -346,19 +348,19 @@ def test_cut_short_is_noticed_in_other_containers(
 ) -> None:
     path = tmp_path / f"a.{suffix}"
     encode(path, pictures(rng, 12), sound=noise(rng, 0.5)[None], sound_codec="pcm_s16le")
-    assert media.probe(path).n_frames == 12
+    assert video_reading.probe(path).n_frames == 12
     path.write_bytes(path.read_bytes()[:-2000])
-    assert refusal(lambda: media.probe(path)) == "video: the file is cut short"
+    assert refusal(lambda: video_reading.probe(path)) == "video: the file is cut short"
 
 
 def outcome(path: Path) -> list[str]:
     """How each way of reading a file ends; anything but a ClipError goes through."""
     results = []
     readers: list[Callable[[], object]] = [
-        lambda: media.probe(path),
-        lambda: sum(int(frame.sum()) for frame in media.frames(path)),
-        lambda: int(np.abs(media.sound(path).samples.astype(np.int64)).sum()),
-        lambda: media.image(path).shape,
+        lambda: video_reading.probe(path),
+        lambda: sum(int(frame.sum()) for frame in video_reading.frames(path)),
+        lambda: int(np.abs(sound_reading.sound(path).samples.astype(np.int64)).sum()),
+        lambda: stills.image(path).shape,
     ]
     for reader in readers:
         try:
@@ -409,7 +411,7 @@ def hiss(rng: np.random.Generator, seconds: float, rate: int) -> np.ndarray:
 def test_a_clip_is_the_reference_sound_to_one_step(clips_dir: Path) -> None:
     with np.load(PARITY) as archive:
         reference = archive["wav_int16"].astype(int)
-    sound = media.sound(clips_dir / "talk2.mp4")
+    sound = sound_reading.sound(clips_dir / "talk2.mp4")
     assert sound.samples.shape == reference.shape
     assert np.abs(sound.samples - reference).max() <= 1
     assert sound.starts == 0
@@ -420,13 +422,13 @@ def test_mono_at_16_khz_is_not_touched(tmp_path: Path, rng: np.random.Generator)
     samples = rng.integers(-32768, 32768, 16_000).astype(np.int16)
     path = tmp_path / "a.mkv"
     encode(path, pictures(rng, 25, (16, 16)), sound=samples[None], sound_codec="pcm_s16le")
-    sound = media.sound(path)
+    sound = sound_reading.sound(path)
     assert np.array_equal(sound.samples, samples)
     assert (sound.starts, sound.duration) == (0, 1)
     with wave.open(str(tmp_path / "a.wav"), "wb") as file:
         file.setparams((1, 2, 16_000, 0, "NONE", ""))
         file.writeframes(samples.tobytes())
-    assert np.array_equal(media.sound(tmp_path / "a.wav").samples, samples)
+    assert np.array_equal(sound_reading.sound(tmp_path / "a.wav").samples, samples)
 
 
 @pytest.mark.parametrize("late", [-700, 0, 500])
@@ -466,7 +468,7 @@ def test_sound_is_in_step_with_the_picture(
         rate=rate,
         sound_start=max(0, late) * rate // 1000,
     )
-    result = media.sound(path)
+    result = sound_reading.sound(path)
     wanted = original[:: rate // 16_000] if rate % 16_000 == 0 else resampled(original, rate)
     # 16 samples are 1 ms; Matroska and MPEG-TS round times, and AC-3 in them has its coder's delay.
     assert abs(lag(result.samples, wanted) - late * 16) <= (256 * 16 // 48 + 16 if codec == "ac3" else 16)
@@ -493,7 +495,7 @@ def test_gaps_are_silent_and_overlaps_cut(
             block.sample_rate, block.time_base = 16_000, Fraction(1, 16_000)
             block.pts = at + (shift if at else 0)
             container.mux(stream.encode(block))
-    result = media.sound(path)
+    result = sound_reading.sound(path)
     assert result.duration == 2
     if kind == "gap":
         wanted = np.concatenate([samples[:16_000], np.zeros(8000, np.int16), samples[16_000:]])
@@ -508,7 +510,7 @@ def test_loud_channels_are_turned_down_together_not_clipped(tmp_path: Path, rng:
     tone = (np.sin(np.arange(16_000) * 0.05) * 32_000).astype(np.int16)
     path = tmp_path / "a.mkv"
     encode(path, None, sound=np.stack([tone, tone]), sound_codec="flac", sound_format="s16p", layout="stereo")
-    result = media.sound(path).samples.astype(float)
+    result = sound_reading.sound(path).samples.astype(float)
     gain = 32_767 / 32_000
     assert np.abs(result - tone * gain).max() < 2
 
@@ -532,7 +534,9 @@ def test_sound_far_from_the_picture(
         sound=noise(rng, 1)[None],
         sound_start=max(0, start),
     )
-    assert refusal(lambda: media.sound(path)) == (reason or "audio: the sound ends before the picture starts")
+    assert refusal(lambda: sound_reading.sound(path)) == (
+        reason or "audio: the sound ends before the picture starts"
+    )
 
 
 # Stills
@@ -558,7 +562,7 @@ def test_images_are_turned_upright(tmp_path: Path, orientation: int, suffix: str
         7: pixels[::-1, ::-1].transpose(1, 0, 2),
         8: np.rot90(pixels, 1),
     }[orientation]
-    result = media.image(path)
+    result = stills.image(path)
     assert result.dtype == np.uint8 and result.flags.c_contiguous
     assert np.abs(result.astype(int) - upright).max() <= 3
 
@@ -591,7 +595,7 @@ def test_images_of_every_kind_become_8_bit_rgb(tmp_path: Path) -> None:
         "palette.png": np.asarray(palette.convert("RGB")),
         "bits.png": np.where(three > 100, 255, 0),
     }.items():
-        result = media.image(tmp_path / name)
+        result = stills.image(tmp_path / name)
         assert result.dtype == np.uint8 and result.shape == (8, 8, 3), name
         assert np.array_equal(result, wanted), name
 
@@ -612,7 +616,7 @@ def test_images_that_are_none(tmp_path: Path, rng: np.random.Generator) -> None:
         "bomb.png": "picture is larger than 8192 pixels a side",
         "none.png": "no such file",
     }.items():
-        assert refusal(lambda name=name: media.image(tmp_path / name)) == f"image: {reason}"
+        assert refusal(lambda name=name: stills.image(tmp_path / name)) == f"image: {reason}"
 
 
 # Writing
@@ -620,10 +624,10 @@ def test_images_that_are_none(tmp_path: Path, rng: np.random.Generator) -> None:
 
 def test_the_same_input_gives_the_same_bytes(tmp_path: Path, rng: np.random.Generator) -> None:
     frames, samples = pictures(rng, 30), noise(rng, 1.2)
-    media.write_video(tmp_path / "a.mp4", frames, samples=samples)
+    video_writing.write_video(tmp_path / "a.mp4", frames, samples=samples)
     for attempt in range(15):  # x264 with mbtree failed one time in twenty, by what lay in memory
         litter = [rng.bytes(5000 + 4000 * attempt) for _ in range(20)]
-        media.write_video(tmp_path / "b.mp4", iter(frames), samples=samples.copy())
+        video_writing.write_video(tmp_path / "b.mp4", iter(frames), samples=samples.copy())
         assert (tmp_path / "a.mp4").read_bytes() == (tmp_path / "b.mp4").read_bytes()
         del litter
 
@@ -632,8 +636,8 @@ def test_what_is_written_comes_back(tmp_path: Path) -> None:
     ramp = np.linspace(20, 230, 64)
     frames = [np.stack([np.add.outer(ramp, n - ramp) / 2 + 120] * 3, axis=-1) for n in range(10)]
     frames = [frame.clip(0, 255).astype(np.uint8) for frame in frames]
-    media.write_video(tmp_path / "a.mp4", frames, crf=10)
-    for wrote, read in zip(frames, media.frames(tmp_path / "a.mp4"), strict=True):
+    video_writing.write_video(tmp_path / "a.mp4", frames, crf=10)
+    for wrote, read in zip(frames, video_reading.frames(tmp_path / "a.mp4"), strict=True):
         assert np.abs(wrote.astype(int) - read).mean() < 2
 
 
@@ -641,8 +645,8 @@ def test_what_is_written_comes_back(tmp_path: Path) -> None:
 def test_odd_sizes_grow_by_their_last_column_or_row(tmp_path: Path, height: int, width: int) -> None:
     ramp = np.add.outer(np.arange(height), np.arange(width))[..., None] % 200 + np.zeros(3)
     path = tmp_path / "a.mp4"
-    media.write_video(path, [ramp.astype(np.uint8)] * 2, crf=4)
-    frames = list(media.frames(path))
+    video_writing.write_video(path, [ramp.astype(np.uint8)] * 2, crf=4)
+    frames = list(video_reading.frames(path))
     assert [frame.shape for frame in frames] == [(height + height % 2, width + width % 2, 3)] * 2
     assert np.abs(frames[0][:height, :width].astype(int) - ramp).mean() < 4
 
@@ -653,8 +657,8 @@ def test_written_sound_is_in_step(tmp_path: Path, rate: int, fps: int | Fraction
     rng = np.random.default_rng(11)
     original = hiss(rng, 3, rate)
     path = tmp_path / "a.mp4"
-    media.write_video(path, pictures(rng, 60, (16, 16)), fps=fps, samples=original, sample_rate=rate)
-    result = media.sound(path)
+    video_writing.write_video(path, pictures(rng, 60, (16, 16)), fps=fps, samples=original, sample_rate=rate)
+    result = sound_reading.sound(path)
     wanted = original if rate == 16_000 else resampled_any(original, rate)
     assert abs(lag(result.samples, wanted)) <= 2
     assert result.starts == pytest.approx(0, abs=1e-3)
@@ -671,7 +675,7 @@ def resampled_any(samples: np.ndarray, rate: int) -> np.ndarray:
 
 def test_a_file_appears_whole_or_not_at_all(tmp_path: Path, rng: np.random.Generator) -> None:
     path = tmp_path / "a.mp4"
-    media.write_video(path, pictures(rng, 3))
+    video_writing.write_video(path, pictures(rng, 3))
     before = path.read_bytes()
 
     def failing() -> Iterator[np.ndarray]:
@@ -679,18 +683,18 @@ def test_a_file_appears_whole_or_not_at_all(tmp_path: Path, rng: np.random.Gener
         raise KeyError("the generator broke")
 
     with pytest.raises(KeyError):
-        media.write_video(path, failing())
+        video_writing.write_video(path, failing())
     assert path.read_bytes() == before
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, limits[1]))
     try:
         with pytest.raises(OSError, match=r"b\.mp4"):
-            media.write_video(tmp_path / "b.mp4", pictures(rng, 60))
+            video_writing.write_video(tmp_path / "b.mp4", pictures(rng, 60))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert [entry.name for entry in tmp_path.iterdir()] == ["a.mp4"]
     with pytest.raises(FileNotFoundError, match="nowhere"):
-        media.write_video(tmp_path / "nowhere" / "a.mp4", pictures(rng, 3))
+        video_writing.write_video(tmp_path / "nowhere" / "a.mp4", pictures(rng, 3))
 
 
 @pytest.mark.parametrize(
@@ -717,5 +721,5 @@ def test_what_cannot_be_written_is_named(
     tmp_path: Path, frames: list[np.ndarray], more: dict, message: str
 ) -> None:
     with pytest.raises(ValueError, match=message):
-        media.write_video(tmp_path / "a.mp4", frames, **more)
+        video_writing.write_video(tmp_path / "a.mp4", frames, **more)
     assert list(tmp_path.iterdir()) == []

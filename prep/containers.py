@@ -1,0 +1,150 @@
+"""Media files opened with care, through PyAV: what their video and their sound have in common.
+
+Files are data from strangers. Whatever is wrong with one becomes a :class:`prep.errors.ClipError` whose
+reason is the same on every run; only local files are opened, and only by demuxers that open no other files.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import av
+from av.stream import Disposition
+
+from prep.errors import ClipError
+
+#: Longest side of a picture, in pixels, that is taken.
+MAX_SIDE = 8192
+#: Seconds between two successive frames (or frames of sound) beyond which the timestamps are not believed.
+MAX_GAP = 10
+#: Packets that may fail to decode before the file is given up.
+MAX_BAD_PACKETS = 100
+
+# Demuxers that read one file and nothing else; playlists (concat, hls, dash) would open others.
+_CONTAINERS = (
+    "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,mpegvideo,h264,hevc,m4v,flv,asf,ogg,"
+    "wav,w64,aiff,au,mp3,aac,ac3,flac,caf,mxf,ivf,dv"
+)
+
+
+def _words(error: BaseException) -> str:
+    """A reason for a person: no addresses, no paths, the same on every run."""
+    if isinstance(error, (av.error.InvalidDataError, av.error.ArgumentError)):
+        return "damaged, or not a media file"
+    if isinstance(error, av.error.EOFError):
+        return "the file ends too early"
+    if isinstance(
+        error, (av.error.PatchWelcomeError, av.error.NotImplementedError, av.error.DecoderNotFoundError)
+    ):
+        return "uses a coding that is not supported"
+    if isinstance(error, MemoryError):
+        return "asks for too much memory"
+    if isinstance(error, FileNotFoundError):
+        return "no such file"
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror.lower()
+    return f"cannot be read ({type(error).__name__})"
+
+
+def check_file(path: Path, step: str) -> os.stat_result:
+    """The file's status. Raises ClipError: there is none, it is no file, or it is empty."""
+    try:
+        status = path.stat()
+    except OSError as error:
+        raise ClipError(step, _words(error)) from error
+    if not path.is_file():  # a pipe would wait for ever
+        raise ClipError(step, "not a file")
+    if status.st_size == 0:
+        raise ClipError(step, "the file is empty")
+    return status
+
+
+@contextmanager
+def opened(path: Path, step: str) -> Iterator[Any]:
+    """Open a media file; whatever goes wrong with it inside the block becomes a ClipError."""
+    check_file(path, step)
+    options = {"protocol_whitelist": "file", "format_whitelist": _CONTAINERS}
+    try:
+        with av.open(f"file:{path}", options=options, metadata_errors="replace") as container:
+            yield container
+    except (av.FFmpegError, OSError, MemoryError, ValueError, OverflowError) as error:
+        raise ClipError(step, _words(error)) from error
+
+
+def check_size(width: int, height: int) -> None:
+    """Raise ClipError where a frame is too large."""
+    if max(width, height) > MAX_SIDE:
+        raise ClipError("video", f"frame of {width}x{height} pixels is larger than {MAX_SIDE}")
+
+
+def video_stream(container: Any) -> Any:
+    """The first stream of moving pictures, set up to be decoded in this thread."""
+    for stream in container.streams.video:
+        if stream.disposition & Disposition.attached_pic:
+            continue  # the cover of an album
+        context = stream.codec_context
+        if context is None:
+            raise ClipError("video", "uses a coding that is not supported")
+        check_size(context.width, context.height)
+        context.thread_type = "NONE"
+        context.thread_count = 1
+        # A damaged header must not make the decoder allocate gigabytes.
+        context.options = {"max_pixels": str(MAX_SIDE * MAX_SIDE)}
+        return stream
+    raise ClipError("video", "no video stream")
+
+
+def read_packets(container: Any, stream: Any) -> Iterator[Any]:
+    """All packets of a stream, in the order of the file."""
+    try:
+        yield from container.demux(stream)
+    except IndexError:
+        return  # at the end, PyAV stumbles over streams that the file announced late; every packet was read
+
+
+def decoded(packets: Iterable[Any], stream: Any, step: str) -> Iterator[Any]:
+    """Decode packets to the end of the stream; packets that cannot be decoded are skipped, up to a limit."""
+    bad = 0
+    for packet in packets:
+        if not packet.size:
+            continue  # the decoder would take an empty packet for the end of the stream
+        try:
+            yield from stream.decode(packet)
+        except av.FFmpegError as error:
+            bad += 1
+            if bad > MAX_BAD_PACKETS:
+                raise ClipError(step, f"more than {MAX_BAD_PACKETS} packets cannot be decoded") from error
+    try:
+        yield from stream.decode(None)
+    except av.FFmpegError:
+        return  # nothing was held back
+
+
+def cut_short(path: Path, container: str) -> bool:
+    """Whether a file of the MP4 family, an AVI or a Matroska file ends before its own headers say."""
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        head = file.read(64)
+        if container == "avi":
+            return 8 + int.from_bytes(head[4:8], "little") > size
+        if container.startswith("matroska"):  # an EBML header, then one segment that is the rest of the file
+            segment = head.find(b"\x18\x53\x80\x67") + 4
+            width = 9 - head[segment].bit_length()
+            length = int.from_bytes(head[segment : segment + width], "big") - (1 << 7 * width)
+            unknown = length == (1 << 7 * width) - 1
+            return segment > 3 and not unknown and segment + width + length > size
+        position = 0
+        while container.startswith("mov") and position + 8 <= size:
+            file.seek(position)
+            head = file.read(16)
+            length = int.from_bytes(head[:4], "big")
+            if length == 1:
+                length = int.from_bytes(head[8:16], "big")
+            if length < 8:
+                return False  # 0 is "to the end of the file"; anything else is no box
+            position += length
+    return position > size

@@ -1,0 +1,318 @@
+"""Video in, through PyAV: every clip becomes 25 frames a second.
+
+The picture is brought to 25 fps by presentation times, as FFmpeg's ``fps=25:round=near`` filter does it: a
+source frame takes slot ``round((pts - first_pts) * 25)`` (halves up), and output ``k`` is the latest frame
+whose slot is not after ``k``. Time zero is the first picture, for the sound as well.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import lru_cache
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import av
+import cv2
+import numpy as np
+from av.video.reformatter import VideoReformatter
+
+from prep.containers import (
+    MAX_GAP,
+    check_file,
+    check_size,
+    cut_short,
+    decoded,
+    opened,
+    read_packets,
+    video_stream,
+)
+from prep.errors import ClipError
+from prep.rates import FPS
+
+
+@dataclass(frozen=True)
+class VideoInfo:
+    """What a video is, read from its packets; the figures of the container's header are not trusted.
+
+    Attributes:
+        width: pixels of a frame as displayed, that is after ``rotation``.
+        height: pixels of a frame as displayed.
+        rotation: degrees clockwise (0, 90, 180 or 270) by which :func:`frames` turns the stored picture.
+        source_fps: average frames a second of the source.
+        n_frames: number of slots at 25 fps, at least 1.
+        has_audio: whether there is an audio stream.
+    """
+
+    width: int
+    height: int
+    rotation: int
+    source_fps: float
+    n_frames: int
+    has_audio: bool
+
+
+@dataclass(frozen=True)
+class Timeline:
+    """Where every frame of a file belongs, from one pass over its packets."""
+
+    info: VideoInfo
+    stored: tuple[int, int]  # width and height before rotation
+    mirrored: bool  # flipped left to right before rotation
+    time_base: Fraction
+    timed: bool  # False: the container has no presentation times, frames are counted instead
+    times: np.ndarray  # int64, presentation times in time_base, sorted, from the first decodable frame on
+    keys: list[tuple[int, int]]  # (pts, dts) of the key frames, by pts
+
+    def slot(self, pts: int) -> int:
+        """The 25 fps slot of a presentation time in ``time_base``."""
+        return _slot(pts - int(self.times[0]), self.time_base)
+
+    def key_before(self, slot: int) -> tuple[int, int] | None:
+        """The last key frame from which decoding gives the frame of ``slot``; None: the beginning."""
+        found = None
+        for pts, dts in self.keys:
+            if self.slot(pts) > slot:
+                break
+            found = (pts, dts)
+        return found if found is not None and found[0] > self.times[0] else None
+
+
+def _slot(ticks: int, time_base: Fraction) -> int:
+    """The 25 fps slot of a time after the first picture; halves go up."""
+    return (2 * FPS * time_base.numerator * ticks + time_base.denominator) // (2 * time_base.denominator)
+
+
+def _orientation(frame: Any) -> tuple[int, bool]:
+    """Degrees clockwise, and whether a left-right flip comes before, from the frame's display matrix."""
+    data = frame.side_data.get("DISPLAYMATRIX")
+    if data is None:
+        return 0, False
+    a, b, _, c, d = (int(value) for value in np.frombuffer(data, np.int32, 5))
+    mirrored = a * d - b * c < 0
+    if mirrored:
+        a, b = -a, -b
+    if abs(a) >= abs(b):
+        return (180 if a < 0 else 0), mirrored
+    return (90 if b > 0 else 270), mirrored
+
+
+def timeline_of(path: Path) -> Timeline:
+    """The timeline of a video; raises as :func:`probe`."""
+    status = check_file(path, "video")
+    return _read_timeline(path, status.st_mtime_ns, status.st_size)
+
+
+# The clips of one long video share one pass; a file that was replaced is read again.
+@lru_cache(maxsize=8)
+def _read_timeline(path: Path, mtime_ns: int, size: int) -> Timeline:
+    """One pass over the packets of the video stream; only the first frame is decoded."""
+    # (pts, dts, duration, is a key frame) of the packets that become frames
+    shown: list[tuple[Any, ...]] = []
+    total = 0
+    damaged = False
+
+    def packets() -> Iterator[Any]:
+        nonlocal total, damaged
+        for packet in read_packets(container, stream):
+            if packet.size:
+                total += 1
+                damaged = damaged or packet.is_corrupt
+                if not packet.is_discard:  # an edit list leaves it out
+                    shown.append((packet.pts, packet.dts, packet.duration, packet.is_keyframe))
+                yield packet
+
+    with opened(path, "video") as container:
+        stream = video_stream(container)
+        supply = packets()
+        first = next(decoded(supply, stream, "video"), None)
+        for _ in supply:
+            pass
+        # A wrong length in a header does no harm alone: packets must be missing too, where they are counted.
+        if (total < (stream.frames or total + 1) or damaged) and cut_short(path, container.format.name):
+            raise ClipError("video", "the file is cut short")
+        if first is None:
+            raise ClipError("video", "no frame can be decoded")
+        check_size(first.width, first.height)
+        # AVI has no presentation times; those made up for it are wrong where frames are reordered.
+        timed = first.pts is not None and container.format.name != "avi"
+        rate = stream.average_rate or stream.guessed_rate or Fraction(FPS)
+        time_base = stream.time_base
+        has_audio = len(container.streams.audio) > 0
+        stored = (first.width, first.height)
+        rotation, mirrored = _orientation(first)
+        start = first.pts
+
+    step = max(1, round(1 / (rate * time_base)))
+    timed = timed and all(row[0] is not None for row in shown)
+    if timed:
+        times = sorted(row[0] for row in shown if row[0] >= start) or [start]
+        step = next((row[2] for row in shown if row[0] == times[-1] and row[2] and row[2] > 0), step)
+    elif all(row[1] is not None for row in shown):
+        times = sorted(row[1] for row in shown)
+    else:
+        times = [number * step for number in range(len(shown))]
+    gap = float(max(step, *(after - before for before, after in pairwise([*times[:1], *times]))) * time_base)
+    if gap > MAX_GAP:
+        raise ClipError("video", f"timestamps jump by {gap:.0f} s, more than {MAX_GAP} s")
+    span = times[-1] + step - times[0]
+    info = VideoInfo(
+        *(stored if rotation in (0, 180) else stored[::-1]),
+        rotation=rotation,
+        source_fps=float(len(times) / (span * time_base)),
+        n_frames=max(1, _slot(span, time_base)),
+        has_audio=has_audio,
+    )
+    keys = sorted((row[0], row[0] if row[1] is None else row[1]) for row in shown if row[3]) if timed else []
+    return Timeline(info, stored, mirrored, time_base, timed, np.array(times, np.int64), keys)
+
+
+def probe(path: Path) -> VideoInfo:
+    """Read what a video is from its packets; only the first frame is decoded.
+
+    The number of slots counts every packet with its own time. A file whose decoding stops early has fewer
+    frames than that: compare with what :func:`frames` yields. A video of one frame is a video.
+
+    Raises:
+        ClipError: step ``video``; no file, no video stream, damaged, cut short (seen in MP4, AVI and Matroska,
+            which tell their length), a frame of more than 8192 pixels a side, or more than 10 s between two
+            frames.
+    """
+    return timeline_of(Path(path)).info
+
+
+def frames(
+    path: Path,
+    start: int = 0,
+    stop: int | None = None,
+    *,
+    crop: tuple[int, int, int, int] | None = None,
+    size: int | None = None,
+) -> Iterator[np.ndarray]:
+    """Yield frames ``start`` to ``stop`` (exclusive) of a video at 25 fps; the same ones whatever the start.
+
+    Decoding begins at the last key frame before ``start``. Where a source frame fills several slots, each
+    gets its own copy. Fewer frames than asked for are yielded where the video, or what can be decoded of it,
+    ends earlier.
+
+    Args:
+        path: the file.
+        start: first frame, 0 is the first picture of the video.
+        stop: frame after the last one, or None for the end.
+        crop: ``(x, y, width, height)`` in displayed pixels, cut out before resizing.
+        size: side in pixels to which the picture (or crop) is resized, square: ``cv2.INTER_AREA`` where both
+            sides shrink, ``cv2.INTER_LINEAR`` otherwise.
+
+    Yields:
+        uint8 (height, width, 3), RGB, C-contiguous and writable; equal to PyAV's
+        ``to_ndarray(format="rgb24")``, turned upright.
+
+    Raises:
+        ClipError: step ``video``; as for :func:`probe`, or a crop that leaves the picture, a frame size that
+            changes, or more than 100 packets that cannot be decoded.
+        ValueError: ``start`` is negative.
+    """
+    path = Path(path)
+    timeline = timeline_of(path)
+    if start < 0:
+        raise ValueError(f"start is {start}; frames are counted from 0")
+    stop = timeline.info.n_frames if stop is None else min(stop, timeline.info.n_frames)
+    if start >= stop:
+        return
+    finish = _finisher(timeline, crop, size)
+    held, due = None, 0
+    for slot, frame in _timed_frames(path, timeline, start):
+        if held is not None and start < slot:
+            yield from _repeated(finish(held), min(slot, stop) - start)
+            start = min(slot, stop)
+        if start == stop:
+            return
+        held, due = frame, slot
+    # The last frame of the file stands to its end; decoding that stopped early is not papered over.
+    end = stop if due >= timeline.slot(int(timeline.times[-1])) else min(stop, due + 1)
+    if held is not None and start < end:
+        yield from _repeated(finish(held), end - start)
+
+
+def _repeated(picture: np.ndarray, times: int) -> Iterator[np.ndarray]:
+    for _ in range(times - 1):
+        yield picture.copy()
+    yield picture
+
+
+def _timed_frames(path: Path, timeline: Timeline, start: int) -> Iterator[tuple[int, Any]]:
+    """Decoded frames with their slots, beginning with one that is not after ``start``."""
+    # The second time round, seeking did not work, and the file is read from its beginning.
+    for key in dict.fromkeys((timeline.key_before(start), None)):
+        with opened(path, "video") as container:
+            stream = video_stream(container)
+            count = slot = 0
+            pts = int(timeline.times[0])
+            for frame in decoded(_packets_from(container, stream, key), stream, "video"):
+                if not timeline.timed:
+                    pts = int(timeline.times[min(count, len(timeline.times) - 1)])
+                elif frame.pts is not None:
+                    pts = frame.pts
+                # A frame that claims to be older than the one before it replaces that one, as in the filter.
+                slot = max(slot, timeline.slot(pts))
+                if key is not None and count == 0 and slot > start:
+                    break
+                count += 1
+                yield slot, frame
+            if count:
+                return
+
+
+def _packets_from(container: Any, stream: Any, key: tuple[int, int] | None) -> Iterator[Any]:
+    """Packets from a key frame on, given as (pts, dts); nothing where the container cannot seek there."""
+    packets = read_packets(container, stream)
+    if key is not None:
+        try:
+            container.seek(key[1], stream=stream)
+        except av.FFmpegError:
+            return
+        first = next(packets, None)
+        if first is None or not first.is_keyframe or first.pts is None or first.pts > key[0]:
+            return
+        yield first
+    yield from packets
+
+
+def _finisher(
+    timeline: Timeline, crop: tuple[int, int, int, int] | None, size: int | None
+) -> Callable[[Any], np.ndarray]:
+    """From a decoded frame to the array that is asked for."""
+    info = timeline.info
+    if crop is not None:
+        x, y, width, height = crop
+        if min(x, y) < 0 or min(width, height) < 1 or x + width > info.width or y + height > info.height:
+            raise ClipError(
+                "video",
+                f"crop {width}x{height} at {x},{y} leaves the frame of {info.width}x{info.height} pixels",
+            )
+    # One reformatter for all frames and no threads of its own: half the time of to_ndarray(), the same bytes.
+    reformatter = VideoReformatter()
+    turn = {90: cv2.ROTATE_90_CLOCKWISE, 180: cv2.ROTATE_180, 270: cv2.ROTATE_90_COUNTERCLOCKWISE}.get(
+        info.rotation
+    )
+
+    def finish(frame: Any) -> np.ndarray:
+        if (frame.width, frame.height) != timeline.stored:
+            before = "x".join(map(str, timeline.stored))
+            raise ClipError("video", f"frame size changes from {before} to {frame.width}x{frame.height}")
+        rgb: np.ndarray = reformatter.reformat(frame, format="rgb24", threads=1).to_ndarray()
+        if timeline.mirrored:
+            rgb = cv2.flip(rgb, 1)
+        if turn is not None:
+            rgb = cv2.rotate(rgb, turn)
+        if crop is not None:
+            rgb = rgb[y : y + height, x : x + width].copy()
+        if size is not None and rgb.shape[:2] != (size, size):
+            shrinks = size < min(rgb.shape[:2])
+            rgb = cv2.resize(rgb, (size, size), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+        return rgb
+
+    return finish
