@@ -1,7 +1,8 @@
 """The configuration of a training run: a preset, ``--set`` over it, checked, and kept in the run.
 
 A preset is a TOML file with one table a stage, as the method's ``config_class`` says, and a table ``[runner]`` with
-what concerns the runner (:class:`RunnerConfig`). Keys are named with dots, ``render.train.batch_size``.
+what concerns the runner (:class:`RunnerConfig`); a table ``[sound]`` says how the sound is prepared
+(:class:`SoundConfig`), which training takes from its data sets. Keys are named with dots, ``render.train.batch_size``.
 """
 
 from __future__ import annotations
@@ -10,19 +11,20 @@ import difflib
 import json
 import re
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from importlib import import_module, resources
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny, ValidationError
+from pydantic import BaseModel, ConfigDict, SerializeAsAny
 
 from bench.common.errors import BenchError
 from bench.common.methods import get_method
+from bench.train.config_checks import Problem, keys, leaves, may_be_none, show, unknown, validate, within
+from bench.train.run_options import RUNNER, SOUND, TABLES, RunnerConfig, SoundConfig
 from models.base import Section
 
 CONFIG = "config.json"
-RUNNER = "runner"
 
 #: Keys that a run may change when it goes on: how long it trains, what it tells and keeps, and what may help it
 #: past a loss that is not finite.
@@ -30,32 +32,6 @@ _MAY_CHANGE = re.compile(
     r".*\btrain\.(steps|epochs|patience|sample_every|checkpoint_every|clip_norm)"
     rf"|{RUNNER}\.(device|keep_last|log_every|tensorboard|workers)"
 )
-
-
-class RunnerConfig(Section):
-    """How the runner works, whatever the method.
-
-    Attributes:
-        seed: of weights, samples, their order, and all that stages draw.
-        precision: of the forward passes: ``no`` (float32), ``bf16`` or ``fp16``, by autocast.
-        device: ``auto`` (CUDA where there is one), ``cpu`` or ``cuda``.
-        workers: processes a data loader; 0: samples are read between the steps.
-        compile: networks are compiled with ``torch.compile``.
-        deterministic: only algorithms that give the same bits again; slower on a GPU.
-        log_every: steps between two lines of the log.
-        tensorboard: TensorBoard files are written beside the log.
-        keep_last: checkpoints kept of each stage, beside the best.
-    """
-
-    seed: int = Field(0, ge=0)
-    precision: Literal["no", "bf16", "fp16"] = "no"
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    workers: int = Field(2, ge=0)
-    compile: bool = False
-    deterministic: bool = False
-    log_every: int = Field(50, ge=1)
-    tensorboard: bool = True
-    keep_last: int = Field(2, ge=1)
 
 
 class RunConfig(BaseModel):
@@ -68,6 +44,7 @@ class RunConfig(BaseModel):
         clips: list of the clips to train on (:func:`bench.clips.clip_lists.read_clips`); None: all of the split.
         out: folder of the run.
         runner: how the runner works.
+        sound: how the sound was prepared that it learns from.
         method_config: of the method's ``config_class``.
     """
 
@@ -79,6 +56,7 @@ class RunConfig(BaseModel):
     clips: Path | None = None
     out: Path
     runner: RunnerConfig
+    sound: SoundConfig = SoundConfig()
     method_config: SerializeAsAny[Section]
 
     def save(self, run: Path) -> None:
@@ -110,6 +88,8 @@ class RunConfig(BaseModel):
             data = [Path(folder) for folder in stored["data"]]
             clips = Path(stored["clips"]) if stored.get("clips") is not None else None
             tree = {**stored["method_config"], RUNNER: stored["runner"]}
+            # Runs of earlier versions do not say.
+            tree |= {SOUND: stored[SOUND]} if SOUND in stored else {}
         except (KeyError, TypeError):
             raise BenchError(f"{path} is not the configuration of a training run") from None
         kind = get_method(method).config_class
@@ -168,8 +148,8 @@ def change_config(
 def differences(old: RunConfig, new: RunConfig) -> dict[str, tuple[Any, Any]]:
     """Keys whose values differ → old and new value, None where there is none; data sets, clips, folder do not count."""
     before, after = (
-        dict(_leaves({"method": old.method, **_tree(old)})),
-        dict(_leaves({"method": new.method, **_tree(new)})),
+        dict(leaves({"method": old.method, **_tree(old)})),
+        dict(leaves({"method": new.method, **_tree(new)})),
     )
     keys = [*before, *(key for key in after if key not in before)]
     return {key: (before.get(key), after.get(key)) for key in keys if before.get(key) != after.get(key)}
@@ -187,7 +167,7 @@ def check_resume(old: RunConfig, new: RunConfig) -> None:
     for key, (before, after) in differences(old, new).items():
         if not _MAY_CHANGE.fullmatch(key) and _begun(old, key.partition(".")[0]):
             raise BenchError(
-                f"{old.out} was begun with {key}={_show(before)}, not {_show(after)}: "
+                f"{old.out} was begun with {key}={show(before)}, not {show(after)}: "
                 "leave that out, or train anew with another --run"
             )
 
@@ -230,6 +210,13 @@ def _read_text(path: Path) -> str:
         raise BenchError(f"preset {path} cannot be read: {error}") from None
 
 
+def _tree(config: RunConfig) -> dict[str, Any]:
+    return {
+        **config.method_config.model_dump(mode="json"),
+        **{name: getattr(config, name).model_dump(mode="json") for name in TABLES},
+    }
+
+
 def _resolve(
     method: str,
     preset: str,
@@ -247,7 +234,7 @@ def _resolve(
         key, value = _parse(kind, word)
         words[key] = word
         tree = _put(kind, tree, key.split("."), value, word)
-    rest = {key: value for key, value in tree.items() if key != RUNNER}
+    rest = {key: value for key, value in tree.items() if key not in TABLES}
     try:
         return RunConfig(
             method=method,
@@ -255,11 +242,12 @@ def _resolve(
             data=tuple(data),
             clips=clips,
             out=out,
-            runner=_validate(RunnerConfig, tree.get(RUNNER, {}), kind, (RUNNER,)),
-            method_config=_validate(kind, rest, kind, ()),
+            runner=validate(RunnerConfig, tree.get(RUNNER, {}), kind, (RUNNER,)),
+            **({SOUND: validate(SoundConfig, tree[SOUND], kind, (SOUND,))} if SOUND in tree else {}),
+            method_config=validate(kind, rest, kind, ()),
         )
-    except _Problem as problem:
-        said = any(_within(problem.key, key) for key in words)
+    except Problem as problem:
+        said = any(within(problem.key, key) for key in words)
         raise BenchError(problem.text if said or not where else f"{where}: {problem.text}") from None
 
 
@@ -267,13 +255,13 @@ def _parse(kind: type[Section], word: str) -> tuple[str, Any]:
     key, equals, text = word.partition("=")
     key, text = key.strip(), text.strip()
     if not equals or not all(key.split(".")):
-        raise BenchError(f"--set {word}: write it as key=value, with a key such as {_keys(kind)[0]}")
+        raise BenchError(f"--set {word}: write it as key=value, with a key such as {keys(kind)[0]}")
     try:
         parsed = _toml().loads(f"value = {text}")
     except ValueError:
         parsed = {}
     if parsed.keys() != {"value"}:
-        return key, None if text == "none" and _may_be_none(kind, key) else text
+        return key, None if text == "none" and may_be_none(kind, key) else text
     return key, parsed["value"]
 
 
@@ -286,114 +274,10 @@ def _put(
     if rest:
         if inner is not None and not isinstance(inner, dict):
             key = word.partition("=")[0].strip()
-            raise BenchError(_unknown(key, kind))
+            raise BenchError(unknown(key, kind))
         return {**tree, head: _put(kind, inner or {}, rest, value, word)}
     if isinstance(value, dict) and isinstance(inner, dict):
         for name, part in value.items():
             inner = _put(kind, inner, [name], part, word)
         return {**tree, head: inner}
     return {**tree, head: value}
-
-
-# Checking -----------------------------------------------------------------------------------------------------
-
-
-class _Problem(Exception):
-    def __init__(self, key: str, text: str) -> None:
-        super().__init__(text)
-        self.key = key
-        self.text = text
-
-
-def _validate(model: type[Section], values: Any, kind: type[Section], prefix: tuple[str, ...]) -> Any:
-    """``values`` as a ``model``, whose keys begin with ``prefix``; ``kind`` is the method's whole configuration."""
-    try:
-        # Strictly, that neither "3" nor true passes for a number; and as JSON, which has no tuples.
-        return model.model_validate_json(json.dumps(values, default=str), strict=True)
-    except ValidationError as error:
-        raise _problem(error.errors(include_url=False)[0], kind, prefix) from None
-
-
-def _problem(error: Any, kind: type[Section], prefix: tuple[str, ...]) -> _Problem:
-    key = ".".join(map(str, (*prefix, *error["loc"])))
-    value = error["input"]
-    # A table where a value should be comes from a key with a dot too many.
-    if error["type"] == "extra_forbidden" or (isinstance(value, dict) and key in _keys(kind)):
-        if isinstance(value, dict) and value:
-            key = f"{key}.{next(_leaves(value))[0]}"
-        return _Problem(key, _unknown(key, kind))
-    if error["type"] == "missing":
-        return _Problem(key, f"{key} is missing")
-    message = error["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
-    if isinstance(value, dict):
-        return _Problem(key, f"{key}: {message}" if key else message)
-    if error["type"] in ("model_type", "model_attributes_type"):
-        message = f"must be a table, with keys such as {_nearest(key, kind)}"
-    return _Problem(key, f"{key}={_show(value)}: {message}")
-
-
-def _unknown(key: str, kind: type[Section]) -> str:
-    return f"{key}: no such key; did you mean {_nearest(key, kind)}?"
-
-
-def _nearest(key: str, kind: type[Section]) -> str:
-    """The existing key that is most like ``key``: as the whole, or ending alike in another table."""
-
-    def likeness(other: str) -> float:
-        last = difflib.SequenceMatcher(None, key.rpartition(".")[2], other.rpartition(".")[2]).ratio()
-        # A value has no keys of its own.
-        within = key.startswith(f"{other}.")
-        return within + last + difflib.SequenceMatcher(None, key, other).ratio()
-
-    return max(_keys(kind), key=likeness)
-
-
-def _keys(kind: type[Section]) -> list[str]:
-    """All keys of a configuration, the runner's last."""
-    return [name for name, _ in _walk(kind, ())] + [name for name, _ in _walk(RunnerConfig, (RUNNER,))]
-
-
-def _walk(model: type[BaseModel], prefix: tuple[str, ...]) -> Iterator[tuple[str, Any]]:
-    """Dotted names of the values, and their annotations."""
-    for name, field in model.model_fields.items():
-        path = (*prefix, name)
-        tables = [t for t in (field.annotation, *get_args(field.annotation)) if _is_table(t)]
-        if tables:
-            for table in tables:
-                yield from _walk(table, path)
-        else:
-            yield ".".join(path), field.annotation
-
-
-def _is_table(annotation: Any) -> bool:
-    return isinstance(annotation, type) and issubclass(annotation, BaseModel)
-
-
-def _may_be_none(kind: type[Section], key: str) -> bool:
-    annotations = {**dict(_walk(kind, ())), **dict(_walk(RunnerConfig, (RUNNER,)))}
-    return type(None) in get_args(annotations.get(key))
-
-
-def _within(key: str, other: str) -> bool:
-    """Whether one key is the other, or a table that holds it."""
-    return f"{key}.".startswith(f"{other}.") or f"{other}.".startswith(f"{key}.")
-
-
-def _tree(config: RunConfig) -> dict[str, Any]:
-    return {
-        **config.method_config.model_dump(mode="json"),
-        RUNNER: config.runner.model_dump(mode="json"),
-    }
-
-
-def _leaves(tree: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    for name, value in tree.items():
-        if isinstance(value, dict) and value:
-            for rest, leaf in _leaves(value):
-                yield f"{name}.{rest}", leaf
-        else:
-            yield name, value
-
-
-def _show(value: Any) -> str:
-    return "none" if value is None else value if isinstance(value, str) else json.dumps(value, default=str)

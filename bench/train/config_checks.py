@@ -1,0 +1,134 @@
+"""What is wrong with a configuration, in one line that names the key and the nearest one that there is."""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any, get_args
+
+from pydantic import BaseModel, ValidationError
+
+from bench.train.run_options import TABLES
+from models.base import Section
+
+
+class Problem(Exception):
+    """A value of a configuration does not suit.
+
+    Attributes:
+        key: its dotted name.
+        text: the problem, in one line.
+    """
+
+    def __init__(self, key: str, text: str) -> None:
+        super().__init__(text)
+        self.key = key
+        self.text = text
+
+
+def validate(model: type[BaseModel], values: Any, kind: type[Section], prefix: tuple[str, ...]) -> Any:
+    """``values`` as a ``model``.
+
+    Args:
+        model: type of a table.
+        values: its content, as JSON can hold it.
+        kind: type of the method's whole configuration, whose keys are proposed.
+        prefix: names of the tables around it.
+
+    Raises:
+        Problem: the first one.
+    """
+    try:
+        # Strictly, that neither "3" nor true passes for a number; and as JSON, which has no tuples.
+        return model.model_validate_json(json.dumps(values, default=str), strict=True)
+    except ValidationError as error:
+        raise _problem(error.errors(include_url=False)[0], kind, prefix) from None
+
+
+def _problem(error: Any, kind: type[Section], prefix: tuple[str, ...]) -> Problem:
+    key = ".".join(map(str, (*prefix, *error["loc"])))
+    value = error["input"]
+    # A table where a value should be comes from a key with a dot too many.
+    if error["type"] == "extra_forbidden" or (isinstance(value, dict) and key in keys(kind)):
+        if isinstance(value, dict) and value:
+            key = f"{key}.{next(leaves(value))[0]}"
+        return Problem(key, unknown(key, kind))
+    if error["type"] == "missing":
+        return Problem(key, f"{key} is missing")
+    message = error["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
+    if isinstance(value, dict):
+        return Problem(key, f"{key}: {message}" if key else message)
+    if error["type"] in ("model_type", "model_attributes_type"):
+        message = f"must be a table, with keys such as {_nearest(key, kind)}"
+    return Problem(key, f"{key}={show(value)}: {message}")
+
+
+def unknown(key: str, kind: type[Section]) -> str:
+    """The line about a key that there is not."""
+    return f"{key}: no such key; did you mean {_nearest(key, kind)}?"
+
+
+def _nearest(key: str, kind: type[Section]) -> str:
+    """The existing key that is most like ``key``: as the whole, or ending alike in another table."""
+
+    def likeness(other: str) -> float:
+        last = difflib.SequenceMatcher(None, key.rpartition(".")[2], other.rpartition(".")[2]).ratio()
+        # A value has no keys of its own.
+        within = key.startswith(f"{other}.")
+        return within + last + difflib.SequenceMatcher(None, key, other).ratio()
+
+    return max(keys(kind), key=likeness)
+
+
+def keys(kind: type[Section]) -> list[str]:
+    """All keys of a configuration, those that every run has last."""
+    return list(_annotations(kind))
+
+
+def _annotations(kind: type[Section]) -> dict[str, Any]:
+    found = dict(_walk(kind, ()))
+    for name, table in TABLES.items():
+        found |= _walk(table, (name,))
+    return found
+
+
+def _walk(model: type[BaseModel], prefix: tuple[str, ...]) -> Iterator[tuple[str, Any]]:
+    """Dotted names of the values, and their annotations."""
+    for name, field in model.model_fields.items():
+        path = (*prefix, name)
+        tables = [t for t in (field.annotation, *get_args(field.annotation)) if _is_table(t)]
+        if tables:
+            for table in tables:
+                yield from _walk(table, path)
+        else:
+            yield ".".join(path), field.annotation
+
+
+def _is_table(annotation: Any) -> bool:
+    return isinstance(annotation, type) and issubclass(annotation, BaseModel)
+
+
+def may_be_none(kind: type[Section], key: str) -> bool:
+    """Whether a key may be without value."""
+    return type(None) in get_args(_annotations(kind).get(key))
+
+
+def within(key: str, other: str) -> bool:
+    """Whether one key is the other, or a table that holds it."""
+    return f"{key}.".startswith(f"{other}.") or f"{other}.".startswith(f"{key}.")
+
+
+def leaves(tree: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Dotted names and values of nested tables."""
+    for name, value in tree.items():
+        if isinstance(value, dict) and value:
+            for rest, leaf in leaves(value):
+                yield f"{name}.{rest}", leaf
+        else:
+            yield name, value
+
+
+def show(value: Any) -> str:
+    """A value as ``--set`` takes it."""
+    return "none" if value is None else value if isinstance(value, str) else json.dumps(value, default=str)

@@ -1,0 +1,48 @@
+"""How the sound of data sets was prepared, which a run keeps."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from bench.common.errors import BenchError
+from bench.train.run_options import SoundConfig
+from prep.index import build_index
+from prep.shards import read_manifest, shard_paths
+
+
+def data_sound(folders: Sequence[Path]) -> SoundConfig:
+    """The choices of sound of prepared data sets; those without sound, as of still pictures, have no say.
+
+    Raises:
+        BenchError: two of them differ.
+        PrepError: one is no data set.
+    """
+    found = {folder: _sound(folder) for folder in folders}
+    if len(set(map(_key, found.values()))) > 1:
+        found = {folder: sound for folder, sound in found.items() if _has_sound(folder)}
+    for folder, sound in found.items():
+        first, wanted = next(iter(found.items()))
+        for name, value in sound.model_dump().items():
+            before = getattr(wanted, name)
+            if value != before:
+                raise BenchError(
+                    f"{first} was prepared with {name} {before}, {folder} with {value}: prepare one of them anew "
+                    f"with the other's --{name.replace('_', '-')}"
+                )
+    return next(iter(found.values()), SoundConfig())
+
+
+def _sound(folder: Path) -> SoundConfig:
+    options = read_manifest(folder).get("options") or {}
+    return SoundConfig.model_validate(
+        {name: options[name] for name in SoundConfig.model_fields if name in options}
+    )
+
+
+def _key(sound: SoundConfig) -> str:
+    return sound.model_dump_json()
+
+
+def _has_sound(folder: Path) -> bool:
+    return bool(build_index(shard_paths(folder)[:1], []).mel_columns.any())
