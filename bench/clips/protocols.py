@@ -23,6 +23,7 @@ from typing import Literal
 from baselines.trivial import wrong_audio
 from bench.clips.inputs.files import key, some
 from bench.clips.inputs.pairs import read_pairs
+from bench.clips.speakers import speaker_of
 from bench.common.errors import BenchError
 
 #: Name of the list that stands beside generated videos.
@@ -111,8 +112,8 @@ def transfer(speakers: Mapping[str, str], seed: int, cast: Cast | None = None) -
         driver = names.find(cast.driver, "--driver")
     else:
         # A target's own speaker would show the target's own mouth.
-        taken = {_speaker(clip, speakers) for clip in targets}
-        free = [clip for clip in order if _speaker(clip, speakers) not in taken]
+        taken = {speaker_of(clip, speakers[clip]) for clip in targets}
+        free = [clip for clip in order if speaker_of(clip, speakers[clip]) not in taken]
         if not free:
             raise BenchError("no clip is of another speaker than the targets: name one with --driver")
         driver = free[0]
@@ -127,8 +128,8 @@ def _others(driver: str, order: Iterable[str], speakers: Mapping[str, str], coun
     """The first clip of each speaker but the driver's."""
     first: dict[str, str] = {}
     for clip in order:
-        first.setdefault(_speaker(clip, speakers), clip)
-    first.pop(_speaker(driver, speakers))
+        first.setdefault(speaker_of(clip, speakers[clip]), clip)
+    first.pop(speaker_of(driver, speakers[driver]))
     if not first:
         raise BenchError(
             f"no clip is of another speaker than {driver}: name clips with --target, or take another --split"
@@ -138,10 +139,6 @@ def _others(driver: str, order: Iterable[str], speakers: Mapping[str, str], coun
             f"speakers besides that of {driver}: {len(first)}; take --targets {len(first)} at most"
         )
     return list(first.values())[: count or TARGETS]
-
-
-def _speaker(clip: str, speakers: Mapping[str, str]) -> str:
-    return speakers[clip] or PurePosixPath(clip).parent.name or clip
 
 
 def write_pairs(path: Path, pairs: Iterable[Pair]) -> None:

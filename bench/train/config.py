@@ -16,12 +16,12 @@ from importlib import import_module, resources
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, SerializeAsAny
+from pydantic import BaseModel, ConfigDict, SerializeAsAny, ValidationError
 
 from bench.common.errors import BenchError
 from bench.common.methods import get_method
 from bench.train.config_checks import Problem, keys, leaves, may_be_none, show, unknown, validate, within
-from bench.train.run_options import RUNNER, SOUND, TABLES, RunnerConfig, SoundConfig
+from bench.train.run_options import RUNNER, SOUND, TABLES, Person, RunnerConfig, SoundConfig
 from models.base import Section
 
 CONFIG = "config.json"
@@ -45,6 +45,7 @@ class RunConfig(BaseModel):
         out: folder of the run.
         runner: how the runner works.
         sound: how the sound was prepared that it learns from.
+        person: of a run set, whose clips alone are trained on, validated with and held out; None: splits decide.
         method_config: of the method's ``config_class``.
     """
 
@@ -57,6 +58,7 @@ class RunConfig(BaseModel):
     out: Path
     runner: RunnerConfig
     sound: SoundConfig = SoundConfig()
+    person: Person | None = None
     method_config: SerializeAsAny[Section]
 
     def save(self, run: Path) -> None:
@@ -83,20 +85,36 @@ class RunConfig(BaseModel):
             ) from None
         except (OSError, ValueError) as error:
             raise BenchError(f"{path} cannot be read: {error}") from None
+        return cls.from_stored(stored, run, path)
+
+    @classmethod
+    def from_stored(cls, stored: Any, out: Path, where: Path) -> RunConfig:
+        """What :meth:`save` wrote, read back from JSON.
+
+        Args:
+            stored: the content.
+            out: folder of the run.
+            where: the file that it is from, for messages.
+
+        Raises:
+            BenchError: it is something else, or this version of the suite does not understand it.
+        """
         try:
             method, preset = str(stored["method"]), str(stored["preset"])
             data = [Path(folder) for folder in stored["data"]]
             clips = Path(stored["clips"]) if stored.get("clips") is not None else None
+            person = Person.model_validate(stored["person"]) if stored.get("person") is not None else None
             tree = {**stored["method_config"], RUNNER: stored["runner"]}
             # Runs of earlier versions do not say.
             tree |= {SOUND: stored[SOUND]} if SOUND in stored else {}
-        except (KeyError, TypeError):
-            raise BenchError(f"{path} is not the configuration of a training run") from None
+        except (AttributeError, KeyError, TypeError, ValidationError):
+            raise BenchError(f"{where} is not the configuration of a training run") from None
         kind = get_method(method).config_class
         try:
-            return _resolve(method, preset, kind, tree, (), data, clips, run, "")
+            config = _resolve(method, preset, kind, tree, (), data, clips, out, "")
         except BenchError as error:
-            raise BenchError(f"{path} was written by another version of this suite: {error}") from None
+            raise BenchError(f"{where} was written by another version of this suite: {error}") from None
+        return config.model_copy(update={"person": person}) if person is not None else config
 
 
 def load_config(
@@ -132,7 +150,7 @@ def change_config(
     """``config`` with other values, and other data sets or list of clips where given; raises as :func:`load_config`."""
     kind = type(config.method_config)
     where = str(config.out / CONFIG)
-    return _resolve(
+    changed = _resolve(
         config.method,
         config.preset,
         kind,
@@ -143,6 +161,7 @@ def change_config(
         config.out,
         where,
     )
+    return changed.model_copy(update={"person": config.person})
 
 
 def differences(old: RunConfig, new: RunConfig) -> dict[str, tuple[Any, Any]]:

@@ -1,10 +1,10 @@
-"""Tables that every run has beside those of its method."""
+"""What every run has beside the options of its method: tables of options, and the clips of its person."""
 
 from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from models.base import Section
 
@@ -51,3 +51,23 @@ class SoundConfig(Section):
 
 #: Their names and types.
 TABLES: dict[str, type[BaseModel]] = {RUNNER: RunnerConfig, SOUND: SoundConfig}
+
+
+class Person(BaseModel):
+    """One person of a run set.
+
+    Attributes:
+        speaker: name, as the corpus gives it, or of the folder in the clips' ids.
+        folder: of the person's run, within that of the run set.
+        train: ids of the clips to train on.
+        val: of those to validate with.
+        test: of those that take no part in training.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    speaker: str
+    folder: str
+    train: tuple[str, ...]
+    val: tuple[str, ...]
+    test: tuple[str, ...]

@@ -284,3 +284,34 @@ def test_a_run_from_before_there_were_lists_of_clips_trains_on_all(tmp_path: Pat
     del stored["clips"]
     path.write_text(json.dumps(stored))
     assert RunConfig.load(tmp_path).clips is None
+
+
+# Sound --------------------------------------------------------------------------------------------------------
+
+
+def test_the_choices_of_sound_are_a_table_of_every_run(tmp_path: Path) -> None:
+    assert load().sound.mel_padding == "constant"
+    config = load("sound.mel_padding=reflect", out=tmp_path)
+    assert config.sound.mel_padding == "reflect"
+    config.save(tmp_path)
+    assert RunConfig.load(tmp_path).sound == config.sound
+    with pytest.raises(BenchError, match=r"sound.mel_padding=zeros: must be 'constant' or 'reflect'"):
+        load("sound.mel_padding=zeros")
+    with pytest.raises(BenchError, match=r"sound.padding: no such key; did you mean sound.mel_padding\?"):
+        load("sound.padding=reflect")
+
+
+def test_a_run_of_an_earlier_version_has_the_sound_of_then(tmp_path: Path) -> None:
+    load(out=tmp_path).save(tmp_path)
+    stored = json.loads((tmp_path / "config.json").read_text())
+    del stored["sound"], stored["person"]
+    (tmp_path / "config.json").write_text(json.dumps(stored))
+    config = RunConfig.load(tmp_path)
+    assert config.sound.mel_padding == "constant" and config.person is None
+    assert "sound" not in config.model_fields_set
+
+
+def test_a_run_does_not_go_on_with_other_sound(tmp_path: Path) -> None:
+    old = load(out=tmp_path)
+    with pytest.raises(BenchError, match=r"was begun with sound.mel_padding=constant, not reflect"):
+        check_resume(old, change_config(old, ["sound.mel_padding=reflect"]))

@@ -1,0 +1,135 @@
+"""Clips sorted by who speaks, and each person's clips divided into those to train on and those held out."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from bench.clips.speakers import speaker_of
+from bench.common.errors import BenchError
+from bench.train.run_options import Person
+from prep.shards import open_shard, shard_paths
+
+#: Clips that a person needs: one each to train on, to validate with and to test with.
+FEWEST = 3
+
+
+@dataclass(frozen=True)
+class Persons:
+    """Who is in some data sets.
+
+    Attributes:
+        found: persons with clips enough, by name.
+        skipped: name → why a person cannot be trained.
+    """
+
+    found: tuple[Person, ...]
+    skipped: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, order=True)
+class _Clip:
+    source: str
+    start: float
+    clip_id: str
+    split: str = field(compare=False)
+
+
+def find_persons(data: Sequence[Path], listed: Collection[str] | None = None) -> Persons:
+    """Sort the clips of prepared data sets by person, and hold some of each person's out.
+
+    A person's clips in the data set's own splits stay there (``pretrain`` counts as ``train``). Where a person has none
+    in ``test``, the last fifth of the training clips is taken, and where there are none in ``val``, the tenth before
+    that, each rounded down but one at least: clips are ordered by source and start, so that what is held out comes last
+    in time. A person without training clips is divided as if all clips were training clips.
+
+    Args:
+        data: prepared data sets.
+        listed: clips that may be trained on; None: all.
+
+    Raises:
+        BenchError: a person is in two data sets.
+        PrepError: one is no data set.
+    """
+    clips = _by_speaker(data)
+    found, skipped, folders = [], {}, set[str]()
+    for speaker in sorted(clips):
+        train, val, test = _divide(clips[speaker])
+        if not (train and val and test):
+            skipped[speaker] = _too_few(clips[speaker])
+            continue
+        if listed is not None:
+            train = [clip for clip in train if clip.clip_id in listed]
+        if not train:
+            skipped[speaker] = "no training clip is in the list of clips"
+            continue
+        folder = _folder(speaker, folders)
+        folders.add(folder)
+        parts = {"train": _ids(train), "val": _ids(val), "test": _ids(test)}
+        found.append(Person(speaker=speaker, folder=folder, **parts))
+    return Persons(tuple(found), skipped)
+
+
+def _by_speaker(data: Sequence[Path]) -> dict[str, list[_Clip]]:
+    clips: dict[str, list[_Clip]] = defaultdict(list)
+    home: dict[str, Path] = {}
+    columns = ["clip_id", "speaker", "source", "start", "split"]
+    for folder in data:
+        for path in shard_paths(folder):
+            for row in open_shard(path).read(columns=columns, use_threads=False).to_pylist():
+                speaker = speaker_of(row["clip_id"], row.pop("speaker"))
+                if home.setdefault(speaker, folder) != folder:
+                    raise BenchError(
+                        f"{speaker} speaks in {home[speaker]} and in {folder}, which may be two persons: train on "
+                        "one of the two data sets"
+                    )
+                clips[speaker].append(_Clip(**row))
+    return clips
+
+
+def _divide(clips: Iterable[_Clip]) -> tuple[list[_Clip], list[_Clip], list[_Clip]]:
+    """Clips to train on, to validate with, to test with; an empty list where there are too few."""
+    ordered = sorted(clips)
+    test = [clip for clip in ordered if clip.split == "test"]
+    val = [clip for clip in ordered if clip.split == "val"]
+    train = [clip for clip in ordered if clip.split not in ("val", "test")]
+    if not train:
+        train, val, test = ordered, [], []
+    n = len(train)
+    if not test:
+        train, test = _cut(train, n // 5)
+    if not val:
+        train, val = _cut(train, n // 10)
+    return train, val, test
+
+
+def _too_few(clips: Sequence[_Clip]) -> str:
+    if len(clips) < FEWEST:
+        return f"clips: {len(clips)}, and {FEWEST} are needed"
+    counts = Counter(clip.split for clip in clips)
+    splits = ", ".join(f"{split} {count}" for split, count in sorted(counts.items()))
+    return f"the clips of its splits ({splits}) leave none to train on"
+
+
+def _cut(clips: list[_Clip], count: int) -> tuple[list[_Clip], list[_Clip]]:
+    """Clips, and the last ``count`` of them, one at least."""
+    first = max(len(clips) - max(count, 1), 0)
+    return clips[:first], clips[first:]
+
+
+def _ids(clips: Iterable[_Clip]) -> tuple[str, ...]:
+    return tuple(clip.clip_id for clip in clips)
+
+
+def _folder(speaker: str, taken: Collection[str]) -> str:
+    """A name for a folder that no other person has, whatever the speaker's name holds."""
+    name = re.sub(r"[^\w.-]+", "-", speaker).strip(".-") or "speaker"
+    number = 1
+    folder = name
+    while folder in taken:
+        number += 1
+        folder = f"{name}-{number}"
+    return folder
