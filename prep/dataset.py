@@ -36,6 +36,7 @@ from prep.sampling import (
 )
 from prep.schema import TENSORS
 from prep.shards import open_shard, shard_paths
+from prep.spec_text import spec_text
 from prep.views import VIEWS, landmark_box, map_points, over_box
 
 Sample = dict[str, Any]
@@ -161,7 +162,7 @@ class WindowDataset(Dataset[Sample]):
     def fingerprint(self) -> str:
         """Hex digest of all that decides what samples are and how they are ordered: clips, spec and seed."""
         clips = (self._index.clip_ids[clip] for clip in self._windows.clips)
-        return hashlib.sha256("\n".join([repr(self.spec), str(self.seed), *clips]).encode()).hexdigest()
+        return hashlib.sha256("\n".join([spec_text(self.spec), str(self.seed), *clips]).encode()).hexdigest()
 
     def _read(self, clip: int, chosen: Draw) -> Sample:
         spec = self.spec
