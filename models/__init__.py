@@ -1,6 +1,4 @@
 """The paper methods, one package each; pure torch."""
 
-from models.registry import Registry
-
-#: Paper methods by name.
-METHODS = Registry({"ipl": "models.ipl.method:IPL", "lipformer": "models.lipformer.method:LipFormer"})
+#: Paper methods by name: where their classes lie.
+METHODS = {"ipl": "models.ipl.method:IPL", "lipformer": "models.lipformer.method:LipFormer"}

@@ -73,3 +73,27 @@ class StillSpec:
 
     view: str
     landmarks: str | None = None
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column that a method derives from a clip, kept beside the shards (:mod:`prep.derived`).
+
+    Attributes:
+        name: within its derivation.
+        per: what its first axis counts: ``frame``: frames of the clip; ``sound``: steps of sound, ``rate`` a second;
+            ``clip``: it has none, there is one value a clip.
+        shape: of the axes after that.
+        dtype: numpy's name of a number type.
+        rate: with ``sound``: steps a second; else None.
+    """
+
+    name: str
+    per: Literal["frame", "clip", "sound"]
+    shape: tuple[int, ...] = ()
+    dtype: str = "float32"
+    rate: float | None = None
+
+    def __post_init__(self) -> None:
+        if (self.per == "sound") != (self.rate is not None):
+            raise ValueError(f"column {self.name}: a rate belongs to columns per sound, and to no others")

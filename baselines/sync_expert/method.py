@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
-import numpy as np
 from torch import Tensor, nn
 
-from baselines.official import official_state
 from baselines.sync_expert.network import SyncNet
 from baselines.sync_expert.stage import ExpertConfig, ExpertStage
-from models.base import Footage, Method, Section, Speech, Stage
+from models.base import DataInfo, Section, Stage, Trainable
+from models.official import official_state
 
 
 class SyncExpertConfig(Section):
@@ -19,30 +16,22 @@ class SyncExpertConfig(Section):
     expert: ExpertConfig
 
 
-class SyncExpert(Method):
+class SyncExpert(Trainable):
     """The expert that Wav2Lip and its successors are trained against (Prajwal et al., ACM MM 2020).
 
     Args:
         config: a :class:`SyncExpertConfig`.
+        data: of no influence.
     """
 
     name = "sync-expert"
     title = "Lip-sync expert"
     config_class = SyncExpertConfig
 
-    def __init__(self, config: SyncExpertConfig) -> None:
+    def __init__(self, config: SyncExpertConfig, data: DataInfo) -> None:
         network = config.expert.build()
         self.networks: dict[str, nn.Module] = {"expert": network}
         self.stages: dict[str, Stage] = {"expert": ExpertStage(config.expert, network)}
-
-    @property
-    def generates_with(self) -> tuple[str, ...]:
-        """Nothing."""
-        return ()
-
-    def generate(self, footage: Footage, speech: Speech) -> Iterator[np.ndarray]:
-        """It cannot. Raises ValueError."""
-        raise ValueError("sync-expert makes no videos: it judges them, and trains wav2lip")
 
     @classmethod
     def from_official(cls, state: dict[str, Tensor]) -> dict[str, dict[str, Tensor]]:

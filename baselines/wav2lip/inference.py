@@ -10,8 +10,11 @@ import torch
 from pydantic import Field
 
 from baselines.wav2lip.network import HALF, SIZE, Generator, see
-from models.base import Footage, Section, Shot, Speech
+from models.base import Crop, Footage, Section, Shot, Speech
 from models.layers.paste import paste
+
+#: The view that the network sees.
+VIEW = "face96"
 
 
 class GenerateConfig(Section):
@@ -48,14 +51,15 @@ class GenerateConfig(Section):
 def speak(
     config: GenerateConfig, generator: Generator, footage: Footage, speech: Speech
 ) -> Iterator[np.ndarray]:
-    """See :meth:`models.base.Method.generate`. A batch of frames is held at a time."""
+    """See :meth:`models.base.Talker.generate`. A batch of frames is held at a time."""
     mask = config.mask()
-    waiting: list[Shot] = []
+    waiting: list[tuple[Shot, Crop | None]] = []
     reference = None
     for shot in footage.shots():
-        if reference is None and config.reference == "first" and shot.crop is not None:
-            reference = shot.crop.copy()
-        waiting.append(shot)
+        crop = footage.crop(VIEW, shot)
+        if reference is None and config.reference == "first" and crop is not None:
+            reference = crop.picture
+        waiting.append((shot, crop))
         if len(waiting) == config.batch_size:
             yield from _speak(generator, waiting, reference, speech, config.sound, mask)
             waiting.clear()
@@ -64,20 +68,17 @@ def speak(
 
 def _speak(
     generator: Generator,
-    shots: list[Shot],
+    shots: list[tuple[Shot, Crop | None]],
     reference: np.ndarray | None,
     speech: Speech,
     sound: str,
     mask: np.ndarray,
 ) -> Iterator[np.ndarray]:
-    faces = [(shot, shot.crop, shot.transform) for shot in shots]
-    shown = [(s, crop, matrix) for s, crop, matrix in faces if crop is not None and matrix is not None]
+    shown = [(shot, crop) for shot, crop in shots if crop is not None]
     if shown:
         device = next(generator.parameters()).device
-        crops = torch.from_numpy(np.stack([crop for _, crop, _ in shown])).to(device)
-        mels = torch.from_numpy(np.stack([speech.chunk(shot.index, sound) for shot, _, _ in shown])).to(
-            device
-        )
+        crops = torch.from_numpy(np.stack([crop.picture for _, crop in shown])).to(device)
+        mels = torch.from_numpy(np.stack([speech.chunk(shot.index, sound) for shot, _ in shown])).to(device)
         frames = crops.permute(0, 3, 1, 2) / 255
         # The frame itself: head and light are right, and the generator has learnt not to copy the mouth from it.
         references = frames
@@ -87,9 +88,9 @@ def _speak(
         painted = generator(mels, see(frames, references)).float().flip(1) * 255
         # Rounded where the official code cuts off.
         pictures = painted.round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
-        for (shot, _, matrix), picture in zip(shown, pictures, strict=True):
-            paste(shot.frame, picture, matrix, mask)
-    for shot in shots:
+        for (shot, crop), picture in zip(shown, pictures, strict=True):
+            paste(shot.frame, picture, crop.transform, mask)
+    for shot, _ in shots:
         yield shot.frame
 
 

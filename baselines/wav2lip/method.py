@@ -7,13 +7,13 @@ from collections.abc import Iterator
 import numpy as np
 from torch import Tensor, nn
 
-from baselines.official import official_state
 from baselines.sync_expert.network import SyncNet
 from baselines.wav2lip.discriminator import QualityDiscriminator
-from baselines.wav2lip.inference import GenerateConfig, speak
+from baselines.wav2lip.inference import VIEW, GenerateConfig, speak
 from baselines.wav2lip.network import Generator
 from baselines.wav2lip.stage import Wav2LipConfig, Wav2LipStage
-from models.base import Footage, Method, Pretrained, Section, Speech, Stage
+from models.base import Asset, DataInfo, Drive, Section, Stage, Talker
+from models.official import official_state
 
 
 class Wav2LipMethodConfig(Section):
@@ -23,19 +23,20 @@ class Wav2LipMethodConfig(Section):
     generate: GenerateConfig = GenerateConfig()
 
 
-class Wav2Lip(Method):
+class Wav2Lip(Talker):
     """A Lip Sync Expert Is All You Need for Speech to Lip Generation In the Wild (Prajwal et al., ACM MM 2020).
 
     Args:
         config: a :class:`Wav2LipMethodConfig`.
+        data: of no influence.
     """
 
     name = "wav2lip"
     title = "Wav2Lip"
     config_class = Wav2LipMethodConfig
-    view = "face96"
+    views = (VIEW,)
 
-    def __init__(self, config: Wav2LipMethodConfig) -> None:
+    def __init__(self, config: Wav2LipMethodConfig, data: DataInfo) -> None:
         self.config = config
         stage = config.wav2lip
         self.generator = Generator(stage.width, stage.least, stage.residual)
@@ -49,25 +50,25 @@ class Wav2Lip(Method):
         }
 
     @property
-    def pretrained(self) -> dict[str, Pretrained]:
+    def assets(self) -> dict[str, Asset]:
         """The expert."""
         return {
-            "expert": Pretrained(
+            "expert": Asset(
                 self._expert,
                 self.config.wav2lip.expert,
-                "expert",
-                "the sync loss; train it with `bench train sync-expert`, or fetch wav2lip_syncnet",
+                network="expert",
+                purpose="the sync loss; train it with `bench train sync-expert`, or fetch wav2lip_syncnet",
             )
         }
 
     @property
-    def generates_with(self) -> tuple[str, ...]:
+    def needed_networks(self) -> tuple[str, ...]:
         """The generator."""
         return ("generator",)
 
-    def generate(self, footage: Footage, speech: Speech) -> Iterator[np.ndarray]:
-        """See :meth:`models.base.Method.generate`; the footage is read once."""
-        return speak(self.config.generate, self.generator, footage, speech)
+    def generate(self, drive: Drive) -> Iterator[np.ndarray]:
+        """See :meth:`models.base.Talker.generate`; the footage is read once."""
+        return speak(self.config.generate, self.generator, drive.footage, drive.speech)
 
     @classmethod
     def from_official(cls, state: dict[str, Tensor]) -> dict[str, dict[str, Tensor]]:

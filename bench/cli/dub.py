@@ -44,7 +44,7 @@ def dub(
     from bench.common.device import pick_device
     from bench.generate.dubbing import check_files
     from bench.generate.dubbing import dub as run_dub
-    from bench.generate.footage import Fit
+    from bench.generate.fit import Fit
     from bench.generate.over_data import load_method
 
     fit = Fit.named(longer_audio, shorter_audio)

@@ -64,7 +64,7 @@ def external(
     from bench.common.errors import BenchError
     from bench.generate.external import LOGS, Options
     from bench.generate.external import external as run_external
-    from bench.generate.footage import Fit
+    from bench.generate.fit import Fit
     from prep.names import known
 
     known("protocol", [protocol], ("reconstruction", "dubbing"))

@@ -58,7 +58,7 @@ def generate(
     from bench.clips.protocols import Cast, Name
     from bench.common.device import pick_device
     from bench.generate.contact_sheet import SHEET
-    from bench.generate.footage import Fit
+    from bench.generate.fit import Fit
     from bench.generate.over_data import Options
     from bench.generate.over_data import generate as run_generate
     from prep.names import known

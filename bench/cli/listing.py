@@ -54,10 +54,10 @@ def _regions() -> dict[str, str]:
 def _methods() -> dict[str, str]:
     import inspect
 
-    from bench.common.methods import get_method, registry
+    from bench.common.methods import METHODS, get_method
 
     lines = {}
-    for name in registry():
+    for name in METHODS:
         method = get_method(name)
         summary = (inspect.getdoc(method) or "").partition("\n")[0].rstrip(".")
         lines[name] = f"{method.title}: {summary}"

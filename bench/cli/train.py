@@ -55,7 +55,8 @@ def train(
 
     from bench.cli.console import console
     from bench.cli.train_progress import Console
-    from bench.train.inputs import build_method, check_data, load_pretrained
+    from bench.train.assets import load_assets
+    from bench.train.inputs import build_method, check_data
     from bench.train.log import RunLog, Several
     from bench.train.runner import train as run_stages
     from bench.weights.store import WeightStore
@@ -66,7 +67,7 @@ def train(
     stages = [built.stages[name] for name in names]
     if main:
         check_data(config.data, stages, config.clips)
-    digests = load_pretrained(built, stages, WeightStore.default(weights_dir))
+    digests = load_assets(built, {"train"}, WeightStore.default(weights_dir), stages=stages)
     if main:
         _save(config, digests, resume)
     with Console(console) as shown, RunLog(folder, tensorboard=config.runner.tensorboard) as log:

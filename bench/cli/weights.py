@@ -101,10 +101,9 @@ def import_(
             raise BenchError(f"{name} is one file, and {len(files)} were given")
         _import_file(store, name, files[0], replace)
     else:
-        from bench.common.methods import registry
+        from bench.common.methods import METHODS
 
-        methods = registry()
-        known("weights or method", [name], [*(() if run else store.entries), *methods])
+        known("weights or method", [name], [*(() if run else store.entries), *METHODS])
         _import_method(name, files, run or Path("runs") / f"{name}-official", preset, overrides or [])
 
 

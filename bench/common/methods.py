@@ -1,32 +1,43 @@
-"""Every method by name: the papers' and the baselines."""
+"""Every method by name: the papers', the baselines, and those that other packages bring."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import baselines
+import models
 from bench.common.errors import BenchError
+from models.registry import METHOD_GROUP, Registry
 
 if TYPE_CHECKING:
-    from models.base import Method
-from models.registry import Registry
+    from models.base import Talker, Trainable
 
 
-def registry() -> Registry:
-    """The methods of the papers, then the baselines."""
-    import baselines
-    import models
-    from models.registry import Registry
-
-    return Registry({**models.METHODS.entries, **baselines.METHODS.entries})
+#: The methods of the papers, then the baselines, then those of other packages.
+METHODS = Registry({**models.METHODS, **baselines.METHODS}, group=METHOD_GROUP)
 
 
-def get_method(name: str) -> type[Method]:
+def get_method(name: str) -> type[Trainable]:
     """The class of a method, imported now.
 
     Raises:
-        BenchError: there is none of that name; proposes the nearest.
+        BenchError: there is none of that name (proposes the nearest), or another package's cannot be imported.
     """
     try:
-        return registry()[name]
-    except KeyError as error:
+        return METHODS[name]
+    except (KeyError, ImportError) as error:
         raise BenchError(error.args[0]) from None
+
+
+def get_talker(name: str) -> type[Talker]:
+    """The class of a method that makes videos.
+
+    Raises:
+        BenchError: as :func:`get_method`, or it makes none.
+    """
+    from models.base import Talker
+
+    found = get_method(name)
+    if not issubclass(found, Talker):
+        raise BenchError(f"{name} makes no videos: it is trained for others to use; see `bench ls methods`")
+    return found

@@ -12,14 +12,16 @@ import numpy as np
 
 from bench.common.errors import BenchError
 from bench.generate.contact_sheet import Band, FaceCrop, Row, Tile, timestamp, write
-from bench.generate.footage import DrivingSound, Fit, VideoFootage, file_footage, heard_frames
+from bench.generate.fit import Fit, heard_frames
+from bench.generate.footage import VideoFootage, file_footage
 from bench.generate.over_data import write_generated
+from bench.generate.sound import DrivingSound
 from prep.errors import ClipError
 from prep.sound_reading import sound
 from prep.video_reading import probe
 
 if TYPE_CHECKING:
-    from models.base import Method
+    from models.base import Talker
 
 #: Frames on a contact sheet, frames side by side, and pixels across the face crop of one.
 SHEET_FRAMES = 12
@@ -67,7 +69,7 @@ def check_files(video: Path, audio: Path, out: Path) -> None:
 
 
 def dub(
-    method: Method,
+    method: Talker,
     video: Path,
     audio: Path,
     out: Path,
@@ -108,7 +110,7 @@ def dub(
     try:
         footage = file_footage(
             video,
-            method.view,
+            method.views,
             heard_frames(samples),
             fit or Fit(),
             tracking=tracking,

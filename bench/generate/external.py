@@ -46,7 +46,8 @@ from bench.clips.job import FRAME_TOLERANCE, TRIVIAL, Voice
 from bench.clips.protocols import Pair
 from bench.common.errors import BenchError
 from bench.common.lock import exclusive
-from bench.generate.footage import Fit, VideoFootage, heard_frames
+from bench.generate.fit import Fit, heard_frames
+from bench.generate.footage import VideoFootage
 from bench.generate.over_data import Task
 from prep.errors import ClipError, PrepError
 from prep.rates import SAMPLE_RATE, SAMPLES_PER_FRAME
@@ -347,8 +348,6 @@ def write_inputs(task: Task, folder: Path, options: Options) -> Given:
     footage = VideoFootage(
         read,
         np.empty((n_frames, 0, 2), np.float32),
-        None,
-        None,
         n_frames=fit.frames(n_frames, heard_frames(samples)),
         fit=fit,
         width=width,

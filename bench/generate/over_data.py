@@ -34,7 +34,9 @@ from bench.common.errors import BenchError
 from bench.common.lock import exclusive
 from bench.generate import contact_sheet
 from bench.generate.contact_sheet import Driven
-from bench.generate.footage import DrivingSound, Fit, VideoFootage, clip_footage, heard_frames
+from bench.generate.fit import Fit, heard_frames
+from bench.generate.footage import VideoFootage, clip_footage
+from bench.generate.sound import DrivingSound
 from bench.train.inputs import trained_on
 from prep.errors import ClipError, PrepError
 from prep.shards import open_shard, read_manifest
@@ -42,7 +44,7 @@ from prep.video_writing import write_video
 
 if TYPE_CHECKING:
     from bench.train.config import RunConfig
-    from models.base import Method
+    from models.base import Talker
 
 log = logging.getLogger(__name__)
 
@@ -114,7 +116,7 @@ class Plan:
     device: str
     padding: str
 
-    def build(self) -> Method:
+    def build(self) -> Talker:
         """The method, in this process."""
         return load_method(self.run, self.device)[1]
 
@@ -203,7 +205,7 @@ def generate(
             return done
 
 
-def load_method(run: Path, device: str, name: str | None = None) -> tuple[RunConfig, Method]:
+def load_method(run: Path, device: str, name: str | None = None) -> tuple[RunConfig, Talker]:
     """A trained method on its device, in evaluation mode.
 
     Args:
@@ -214,20 +216,23 @@ def load_method(run: Path, device: str, name: str | None = None) -> tuple[RunCon
     Raises:
         BenchError: there is no such method or run, it is a run of another method, or its weights do not fit.
     """
-    from bench.common.methods import get_method
+    from bench.common.methods import get_talker
     from bench.train.checkpoint import load_run
+    from models.base import Talker
 
     if name is not None:
-        get_method(name)
+        get_talker(name)
     config, method = load_run(run)
     if name is not None and config.method != name:
         raise BenchError(f"{run} is a run of {config.method}, not of {name}: give another --run")
+    if not isinstance(method, Talker):
+        raise BenchError(f"{run} is a run of {config.method}, which makes no videos: give another --run")
     for network in method.networks.values():
         network.to(device)
     return config, method
 
 
-def weight_hashes(run: Path, method: Method) -> dict[str, str]:
+def weight_hashes(run: Path, method: Talker) -> dict[str, str]:
     """Network → SHA-256 of the file that :func:`bench.train.checkpoint.load_run` takes it from."""
     from bench.train.checkpoint import best_files
     from prep.shards import sha256 as file_sha256
@@ -240,7 +245,7 @@ def weight_hashes(run: Path, method: Method) -> dict[str, str]:
 
 def write_generated(
     path: Path,
-    method: Method,
+    method: Talker,
     footage: VideoFootage,
     sound: DrivingSound,
     crf: int,
@@ -263,8 +268,10 @@ def write_generated(
     """
     import torch
 
+    from models.base import Drive
+
     with torch.inference_mode():
-        frames = _checked(method.generate(footage, sound), footage, watch)
+        frames = _checked(method.generate(Drive(footage, sound, footage)), footage, watch)
         write_video(path, frames, samples=sound.samples, crf=crf)
 
 
@@ -324,9 +331,9 @@ def _draw(out: Path, driver: Job, made: Sequence[Task], fit: Fit) -> None:
         contact_sheet.write_transfer(
             out / contact_sheet.SHEET,
             f"driving clip: {driver.clip_id}",
-            clip_footage(driver, None, heard, Fit(longer="cut")),
+            clip_footage(driver, (), heard, Fit(longer="cut")),
             [
-                Driven(task.name, clip_footage(task.job, None, heard, fit), _video_path(out, task.name))
+                Driven(task.name, clip_footage(task.job, (), heard, fit), _video_path(out, task.name))
                 for task in made
             ],
         )
@@ -347,7 +354,7 @@ def _video_path(out: Path, name: str) -> Path:
     return out / f"{name}.mp4"
 
 
-def make_video(task: Task, method: Method, out: Path, plan: Plan) -> Made:
+def make_video(task: Task, method: Talker, out: Path, plan: Plan) -> Made:
     """Make one video; what is wrong with its clip becomes the reason why there is none.
 
     Raises:
@@ -359,7 +366,7 @@ def make_video(task: Task, method: Method, out: Path, plan: Plan) -> Made:
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
         samples = voice_samples(task.voice)
-        footage = clip_footage(task.job, method.view, heard_frames(samples), plan.fit)
+        footage = clip_footage(task.job, method.views, heard_frames(samples), plan.fit)
         sound = DrivingSound(samples, footage.n_frames, plan.padding)
         write_generated(path, method, footage, sound, plan.crf)
     except (ClipError, PrepError) as error:
@@ -372,7 +379,7 @@ def make_video(task: Task, method: Method, out: Path, plan: Plan) -> Made:
     return Made(task.name, footage.n_frames)
 
 
-def _make_all(tasks: Sequence[Task], out: Path, plan: Plan, method: Method, workers: int) -> Iterator[Made]:
+def _make_all(tasks: Sequence[Task], out: Path, plan: Plan, method: Talker, workers: int) -> Iterator[Made]:
     """Make the videos that are not there yet; yields a result for every task."""
     pending = []
     for task in tasks:

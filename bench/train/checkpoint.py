@@ -24,7 +24,7 @@ from prep.shards import AtomicFile
 
 if TYPE_CHECKING:
     from bench.train.config import RunConfig
-    from models.base import Method
+    from models.base import Trainable
 
 _STATE = "state.json"
 _TRAINING = "training.safetensors"
@@ -213,25 +213,26 @@ def unpack_optimizers(
 # Networks of a run --------------------------------------------------------------------------------------------
 
 
-def load_run(run: Path) -> tuple[RunConfig, Method]:
+def load_run(run: Path) -> tuple[RunConfig, Trainable]:
     """Build the method of a run with its best weights: those of the average, where one was kept.
 
     Args:
         run: its folder.
 
     Returns:
-        Its configuration, and the method on the CPU, its networks in evaluation mode.
+        Its configuration, and the method on the CPU, its networks in evaluation mode; its assets are not loaded.
 
     Raises:
-        BenchError: not the folder of a run, a network that generation needs was not trained yet, or a damaged file.
+        BenchError: not the folder of a run, a network that it needs was not trained yet, or a damaged file.
     """
     from bench.common.methods import get_method
     from bench.train.config import RunConfig
+    from models.base import DataInfo
 
     config = RunConfig.load(run)
-    method = get_method(config.method)(config.method_config)
+    method = get_method(config.method)(config.method_config, DataInfo())
     found = load_networks(run, method)
-    for name in method.generates_with:
+    for name in method.needed_networks:
         if name not in found:
             stage = next((s.name for s in method.stages.values() if name in s.networks), name)
             raise BenchError(
@@ -243,7 +244,7 @@ def load_run(run: Path) -> tuple[RunConfig, Method]:
     return config, method
 
 
-def load_networks(run: Path, method: Method) -> dict[str, Path]:
+def load_networks(run: Path, method: Trainable) -> dict[str, Path]:
     """Load the best weights of every stage of ``run`` that has a checkpoint; returns network → file."""
     found = {}
     for stage in method.stages.values():

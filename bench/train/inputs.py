@@ -1,5 +1,5 @@
-"""What a training run stands on: data sets that hold what its stages ask for, pretrained networks, and the record of
-both in ``provenance.json``.
+"""What a training run stands on: data sets that hold what its stages ask for, and the record of them and of the
+weights of others in ``provenance.json``.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import sys
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import MISSING, fields
 from datetime import datetime, timezone
-from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,11 +18,11 @@ import torch
 
 from bench.clips.clip_lists import read_clips
 from bench.common import provenance
-from bench.common.errors import BenchError, Unavailable
+from bench.common.errors import BenchError
 from bench.common.methods import get_method
-from bench.train.checkpoint import load_into, load_network
 from bench.train.loading import open_dataset
-from bench.weights.store import WeightStore, file_sha256, load_state_dict
+from bench.weights.store import file_sha256
+from models.base import DataInfo
 from prep.dataset import clip_ids
 from prep.index import build_index
 from prep.options import PrepOptions, suite_version
@@ -33,22 +32,26 @@ from prep.shards import MANIFEST, SHARDS, open_shard, read_manifest, shard_paths
 
 if TYPE_CHECKING:
     from bench.train.config import RunConfig
-    from models.base import Method, Pretrained, Stage
+    from models.base import Stage, Trainable
 
 PROVENANCE = "provenance.json"
 #: Splits that every training reads.
 SPLITS = ("train", "val")
 
 
-def build_method(config: RunConfig) -> Method:
+def build_method(config: RunConfig, data: DataInfo | None = None) -> Trainable:
     """Build the method of a configuration; its networks begin as the seed says.
+
+    Args:
+        config: of the run.
+        data: what is known of the training data; None: nothing.
 
     Raises:
         BenchError: its options do not go together.
     """
     torch.manual_seed(config.runner.seed)
     try:
-        return get_method(config.method)(config.method_config)
+        return get_method(config.method)(config.method_config, data or DataInfo())
     except ValueError as error:
         raise BenchError(f"{config.method}: {error}") from error
 
@@ -170,52 +173,6 @@ def prep_command(
     return shlex.join(words)
 
 
-# Pretrained networks ------------------------------------------------------------------------------------------
-
-
-def load_pretrained(method: Method, stages: Sequence[Stage], store: WeightStore) -> dict[str, str]:
-    """Load the networks that somebody else trained and that some stages use.
-
-    Returns:
-        Name of the weights, or of run and network → SHA-256.
-
-    Raises:
-        BenchError: one is missing or does not suit; names the command that gets it, or the option without it.
-    """
-    used = {
-        id(module)
-        for stage in stages
-        for network in (*stage.networks.values(), *stage.frozen.values())
-        for module in network.modules()
-    }
-    digests = {}
-    for wanted in method.pretrained.values():
-        if id(wanted.module) in used:
-            name, state, digest = _pretrained_state(method.name, wanted, store)
-            load_into(wanted.module, state, name)
-            digests[name] = digest
-    return digests
-
-
-def _pretrained_state(
-    method: str, wanted: Pretrained, store: WeightStore
-) -> tuple[str, dict[str, torch.Tensor], str]:
-    if "/" in wanted.weights:
-        state = load_network(Path(wanted.weights), wanted.network)
-        digest = sha256()
-        for key in sorted(state):
-            digest.update(key.encode())
-            digest.update(state[key].contiguous().flatten().view(torch.uint8).numpy().tobytes())
-        return f"{wanted.weights} ({wanted.network})", state, digest.hexdigest()
-    try:
-        path, digest_of_file = store.path(wanted.weights), store.sha256(wanted.weights)
-    except Unavailable as error:
-        purpose = f" for {wanted.purpose}" if wanted.purpose else ""
-        way_out = f"; or train without: --set {wanted.without}" if wanted.without else ""
-        raise BenchError(f"{method} needs {wanted.weights}{purpose}: {error}{way_out}") from error
-    return wanted.weights, load_state_dict(path), digest_of_file
-
-
 # The record ---------------------------------------------------------------------------------------------------
 
 
@@ -227,7 +184,7 @@ def record(
     Args:
         run: its folder.
         config: its configuration, whose list of clips is recorded with the number of those to train on.
-        digests: what :func:`load_pretrained` gave.
+        digests: what :func:`bench.train.assets.load_assets` gave.
         changed: None: the run begins. Else it goes on, and must stand on the same data, clips and weights as before;
             these keys of its configuration changed (key → before and now).
 

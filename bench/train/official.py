@@ -39,6 +39,7 @@ def import_official(
     from bench.train.checkpoint import load_into, write_networks
     from bench.train.config import load_config
     from bench.weights.store import file_sha256, load_state_dict
+    from models.base import DataInfo
 
     kind = get_method(method)
     if run.exists() and (not run.is_dir() or any(run.iterdir())):
@@ -59,8 +60,8 @@ def import_official(
                 )
             states[network], sources[network] = state, file
     config = load_config(method, preset, overrides, (), run)
-    built = kind(config.method_config)
-    for network in built.generates_with:
+    built = kind(config.method_config, DataInfo())
+    for network in built.needed_networks:
         if network not in states:
             raise BenchError(f"{method} needs its {network} network too: name that file beside the others")
     for network, state in states.items():

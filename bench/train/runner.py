@@ -20,7 +20,7 @@ from bench.train.log import Reporter
 from bench.train.parallel import make_accelerator
 from bench.train.stage_run import StageRun
 from bench.train.stopping import Stop, Stopped
-from models.base import Method
+from models.base import Trainable
 
 if TYPE_CHECKING:
     from bench.train.config import RunConfig
@@ -41,7 +41,7 @@ class TrainResult:
 
 def train(
     config: RunConfig,
-    method: Method,
+    method: Trainable,
     stages: Sequence[str],
     run: Path,
     resume: bool,

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
-import torch
 from torch import Tensor, nn
 
-from models.base import Footage, Method, Pretrained, Section, Speech, Stage
+from models.base import Asset, DataInfo, Drive, Section, Stage, Talker
 from models.ipl.inference import GenerateConfig, Generation
 from models.ipl.landmark import LandmarkGenerator
 from models.ipl.landmark_stage import LandmarkConfig, LandmarkStage
 from models.ipl.render_stage import RenderConfig, RenderStage
-from models.ipl.renderer import Renderer, split_official
+from models.ipl.renderer import Renderer
+from models.official import official_state
 
 
 class IPLConfig(Section):
@@ -24,18 +24,19 @@ class IPLConfig(Section):
     generate: GenerateConfig = GenerateConfig()
 
 
-class IPL(Method):
+class IPL(Talker):
     """Identity-Preserving Talking Face Generation with Landmark and Appearance Priors (Zhong et al., CVPR 2023).
 
     Args:
         config: an :class:`IPLConfig`.
+        data: of no influence.
     """
 
     name = "ipl"
     title = "IP-LAP"
     config_class = IPLConfig
 
-    def __init__(self, config: IPLConfig) -> None:
+    def __init__(self, config: IPLConfig, data: DataInfo) -> None:
         self.config = config
         self.landmark = config.landmark.build()
         self.renderer = config.render.build_renderer()
@@ -50,20 +51,20 @@ class IPL(Method):
         }
 
     @property
-    def pretrained(self) -> dict[str, Pretrained]:
+    def assets(self) -> dict[str, Asset]:
         """VGG-19, unless ``render.perceptual`` does without it."""
         if self._vgg is None:
             return {}
         purpose = "the warping, reconstruction and style losses of the renderer"
-        return {"vgg": Pretrained(self._vgg, "vgg19", "", purpose, "render.perceptual=pixels")}
+        return {"vgg": Asset(self._vgg, "vgg19", purpose=purpose, without="render.perceptual=pixels")}
 
     @property
-    def generates_with(self) -> tuple[str, ...]:
+    def needed_networks(self) -> tuple[str, ...]:
         """The generator of landmarks and the renderer."""
         return ("landmark", "renderer")
 
-    def generate(self, footage: Footage, speech: Speech) -> Iterator[np.ndarray]:
-        """See :meth:`models.base.Method.generate`; the footage is read twice."""
+    def generate(self, drive: Drive) -> Iterator[np.ndarray]:
+        """See :meth:`models.base.Talker.generate`; the footage is read twice."""
         config = self.config
         return Generation(
             config.generate,
@@ -71,8 +72,8 @@ class IPL(Method):
             self.renderer,
             config.landmark.window,
             config.landmark.references,
-            footage,
-            speech,
+            drive.footage,
+            drive.speech,
         ).frames()
 
     @classmethod
@@ -90,22 +91,5 @@ class IPL(Method):
         Raises:
             ValueError: it is neither; names the first key that is missing.
         """
-        inner = state.get("state_dict", state)
-        if not isinstance(inner, dict):
-            raise ValueError("not a checkpoint of IP-LAP: its state_dict is no table of tensors")
-        found, _ = split_official(inner)
-        with torch.device("meta"):
-            official = {"landmark": LandmarkGenerator().state_dict(), "renderer": Renderer().state_dict()}
-        name = max(official, key=lambda name: len(official[name].keys() & found.keys()))
-        for key in official[name]:
-            if key not in found:
-                raise ValueError(f"not a checkpoint of IP-LAP: the {name} network misses {key}")
-        for key, value in found.items():
-            if key not in official[name]:
-                raise ValueError(f"not a checkpoint of IP-LAP: the {name} network has no {key}")
-            if value.shape != official[name][key].shape:
-                expected, shape = tuple(official[name][key].shape), tuple(value.shape)
-                raise ValueError(
-                    f"not a checkpoint of IP-LAP: {key} of the {name} network is {shape}, not {expected}"
-                )
-        return {name: found}
+        networks: dict[str, Callable[[], nn.Module]] = {"landmark": LandmarkGenerator, "renderer": Renderer}
+        return official_state(state, networks, "a checkpoint of IP-LAP", without=("perceptual.",))

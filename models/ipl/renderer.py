@@ -5,7 +5,6 @@ Keys are those of the official checkpoints. Pictures are BGR in [0, 1], as the o
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import NamedTuple
 
 import torch
@@ -266,26 +265,6 @@ class TranslationModule(nn.Module):
         x = self.spade_4(x, self.spade_4.maps(aligned.picture))
         # The official slope of this activation alone is not 0.2.
         return self.conv_last(F.leaky_relu(x, 0.01))
-
-
-def split_official(state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """Part an official state dict into the renderer's and the loss network's.
-
-    Args:
-        state: keys may start with ``module.``.
-
-    Returns:
-        What :class:`Renderer` and what :class:`models.layers.vgg.VGG19` load; the latter is empty where the
-        checkpoint was saved without it.
-    """
-    renderer, vgg = {}, {}
-    for key, value in state.items():
-        key = key.removeprefix("module.")
-        if key.startswith("perceptual."):
-            vgg[key.replace("perceptual.model.network.", "features.")] = value
-        else:
-            renderer[key] = value
-    return renderer, vgg
 
 
 def _at_all_sizes(weight: Tensor, picture: Tensor) -> tuple[Tensor, Tensor, Tensor]:

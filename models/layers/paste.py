@@ -20,7 +20,7 @@ def paste(frame: Image, crop: Image, transform: npt.ArrayLike, mask: Float32) ->
         frame: (H, W, 3) uint8, written to.
         crop: (h, w, 3) uint8, channels in the frame's order.
         transform: (2, 3) float, full-frame to crop pixels, both continuous (pixel j covers [j, j + 1)); as
-            :attr:`models.base.Shot.transform`.
+            :attr:`models.base.Crop.transform`.
         mask: (p, q) float32 in [0, 1] over the crop, at any resolution: the crop's share of the result.
 
     Raises:

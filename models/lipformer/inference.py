@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from pydantic import Field, field_validator
 from torch import Tensor
 
-from models.base import Footage, Section, Shot, Speech
+from models.base import Crop, Footage, Section, Shot, Speech
 from models.layers.paste import paste
 from models.lipformer.lips import Halves, Lips
 from models.lipformer.pictures import scaled
@@ -22,7 +22,8 @@ from models.lipformer.pictures import scaled
 MEL = "iplap"
 
 #: Pixels of the view ``aligned512``, along both edges.
-VIEW = 512
+VIEW = "aligned512"
+SIDE = 512
 
 # Half the width of the pasted region, as a share of the view's. By FFHQ's rule the eyes are at 0.47 of its height, the
 # mouth at 0.75 and the chin at about 0.93; cheeks are within 0.3 of the middle.
@@ -121,11 +122,13 @@ class _Pending:
 
     Attributes:
         shot: it.
-        upper: H_TU, (d, h', w') float; None where no face was found.
+        transform: (2, 3) float64, full-frame to view pixels; None where no face was found.
+        upper: H_TU, (d, h', w') float; likewise.
         probabilities: of the lip codes, (n, h', w') float32; likewise.
     """
 
     shot: Shot
+    transform: np.ndarray | None = None
     upper: Tensor | None = None
     probabilities: Tensor | None = None
 
@@ -191,8 +194,9 @@ class Generation:
         for index in found.tolist():
             # A face may have been found but lie outside of the frame.
             (shot,) = self.footage.pick([index])
-            if shot.crop is not None:
-                picture = self._pictures([shot.crop])
+            crop = self.footage.crop(VIEW, shot)
+            if crop is not None:
+                picture = self._pictures([crop])
                 halves = self.lips.encode(picture)
                 if not self.config.detail:
                     return _Reference(halves, None)
@@ -201,26 +205,31 @@ class Generation:
         return None
 
     def _predict(self, shots: Sequence[Shot], reference: Halves) -> list[_Pending]:
-        crops = [shot.crop for shot in shots if shot.crop is not None]
+        seen = [(shot, self.footage.crop(VIEW, shot)) for shot in shots]
+        crops = [crop for _, crop in seen if crop is not None]
         if not crops:
             return [_Pending(shot) for shot in shots]
-        chunks = [self.speech.chunk(shot.index, MEL) for shot in shots if shot.crop is not None]
+        chunks = [self.speech.chunk(shot.index, MEL) for shot, crop in seen if crop is not None]
         mels = torch.from_numpy(np.stack(chunks)).to(self.device)
         upper = self.lips.encode_upper(self._pictures(crops))
         repeated = Halves(*(half.expand(len(crops), -1, -1, -1) for half in reference))
         logits = self.lips.predict(self.lips.move(upper, repeated), mels)
         rows = iter(zip(upper, logits.softmax(dim=1), strict=True))
-        return [_Pending(shot) if shot.crop is None else _Pending(shot, *next(rows)) for shot in shots]
+        return [
+            _Pending(shot) if crop is None else _Pending(shot, crop.transform, *next(rows))
+            for shot, crop in seen
+        ]
 
     def _finish(
         self, pending: Sequence[_Pending], start: int, stop: int, detail: Detail | None
     ) -> Iterator[np.ndarray]:
         """Make frames ``start`` to ``stop`` of ``pending``, of which smoothing sees all."""
-        faces, uppers, codes = [], [], []
+        faces: list[tuple[Shot, np.ndarray]] = []
+        uppers, codes = [], []
         for place in range(start, stop):
             one = pending[place]
-            if one.upper is not None:
-                faces.append(one.shot)
+            if one.upper is not None and one.transform is not None:
+                faces.append((one.shot, one.transform))
                 uppers.append(one.upper)
                 codes.append(self._smoothed(pending, place).argmax(dim=0))
         # The last time, those that waited for smoothing come on top of a batch.
@@ -233,9 +242,8 @@ class Generation:
                 pictures = detail.added(pictures)
             pictures = (pictures.clamp(0, 1) * 255).round().to(torch.uint8)
             made.extend(pictures.permute(0, 2, 3, 1).cpu().numpy())
-        for shot, picture in zip(faces, made, strict=True):
-            assert shot.transform is not None
-            paste(shot.frame, picture, shot.transform * (self.size / VIEW), self.mask)
+        for (shot, transform), picture in zip(faces, made, strict=True):
+            paste(shot.frame, picture, transform * (self.size / SIDE), self.mask)
         for place in range(start, stop):
             yield pending[place].shot.frame
 
@@ -252,9 +260,9 @@ class Generation:
                 total = total.add(_given(pending[other]), alpha=weight)
         return total
 
-    def _pictures(self, crops: Sequence[np.ndarray]) -> Tensor:
+    def _pictures(self, crops: Sequence[Crop]) -> Tensor:
         """(512, 512, 3) uint8 each → (B, 3, S, S) float32 in [0, 1], scaled as in training."""
-        return torch.stack([scaled(crop, self.size) for crop in crops]).to(self.device).float() / 255
+        return torch.stack([scaled(crop.picture, self.size) for crop in crops]).to(self.device).float() / 255
 
 
 def _given(one: _Pending) -> Tensor:

@@ -8,11 +8,11 @@ import numpy as np
 from pydantic import model_validator
 from torch import nn
 
-from models.base import Footage, Method, Pretrained, Section, Speech, Stage
+from models.base import Asset, DataInfo, Drive, Section, Stage, Talker
 from models.layers.stylegan2 import StyleGAN2Discriminator
 from models.layers.vgg import VGG19
 from models.lipformer.codebook_stage import CodebookConfig, CodebookStage
-from models.lipformer.inference import GenerateConfig, Generation
+from models.lipformer.inference import VIEW, GenerateConfig, Generation
 from models.lipformer.lip_stage import LipFormerConfig, LipFormerStage
 from models.lipformer.lips import Lips
 
@@ -32,7 +32,7 @@ class LipFormerMethodConfig(Section):
         return self
 
 
-class LipFormer(Method):
+class LipFormer(Talker):
     """High-fidelity and Generalizable Talking Face Generation with A Pre-learned Facial Codebook (Wang et al.,
     CVPR 2023).
 
@@ -41,14 +41,15 @@ class LipFormer(Method):
 
     Args:
         config: a :class:`LipFormerMethodConfig`.
+        data: of no influence.
     """
 
     name = "lipformer"
     title = "LipFormer"
     config_class = LipFormerMethodConfig
-    view = "aligned512"
+    views = (VIEW,)
 
-    def __init__(self, config: LipFormerMethodConfig) -> None:
+    def __init__(self, config: LipFormerMethodConfig, data: DataInfo) -> None:
         self.config = config
         first, second = config.codebook, config.lipformer
         encoder, decoder = first.build_encoder(), first.build_decoder()
@@ -86,20 +87,22 @@ class LipFormer(Method):
         self.stages: dict[str, Stage] = {"codebook": codebook, "lipformer": lipformer}
 
     @property
-    def pretrained(self) -> dict[str, Pretrained]:
+    def assets(self) -> dict[str, Asset]:
         """VGG-19, unless both stages do without it."""
         if self._vgg is None:
             return {}
         stages = [name for name in self.stages if "vgg" in self.stages[name].frozen]
         without = " --set ".join(f"{name}.perceptual_weight=0" for name in stages)
-        return {"vgg": Pretrained(self._vgg, "vgg19", "", "the perceptual losses", without)}
+        return {"vgg": Asset(self._vgg, "vgg19", purpose="the perceptual losses", without=without)}
 
     @property
-    def generates_with(self) -> tuple[str, ...]:
+    def needed_networks(self) -> tuple[str, ...]:
         """All networks but the discriminator."""
         return tuple(name for name in self.networks if name != "discriminator")
 
-    def generate(self, footage: Footage, speech: Speech) -> Iterator[np.ndarray]:
-        """See :meth:`models.base.Method.generate`; the footage is read once, and the reference before that."""
+    def generate(self, drive: Drive) -> Iterator[np.ndarray]:
+        """See :meth:`models.base.Talker.generate`; the footage is read once, and the reference before that."""
         config = self.config
-        return Generation(config.generate, self.lips, config.codebook.size, footage, speech).frames()
+        return Generation(
+            config.generate, self.lips, config.codebook.size, drive.footage, drive.speech
+        ).frames()

@@ -16,8 +16,10 @@ from baselines.sync_expert.method import SyncExpert, SyncExpertConfig
 from baselines.sync_expert.network import SyncNet, cosine_bce
 from baselines.sync_expert.offsets import embed_lips, embed_sounds, find_offset
 from baselines.sync_expert.stage import ExpertConfig, ExpertStage
+from bench.common.errors import BenchError
+from bench.common.methods import get_talker
 from bench.train.config import load_config
-from models.base import Progress, TrainConfig
+from models.base import DataInfo, Progress, TrainConfig
 from prep.sampling import check_spec, columns_of
 from tests.baselines import official
 
@@ -403,17 +405,15 @@ def test_a_clip_is_embedded_window_by_window() -> None:
 def test_presets_make_a_method(preset: str) -> None:
     loaded = load_config("sync-expert", preset, [], [], Path("run")).method_config
     assert isinstance(loaded, SyncExpertConfig)
-    method = SyncExpert(loaded)
+    method = SyncExpert(loaded, DataInfo())
     stage = method.stages["expert"]
     assert stage.networks["expert"] is method.networks["expert"]
     assert stage.train.monitor in {"loss", "accuracy"}
 
 
-def test_it_generates_nothing() -> None:
-    method = SyncExpert(SyncExpertConfig(expert=config()))
-    assert method.generates_with == ()
-    with pytest.raises(ValueError, match="makes no videos"):
-        method.generate(None, None)  # type: ignore[arg-type]
+def test_it_makes_no_videos() -> None:
+    with pytest.raises(BenchError, match="sync-expert makes no videos"):
+        get_talker("sync-expert")
 
 
 def test_official_weights_are_taken_as_they_are_published() -> None:
@@ -428,11 +428,11 @@ def test_official_weights_are_taken_as_they_are_published() -> None:
 def test_other_weights_are_refused() -> None:
     state = official.weights("wav2lip_syncnet")
     first = next(iter(state))
-    with pytest.raises(ValueError, match="the expert misses " + first):
+    with pytest.raises(ValueError, match="the expert network misses " + first):
         SyncExpert.from_official({key: value for key, value in state.items() if key != first})
-    with pytest.raises(ValueError, match="the expert has no odd"):
+    with pytest.raises(ValueError, match="the expert network has no odd"):
         SyncExpert.from_official({**state, "odd": torch.zeros(1)})
-    with pytest.raises(ValueError, match=rf"{first} of the expert is \(1,\), not \(32, 15, 7, 7\)"):
+    with pytest.raises(ValueError, match=rf"{first} of the expert network is \(1,\), not \(32, 15, 7, 7\)"):
         SyncExpert.from_official({**state, first: torch.zeros(1)})
     with pytest.raises(ValueError, match="no table of tensors"):
         SyncExpert.from_official({"state_dict": torch.zeros(1)})

@@ -4,7 +4,6 @@ import json
 import math
 import weakref
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +21,7 @@ from baselines.wav2lip.method import Wav2Lip, Wav2LipMethodConfig
 from baselines.wav2lip.network import Generator, see
 from baselines.wav2lip.stage import Wav2LipConfig, Wav2LipStage
 from bench.train.config import load_config
-from models.base import Progress, Shot, TrainConfig
+from models.base import Crop, DataInfo, Drive, Progress, Shot, TrainConfig
 from prep.sampling import check_spec, columns_of
 from tests.baselines import official
 from tests.models.fakes import FakeSpeech
@@ -40,7 +39,7 @@ def made(**changes: Any) -> Wav2LipStage:
         "train": TrainConfig(batch_size=2),
         **changes,
     }
-    method = Wav2Lip(Wav2LipMethodConfig(wav2lip=Wav2LipConfig(**values)))
+    method = Wav2Lip(Wav2LipMethodConfig(wav2lip=Wav2LipConfig(**values)), DataInfo())
     stage = method.stages["wav2lip"]
     assert isinstance(stage, Wav2LipStage)
     for network in stage.frozen.values():
@@ -306,18 +305,25 @@ class Footage:
         return cv2.resize(rng.integers(60, 140, (4, 4, 3), np.uint8), (WIDTH, HEIGHT))
 
     def shots(self) -> Iterator[Shot]:
-        x0, y0, x1, y1 = BOX
-        scale = 96 / (x1 - x0), 96 / (y1 - y0)
         for index in range(self.n_frames):
-            frame = self.frame(index)
-            shot = Shot(index, frame)
-            if self.detected[index]:
-                matrix = np.array([[scale[0], 0, -x0 * scale[0]], [0, scale[1], -y0 * scale[1]]])
-                shot = replace(shot, crop=cv2.resize(frame[y0:y1, x0:x1], (96, 96)), transform=matrix)
+            shot = Shot(index, self.frame(index))
             self.live += 1
             self.most = max(self.most, self.live)
             weakref.finalize(shot, self._gone)
             yield shot
+
+    def crop(self, view: str, shot: Shot) -> Crop | None:
+        assert view == "face96"
+        if not self.detected[shot.index]:
+            return None
+        x0, y0, x1, y1 = BOX
+        scale = 96 / (x1 - x0), 96 / (y1 - y0)
+        matrix = np.array([[scale[0], 0, -x0 * scale[0]], [0, scale[1], -y0 * scale[1]]])
+        return Crop(cv2.resize(shot.frame[y0:y1, x0:x1], (96, 96)), matrix)
+
+    def crops(self) -> list[np.ndarray]:
+        found = [self.crop("face96", shot) for shot in self.shots()]
+        return [crop.picture for crop in found if crop is not None]
 
     def _gone(self) -> None:
         self.live -= 1
@@ -378,7 +384,7 @@ def test_each_frame_is_shown_itself_and_hears_its_own_sound() -> None:
     mels, faces = (torch.cat(parts) for parts in zip(*network.given, strict=True))
     assert [round(float(m[0, 0]) * 100) for m in mels] == [0, 2, 3, 4]
     assert {rule for _, rule in speech.asked} == {"wav2lip"}
-    crops = np.stack([shot.crop for shot in footage.shots() if shot.crop is not None])
+    crops = np.stack(footage.crops())
     expected = torch.from_numpy(crops).permute(0, 3, 1, 2).flip(1) / 255
     torch.testing.assert_close(faces[:, 3:], expected)
     torch.testing.assert_close(faces[:, :3, :48], expected[:, :, :48])
@@ -393,7 +399,7 @@ def test_the_first_face_can_be_the_reference_throughout() -> None:
         list(speak(config, network, footage, speech))  # type: ignore[arg-type]
     assert {rule for _, rule in speech.asked} == {"wav2lip-generator"}
     faces = torch.cat([given for _, given in network.given])
-    crops = [shot.crop for shot in footage.shots() if shot.crop is not None]
+    crops = footage.crops()
     first = torch.from_numpy(crops[0]).permute(2, 0, 1).flip(0) / 255
     torch.testing.assert_close(faces[:, 3:], first.expand(6, 3, 96, 96))
     uppers = torch.from_numpy(np.stack(crops)).permute(0, 3, 1, 2).flip(1)[:, :, :48] / 255
@@ -459,25 +465,25 @@ def test_presets_make_a_method(preset: str) -> None:
     loaded = load_config("wav2lip", preset, [], [], Path("run")).method_config
     assert isinstance(loaded, Wav2LipMethodConfig)
     with torch.device("meta"):
-        method = Wav2Lip(loaded)
-    assert method.generates_with == ("generator",) == tuple(method.networks)
-    expert = method.pretrained["expert"]
+        method = Wav2Lip(loaded, DataInfo())
+    assert method.needed_networks == ("generator",) == tuple(method.networks)
+    expert = method.assets["expert"]
     assert (expert.weights, expert.network) == ("runs/sync-expert", "expert")
     assert expert.module is method.stages["wav2lip"].frozen["expert"]
     expert_preset: Any = load_config("sync-expert", preset, [], [], Path("run")).method_config
     assert expert_preset.expert.width == loaded.wav2lip.expert_width
 
 
-def test_it_generates_with_its_generator() -> None:
+def test_it_needed_networks_its_generator() -> None:
     torch.manual_seed(0)
     stage = Wav2LipConfig(width=0.05, expert_width=0.05, gan_weight=0.07, train=TrainConfig(batch_size=1))
-    method = Wav2Lip(Wav2LipMethodConfig(wav2lip=stage))
+    method = Wav2Lip(Wav2LipMethodConfig(wav2lip=stage), DataInfo())
     assert list(method.networks) == ["generator", "discriminator"]
-    assert method.generates_with == ("generator",)
+    assert method.needed_networks == ("generator",)
     method.networks["generator"].eval()
     footage = Footage(3, missing=[1])
     with torch.no_grad():
-        frames = list(method.generate(footage, FakeSpeech()))  # type: ignore[arg-type]
+        frames = list(method.generate(Drive(footage, FakeSpeech(), footage)))  # type: ignore[arg-type]
     assert [np.array_equal(f, footage.frame(i)) for i, f in enumerate(frames)] == [False, True, False]
 
 
@@ -496,5 +502,5 @@ def test_official_weights_are_taken_as_they_are_published(
 
 
 def test_other_weights_are_refused() -> None:
-    with pytest.raises(ValueError, match="not a checkpoint of Wav2Lip: the generator misses"):
+    with pytest.raises(ValueError, match="not a checkpoint of Wav2Lip: the generator network misses"):
         Wav2Lip.from_official(SyncNet(width=0.01).state_dict())

@@ -10,10 +10,10 @@ import pytest
 import torch
 from torch import nn
 
-import models
+from bench.common.methods import METHODS
 from bench.train.checkpoint import write_networks
 from bench.train.config import load_config
-from models.base import Batch, Footage, Method, Progress, Section, Speech, Stage, TrainConfig, Update
+from models.base import Batch, DataInfo, Drive, Progress, Section, Stage, Talker, TrainConfig, Update
 from prep.landmarks import FaceMesh
 from prep.sample_spec import SampleSpec
 from tests.prep.fakes import fake_clip
@@ -49,27 +49,29 @@ class FakeStage(Stage):
         return {}
 
 
-class Fake(Method):
+class Fake(Talker):
     name = "fake"
     title = "Fake"
     config_class = FakeConfig
-    view = "box128"
+    views = ("box128",)
 
-    def __init__(self, config: FakeConfig) -> None:
+    def __init__(self, config: FakeConfig, data: DataInfo) -> None:
         self.config = config
         self.net = nn.Linear(config.size, 1)
         self.networks = {"net": self.net}
         self.stages = {"only": FakeStage(config, self.net)}
 
-    def generate(self, footage: Footage, speech: Speech) -> Iterator[np.ndarray]:
+    def generate(self, drive: Drive) -> Iterator[np.ndarray]:
         assert not self.net.training and not torch.is_grad_enabled()
-        if round(float(speech.chunk(2, "iplap").max()) * 1000) == self.config.fails_at:
+        if round(float(drive.speech.chunk(2, "iplap").max()) * 1000) == self.config.fails_at:
             raise RuntimeError("out of memory\nand a page of advice")
+        footage = drive.footage
         for shot in footage.shots():
             if shot.index >= footage.n_frames - self.config.fewer:
                 return
-            if shot.crop is not None:
-                x0, y0, x1, y1 = box(shot.transform)
+            crop = footage.crop("box128", shot)
+            if crop is not None:
+                x0, y0, x1, y1 = box(crop.transform)
                 part = shot.frame[(y0 + y1) // 2 : y1, x0:x1]
                 part[:] = 255 - part
             yield shot.frame
@@ -96,7 +98,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def register(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(models.METHODS.entries, "fake", f"{__name__}:Fake")
+    monkeypatch.setitem(METHODS.entries, "fake", f"{__name__}:Fake")
 
 
 def make_run(folder: Path, *overrides: str, weights: int = 0) -> Path:
@@ -105,7 +107,7 @@ def make_run(folder: Path, *overrides: str, weights: int = 0) -> Path:
     preset.write_text("")
     config = load_config("fake", str(preset), overrides, (), folder)
     torch.manual_seed(weights)
-    method = Fake(config.method_config)
+    method = Fake(config.method_config, DataInfo())
     write_networks(folder, "only", {"net": method.net.state_dict()}, "test")
     config.save(folder)
     return folder

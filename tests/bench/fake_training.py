@@ -13,7 +13,7 @@ from torch.optim import Optimizer
 
 from bench.train.config import RunConfig, load_config
 from bench.train.log import Speed
-from models.base import Batch, Footage, Method, Progress, Section, Speech, Stage, TrainConfig, Update
+from models.base import Batch, DataInfo, Drive, Progress, Section, Stage, Talker, TrainConfig, Update
 from prep.sample_spec import SampleSpec
 
 NAME = "fake"
@@ -150,12 +150,12 @@ class Polish(_Stage):
         return {"error": self._error(batch)}
 
 
-class Fake(Method):
+class Fake(Talker):
     name = NAME
     title = "Fake"
     config_class = FakeConfig
 
-    def __init__(self, config: FakeConfig) -> None:
+    def __init__(self, config: FakeConfig, data: DataInfo) -> None:
         points = 80
         self.networks = {
             "generator": nn.Sequential(nn.Dropout(config.adversarial.dropout), nn.Linear(1280, points)),
@@ -169,11 +169,11 @@ class Fake(Method):
         }
 
     @property
-    def generates_with(self) -> tuple[str, ...]:
+    def needed_networks(self) -> tuple[str, ...]:
         return ("generator", "bias")
 
-    def generate(self, footage: Footage, speech: Speech) -> Iterator[np.ndarray]:
-        return (shot.frame for shot in footage.shots())
+    def generate(self, drive: Drive) -> Iterator[np.ndarray]:
+        return (shot.frame for shot in drive.footage.shots())
 
 
 class Recorder:

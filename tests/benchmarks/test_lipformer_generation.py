@@ -19,8 +19,8 @@ from pathlib import Path
 import numpy as np, torch
 from bench.train.config import load_config
 from bench.common.methods import get_method
-from models.base import Shot
-from models.lipformer.inference import VIEW
+from models.base import Crop, DataInfo, Drive, Shot
+from models.lipformer.inference import SIDE as VIEW_SIDE
 
 FRAMES, SIDE = 12, 700
 torch.set_num_threads(1)
@@ -29,7 +29,7 @@ rng = np.random.default_rng(0)
 # Loss networks take no part in generation.
 without = [f"{s}.{loss}_weight=0" for s in ("codebook", "lipformer") for loss in ("perceptual", "adversarial")]
 config = load_config("lipformer", "paper", without, [Path("data")], Path("run"))
-method = get_method("lipformer")(config.method_config)
+method = get_method("lipformer")(config.method_config, DataInfo())
 for network in method.networks.values():
     network.eval()
 
@@ -38,11 +38,12 @@ class Clip:
     width = height = SIDE
     detected = np.ones(FRAMES, bool)
     pictures = rng.integers(0, 256, (FRAMES, SIDE, SIDE, 3), np.uint8)
-    crops = rng.integers(0, 256, (FRAMES, VIEW, VIEW, 3), np.uint8)
+    crops = rng.integers(0, 256, (FRAMES, VIEW_SIDE, VIEW_SIDE, 3), np.uint8)
     mels = rng.uniform(-4, 4, (FRAMES, 80, 16)).astype(np.float32)
     def pick(self, indices):
-        matrix = np.array([[1.0, 0, -90], [0, 1.0, -90]])
-        return [Shot(i, self.pictures[i].copy(), self.crops[i], matrix) for i in indices]
+        return [Shot(i, self.pictures[i].copy()) for i in indices]
+    def crop(self, view, shot):
+        return Crop(self.crops[shot.index], np.array([[1.0, 0, -90], [0, 1.0, -90]]))
     def shots(self):
         return iter(self.pick(range(FRAMES)))
     def chunk(self, frame, rule):
@@ -52,7 +53,7 @@ clip = Clip()
 
 with torch.inference_mode():
     begun = time.process_time()
-    made = sum(1 for _ in method.generate(clip, clip))
+    made = sum(1 for _ in method.generate(Drive(clip, clip, clip)))
     seconds = time.process_time() - begun
 peak = int(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text()).group(1)) / 1024
 print(json.dumps({"peak_mib": peak, "frames": made, "s_per_frame": seconds / made}))

@@ -24,7 +24,7 @@ from bench.train import runner, stage_run
 from bench.train.config import load_config
 from bench.train.loading import open_dataset, training_loader
 from bench.train.log import Speed
-from models.base import Batch, Method, Progress, Stage
+from models.base import Batch, DataInfo, Progress, Stage, Trainable
 from prep.order import WindowStream
 from tests.bench.fake_training import Recorder
 from tests.prep.fakes import fake_dataset
@@ -46,10 +46,10 @@ def fresh_state() -> Iterator[None]:
     AcceleratorState._reset_state(True)
 
 
-def built(name: str, data: Path, run: Path, *overrides: str) -> tuple[Any, Method]:
+def built(name: str, data: Path, run: Path, *overrides: str) -> tuple[Any, Trainable]:
     fixed = ("runner.device=cpu", "runner.tensorboard=false", "runner.log_every=1")
     config = load_config(name, "paper", [*fixed, *overrides], [data], run)
-    return config, get_method(name)(config.method_config)
+    return config, get_method(name)(config.method_config, DataInfo())
 
 
 def plain_steps(stage: Stage, batch: Batch) -> Iterator[float]:

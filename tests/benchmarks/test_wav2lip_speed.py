@@ -21,7 +21,7 @@ from torch import nn
 
 from baselines.wav2lip.inference import GenerateConfig, speak
 from baselines.wav2lip.network import Generator
-from models.base import Footage, Shot, Speech
+from models.base import Crop, Footage, Shot, Speech
 
 FRAMES, BATCH, ROUNDS, SIDE = 16, 8, 6, 320
 BOX = (80, 60, 240, 260)  # x0, y0, x1, y1
@@ -44,8 +44,11 @@ class Clip:
         self.mels = rng.uniform(-4, 4, (FRAMES, 80, 16)).astype(np.float32)
 
     def shots(self):  # type: ignore[no-untyped-def]
-        for i, (picture, crop) in enumerate(zip(self.pictures, self.crops, strict=True)):
-            yield Shot(i, picture.copy(), crop, self.matrix)
+        for i, picture in enumerate(self.pictures):
+            yield Shot(i, picture.copy())
+
+    def crop(self, view: str, shot: Shot) -> Crop:
+        return Crop(self.crops[shot.index], self.matrix)
 
     def chunk(self, frame: int, rule: str) -> np.ndarray:
         return self.mels[frame]

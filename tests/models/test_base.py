@@ -21,10 +21,10 @@ def test_an_unlike_name_is_told_all() -> None:
 
 
 def test_methods_are_imported_when_asked_for() -> None:
-    registry = Registry({"here": "models.base:Method", "broken": "models.nowhere:Method"})
+    registry = Registry({"here": "models.base:Talker", "broken": "models.nowhere:Talker"})
     assert list(registry) == ["here", "broken"]
     assert "broken" in registry
-    assert registry["here"] is models.base.Method
+    assert registry["here"] is models.base.Talker
     with pytest.raises(ModuleNotFoundError):
         registry["broken"]
 

@@ -18,11 +18,12 @@ from accelerate.state import AcceleratorState
 from safetensors.torch import load_file, save_file
 
 import bench.cli
-import models
 from bench.common.errors import BenchError
+from bench.common.methods import METHODS
+from bench.train.assets import load_assets
 from bench.train.checkpoint import best_files
 from bench.train.config import RunConfig, load_config
-from bench.train.inputs import build_method, load_pretrained, prep_command
+from bench.train.inputs import build_method, prep_command
 from bench.train.log import read_log
 from bench.weights.store import Entry, WeightStore, file_sha256
 from models.base import Batch, Progress, Update
@@ -43,7 +44,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(autouse=True)
 def fake(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
-    monkeypatch.setitem(models.METHODS.entries, "fake", ENTRY)
+    monkeypatch.setitem(METHODS.entries, "fake", ENTRY)
     monkeypatch.chdir(tmp_path)
     yield
     # A process has one precision, which the first run decides.
@@ -176,11 +177,11 @@ def test_a_run_that_goes_on_is_the_run_that_began(bench_: Command, data: Path, t
     assert Path("runs/fake/config.json").read_bytes() == kept
     stored = json.loads(kept)
     Path("runs/fake/config.json").write_text(json.dumps({**stored, "method": "other"}))
-    models.METHODS.entries["other"] = ENTRY
+    METHODS.entries["other"] = ENTRY
     try:
         assert "is a run of other, not of fake" in bench_("train", "fake", "--resume", code=1)
     finally:
-        del models.METHODS.entries["other"]
+        del METHODS.entries["other"]
 
 
 @pytest.mark.parametrize(
@@ -336,9 +337,9 @@ def test_pretrained_weights_are_loaded_where_a_stage_uses_them(tmp_path: Path) -
     state = {"weight": torch.arange(6.0).reshape(3, 2), "bias": torch.ones(3)}
     save_file(state, tmp_path / "expert.safetensors")
     method = with_expert()
-    assert load_pretrained(method, [method.stages["colour"]], store(tmp_path)) == {}
+    assert load_assets(method, {"train"}, store(tmp_path), stages=[method.stages["colour"]]) == {}
     assert not torch.equal(method.expert.weight, state["weight"])
-    digests = load_pretrained(method, list(method.stages.values()), store(tmp_path))
+    digests = load_assets(method, {"train"}, store(tmp_path), stages=list(method.stages.values()))
     assert digests == {"fake_expert": file_sha256(tmp_path / "expert.safetensors")}
     assert torch.equal(method.expert.weight, state["weight"])
 
@@ -346,10 +347,10 @@ def test_pretrained_weights_are_loaded_where_a_stage_uses_them(tmp_path: Path) -
 def test_weights_that_are_missing_name_the_ways_out(tmp_path: Path) -> None:
     method = with_expert()
     with pytest.raises(BenchError) as raised:
-        load_pretrained(method, [method.stages["shade"]], store(tmp_path))
+        load_assets(method, {"train"}, store(tmp_path), stages=[method.stages["shade"]])
     assert str(raised.value) == (
         "fake needs fake_expert for the expert's loss: weights fake_expert are missing: no file expert.safetensors; "
-        "bench weights fetch fake_expert; or train without: --set shade.with_expert=false"
+        "bench weights fetch fake_expert; or do without: --set shade.with_expert=false"
     )
 
 
@@ -357,7 +358,7 @@ def test_other_weights_name_the_first_key(tmp_path: Path) -> None:
     save_file({"weight": torch.zeros(3, 2)}, tmp_path / "expert.safetensors")
     method = with_expert()
     with pytest.raises(BenchError, match="fake_expert: lacks bias"):
-        load_pretrained(method, [method.stages["shade"]], store(tmp_path))
+        load_assets(method, {"train"}, store(tmp_path), stages=[method.stages["shade"]])
 
 
 def test_a_network_of_a_run_is_a_pretrained_one(
@@ -369,7 +370,7 @@ def test_a_network_of_a_run_is_a_pretrained_one(
     bench_(*words, "--stage", "shade", "--set", "shade.with_expert=true")
     weights = json.loads(Path("runs/fake/provenance.json").read_text())["weights"]
     method = with_expert()
-    assert weights == load_pretrained(method, [method.stages["shade"]], store(Path()))
+    assert weights == load_assets(method, {"train"}, store(Path()), stages=[method.stages["shade"]])
     assert list(weights) == ["runs/expert (colour)"]
     trained = load_file(best_files(Path("runs/expert"), "colour")["colour"])
     assert torch.equal(method.expert.weight, trained["weight"])
@@ -415,7 +416,7 @@ def test_two_processes_train_one_run(data: Path, tmp_path: Path) -> None:
     script = tmp_path / "start.py"
     script.write_text(
         "import models, bench.cli\n"
-        f"models.METHODS.entries['fake'] = {ENTRY!r}\n"
+        f"METHODS.entries['fake'] = {ENTRY!r}\n"
         "if __name__ == '__main__':\n    bench.cli.main()\n"
     )
     words = ["torch.distributed.run", "--standalone", "--nproc-per-node", "2"]

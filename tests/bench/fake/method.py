@@ -12,14 +12,14 @@ from torch import Tensor, nn
 from torch.optim import SGD, Optimizer
 
 from models.base import (
+    Asset,
     Batch,
-    Footage,
-    Method,
-    Pretrained,
+    DataInfo,
+    Drive,
     Progress,
     Section,
-    Speech,
     Stage,
+    Talker,
     TrainConfig,
     Update,
 )
@@ -85,7 +85,7 @@ class ColourStage(Stage):
         return {"generated": found[:, :, None, None].expand_as(truth), "truth": truth}
 
 
-class Fake(Method):
+class Fake(Talker):
     """Learns mean colours.
 
     For tests.
@@ -96,7 +96,7 @@ class Fake(Method):
     config_class: ClassVar[type[Section]] = FakeConfig
     weights: ClassVar[str] = "fake_expert"
 
-    def __init__(self, config: Any) -> None:
+    def __init__(self, config: Any, data: DataInfo) -> None:
         if config.colour.hidden != config.shade.hidden:
             raise ValueError("colour.hidden and shade.hidden differ")
         self.expert = nn.Linear(2, 3)
@@ -106,13 +106,17 @@ class Fake(Method):
         self.networks = {name: stage.networks[name] for name, stage in self.stages.items()}
 
     @property
-    def pretrained(self) -> dict[str, Pretrained]:
+    def assets(self) -> dict[str, Asset]:
         return {
-            "expert": Pretrained(
-                self.expert, self.weights, "colour", "the expert's loss", "shade.with_expert=false"
+            "expert": Asset(
+                self.expert,
+                self.weights,
+                network="colour",
+                purpose="the expert's loss",
+                without="shade.with_expert=false",
             )
         }
 
-    def generate(self, footage: Footage, speech: Speech) -> Iterator[np.ndarray]:
-        for shot in footage.shots():
+    def generate(self, drive: Drive) -> Iterator[np.ndarray]:
+        for shot in drive.footage.shots():
             yield torch.zeros(shot.frame.shape, dtype=torch.uint8).numpy()

@@ -20,7 +20,8 @@ from bench.generate.contact_sheet import (
     write,
     write_transfer,
 )
-from bench.generate.footage import Fit, VideoFootage
+from bench.generate.fit import Fit
+from bench.generate.footage import VideoFootage
 from prep.errors import ClipError
 from prep.video_writing import write_video
 from tests.bench.fake_method import numbered
@@ -35,8 +36,6 @@ def footage(landmarks: np.ndarray, n_frames: int | None = None, fit: Fit | None 
     return VideoFootage(
         read,
         landmarks,
-        None,
-        None,
         n_frames=n_frames or len(landmarks),
         fit=fit or Fit(),
         width=WIDTH,

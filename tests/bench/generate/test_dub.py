@@ -17,7 +17,8 @@ import bench.generate.footage as footage_module
 from bench.cli import app
 from bench.common.errors import BenchError
 from bench.generate.dubbing import SHEET_FRAMES, Dubbed, dub
-from bench.generate.footage import BLOCK_FRAMES, Fit
+from bench.generate.fit import Fit
+from bench.generate.footage import BLOCK_FRAMES
 from bench.generate.over_data import load_method
 from prep.mel import melspectrogram
 from prep.sound_reading import sound

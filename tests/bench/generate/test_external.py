@@ -24,7 +24,7 @@ from bench.clips.inputs.dataset import GENERATION
 from bench.clips.protocols import PAIRS, dubbing, load_pairs
 from bench.common.errors import BenchError
 from bench.generate.external import ExternalGeneration, Options, external, read_external, write_inputs
-from bench.generate.footage import Fit
+from bench.generate.fit import Fit
 from bench.generate.over_data import Task
 from prep.errors import PrepError
 from prep.shards import MANIFEST, write_json

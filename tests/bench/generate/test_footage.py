@@ -16,18 +16,13 @@ from hypothesis import strategies as st
 
 from bench.clips.inputs import from_dataset
 from bench.generate import footage as module
-from bench.generate.footage import (
-    BLOCK_FRAMES,
-    DrivingSound,
-    Fit,
-    VideoFootage,
-    clip_footage,
-    file_footage,
-    heard_frames,
-)
+from bench.generate.fit import Fit, heard_frames
+from bench.generate.footage import BLOCK_FRAMES, VideoFootage, clip_footage, file_footage
+from bench.generate.sound import DrivingSound
 from prep.errors import ClipError, PrepError
-from prep.landmark_sets import FACE_131
+from prep.landmark_sets import FACE_131, LIPS
 from prep.mel import mel_chunk, melspectrogram, valid_frames
+from prep.sample_spec import Column
 from prep.shards import MANIFEST, write_json
 from prep.sound_reading import sound
 from prep.video_writing import write_video
@@ -66,8 +61,8 @@ def make(
     return VideoFootage(
         read,
         clip.landmarks,
-        clip.transforms["box128"],
-        VIEWS["box128"],
+        views=["box128"],
+        stored={"box128": clip.transforms["box128"]},
         n_frames=wanted,
         fit=fit or Fit(),
         width=160,
@@ -111,8 +106,6 @@ def test_shots_come_in_order_whatever_the_lengths(video: int, wanted: int, longe
     clip = VideoFootage(
         Reader((12, 144)),
         np.full((video, 478, 2), np.nan),
-        None,
-        None,
         n_frames=wanted,
         fit=fit,
         width=4000,
@@ -128,7 +121,7 @@ def test_shots_come_in_order_whatever_the_lengths(video: int, wanted: int, longe
 def test_a_minute_streams_forwards_and_backwards_with_few_frames_alive() -> None:
     read = Reader()
     landmarks = np.zeros((1500, 478, 2), np.float32)
-    clip = VideoFootage(read, landmarks, None, None, n_frames=4000, fit=Fit(), width=160, height=20)
+    clip = VideoFootage(read, landmarks, n_frames=4000, fit=Fit(), width=160, height=20)
     seen = 0
     for shot in clip.shots():
         assert number_of(shot.frame) == clip._order[seen]
@@ -176,11 +169,14 @@ def test_crops_are_the_views_and_frames_without_a_face_have_none() -> None:
     for shot in clip.shots():
         if clip.detected[shot.index]:
             matrix = truth.transforms["box128"][order[shot.index]]
-            assert shot.crop is not None and shot.transform is not None
-            assert np.allclose(shot.transform, matrix, atol=1e-4) and shot.transform.dtype == np.float64
-            assert np.array_equal(shot.crop, VIEWS["box128"].crop(shot.frame, matrix))
+            crop = clip.crop("box128", shot)
+            assert crop is not None
+            assert np.allclose(crop.transform, matrix, atol=1e-4) and crop.transform.dtype == np.float64
+            assert np.array_equal(crop.picture, VIEWS["box128"].crop(shot.frame, matrix))
+            assert np.array_equal(clip.transforms("box128")[shot.index], crop.transform)
         else:
-            assert shot.crop is None and shot.transform is None
+            assert clip.crop("box128", shot) is None
+            assert np.isnan(clip.transforms("box128")[shot.index]).all()
     with pytest.raises(PrepError, match="did you mean lips"):
         clip.landmarks("lps")
 
@@ -189,9 +185,15 @@ def test_a_face_whose_crop_leaves_the_frame_counts_as_none() -> None:
     clip = fake_clip("a", 5)
     transforms = np.array(clip.transforms["box128"])
     transforms[2] = np.nan
-    view = VIEWS["box128"]
     made = VideoFootage(
-        Reader(), clip.landmarks, transforms, view, n_frames=5, fit=Fit(), width=160, height=200
+        Reader(),
+        clip.landmarks,
+        views=["box128"],
+        stored={"box128": transforms},
+        n_frames=5,
+        fit=Fit(),
+        width=160,
+        height=200,
     )
     assert made.detected.tolist() == [True, True, False, True, True]
     assert np.isnan(made.landmarks("lips")[2]).all()
@@ -254,26 +256,57 @@ def data(tmp_path: Path) -> Path:
 
 def test_a_clip_brings_its_own_landmarks_and_crops(data: Path) -> None:
     job = from_dataset({}, data).jobs[0]
-    clip = clip_footage(job, "box128", 75, Fit())
+    clip = clip_footage(job, ["box128"], 75, Fit())
     assert (clip.n_frames, clip.n_unique, clip.width, clip.height) == (75, 30, 160, 200)
     assert [number_of(shot.frame) for shot in clip.shots()] == Fit().order(30, 75).tolist()
     truth = fake_clip("s/a", 30, undetected=(4, 5))
     assert clip.detected.tolist() == [n not in (4, 5) for n in Fit().order(30, 75)]
     shot = clip.pick([9])[0]
-    assert np.array_equal(shot.transform, truth.transforms["box128"][9].astype(np.float32).astype(np.float64))
-    assert clip_footage(job, None, 10, Fit()).pick([3])[0].crop is None
+    crop = clip.crop("box128", shot)
+    assert crop is not None
+    assert np.array_equal(crop.transform, truth.transforms["box128"][9].astype(np.float32).astype(np.float64))
+    points = clip_footage(job, (), 10, Fit()).landmarks("lips", depth=True)
+    assert points.shape == (10, 40, 3) and np.array_equal(points[0], truth.landmarks[0, LIPS])
+
+
+def test_a_clip_has_a_sound_of_its_own(data: Path) -> None:
+    job = from_dataset({}, data).jobs[0]
+    clip = clip_footage(job, (), 75, Fit())
+    assert len(clip.speech.samples) == 30 * 640
+    truth = fake_clip("s/a", 30, undetected=(4, 5)).audio
+    assert truth is not None and np.array_equal(clip.speech.samples, truth[: 30 * 640])
+    assert clip.alone.n_frames == 30 and clip.alone.detected.tolist() == clip.detected[:30].tolist()
+
+
+def test_derived_columns_are_brought_into_the_footages_order() -> None:
+    asked: list[tuple[int, str]] = []
+
+    def derive(clip: VideoFootage, name: str) -> tuple[Column, np.ndarray]:
+        asked.append((clip.n_frames, name))
+        if name == "fit.shape":
+            return Column("shape", "clip", (2,)), np.array([4.0, 5.0])
+        return Column("pose", "frame", (1,)), np.arange(clip.n_frames, dtype=np.float32)[:, None]
+
+    clip = fake_clip("a", 4)
+    made = VideoFootage(Reader(), clip.landmarks, n_frames=7, fit=Fit(), width=160, height=200, derive=derive)
+    assert made.derived("fit.pose")[:, 0].tolist() == [0, 1, 2, 3, 2, 1, 0]
+    assert made.derived("fit.shape").tolist() == [4.0, 5.0]
+    assert asked == [(4, "fit.pose"), (4, "fit.shape")]
+    with pytest.raises(KeyError):
+        make(Reader(), 4, 4).derived("fit.pose")
 
 
 def test_a_view_that_is_not_stored_is_cut_from_the_landmarks(data: Path) -> None:
     job = from_dataset({}, data).jobs[1]
-    clip = clip_footage(job, "face96", 20, Fit())
+    clip = clip_footage(job, ["face96"], 20, Fit())
     truth = fake_clip("s/b", 20)
     matrices = VIEWS["face96"].transforms(truth.landmarks, truth.detected, 160, 200)
     for shot in clip.shots():
-        assert np.array_equal(shot.transform, matrices[shot.index])
-        assert shot.crop is not None and shot.crop.shape == (96, 96, 3)
+        crop = clip.crop("face96", shot)
+        assert crop is not None and crop.picture.shape == (96, 96, 3)
+        assert np.array_equal(crop.transform, matrices[shot.index])
     with pytest.raises(PrepError, match="did you mean face96"):
-        clip_footage(job, "face69", 20, Fit())
+        clip_footage(job, ["face69"], 20, Fit())
 
 
 # --- any file
@@ -285,22 +318,23 @@ def test_only_what_is_needed_of_a_file_is_searched(tmp_path: Path, monkeypatch: 
     write_video(tmp_path / "v.mp4", [numbered(i, 101, 145) for i in range(40)], fps=25)
     steps: list[tuple[int, int]] = []
     clip = file_footage(
-        tmp_path / "v.mp4", "box128", 15, Fit(), on_frame=lambda done, total: steps.append((done, total))
+        tmp_path / "v.mp4", ["box128"], 15, Fit(), on_frame=lambda done, total: steps.append((done, total))
     )
     assert mesh.frames == 15 and steps == [(i + 1, 15) for i in range(15)]
     assert (clip.n_frames, clip.n_unique, clip.width, clip.height) == (15, 15, 146, 102)
     assert np.flatnonzero(~clip.detected).tolist() == [7]
-    assert file_footage(tmp_path / "v.mp4", None, 90, Fit()).n_frames == 90
+    assert file_footage(tmp_path / "v.mp4", (), 90, Fit()).n_frames == 90
     monkeypatch.setattr(module, "FaceMesh", lambda tracking: FakeMesh(set(range(40))))
     with pytest.raises(ClipError, match="no human face in 40 frames"):
-        file_footage(tmp_path / "v.mp4", "box128", 40, Fit())
+        file_footage(tmp_path / "v.mp4", ["box128"], 40, Fit())
 
 
 @pytest.mark.clips
 def test_a_real_video_is_followed_and_cut(clips_dir: Path) -> None:
     path = clips_dir / "talk3.mp4"
     frames = heard_frames(sound(path).samples[: 640 * 12])
-    clip = file_footage(path, "box128", frames, Fit())
+    clip = file_footage(path, ["box128"], frames, Fit())
     assert clip.n_frames == 12 and clip.detected.all()
     for shot in clip.pick([0, 11]):
-        assert shot.crop is not None and shot.crop.shape == (128, 128, 3) and shot.crop.std() > 10
+        crop = clip.crop("box128", shot)
+        assert crop is not None and crop.picture.shape == (128, 128, 3) and crop.picture.std() > 10

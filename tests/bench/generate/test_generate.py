@@ -21,11 +21,11 @@ from bench.common.errors import BenchError
 from bench.common.lock import exclusive
 from bench.eval.evaluation import Options as Scoring
 from bench.eval.evaluation import evaluate
-from bench.generate.footage import Fit
+from bench.generate.fit import Fit
 from bench.generate.over_data import Generation, Options, Plan, generate, read_generation
 from bench.train.official import import_official
 from bench.weights.store import WeightStore
-from models.base import Method
+from models.base import DataInfo, Drive, Talker
 from prep.errors import PrepError
 from prep.mel import melspectrogram
 from prep.shards import MANIFEST, write_json
@@ -259,9 +259,9 @@ def test_an_interruption_leaves_whole_videos_and_says_so(
     out = tmp_path / "out"
     whole = Fake.generate
 
-    def stops(self: Fake, footage: Any, speech: Any) -> Any:
-        for index, frame in enumerate(whole(self, footage, speech)):
-            if footage.n_frames == LENGTHS["s0/b"] and index == 9:
+    def stops(self: Fake, drive: Drive) -> Any:
+        for index, frame in enumerate(whole(self, drive)):
+            if drive.footage.n_frames == LENGTHS["s0/b"] and index == 9:
                 raise KeyboardInterrupt
             yield frame
 
@@ -345,8 +345,8 @@ def test_too_few_frames_are_a_failure(data: Path, tmp_path: Path, monkeypatch: p
 class FakePlan(Plan):
     """Makes the method without the registry, which another process does not know."""
 
-    def build(self) -> Method:
-        method = Fake(FakeConfig())
+    def build(self) -> Talker:
+        method = Fake(FakeConfig(), DataInfo())
         method.net.eval()
         return method
 

@@ -7,9 +7,8 @@ from pathlib import Path
 
 import pytest
 
-import models
 from bench.common.errors import BenchError
-from bench.common.methods import get_method, registry
+from bench.common.methods import METHODS, get_method
 from bench.train.config import RunConfig, RunnerConfig, change_config, check_resume, differences, load_config
 from tests.bench.fake.method import Fake, FakeConfig
 
@@ -18,7 +17,7 @@ ENTRY = "tests.bench.fake.method:Fake"
 
 @pytest.fixture(autouse=True)
 def fake(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(models.METHODS.entries, "fake", ENTRY)
+    monkeypatch.setitem(METHODS.entries, "fake", ENTRY)
 
 
 def load(*overrides: str, preset: str = "tiny", out: Path = Path("runs/fake")) -> RunConfig:
@@ -32,7 +31,7 @@ def method_config(config: RunConfig) -> FakeConfig:
 
 def test_methods_of_papers_and_baselines_are_found_by_name() -> None:
     assert get_method("fake") is Fake
-    assert {"ipl", "wav2lip", "sync-expert"} <= set(registry())
+    assert {"ipl", "wav2lip", "sync-expert"} <= set(METHODS)
     with pytest.raises(BenchError, match="no method is called faek; did you mean fake"):
         get_method("faek")
 

@@ -17,9 +17,9 @@ from accelerate.state import AcceleratorState
 from torch import Tensor, nn
 
 import bench.cli
-import models
 from bench.clips.clip_lists import read_clips
 from bench.common.errors import BenchError, Unscorable
+from bench.common.methods import METHODS
 from bench.metrics.lse_expert import ExpertFile
 from bench.train.config import RunConfig
 from bench.train.log import read_log
@@ -96,7 +96,7 @@ def bench_(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> Iterator[Command]:
     """Run the command in this process, by the fake expert; returns what it says, errors last."""
-    monkeypatch.setitem(models.METHODS.entries, "fake", ENTRY)
+    monkeypatch.setitem(METHODS.entries, "fake", ENTRY)
     monkeypatch.chdir(tmp_path)
     found = ExpertFile(tmp_path / "expert", tmp_path / "expert.safetensors", "0123456789abcdef")
     monkeypatch.setattr("bench.metrics.lse_expert.find_expert", lambda run: found)

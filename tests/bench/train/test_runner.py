@@ -12,8 +12,8 @@ import pytest
 import torch
 from accelerate.state import AcceleratorState
 
-import models
 from bench.common.errors import BenchError
+from bench.common.methods import METHODS
 from bench.train import checkpoint as checkpoint_module
 from bench.train.averages import Averages
 from bench.train.checkpoint import (
@@ -26,6 +26,7 @@ from bench.train.checkpoint import (
     write_networks,
 )
 from bench.train.runner import TrainResult, train
+from models.base import DataInfo
 from prep.errors import PrepError
 from tests.bench.fake_training import ENTRY, NAME, Fake, Recorder, config_for
 from tests.prep.fakes import fake_dataset
@@ -40,7 +41,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(autouse=True)
 def registered(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setitem(models.METHODS.entries, NAME, ENTRY)
+    monkeypatch.setitem(METHODS.entries, NAME, ENTRY)
     AcceleratorState._reset_state(True)
     yield
     AcceleratorState._reset_state(True)
@@ -58,7 +59,7 @@ def run_training(
     config = config_for(data, run, *overrides)
     config.save(run)
     torch.manual_seed(config.runner.seed)
-    method = Fake(config.method_config)
+    method = Fake(config.method_config, DataInfo())
     recorder = recorder or Recorder()
     result = train(config, method, stages or list(method.stages), run, resume, recorder)
     return recorder, method, result
@@ -182,7 +183,9 @@ def test_clipping_bounds_the_step(data: Path, tmp_path: Path) -> None:
     common = ("adversarial.momentum=false", "adversarial.train.steps=1", "adversarial.learning_rate=1.0")
     run_training(data, tmp_path / "run", *common, "adversarial.train.clip_norm=0.001", stages=["adversarial"])
     torch.manual_seed(0)
-    start = Fake(config_for(data, tmp_path / "run").method_config).networks["generator"].state_dict()
+    start = (
+        Fake(config_for(data, tmp_path / "run").method_config, DataInfo()).networks["generator"].state_dict()
+    )
     end = load_network(tmp_path / "run", "generator")
     moved = torch.sqrt(sum((end[key] - start[key]).square().sum() for key in start))
     assert float(moved) == pytest.approx(0.001, rel=1e-3)
@@ -313,7 +316,7 @@ def test_a_full_disk_leaves_the_earlier_checkpoints_whole(
         run_training(data, tmp_path / "run", "adversarial.train.steps=6", resume=True, stages=["adversarial"])
     assert contents(tmp_path / "run") == before
     monkeypatch.undo()
-    monkeypatch.setitem(models.METHODS.entries, NAME, ENTRY)
+    monkeypatch.setitem(METHODS.entries, NAME, ENTRY)
 
 
 def test_a_run_is_read_back(data: Path, tmp_path: Path) -> None:
@@ -360,9 +363,9 @@ def test_a_damaged_checkpoint_is_one_line(data: Path, tmp_path: Path) -> None:
 _TWO = """
 import sys
 from pathlib import Path
-import models
+from bench.common.methods import METHODS
 from tests.bench.fake_training import ENTRY, NAME
-models.METHODS.entries[NAME] = ENTRY
+METHODS.entries[NAME] = ENTRY
 from tests.bench.train.test_runner import run_training
 run_training(Path(sys.argv[1]), Path(sys.argv[2]), *sys.argv[3:], stages=["adversarial"])
 """

@@ -12,7 +12,8 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor
 
-from models import METHODS
+from bench.common.methods import METHODS
+from models.base import DataInfo, Drive
 from models.ipl.method import IPL, IPLConfig
 from tests.models.fakes import FakeFootage, FakeSpeech
 
@@ -30,7 +31,7 @@ def preset(name: str, **changes: Any) -> dict[str, Any]:
 
 
 def method(name: str, **changes: Any) -> IPL:
-    return IPL(IPLConfig.model_validate(preset(name, **changes)))
+    return IPL(IPLConfig.model_validate(preset(name, **changes)), DataInfo())
 
 
 def official(system: str) -> dict[str, Tensor]:
@@ -50,7 +51,7 @@ def test_presets_make_whole_methods(name):
     assert list(made.stages) == ["landmark", "render"]
     adversarial = {"discriminator"} if name == "paper" else set()
     assert set(made.networks) == {"landmark", "renderer"} | adversarial
-    assert made.generates_with == ("landmark", "renderer")
+    assert made.needed_networks == ("landmark", "renderer")
     for stage_name, stage in made.stages.items():
         assert stage.name == stage_name
         assert all(made.networks[key] is network for key, network in stage.networks.items())
@@ -81,14 +82,14 @@ def test_the_paper_has_the_official_size():
 def test_vgg_comes_from_elsewhere_or_not_at_all():
     with torch.device("meta"):
         paper, tiny = method("paper"), method("tiny")
-    (needed,) = paper.pretrained.values()
+    (needed,) = paper.assets.values()
     assert needed.weights == "vgg19"
     assert needed.module is paper.stages["render"].frozen["vgg"]
     section, _, value = needed.without.partition("=")
     assert section == "render.perceptual"
     with torch.device("meta"):
-        assert not method("paper", render_perceptual=value).pretrained
-    assert not tiny.pretrained
+        assert not method("paper", render_perceptual=value).assets
+    assert not tiny.assets
 
 
 def test_without_a_discriminator():
@@ -118,7 +119,8 @@ def test_generation_is_deterministic_and_speaks_with_the_sound():
 
     def say(speech: FakeSpeech) -> list[np.ndarray]:
         with torch.no_grad():
-            return list(made.generate(FakeFootage(3, missing=[1]), speech))
+            footage = FakeFootage(3, missing=[1])
+            return list(made.generate(Drive(footage, speech, footage)))
 
     first, again, other = say(FakeSpeech()), say(FakeSpeech()), say(Other())
     for i in range(3):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from models.ipl.render_losses import (
     vgg_features,
 )
 from models.ipl.render_stage import RenderConfig, RenderStage
-from models.ipl.renderer import Rendered, Renderer, split_official
+from models.ipl.renderer import Rendered, Renderer
 from models.ipl.sketch import draw_sketches
 from models.layers.vgg import VGG19
 from models.losses import psnr
@@ -45,6 +46,26 @@ def spec() -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def expected() -> dict[str, Tensor]:
     return {name: torch.from_numpy(value) for name, value in np.load(FIXTURE / "expected.npz").items()}
+
+
+def split_official(state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Part an official state dict into the renderer's and the loss network's.
+
+    Args:
+        state: keys may start with ``module.``.
+
+    Returns:
+        What :class:`Renderer` and what :class:`models.layers.vgg.VGG19` load; the latter is empty where the
+        checkpoint was saved without it.
+    """
+    renderer, vgg = {}, {}
+    for key, value in state.items():
+        key = key.removeprefix("module.")
+        if key.startswith("perceptual."):
+            vgg[key.replace("perceptual.model.network.", "features.")] = value
+        else:
+            renderer[key] = value
+    return renderer, vgg
 
 
 @pytest.fixture(scope="module")

@@ -10,8 +10,9 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor, nn
 
-from models.base import Shot
+from models.base import Crop, Shot
 from models.lipformer.inference import MEL, VIEW, Detail, GenerateConfig, Generation
+from models.lipformer.inference import SIDE as VIEW_SIDE
 from models.lipformer.lips import Halves
 from tests.models.fakes import FakeFootage, FakeSpeech
 
@@ -22,18 +23,14 @@ SIDE = 64
 class Faces(FakeFootage):
     """A face that fills the middle of the frame; its crop is one grey level, that of its index."""
 
-    def shot(self, index: int) -> Shot:
-        shot = super().shot(index)
-        if not self.detected[index]:
-            return shot
-        crop = np.full((VIEW, VIEW, 3), index % self.n_unique, np.uint8)
+    def crop(self, view: str, shot: Shot) -> Crop | None:
+        assert view == VIEW
+        if not self.detected[shot.index]:
+            return None
+        picture = np.full((VIEW_SIDE, VIEW_SIDE, 3), shot.index % self.n_unique, np.uint8)
         # From the frame's inner half to the view.
-        scale = 2 * VIEW / self.width
-        transform = np.array([[scale, 0, -VIEW / 2], [0, scale, -VIEW / 2]])
-        made = Shot(index, shot.frame, crop, transform)
-        # The footage counts the shots that are alive, so the one that was counted must live as long.
-        object.__setattr__(made, "counted", shot)
-        return made
+        scale = 2 * VIEW_SIDE / self.width
+        return Crop(picture, np.array([[scale, 0, -VIEW_SIDE / 2], [0, scale, -VIEW_SIDE / 2]]))
 
 
 class FakeLower(nn.Module):
@@ -149,9 +146,8 @@ def test_footage_without_any_face_is_passed_through():
 
 def test_a_face_beside_the_frame_has_no_crop_and_passes():
     class Beside(Faces):
-        def shot(self, index: int) -> Shot:
-            shot = super().shot(index)
-            return shot if index else Shot(0, shot.frame)
+        def crop(self, view: str, shot: Shot) -> Crop | None:
+            return super().crop(view, shot) if shot.index else None
 
     footage = Beside(3, side=SIDE)
     frames, lips = made_with(footage)

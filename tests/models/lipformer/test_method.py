@@ -9,10 +9,10 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from models import METHODS
-from models.base import Footage, Shot
+from bench.common.methods import METHODS
+from models.base import Crop, DataInfo, Drive, Footage, Shot
 from models.layers.stylegan2 import StyleGAN2Discriminator
-from models.lipformer.inference import VIEW
+from models.lipformer.inference import SIDE, VIEW
 from models.lipformer.method import LipFormer, LipFormerMethodConfig
 from tests.models.fakes import FakeFootage, FakeSpeech
 
@@ -31,7 +31,7 @@ def preset(name: str, **changes: Any) -> dict[str, Any]:
 
 def method(name: str, **changes: Any) -> LipFormer:
     with torch.device("meta"):
-        return LipFormer(LipFormerMethodConfig.model_validate(preset(name, **changes)))
+        return LipFormer(LipFormerMethodConfig.model_validate(preset(name, **changes)), DataInfo())
 
 
 def test_the_registry_knows_it():
@@ -44,7 +44,7 @@ def test_presets_make_whole_methods(name):
     assert list(made.stages) == ["codebook", "lipformer"]
     adversarial = {"discriminator"} if name == "paper" else set()
     assert set(made.networks) == GENERATE | adversarial
-    assert set(made.generates_with) == GENERATE
+    assert set(made.needed_networks) == GENERATE
     for stage_name, stage in made.stages.items():
         assert stage.name == stage_name
         assert all(made.networks[key] is network for key, network in stage.networks.items())
@@ -89,7 +89,7 @@ def test_the_paper_has_the_papers_figures():
 
 def test_vgg_comes_from_elsewhere_or_not_at_all():
     made = method("paper")
-    (needed,) = made.pretrained.values()
+    (needed,) = made.assets.values()
     assert needed.weights == "vgg19"
     assert all(stage.frozen["vgg"] is needed.module for stage in made.stages.values())
     # The options that the message names do away with it.
@@ -97,10 +97,10 @@ def test_vgg_comes_from_elsewhere_or_not_at_all():
     for words in needed.without.split(" --set "):
         key, _, value = words.partition("=")
         changes[key.replace(".", "_", 1)] = float(value)
-    assert not method("paper", **changes).pretrained
-    (left,) = method("paper", codebook_perceptual_weight=0.0).pretrained.values()
+    assert not method("paper", **changes).assets
+    (left,) = method("paper", codebook_perceptual_weight=0.0).assets.values()
     assert left.without == "lipformer.perceptual_weight=0"
-    assert not method("tiny").pretrained
+    assert not method("tiny").assets
 
 
 def test_one_discriminator_for_both_stages_or_for_one():
@@ -120,7 +120,7 @@ def test_one_discriminator_for_both_stages_or_for_one():
 def test_ablations_are_options(changes, missing):
     made = method("tiny", **changes)
     assert set(made.networks) == GENERATE - missing
-    assert set(made.generates_with) == GENERATE - missing
+    assert set(made.needed_networks) == GENERATE - missing
 
 
 @pytest.mark.parametrize(
@@ -142,20 +142,20 @@ def test_options_that_make_no_sense(changes, message):
 
 
 class Faces(FakeFootage):
-    def shot(self, index: int) -> Shot:
-        shot = super().shot(index)
-        if not self.detected[index]:
-            return shot
-        rng = np.random.default_rng(index)
+    def crop(self, view: str, shot: Shot) -> Crop | None:
+        assert view == VIEW
+        if not self.detected[shot.index]:
+            return None
+        rng = np.random.default_rng(shot.index)
         crop = np.repeat(np.repeat(rng.integers(0, 256, (8, 8, 3), np.uint8), 64, axis=0), 64, axis=1)
-        return Shot(index, shot.frame, crop, np.array([[VIEW / 64, 0, 0], [0, VIEW / 64, 0]]))
+        return Crop(crop, np.array([[SIDE / 64, 0, 0], [0, SIDE / 64, 0]]))
 
 
 def test_generation_is_deterministic_and_speaks_with_the_sound():
     torch.manual_seed(0)
     # A residual transformer says nothing before it is trained.
     table = preset("tiny", lipformer_residual=False)
-    made = LipFormer(LipFormerMethodConfig.model_validate(table))
+    made = LipFormer(LipFormerMethodConfig.model_validate(table), DataInfo())
     for network in made.networks.values():
         network.eval()
     # As much of the sound as training would let in.
@@ -169,7 +169,7 @@ def test_generation_is_deterministic_and_speaks_with_the_sound():
     def say(speech: FakeSpeech) -> list[np.ndarray]:
         footage: Footage = Faces(3, side=64, missing=[1])
         with torch.no_grad():
-            return list(made.generate(footage, speech))
+            return list(made.generate(Drive(footage, speech, footage)))
 
     first, again, other = say(FakeSpeech()), say(FakeSpeech()), say(Other())
     for i in range(3):

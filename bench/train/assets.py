@@ -1,0 +1,75 @@
+"""Networks that a method needs and that were trained elsewhere: loaded alike for training, generating and dubbing."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from hashlib import sha256
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from bench.common.errors import BenchError, Unavailable
+from bench.train.checkpoint import load_into, load_network
+from bench.weights.store import WeightStore, load_state_dict
+from models.base import Asset, Stage, Trainable, When
+
+
+def load_assets(
+    method: Trainable,
+    when: Collection[When],
+    store: WeightStore,
+    *,
+    stages: Sequence[Stage] | None = None,
+    device: str = "cpu",
+) -> dict[str, str]:
+    """Load the weights of a method's assets; each is then in evaluation mode, without gradients, on ``device``.
+
+    Args:
+        method: built.
+        when: what they are needed for; others are left alone.
+        store: where files of weights are found.
+        stages: in training: those to be trained; assets that none of them uses are left alone. None: all are loaded.
+        device: of torch.
+
+    Returns:
+        Name of the weights, or of run and network → SHA-256.
+
+    Raises:
+        BenchError: one is missing or does not suit; names the command that gets it, or the option without it.
+    """
+    used = None
+    if stages is not None:
+        used = {
+            id(module)
+            for stage in stages
+            for network in (*stage.networks.values(), *stage.frozen.values())
+            for module in network.modules()
+        }
+    digests = {}
+    for asset in method.assets.values():
+        if asset.when.isdisjoint(when) or (used is not None and id(asset.module) not in used):
+            continue
+        name, state, digest = _state(method.name, asset, store)
+        load_into(asset.module, state, name)
+        asset.module.to(device).eval().requires_grad_(False)
+        digests[name] = digest
+    return digests
+
+
+def _state(method: str, asset: Asset, store: WeightStore) -> tuple[str, dict[str, Tensor], str]:
+    """Name, content and digest of an asset's weights."""
+    if "/" in asset.weights:
+        state = load_network(Path(asset.weights), asset.network)
+        digest = sha256()
+        for key in sorted(state):
+            digest.update(key.encode())
+            digest.update(state[key].contiguous().flatten().view(torch.uint8).numpy().tobytes())
+        return f"{asset.weights} ({asset.network})", state, digest.hexdigest()
+    try:
+        path, digest_of_file = store.path(asset.weights), store.sha256(asset.weights)
+    except Unavailable as error:
+        purpose = f" for {asset.purpose}" if asset.purpose else ""
+        way_out = f"; or do without: --set {asset.without}" if asset.without else ""
+        raise BenchError(f"{method} needs {asset.weights}{purpose}: {error}{way_out}") from error
+    return asset.weights, load_state_dict(path), digest_of_file

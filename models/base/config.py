@@ -1,0 +1,48 @@
+"""What every configuration of a method is made of."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class Section(BaseModel):
+    """A table of a preset: an unknown key or a wrong type is an error."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class TrainConfig(Section):
+    """How the runner trains one stage.
+
+    Attributes:
+        batch_size: samples a process and micro-batch.
+        accumulate: micro-batches a step.
+        steps: optimizer steps at most.
+        epochs: passes over the training split at most; the earlier of the two limits ends the stage.
+        clip_norm: of an optimizer's gradient, L2; None: not clipped.
+        ema: decay a step of the averaged copy that is validated and generated with; None: no such copy.
+        validate_every: steps.
+        validate_samples: windows of the validation split: the first so many, or several of each clip where there
+            are fewer clips; None: one of each.
+        monitor: figure of :meth:`models.base.Stage.validate` that decides which checkpoint is best.
+        mode: whether that figure should fall or rise.
+        patience: validations without a better figure after which the stage ends; None: it goes on.
+        sample_every: steps between two grids of pictures; 0: none.
+        checkpoint_every: steps.
+    """
+
+    batch_size: int = Field(ge=1)
+    accumulate: int = Field(1, ge=1)
+    steps: int | None = Field(None, ge=1)
+    epochs: float | None = Field(None, gt=0)
+    clip_norm: float | None = Field(None, gt=0)
+    ema: float | None = Field(None, gt=0, lt=1)
+    validate_every: int = Field(1000, ge=1)
+    validate_samples: int | None = Field(None, ge=1)
+    monitor: str = "loss"
+    mode: Literal["min", "max"] = "min"
+    patience: int | None = Field(None, ge=1)
+    sample_every: int = Field(1000, ge=0)
+    checkpoint_every: int = Field(1000, ge=1)
