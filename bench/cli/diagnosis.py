@@ -15,7 +15,8 @@ import psutil
 
 from bench.common.errors import BenchError, Unavailable
 from bench.metrics import METRICS, get_spec
-from bench.weights.store import WeightStore, writable
+from bench.weights.digests import writable
+from bench.weights.store import WeightStore
 
 DISTRIBUTION = "talking-face-bench"
 #: Optional extra → what works with it.

@@ -17,7 +17,7 @@ import torch
 from torch import nn
 
 from bench.common.errors import BenchError, Unavailable
-from bench.weights.store import load_state_dict
+from bench.weights.tensors import load_state_dict
 from prep.landmark_sets import MESH_TO_68
 
 Float = npt.NDArray[np.float64]

@@ -114,7 +114,7 @@ def _backbone(context: Context, name: str) -> tuple[nn.Sequential, tuple[int, ..
 
 def _linear_weights(name: str) -> list[Tensor]:
     """(1, channels, 1, 1) of each layer, as package ``lpips`` carries them."""
-    from bench.weights.store import load_state_dict
+    from bench.weights.tensors import load_state_dict
 
     package = find_spec("lpips")
     if package is None or package.origin is None:

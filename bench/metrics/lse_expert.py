@@ -63,7 +63,7 @@ def find_expert(run: Path) -> ExpertFile:
         BenchError: it is no such run, its expert looks at other pictures than ``face96``, or it has no checkpoint yet.
     """
     from bench.train.checkpoint import best_files
-    from bench.weights.store import file_sha256
+    from bench.weights.digests import file_sha256
 
     run = run.absolute()
     config = _config(run)
@@ -84,7 +84,7 @@ def load_expert(found: ExpertFile, device: str = "cpu") -> SyncNet:
         BenchError: the file is gone or holds other weights by now, since the run goes on; or is damaged.
     """
     from bench.train.checkpoint import load_into, read_tensors
-    from bench.weights.store import file_sha256
+    from bench.weights.digests import file_sha256
 
     network = _config(found.run).build()
     if not found.file.is_file() or file_sha256(found.file) != found.sha256:

@@ -37,7 +37,7 @@ def read_weights(context: Context, name: str, shapes: Mapping[str, Sequence[int]
         Unavailable: the file is missing or damaged, or is of another network; it names the first key that is
             lacking or has another shape.
     """
-    from bench.weights.store import load_state_dict
+    from bench.weights.tensors import load_state_dict
 
     path = context.weights.path(name)
     remedy = context.weights.entries[name].remedy

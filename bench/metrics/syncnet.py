@@ -150,7 +150,7 @@ def load_network(path: Path, name: str, build: Callable[[dict[str, Tensor]], T])
     Raises:
         bench.common.errors.BenchError: they do not fit.
     """
-    from bench.weights.store import load_state_dict
+    from bench.weights.tensors import load_state_dict
 
     state = load_state_dict(path)
     try:

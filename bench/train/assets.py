@@ -11,7 +11,8 @@ from torch import Tensor
 
 from bench.common.errors import BenchError, Unavailable
 from bench.train.checkpoint import load_into, load_network
-from bench.weights.store import WeightStore, load_state_dict
+from bench.weights.store import WeightStore
+from bench.weights.tensors import load_state_dict
 from models.base import Asset, Stage, Trainable, When
 
 

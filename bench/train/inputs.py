@@ -21,7 +21,7 @@ from bench.common import provenance
 from bench.common.errors import BenchError
 from bench.common.methods import get_method
 from bench.train.loading import open_dataset
-from bench.weights.store import file_sha256
+from bench.weights.digests import file_sha256
 from models.base import DataInfo
 from prep.dataset import clip_ids
 from prep.index import build_index

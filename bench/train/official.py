@@ -38,7 +38,8 @@ def import_official(
     from bench.common.methods import get_method
     from bench.train.checkpoint import load_into, write_networks
     from bench.train.config import load_config
-    from bench.weights.store import file_sha256, load_state_dict
+    from bench.weights.digests import file_sha256
+    from bench.weights.tensors import load_state_dict
     from models.base import DataInfo
 
     kind = get_method(method)

@@ -22,16 +22,18 @@ from urllib.request import Request, urlopen
 from zipfile import BadZipFile, ZipFile, is_zipfile
 
 from bench.common.errors import BenchError, Unavailable
-from bench.weights.store import Entry, WeightStore, file_sha256, temporary, trusted
+from bench.weights.digests import file_sha256, temporary, trusted
+from bench.weights.store import Entry, WeightStore
 
 #: Told how many bytes are there, and of how many (None where the server does not say).
 OnProgress = Callable[[int, int | None], None]
 
-_BLOCK = 1 << 20
+#: Bytes that are read at a time.
+BLOCK = 1 << 20
+#: Attempts that bring nothing new before an address is given up, and seconds between them.
+ATTEMPTS = 3
+PAUSE = 1.0
 _TIMEOUT = 30.0
-# Attempts that bring nothing new before an address is given up, and seconds between them.
-_ATTEMPTS = 3
-_PAUSE = 1.0
 _MORE_ROOM = "free some room there, or name another folder with --weights-dir"
 _PASSING = frozenset({408, 429, 500, 502, 503, 504})
 
@@ -227,9 +229,9 @@ class _Transfer:
             now = _size(self.part)
             failures = 0 if now > reached else failures + 1
             reached = max(reached, now)
-            if failures == _ATTEMPTS:
+            if failures == ATTEMPTS:
                 raise _Failed(f"{self.url} {problem}")
-            time.sleep(_PAUSE * failures)
+            time.sleep(PAUSE * failures)
 
     def _attempt(self) -> str:
         """Read on; returns what went wrong, if another attempt may mend it."""
@@ -282,7 +284,7 @@ class _Transfer:
         folder = Path(self.part.name).parent
         if total is not None and total - done > shutil.disk_usage(folder).free:
             raise BenchError(f"{folder} has no room for {total - done:,} bytes: {_MORE_ROOM}")
-        while block := answer.read(_BLOCK):
+        while block := answer.read(BLOCK):
             with _disk(folder):
                 self.part.write(block)
                 self.part.flush()
@@ -309,7 +311,7 @@ def _unpack(archive: Path, member: str, target: Path, origin: str) -> bool:
             for name in files.namelist():
                 if name.rpartition("/")[2] == member:
                     with files.open(name) as source, target.open("wb") as sink:
-                        shutil.copyfileobj(source, sink, _BLOCK)
+                        shutil.copyfileobj(source, sink, BLOCK)
                     return True
     except (BadZipFile, zlib.error, EOFError) as error:
         raise WrongFile(f"{origin} is a damaged archive: {error}") from error

@@ -6,38 +6,21 @@ its digest recorded beside it; another file under that name is then refused.
 
 from __future__ import annotations
 
-import fcntl
-import hashlib
-import json
 import os
-import secrets
 import sys
-import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from bench.common.errors import BenchError, Unavailable
+from bench.weights.digests import SHARED, Digests, is_file, trusted, writable
 from prep.names import known
 
-if TYPE_CHECKING:
-    import torch
-
 REGISTRY = Path(__file__).with_name("weights.toml")
-#: In every folder of weights: file name → SHA-256 of what was first used there.
-TRUSTED = "trusted.json"
-#: In the first writable folder: path → size, times and SHA-256, so that files are not hashed at every start.
-_DIGESTS = ".digests.json"
-_BLOCK = 1 << 20
-# A file changed less than this before it is hashed may change again without a new time stamp.
-_SETTLED_NS = 1_000_000_000
-_Stamp = tuple[str, int, int, int]
-# Once a process, whatever the number of stores: (path, size, mtime, ctime) → SHA-256.
-_hashed: dict[_Stamp, str] = {}
 
 
 @dataclass(frozen=True)
@@ -139,14 +122,23 @@ class WeightStore:
         entries: the registry.
         folders: searched in this order; the first that can be written takes new files.
         borrowed: folders of others, searched last and never written; only files with a known digest are taken.
+        digests: what is known of files that were hashed; stays behind when a store is pickled.
     """
 
     def __init__(
-        self, entries: Mapping[str, Entry], folders: Sequence[Path], borrowed: Sequence[Path] = ()
+        self,
+        entries: Mapping[str, Entry],
+        folders: Sequence[Path],
+        borrowed: Sequence[Path] = (),
+        digests: Digests = SHARED,
     ) -> None:
         self.entries = dict(entries)
         self.folders = tuple(dict.fromkeys(Path(folder).expanduser().absolute() for folder in folders))
         self.borrowed = tuple(Path(folder).expanduser().absolute() for folder in borrowed)
+        self.digests = digests
+
+    def __reduce__(self) -> tuple[type[WeightStore], tuple[Any, ...]]:
+        return type(self), (self.entries, self.folders, self.borrowed)
 
     @classmethod
     def default(cls, weights_dir: Path | None = None) -> WeightStore:
@@ -161,7 +153,7 @@ class WeightStore:
         """All files of that name, in the order of search; not hashed."""
         entry = self.entry(name)
         folders = [*self.folders, *(self.borrowed if entry.expected else ())]
-        return [path for folder in folders if _is_file(path := folder / entry.file)]
+        return [path for folder in folders if is_file(path := folder / entry.file)]
 
     def path(self, name: str) -> Path:
         """The file, after its SHA-256 matched.
@@ -203,7 +195,8 @@ class WeightStore:
         """
         entry = self.entries[name]
         try:
-            digest = self._digest(path, anew=anew)
+            memory = next((folder for folder in self.folders if writable(folder)), None)
+            digest = self.digests.digest(path, memory, anew=anew)
         except OSError as error:
             raise Unavailable(f"weights {name}: {path} cannot be read: {error.strerror}") from error
         if not digest.startswith(entry.expected):
@@ -238,170 +231,3 @@ class WeightStore:
             return path, self.check(name, path)
         entry = self.entries[name]
         raise Unavailable(f"weights {name} are missing: no file {entry.file}", entry.remedy)
-
-    def _digest(self, path: Path, *, anew: bool = False) -> str:
-        stamp = _stamp(path)
-        if not anew and (known_digest := _hashed.get(stamp) or self._remembered(stamp)):
-            _hashed[stamp] = known_digest
-            return known_digest
-        digest = file_sha256(path)
-        if _stamp(path) == stamp and time.time_ns() - max(stamp[2:]) > _SETTLED_NS:
-            _hashed[stamp] = digest
-            self._remember(stamp, digest)
-        return digest
-
-    def _memory(self) -> Path | None:
-        return next((folder / _DIGESTS for folder in self.folders if writable(folder)), None)
-
-    def _remembered(self, stamp: _Stamp) -> str:
-        memory = self._memory()
-        row = _digests(memory).get(stamp[0]) if memory else None
-        return str(row[3]) if isinstance(row, list) and len(row) == 4 and tuple(row[:3]) == stamp[1:] else ""
-
-    def _remember(self, stamp: _Stamp, digest: str) -> None:
-        memory = self._memory()
-        if memory is None:
-            return
-        # Two processes may lose each other's line here; then a file is hashed once more.
-        with suppress(OSError):
-            memory.parent.mkdir(parents=True, exist_ok=True)
-            rows = {path: row for path, row in _digests(memory).items() if _is_file(Path(path))}
-            _write_json(memory, {**rows, stamp[0]: [*stamp[1:], digest]})
-
-
-def load_state_dict(path: Path) -> dict[str, torch.Tensor]:
-    """The tensors of a checkpoint, on the CPU, loaded without running any code that it may hold.
-
-    A checkpoint of a training run is unwrapped: its ``state_dict`` is taken, and ``module.`` is dropped where every
-    name begins so (PyTorch's DataParallel).
-
-    Args:
-        path: a ``.safetensors`` file, or one written by ``torch.save``.
-
-    Raises:
-        BenchError: it is damaged, or holds something else than tensors by name.
-    """
-    import torch
-
-    try:
-        if path.suffix == ".safetensors":
-            loaded: Any = import_module("safetensors.torch").load_file(path)
-        else:
-            loaded = torch.load(path, map_location="cpu", weights_only=True)
-    except ImportError as error:
-        raise BenchError(f"{path} needs the package safetensors: pip install safetensors") from error
-    except Exception as error:  # torch.load raises nearly anything on foreign bytes.
-        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise BenchError(f"{path} is not a file of tensors: {first}") from error
-    if isinstance(loaded, Mapping) and isinstance(loaded.get("state_dict"), Mapping):
-        loaded = loaded["state_dict"]
-    if not isinstance(loaded, Mapping) or not loaded:
-        raise BenchError(f"{path} holds no state dict")
-    for key, value in loaded.items():
-        if not isinstance(key, str) or not isinstance(value, torch.Tensor):
-            raise BenchError(f"{path} holds no state dict: {key} is not a tensor")
-    parallel = all(key.startswith("module.") for key in loaded)
-    return {key.removeprefix("module.") if parallel else key: value for key, value in loaded.items()}
-
-
-def file_sha256(path: Path) -> str:
-    """Hex digest of a file."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(_BLOCK):
-            digest.update(block)
-    return digest.hexdigest()
-
-
-def writable(folder: Path) -> bool:
-    """Whether files can be made in ``folder``, or it itself where it is not there yet."""
-    for place in (folder, *folder.parents):
-        if os.access(place, os.F_OK):
-            return place.is_dir() and os.access(place, os.W_OK | os.X_OK)
-    return False
-
-
-@contextmanager
-def temporary(target: Path) -> Iterator[Path]:
-    """A name beside ``target`` for a file in the making, which is gone afterwards unless it was renamed."""
-    path = target.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp")
-    try:
-        yield path
-    finally:
-        path.unlink(missing_ok=True)
-
-
-def trusted(path: Path, digest: str, *, replace: bool = False) -> str:
-    """The digest recorded for a file without a known one; ``digest`` becomes it at the first use.
-
-    Args:
-        path: the file.
-        digest: its own.
-        replace: record ``digest`` also in place of another.
-
-    Returns:
-        The recorded digest. Where the folder cannot be written, every use is a first one.
-
-    Raises:
-        Unavailable: the record is damaged or cannot be written.
-    """
-    record = path.with_name(TRUSTED)
-    if not replace and (first := _trust(record).get(path.name)):
-        return str(first)
-    if not writable(path.parent):
-        return digest
-    try:
-        with path.with_name(f".{TRUSTED}.lock").open("a") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            rows = _trust(record)
-            if replace or path.name not in rows:
-                rows[path.name] = digest
-                _write_json(record, rows)
-            return str(rows[path.name])
-    except OSError as error:
-        raise Unavailable(f"{record} cannot be written: {error.strerror}") from error
-
-
-def _trust(record: Path) -> dict[str, Any]:
-    try:
-        return _read_json(record)
-    except FileNotFoundError:
-        return {}
-    except (OSError, ValueError) as error:
-        reason = f"{record} is damaged"
-        raise Unavailable(reason, "delete it, if the files beside it are the right ones") from error
-
-
-def _digests(memory: Path) -> dict[str, Any]:
-    try:
-        return _read_json(memory)
-    except (OSError, ValueError):  # It is only a memory: what it does not know is hashed again.
-        return {}
-
-
-def _is_file(path: Path) -> bool:
-    try:
-        return path.is_file()
-    except PermissionError:  # In a folder that may not be entered.
-        return False
-
-
-def _stamp(path: Path) -> _Stamp:
-    stat = path.stat()
-    return str(path), stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    found = json.loads(path.read_text(encoding="utf-8"))
-    if not isinstance(found, dict):
-        raise ValueError(f"{path} holds no object")
-    return found
-
-
-def _write_json(path: Path, rows: Mapping[str, Any]) -> None:
-    with temporary(path) as made:
-        with made.open("w", encoding="utf-8") as file:
-            json.dump(rows, file, indent=1, sort_keys=True)
-            file.flush()
-            os.fsync(file.fileno())
-        made.replace(path)

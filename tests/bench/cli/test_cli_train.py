@@ -25,7 +25,8 @@ from bench.train.checkpoint import best_files
 from bench.train.config import RunConfig, load_config
 from bench.train.inputs import build_method, prep_command
 from bench.train.log import read_log
-from bench.weights.store import Entry, WeightStore, file_sha256
+from bench.weights.digests import file_sha256
+from bench.weights.store import Entry, WeightStore
 from models.base import Batch, Progress, Update
 from prep.shards import MANIFEST, Failure, write_json
 from tests.bench.fake.method import ColourStage, Fake

@@ -29,7 +29,8 @@ from bench.report.tables import build_table
 from bench.results import Result
 from bench.train.checkpoint import write_networks
 from bench.train.config import load_config
-from bench.weights.store import WeightStore, file_sha256
+from bench.weights.digests import file_sha256
+from bench.weights.store import WeightStore
 from prep.video_writing import write_video
 
 STORE = WeightStore({}, [])

@@ -24,7 +24,7 @@ from bench.metrics.lse_expert import ExpertFile
 from bench.train.config import RunConfig
 from bench.train.log import read_log
 from bench.train.offsets import Rule, Summary, judge, write_offsets
-from bench.weights.store import file_sha256
+from bench.weights.digests import file_sha256
 from prep import images
 from prep.errors import PrepError
 from prep.schema import Clip

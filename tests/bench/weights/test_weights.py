@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import io
 import json
@@ -31,9 +32,10 @@ from bench.cli import weights as cli
 from bench.common.errors import BenchError, Unavailable
 from bench.metrics import METRICS
 from bench.weights import download
-from bench.weights import store as weights
+from bench.weights.digests import Digests, file_sha256, trusted
 from bench.weights.download import add, fetch
-from bench.weights.store import Entry, WeightStore, file_sha256, load_state_dict, registry, trusted
+from bench.weights.store import Entry, WeightStore, registry
+from bench.weights.tensors import load_state_dict
 from prep.errors import PrepError
 
 BODY = bytes(np.random.default_rng(0).integers(0, 256, 50_000, np.uint8))
@@ -105,8 +107,8 @@ class Handler(BaseHTTPRequestHandler):
 @pytest.fixture
 def site(monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
     monkeypatch.setenv("no_proxy", "127.0.0.1")
-    monkeypatch.setattr(download, "_PAUSE", 0.0)
-    monkeypatch.setattr(download, "_BLOCK", 4096)
+    monkeypatch.setattr(download, "PAUSE", 0.0)
+    monkeypatch.setattr(download, "BLOCK", 4096)
     found = Site(files={"net.pth": BODY})
     server = ThreadingHTTPServer(("127.0.0.1", 0), type("H", (Handler,), {"site": found}))
     found.root = f"http://127.0.0.1:{server.server_port}"
@@ -259,52 +261,50 @@ def test_a_store_travels_to_workers(tmp_path: Path) -> None:
     assert there.path("net") == tmp_path / "net.pth"
 
 
-@pytest.fixture
-def hashed(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
-    """The files that are hashed, in order."""
-    seen: list[Path] = []
+class Spy(Digests):
+    """Digests as a process has them that has just started; keeps which files it hashes.
 
-    def spy(path: Path) -> str:
-        seen.append(path)
+    ``settled`` is long ago where it is negative: then every file counts as settled.
+    """
+
+    def __init__(self, settled: float = -1000.0) -> None:
+        self.hashed: list[Path] = []
+        super().__init__(settled, self.look)
+
+    def look(self, path: Path) -> str:
+        self.hashed.append(path)
         return file_sha256(path)
 
-    monkeypatch.setattr(weights, "file_sha256", spy)
-    return seen
+    def store(self, folder: Path) -> WeightStore:
+        return WeightStore({"net": entry(sha256=SHA)}, [folder], digests=self)
 
 
-def test_digests_outlive_the_process_but_not_a_change(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, hashed: list[Path]
-) -> None:
+def test_digests_outlive_the_process_but_not_a_change(tmp_path: Path) -> None:
     path = tmp_path / "net.pth"
     path.write_bytes(BODY)
-    monkeypatch.setattr(weights, "_SETTLED_NS", -(10**12))
-    for _ in range(3):
-        weights._hashed.clear()  # Another process.
-        assert store(tmp_path, sha256=SHA).sha256("net") == SHA
-    assert len(hashed) == 1
-    assert [c.problem for c in store(tmp_path, sha256=SHA).verify()] == [""]
-    assert len(hashed) == 2  # Verifying always looks.
+    first, second, third = Spy(), Spy(), Spy()
+    for process in (first, second):
+        for _ in range(2):
+            assert process.store(tmp_path).sha256("net") == SHA
+    assert (first.hashed, second.hashed) == ([path], [])
+    assert [c.problem for c in second.store(tmp_path).verify()] == [""]
+    assert second.hashed == [path]  # Verifying always looks.
     (tmp_path / ".digests.json").write_text("{")
-    weights._hashed.clear()
-    assert store(tmp_path, sha256=SHA).sha256("net") == SHA
+    assert third.store(tmp_path).sha256("net") == SHA and third.hashed == [path]
     path.write_bytes(b"x" * len(BODY))
     with pytest.raises(Unavailable):
-        store(tmp_path, sha256=SHA).path("net")
-    assert len(hashed) == 4
+        third.store(tmp_path).path("net")
+    assert third.hashed == [path, path]
 
 
-def test_a_file_that_just_changed_is_hashed_again(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, hashed: list[Path]
-) -> None:
+def test_a_file_that_just_changed_is_hashed_again(tmp_path: Path) -> None:
     (tmp_path / "net.pth").write_bytes(BODY)
-    monkeypatch.setattr(weights, "_SETTLED_NS", 10**12)
-    found = store(tmp_path, sha256=SHA)
-    assert found.path("net") == found.path("net") and len(hashed) == 2
+    process = Spy(settled=1000.0)
+    found = process.store(tmp_path)
+    assert found.path("net") == found.path("net") and len(process.hashed) == 2
 
 
-def test_a_file_that_changes_while_it_is_hashed_is_hashed_again(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_file_that_changes_while_it_is_hashed_is_hashed_again(tmp_path: Path) -> None:
     path = tmp_path / "net.pth"
     path.write_bytes(BODY)
 
@@ -313,12 +313,20 @@ def test_a_file_that_changes_while_it_is_hashed_is_hashed_again(
         path.write_bytes(b"changed")
         return digest
 
-    monkeypatch.setattr(weights, "_SETTLED_NS", -(10**12))
-    monkeypatch.setattr(weights, "file_sha256", slow)
-    found = store(tmp_path, sha256=SHA)
+    found = WeightStore({"net": entry(sha256=SHA)}, [tmp_path], digests=Digests(-1000.0, slow))
     assert found.sha256("net") == SHA
     with pytest.raises(Unavailable):
         found.path("net")
+
+
+def test_what_a_process_knows_of_files_stays_in_it(tmp_path: Path) -> None:
+    path = tmp_path / "net.pth"
+    path.write_bytes(BODY)
+    liar = WeightStore({"net": entry(sha256=SHA)}, [tmp_path], digests=Digests(1000.0, lambda path: SHA))
+    path.write_bytes(b"damaged")
+    assert liar.path("net") == path
+    with pytest.raises(Unavailable, match="damaged"):
+        pickle.loads(pickle.dumps(liar)).path("net")
 
 
 def test_an_unreadable_folder_is_passed_over(tmp_path: Path) -> None:
@@ -493,19 +501,19 @@ def test_a_busy_server_is_asked_again_but_not_for_ever(tmp_path: Path, site: Sit
     site.status = [503] * 9
     with pytest.raises(BenchError, match="answers 503"):
         fetch(found, "net")
-    assert len(site.status) == 9 - download._ATTEMPTS
+    assert len(site.status) == 9 - download.ATTEMPTS
 
 
 def test_a_server_that_always_breaks_off_is_given_up(tmp_path: Path, site: Site) -> None:
     site.ranges, site.cut = False, [10_000] * 9
     with pytest.raises(BenchError, match="the connection ended after 10,000 of 50,000 bytes"):
         fetch(store(tmp_path, urls=(site.url("net.pth"),), sha256=SHA), "net")
-    assert len(site.cut) == 9 - 1 - download._ATTEMPTS
+    assert len(site.cut) == 9 - 1 - download.ATTEMPTS
 
 
 def test_nobody_there_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("no_proxy", "127.0.0.1")
-    monkeypatch.setattr(download, "_PAUSE", 0.0)
+    monkeypatch.setattr(download, "PAUSE", 0.0)
     with pytest.raises(BenchError, match=r"http://127\.0\.0\.1:9/net cannot be read: Connection refused"):
         fetch(store(tmp_path, urls=("http://127.0.0.1:9/net",), sha256=SHA), "net")
 
@@ -553,11 +561,10 @@ def test_a_damaged_file_is_replaced_in_its_own_folder_and_named_in_another(
 
 def test_two_processes_do_not_write_one_part(tmp_path: Path, site: Site) -> None:
     found = store(tmp_path, urls=(site.url("net.pth"),), sha256=SHA)
-    with (
-        download._part(tmp_path / "net.pth.part"),
-        pytest.raises(BenchError, match=r"net\.pth\.part is being written by another process: wait"),
-    ):
-        fetch(found, "net")
+    with (tmp_path / "net.pth.part").open("ab") as part:
+        fcntl.flock(part, fcntl.LOCK_EX)
+        with pytest.raises(BenchError, match=r"net\.pth\.part is being written by another process: wait"):
+            fetch(found, "net")
     assert fetch(found, "net").read_bytes() == BODY
 
 
@@ -660,7 +667,7 @@ def run(tmp_path: Path, site: Site, monkeypatch: pytest.MonkeyPatch) -> Callable
             "own", "own.pth", licence="none stated; of LRS2", page="https://example.org", enables=("y",)
         ),
     }
-    monkeypatch.setattr(weights, "registry", lambda: entries)
+    monkeypatch.setattr("bench.weights.store.registry", lambda: entries)
     app = typer.Typer()
     cli.register(app)
     app.command("other")(lambda: None)

@@ -1,0 +1,48 @@
+"""The tensors of a file of weights."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bench.common.errors import BenchError
+
+if TYPE_CHECKING:
+    import torch
+
+
+def load_state_dict(path: Path) -> dict[str, torch.Tensor]:
+    """The tensors of a checkpoint, on the CPU, loaded without running any code that it may hold.
+
+    A checkpoint of a training run is unwrapped: its ``state_dict`` is taken, and ``module.`` is dropped where every
+    name begins so (PyTorch's DataParallel).
+
+    Args:
+        path: a ``.safetensors`` file, or one written by ``torch.save``.
+
+    Raises:
+        BenchError: it is damaged, or holds something else than tensors by name.
+    """
+    import torch
+
+    try:
+        if path.suffix == ".safetensors":
+            loaded: Any = import_module("safetensors.torch").load_file(path)
+        else:
+            loaded = torch.load(path, map_location="cpu", weights_only=True)
+    except ImportError as error:
+        raise BenchError(f"{path} needs the package safetensors: pip install safetensors") from error
+    except Exception as error:  # torch.load raises nearly anything on foreign bytes.
+        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise BenchError(f"{path} is not a file of tensors: {first}") from error
+    if isinstance(loaded, Mapping) and isinstance(loaded.get("state_dict"), Mapping):
+        loaded = loaded["state_dict"]
+    if not isinstance(loaded, Mapping) or not loaded:
+        raise BenchError(f"{path} holds no state dict")
+    for key, value in loaded.items():
+        if not isinstance(key, str) or not isinstance(value, torch.Tensor):
+            raise BenchError(f"{path} holds no state dict: {key} is not a tensor")
+    parallel = all(key.startswith("module.") for key in loaded)
+    return {key.removeprefix("module.") if parallel else key: value for key, value in loaded.items()}
