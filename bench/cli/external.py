@@ -62,8 +62,9 @@ def external(
     from bench.cli.console_videos import show_made
     from bench.cli.progress import simple_progress
     from bench.common.errors import BenchError
-    from bench.generate.external import LOGS, Options
     from bench.generate.external import external as run_external
+    from bench.generate.external_options import ExternalOptions
+    from bench.generate.external_process import LOGS
     from bench.generate.fit import Fit
     from prep.names import known
 
@@ -72,7 +73,7 @@ def external(
         template = CommandTemplate(command, shell)
     except ValueError as error:
         raise BenchError(f"--command: {error}") from None
-    options = Options(
+    options = ExternalOptions(
         template,
         env_dir=env_dir,
         cwd=cwd,

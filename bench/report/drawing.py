@@ -71,7 +71,7 @@ class Subject:
 
     @property
     def figures(self) -> list[tuple[MethodResult, Figure | None]]:
-        """Methods best first, those without a value last; then the trivial rows likewise."""
+        """Methods best first, those without a value last; then the trivial rows in the same order."""
         rows = [(m, self.result.figure(m.method, self.output, self.region)) for m in self.result.methods]
         sign = -1 if self.info.better == "higher" else 1
 

@@ -23,7 +23,9 @@ from bench.clips.inputs import from_dataset, from_pairs
 from bench.clips.inputs.dataset import GENERATION
 from bench.clips.protocols import PAIRS, dubbing, load_pairs
 from bench.common.errors import BenchError
-from bench.generate.external import ExternalGeneration, Options, external, read_external, write_inputs
+from bench.generate.external import ExternalGeneration, external, read_external
+from bench.generate.external_inputs import write_inputs
+from bench.generate.external_options import ExternalOptions
 from bench.generate.fit import Fit
 from bench.generate.over_data import Task
 from prep.errors import PrepError
@@ -110,7 +112,7 @@ def make(
     **changes: Any,
 ) -> ExternalGeneration:
     template = CommandTemplate(text.replace("MODE", mode), shell)
-    options = Options(template, **{"cwd": str(code), **changes})
+    options = ExternalOptions(template, **{"cwd": str(code), **changes})
     return external("theirs", out, options, data=data, **(call or {}))
 
 
@@ -144,7 +146,7 @@ def test_what_the_command_is_given(data: Path, tmp_path: Path) -> None:
     inputs = from_dataset({}, data)
     job = next(job for job in inputs.jobs if job.clip_id == "s0/b")
     given = write_inputs(
-        Task("x", job, inputs.voices["s0/a"]), tmp_path, Options(CommandTemplate(COMMAND), silence=3)
+        Task("x", job, inputs.voices["s0/a"]), tmp_path, ExternalOptions(CommandTemplate(COMMAND), silence=3)
     )
     wanted = Fit().order(LENGTHS["s0/b"], LENGTHS["s0/a"]).tolist()
     shown = list(frames(given.video))
@@ -414,6 +416,6 @@ def test_other_peoples_folders_are_refused(code: Path, data: Path, tmp_path: Pat
     with pytest.raises(BenchError, match=r"holds videos without generation\.json"):
         make(code, data, out)
     with pytest.raises(BenchError, match="'still' cannot name a method"):
-        external("still", out, Options(CommandTemplate(COMMAND)), data=data)
+        external("still", out, ExternalOptions(CommandTemplate(COMMAND)), data=data)
     with pytest.raises(BenchError, match="give --data, or --pairs with the folder of its files as --truth"):
         make(code, None, tmp_path / "new")
