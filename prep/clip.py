@@ -13,10 +13,10 @@ import numpy as np
 from prep import images, rates, sound_reading, stills, video_reading
 from prep.errors import ClipError
 from prep.landmarks import FaceMesh, Fan68, choose_face, detect_clip
-from prep.mel import melspectrogram
 from prep.options import PrepOptions
 from prep.schema import Clip
 from prep.shards import Failure
+from prep.sound.mel import melspectrogram
 from prep.sources.base import ClipRef
 from prep.sources.lrs_text import read_lrs_text
 from prep.views import VIEWS

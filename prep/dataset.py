@@ -8,7 +8,7 @@ is built, and counted; reading never tries again. No detector and no video libra
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,25 +17,28 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
+from prep.derived_reading import DerivedColumns
 from prep.errors import PrepError
-from prep.index import ClipIndex, build_index
+from prep.index import ClipIndex, build_index, identities
 from prep.landmark_sets import FACE_131, LANDMARK_SETS
-from prep.mel import mel_chunk
-from prep.pages import MappedShards, binary_places, binary_value, fixed_values, float_values
+from prep.pages import MappedShards, binary_places, binary_value, fixed_values, float_values, last_value
 from prep.planes import decode_planes
-from prep.sample_spec import SampleSpec
+from prep.rates import SAMPLES_PER_FRAME
+from prep.sample_spec import SampleSpec, Sound, is_derived
 from prep.sampling import (
     LANDMARKS68,
     Draw,
     Windows,
     check_spec,
     columns_of,
+    derived_sounds,
     draw,
     epoch_numbers,
     find_windows,
 )
 from prep.schema import TENSORS
 from prep.shards import open_shard, shard_paths
+from prep.sound.features import FEATURES, first_column, time_last
 from prep.spec_text import spec_text
 from prep.views import VIEWS, landmark_box, map_points, over_box
 
@@ -62,13 +65,20 @@ class WindowDataset(Dataset[Sample]):
     ``reference_frames``     (N,) int64            all outside the window; where N > 0
     ``images``               (T, 3, H, W) uint8    RGB, where ``spec.view``; of ``spec.view_frames`` only
     ``reference_images``     (N, 3, H, W) uint8    RGB, where ``spec.view`` and N > 0
-    ``landmarks``            (T, P, 2) float32     as ``spec.normalise`` says, where ``spec.landmarks``
-    ``reference_landmarks``  (N, P, 2) float32     likewise, where N > 0
+    ``landmarks``            (T, P, 2) float32     as ``spec.normalise`` says, where ``spec.landmarks``; with
+                                                   ``spec.depth`` (T, P, 3)
+    ``reference_landmarks``  (N, P, 2) float32     the same, where N > 0
     ``boxes``                (T, 4) float32        x0, y0, x1, y1 in frame pixels, where ``box``
-    ``reference_boxes``      (N, 4) float32        likewise, where N > 0
-    ``frame_mels``           (T, 80, 16) float32   in [-4, 4], where ``spec.frame_mel``
-    ``window_mel``           (80, 16) float32      in [-4, 4], where ``spec.window_mel``
-    ``negative_mel``         (80, 16) float32      of another window, where ``spec.negative_gap``
+    ``reference_boxes``      (N, 4) float32        the same, where N > 0
+    ``frame_<feature>``      (T, \\*S, C) float32   of each of ``spec.frame_sounds``: S is the shape of a column of
+                                                   the feature, C the number of columns
+    ``window_<feature>``     (\\*S, C) float32      of each of ``spec.window_sounds``
+    ``negative_<feature>``   (\\*S, C) float32      of another window, where ``spec.negative_gap``
+    ``identity``             () int64              place of the clip's speaker in :attr:`identities`, where
+                                                   ``spec.identity``
+    a name of                (T, \\*S)              where it is derived per frame; and ``reference_<name>``
+    ``spec.derived``                               (N, \\*S), where N > 0
+    the same                 (\\*S)                 where it is derived per clip
     =======================  ====================  =========================================================
 
     Args:
@@ -77,13 +87,17 @@ class WindowDataset(Dataset[Sample]):
         spec: what a sample holds.
         seed: of windows, references and order.
         clips: ids of the clips to use; None: all. Those that are not in these splits do not matter.
+        derivations: derivation → the key that it must have, see :func:`prep.derived_reading.find`; others are taken
+            as they are.
 
     Attributes:
         excluded: reason → number of clips that offer no window, or are not to be used.
+        identities: the speakers of all clips of these splits, sorted, as ``<corpus>/<speaker>``; a clip of which the
+            corpus does not tell the speaker is its own. Empty without ``spec.identity``.
 
     Raises:
-        PrepError: the data set is missing, lacks a column, or offers no window at all. Of several data sets, some may
-            be without the split.
+        PrepError: the data set is missing, lacks a column, or offers no window at all; what is to be derived is
+            missing. Of several data sets, some may be without the split.
         ValueError: a name in ``spec`` does not exist.
     """
 
@@ -94,6 +108,7 @@ class WindowDataset(Dataset[Sample]):
         spec: SampleSpec,
         seed: int = 0,
         clips: Collection[str] | None = None,
+        derivations: Mapping[str, str] | None = None,
     ) -> None:
         check_spec(spec)
         folders = [folder] if isinstance(folder, (Path, str)) else folder
@@ -102,7 +117,15 @@ class WindowDataset(Dataset[Sample]):
         self.spec = spec
         self.seed = seed
         self._index = build_index(paths, columns_of(spec))
-        self._windows = _listed(find_windows(self._index, spec), self._index, clips)
+        heard = {sound.feature for sound in spec.sounds if is_derived(sound.feature)}
+        self._derived = DerivedColumns(self._index, sorted({*spec.derived, *heard}), derivations)
+        sounds = derived_sounds(self._derived, spec)
+        windows = find_windows(self._index, spec, self._derived.there, sounds)
+        self._windows = _listed(windows, self._index, clips)
+        self.identities: list[str] = []
+        self._identity: np.ndarray | None = None
+        if spec.identity:
+            self.identities, self._identity = identities(self._index)
         self.excluded = self._windows.excluded
         self._shards = MappedShards(paths)
         # To find them, every page of a clip's pictures is touched, which may mean a disk.
@@ -162,7 +185,8 @@ class WindowDataset(Dataset[Sample]):
     def fingerprint(self) -> str:
         """Hex digest of all that decides what samples are and how they are ordered: clips, spec and seed."""
         clips = (self._index.clip_ids[clip] for clip in self._windows.clips)
-        return hashlib.sha256("\n".join([spec_text(self.spec), str(self.seed), *clips]).encode()).hexdigest()
+        asked = " ".join([spec_text(self.spec), *sorted(self._derived.keys.values())])
+        return hashlib.sha256("\n".join([asked, str(self.seed), *clips]).encode()).hexdigest()
 
     def _read(self, clip: int, chosen: Draw) -> Sample:
         spec = self.spec
@@ -193,8 +217,14 @@ class WindowDataset(Dataset[Sample]):
         if spec.landmarks is not None:
             for name, values in self._landmarks(clip, spec.landmarks, frames, places, count).items():
                 add(name, values)
-        if spec.frame_mel is not None or spec.window_mel is not None:
-            self._add_mel(sample, clip, chosen)
+        for name in spec.derived:
+            if self._derived.columns[name].per == "frame":
+                add(name, self._derived.rows(name, clip, frames))
+            else:
+                sample[name] = torch.from_numpy(self._derived.rows(name, clip, slice(None)).copy())
+        if self._identity is not None:
+            sample["identity"] = torch.tensor(int(self._identity[clip]))
+        self._add_sounds(sample, clip, chosen)
         return sample
 
     def _pictures(self, clip: int, view: str, places: np.ndarray, count: int) -> list[bytes]:
@@ -219,26 +249,42 @@ class WindowDataset(Dataset[Sample]):
             mesh = fixed_values(self._chunk(clip, "landmarks"), count, TENSORS["landmarks"][1])[places]
             if normalise == "box":
                 return _over_box(mesh, LANDMARK_SETS[name], self._index.sizes[clip])
-            points = mesh.take(LANDMARK_SETS[name], axis=1)[..., :2]
+            points = mesh.take(LANDMARK_SETS[name], axis=1)[..., : 3 if self.spec.depth else 2]
         if normalise == "view":
             stored = float_values(self._chunk(clip, f"{self.spec.view}_transform"), 6 * n_frames)
             points = map_points(points, stored.reshape(-1, 2, 3)[frames])
         return {"landmarks": np.ascontiguousarray(points, np.float32)}
 
-    def _add_mel(self, sample: Sample, clip: int, chosen: Draw) -> None:
+    def _add_sounds(self, sample: Sample, clip: int, chosen: Draw) -> None:
         spec = self.spec
-        mel = fixed_values(self._chunk(clip, "mel"), int(self._index.mel_columns[clip]), TENSORS["mel"][1])
-        if spec.frame_mel is not None:
+        for sound in spec.frame_sounds:
             window = range(chosen.start, chosen.start + spec.window)
-            sample["frame_mels"] = torch.from_numpy(
-                np.stack([mel_chunk(mel, frame, spec.frame_mel) for frame in window])
-            )
-        if spec.window_mel is not None:
-            starts = {"window_mel": chosen.start, "negative_mel": chosen.negative}
-            for name, start in starts.items():
+            chunks = self._heard(clip, sound, window)
+            sample[f"frame_{sound.feature}"] = torch.from_numpy(np.stack(chunks))
+        for sound in spec.window_sounds:
+            for name, start in (("window", chosen.start), ("negative", chosen.negative)):
                 if start is not None:
-                    chunk = mel_chunk(mel, start + spec.window_mel_frame, spec.window_mel)
-                    sample[name] = torch.from_numpy(chunk)
+                    at = start + spec.window_sound_frame
+                    (chunk,) = self._heard(clip, sound, range(at, at + 1))
+                    sample[f"{name}_{sound.feature}"] = torch.from_numpy(chunk)
+
+    def _heard(self, clip: int, sound: Sound, frames: range) -> list[np.ndarray]:
+        """What each of some consecutive frames hears; only the span of them all is read or computed."""
+        name = sound.feature
+        rate = self._derived.columns[name].rate if is_derived(name) else FEATURES[name].rate
+        assert rate is not None
+        starts = [first_column(frame, sound, rate) for frame in frames]
+        first, last = starts[0], starts[-1] + sound.columns
+        if is_derived(name):
+            span = self._derived.rows(name, clip, slice(first, last))
+        elif (stored := FEATURES[name].stored) is not None:
+            count = int(self._index.mel_columns[clip])
+            span = fixed_values(self._chunk(clip, stored), count, TENSORS[stored][1])[first:last]
+        else:
+            size = 2 * SAMPLES_PER_FRAME * len(self._index.detected_in(clip))
+            samples = np.frombuffer(last_value(self._chunk(clip, "audio"), size), "<i2")
+            span = FEATURES[name].compute(samples, first, last)
+        return [time_last(span[start - first : start - first + sound.columns]) for start in starts]
 
     def _chunk(self, clip: int, column: str) -> memoryview:
         start, size = self._index.chunks[column][clip].tolist()

@@ -13,7 +13,7 @@ from prep.errors import PrepError
 from prep.schema import N_MELS, schema_views
 from prep.shards import open_shard
 
-_LIGHT = ("clip_id", "n_frames", "width", "height", "detected")
+_LIGHT = ("clip_id", "dataset", "speaker", "n_frames", "width", "height", "detected")
 
 
 @dataclass(frozen=True)
@@ -30,6 +30,7 @@ class ClipIndex:
         mel_columns: (n,) int32, 0 where there is no sound.
         has_landmarks68: (n,) bool.
         chunks: column → (n, 2) int64, first byte and number of bytes in the shard.
+        speakers: n pairs of corpus and speaker, ``""`` where the corpus does not tell.
     """
 
     paths: list[Path]
@@ -41,6 +42,7 @@ class ClipIndex:
     mel_columns: np.ndarray
     has_landmarks68: np.ndarray
     chunks: dict[str, np.ndarray]
+    speakers: list[tuple[str, str]]
 
     def __len__(self) -> int:
         return len(self.clip_ids)
@@ -76,7 +78,23 @@ def build_index(paths: Sequence[Path], columns: Sequence[str]) -> ClipIndex:
         mel_columns=np.concatenate([part.mel_columns for part in parts]),
         has_landmarks68=np.concatenate([part.has_landmarks68 for part in parts]),
         chunks={c: np.concatenate([part.chunks[c] for part in parts]) for c in columns},
+        speakers=[pair for part in parts for pair in part.speakers],
     )
+
+
+def identities(index: ClipIndex) -> tuple[list[str], np.ndarray]:
+    """Who speaks: names in sorted order, ``<corpus>/<speaker>``, and the place of each clip's, (n,) int64.
+
+    Speakers of two corpora are two, whatever they are called. A clip whose corpus does not tell its speaker is its
+    own, under its ``clip_id``.
+    """
+    own = zip(index.speakers, index.clip_ids, strict=True)
+    # A clip that is its own is kept apart from a speaker of the same name.
+    who = [(corpus, speaker or clip, not speaker) for (corpus, speaker), clip in own]
+    known = sorted(set(who))
+    place = {identity: i for i, identity in enumerate(known)}
+    names = [f"{corpus}/{name}" for corpus, name, _ in known]
+    return names, np.array([place[identity] for identity in who], np.int64)
 
 
 @dataclass(frozen=True)
@@ -88,6 +106,7 @@ class _ShardIndex:
     mel_columns: np.ndarray
     has_landmarks68: np.ndarray
     chunks: dict[str, np.ndarray]
+    speakers: list[tuple[str, str]]
 
 
 def _index_shard(path: Path, columns: tuple[str, ...]) -> _ShardIndex:
@@ -111,6 +130,9 @@ def _index_shard(path: Path, columns: tuple[str, ...]) -> _ShardIndex:
         mel_columns=np.where(mel[:, 1] > mel[:, 2] * (4 * N_MELS + 4), mel[:, 2], 0).astype(np.int32),
         has_landmarks68=points[:, 1] > n_frames * (4 * 68 * 2 + 4),
         chunks={name: np.ascontiguousarray(chunks[name][:, :2]) for name in columns},
+        speakers=list(
+            zip(table.column("dataset").to_pylist(), table.column("speaker").to_pylist(), strict=True)
+        ),
     )
 
 

@@ -122,6 +122,22 @@ def float_values(chunk: memoryview, count: int) -> np.ndarray:
     return np.frombuffer(chunk, "<f4", count, start)
 
 
+def last_value(chunk: memoryview, size: int) -> memoryview:
+    """The only value of a binary column chunk, without copying.
+
+    Args:
+        chunk: an uncompressed PLAIN column chunk.
+        size: bytes of the value.
+
+    Raises:
+        ValueError: the chunk holds something else.
+    """
+    start = len(chunk) - size
+    if start < _LENGTH.size or _LENGTH.unpack_from(chunk, start - _LENGTH.size)[0] != size:
+        raise ValueError(f"{len(chunk)} bytes do not hold one value of {size}")
+    return chunk[start:]
+
+
 def binary_places(chunk: memoryview, count: int) -> np.ndarray:
     """Where the values of a binary column chunk lie, which takes a step from length to length.
 

@@ -12,6 +12,32 @@ from typing import Literal
 
 
 @dataclass(frozen=True)
+class Sound:
+    """What is heard with a frame: consecutive columns of a named feature.
+
+    For frame f, at 25 a second, they begin at column ``int(rate * (f + offset) / 25) - lead``, truncated towards
+    zero.
+
+    Attributes:
+        feature: a name of :data:`prep.sound.features.FEATURES`, or ``<derivation>.<column>``.
+        columns: how many.
+        offset: frames by which the chunk begins later than its frame.
+        lead: columns by which it begins earlier.
+        clamp: whether f + offset counts as 0 where it is negative.
+    """
+
+    feature: str
+    columns: int = 16
+    offset: int = 0
+    lead: int = 0
+    clamp: bool = False
+
+    def __post_init__(self) -> None:
+        if self.columns < 1:
+            raise ValueError(f"{self.columns} columns of {self.feature}")
+
+
+@dataclass(frozen=True)
 class SampleSpec:
     """What one training sample must hold. Frames count from the start of their clip; T and N are below.
 
@@ -24,14 +50,18 @@ class SampleSpec:
         view_frames: frames of the window, from 0, whose pictures are wanted; all where None. To decode them is
             most of the work: IP-LAP's renderer sees the landmarks of 5 frames, but the picture of one.
         landmarks: a name of :data:`prep.landmark_sets.LANDMARK_SETS`, or ``landmarks68``, or None.
+        depth: whether landmarks of the mesh come with their z, scaled like x.
         normalise: ``frame``: landmarks in pixels of the full frame; ``view``: in pixels of ``view``;
             ``box``: in [0, 1] over the box of the set ``face131`` with 5 px around it, which is delivered as
             ``boxes`` (IP-LAP's).
-        frame_mel: rule of :data:`prep.mel.MEL_RULES` by which every frame of the window gets a mel chunk.
-        window_mel: rule by which the window as a whole gets one mel chunk.
-        window_mel_frame: the frame of the window, from 0, whose chunk ``window_mel`` takes.
-        negative_gap: where not 0, a second, wrong chunk by ``window_mel`` is delivered, of another window at
+        frame_sounds: what every frame of the window hears.
+        window_sounds: what the window as a whole hears.
+        window_sound_frame: the frame of the window, from 0, that ``window_sounds`` are those of.
+        negative_gap: where not 0, ``window_sounds`` are delivered a second time, wrong ones of another window at
             least so many frames away (for sync experts; Wav2Lip's own takes 1).
+        derived: columns that ``bench derive`` has stored, ``<derivation>.<column>``; of the window's and the
+            references' frames, or of the clip.
+        identity: whether the sample says whose clip it is.
         min_frames: clips with fewer frames in which a face was found are left out (IP-LAP: 25).
     """
 
@@ -41,11 +71,14 @@ class SampleSpec:
     view: str | None = None
     view_frames: tuple[int, ...] | None = None
     landmarks: str | None = None
+    depth: bool = False
     normalise: Literal["frame", "view", "box"] = "frame"
-    frame_mel: str | None = None
-    window_mel: str | None = None
-    window_mel_frame: int = 0
+    frame_sounds: tuple[Sound, ...] = ()
+    window_sounds: tuple[Sound, ...] = ()
+    window_sound_frame: int = 0
     negative_gap: int = 0
+    derived: tuple[str, ...] = ()
+    identity: bool = False
     min_frames: int = 0
 
     def __post_init__(self) -> None:
@@ -53,13 +86,22 @@ class SampleSpec:
             raise ValueError(
                 f"window {self.window}, references {self.references}, negative_gap {self.negative_gap}"
             )
-        for frame in (self.window_mel_frame, *(self.view_frames or ())):
+        for frame in (self.window_sound_frame, *(self.view_frames or ())):
             if not 0 <= frame < self.window:
                 raise ValueError(f"frame {frame} lies outside a window of {self.window}")
         if self.view_frames == ():
             raise ValueError("view_frames is empty")
-        if self.negative_gap and self.window_mel is None:
-            raise ValueError("negative_gap needs window_mel")
+        if self.negative_gap and not self.window_sounds:
+            raise ValueError("negative_gap needs window_sounds")
+        for sounds in (self.frame_sounds, self.window_sounds):
+            features = [sound.feature for sound in sounds]
+            if len(set(features)) < len(features):
+                raise ValueError(f"one feature is asked for twice: {', '.join(features)}")
+
+    @property
+    def sounds(self) -> tuple[Sound, ...]:
+        """All that is heard."""
+        return self.frame_sounds + self.window_sounds
 
 
 @dataclass(frozen=True)
@@ -80,9 +122,9 @@ class Column:
     """One column that a method derives from a clip, kept beside the shards (:mod:`prep.derived`).
 
     Attributes:
-        name: within its derivation.
-        per: what its first axis counts: ``frame``: frames of the clip; ``sound``: steps of sound, ``rate`` a second;
-            ``clip``: it has none, there is one value a clip.
+        name: within its derivation; without a dot.
+        per: what its first axis counts: ``frame``: frames of the clip; ``sound``: steps of sound, ``rate`` a second,
+            which samples ask for as a :class:`Sound`; ``clip``: it has none, there is one value a clip.
         shape: of the axes after that.
         dtype: numpy's name of a number type.
         rate: with ``sound``: steps a second; else None.
@@ -95,5 +137,14 @@ class Column:
     rate: float | None = None
 
     def __post_init__(self) -> None:
+        if not self.name or "." in self.name:
+            raise ValueError(f"a derived column cannot be called {self.name!r}")
+        if self.per not in ("frame", "clip", "sound"):
+            raise ValueError(f"column {self.name} is per {self.per!r}; known are: frame, clip, sound")
         if (self.per == "sound") != (self.rate is not None):
             raise ValueError(f"column {self.name}: a rate belongs to columns per sound, and to no others")
+
+
+def is_derived(name: str) -> bool:
+    """Whether a name is one of a derived column, ``<derivation>.<column>``."""
+    return "." in name

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from prep.derived_reading import DerivedColumns
+from prep.errors import PrepError
 from prep.index import ClipIndex
 from prep.landmark_sets import LANDMARK_SETS
-from prep.mel import MEL_RULES, valid_frames
-from prep.sample_spec import SampleSpec
+from prep.rates import SAMPLES_PER_FRAME
+from prep.sample_spec import SampleSpec, Sound, is_derived
+from prep.sound.features import FEATURES, valid_frames
 from prep.views import VIEWS
 
 #: The name under which a sample asks for the corpus' or detector's own 68 points.
@@ -19,21 +22,28 @@ LANDMARKS68 = "landmarks68"
 
 
 def check_spec(spec: SampleSpec) -> None:
-    """Refuse names that do not exist, and combinations that make no sense.
+    """Refuse names that do not exist, and combinations that make no sense; names of derived columns are taken as such.
 
     Raises:
         ValueError: says which field, and what is known.
     """
     _one_of("reference_mode", spec.reference_mode, ("random", "run", "first"))
     _one_of("normalise", spec.normalise, ("frame", "view", "box"))
-    for name in ("frame_mel", "window_mel"):
-        _one_of(name, getattr(spec, name), (None, *MEL_RULES))
+    for field in ("frame_sounds", "window_sounds"):
+        for sound in getattr(spec, field):
+            if not is_derived(sound.feature):
+                _one_of(field, sound.feature, tuple(FEATURES))
+    for name in spec.derived:
+        if not is_derived(name):
+            raise ValueError(f"derived is {name!r}, not <derivation>.<column>")
     _one_of("view", spec.view, (None, *VIEWS))
     _one_of("landmarks", spec.landmarks, (None, LANDMARKS68, *LANDMARK_SETS))
     if spec.normalise == "view" and spec.view is None:
         raise ValueError("normalise='view' needs a view")
     if spec.normalise == "box" and spec.landmarks in (None, LANDMARKS68):
         raise ValueError("normalise='box' needs landmarks of the mesh")
+    if spec.depth and (spec.landmarks in (None, LANDMARKS68) or spec.normalise == "box"):
+        raise ValueError("depth needs landmarks of the mesh, and normalise='frame' or 'view'")
 
 
 def columns_of(spec: SampleSpec) -> list[str]:
@@ -45,9 +55,8 @@ def columns_of(spec: SampleSpec) -> list[str]:
         names.append(LANDMARKS68 if spec.landmarks == LANDMARKS68 else "landmarks")
         if spec.normalise == "view":
             names.append(f"{spec.view}_transform")
-    if spec.frame_mel is not None or spec.window_mel is not None:
-        names.append("mel")
-    return names
+    stored = {FEATURES[s.feature].stored or "audio" for s in spec.sounds if not is_derived(s.feature)}
+    return names + sorted(stored)
 
 
 @dataclass(frozen=True)
@@ -65,14 +74,65 @@ class Windows:
     excluded: dict[str, int]
 
 
-def find_windows(index: ClipIndex, spec: SampleSpec) -> Windows:
-    """Find every window that can be delivered whole, so that no later draw can fail."""
+#: Feature → columns a second, and (n,) how many columns each clip of an index has of it.
+Heard = dict[str, tuple[float, np.ndarray]]
+
+
+def heard_columns(index: ClipIndex, features: Iterable[str]) -> Heard:
+    """How much there is of features that come from the samples; 0 columns where a clip has no sound."""
+    found: Heard = {}
+    samples, of = np.unique(np.diff(index.first) * SAMPLES_PER_FRAME, return_inverse=True)
+    for name in features:
+        feature = FEATURES[name]
+        counts = index.mel_columns
+        if name != "mel":
+            each = np.array([feature.count(int(n)) for n in samples], np.int64)
+            counts = np.where(index.mel_columns > 0, each[of], 0)
+        found[name] = feature.rate, counts
+    return found
+
+
+def derived_sounds(derived: DerivedColumns, spec: SampleSpec) -> Heard:
+    """How much there is of the derived features that are asked for.
+
+    Raises:
+        PrepError: a column is asked for as something that it is not.
+    """
+    found: Heard = {}
+    for name, column in derived.columns.items():
+        if name in spec.derived and column.per == "sound":
+            raise PrepError(f"{name} is derived per sound: ask for it in frame_sounds or window_sounds")
+        if any(sound.feature == name for sound in spec.sounds):
+            if column.rate is None:
+                raise PrepError(f"{name} is derived per {column.per}: ask for it in derived")
+            found[name] = column.rate, derived.counts[name]
+    return found
+
+
+def find_windows(
+    index: ClipIndex,
+    spec: SampleSpec,
+    derived: Mapping[str, np.ndarray] | None = None,
+    derived_sounds: Heard | None = None,
+) -> Windows:
+    """Find every window that can be delivered whole, so that no later draw can fail.
+
+    Args:
+        index: n clips.
+        spec: what a sample must hold.
+        derived: derivation → (n,) bool, whether it has the clip.
+        derived_sounds: of the derived features that are asked for.
+    """
+    sounds = heard_columns(index, {s.feature for s in spec.sounds if not is_derived(s.feature)})
+    sounds |= derived_sounds or {}
     clips = [np.empty(0, np.int64)]
     starts = [np.empty(0, bool)]
     excluded: Counter[str] = Counter()
     # In blocks: a large corpus has tens of millions of frames, and each step makes arrays of that length.
     for begin in range(0, len(index), _BLOCK):
-        block = _Block(index, begin, min(begin + _BLOCK, len(index)))
+        block = _Block(index, begin, min(begin + _BLOCK, len(index)), sounds)
+        for name, there in (derived or {}).items():
+            block.keep(there[block.begin : block.end], f"nothing of {name}")
         block.search(spec)
         clips.append(begin + np.flatnonzero(block.alive))
         starts.append(block.starts)
@@ -86,7 +146,8 @@ _BLOCK = 4096
 class _Block:
     """The search over consecutive clips: n clips of f frames in all, laid out one after the other."""
 
-    def __init__(self, index: ClipIndex, begin: int, end: int) -> None:
+    def __init__(self, index: ClipIndex, begin: int, end: int, sounds: Heard) -> None:
+        self.begin, self.end, self.sounds = begin, end, sounds
         self.first = index.first[begin : end + 1] - index.first[begin]
         self.detected = index.detected[index.first[begin] : index.first[end]]
         self.mel_columns = index.mel_columns[begin:end]
@@ -103,18 +164,18 @@ class _Block:
         self.keep(found >= spec.min_frames, f"fewer than {spec.min_frames} frames with a face")
         if spec.landmarks == LANDMARKS68:
             self.keep(self.has_landmarks68, "no 68 landmarks")
-        if "mel" in columns_of(spec):
+        if any(not is_derived(sound.feature) for sound in spec.sounds):
             self.keep(self.mel_columns > 0, "no sound")
         self.narrow(self.runs(t), f"no {t} consecutive frames with a face")
         covered = np.ones(len(self.frame), bool)
-        if spec.frame_mel is not None:
-            low, high = self.heard(spec.frame_mel)
+        for sound in spec.frame_sounds:
+            low, high = self.heard(sound)
             covered &= (self.frame >= low) & (self.frame + t <= high)
-        if spec.window_mel is not None:
-            low, high = self.heard(spec.window_mel)
-            at = self.frame + spec.window_mel_frame
+        for sound in spec.window_sounds:
+            low, high = self.heard(sound)
+            at = self.frame + spec.window_sound_frame
             covered &= (at >= low) & (at < high)
-        self.narrow(covered, "the sound does not cover a window's mel chunks")
+        self.narrow(covered, "the sound does not cover what a window hears")
         if n and spec.reference_mode == "run":
             self.narrow(
                 self.elsewhere(self.runs(n), before=n, after=t), f"no {n} consecutive frames beside a window"
@@ -147,10 +208,11 @@ class _Block:
         inside = stop <= self.first[1:][self.clip]
         return inside & (total[np.minimum(stop, len(self.detected))] - total[:-1] == length)
 
-    def heard(self, rule: str) -> tuple[np.ndarray, np.ndarray]:
-        """(f,) first frame, and end, of each frame's clip for which there is a mel chunk."""
-        columns, of = np.unique(self.mel_columns, return_inverse=True)
-        valid = [valid_frames(int(c), rule) for c in columns]
+    def heard(self, sound: Sound) -> tuple[np.ndarray, np.ndarray]:
+        """(f,) first frame, and end, of each frame's clip for which the whole of ``sound`` is there."""
+        rate, counts = self.sounds[sound.feature]
+        columns, of = np.unique(counts[self.begin : self.end], return_inverse=True)
+        valid = [valid_frames(int(c), sound, rate) for c in columns]
         low, high = np.array([(r.start, r.stop) for r in valid]).T
         return low[of][self.clip], high[of][self.clip]
 

@@ -133,15 +133,7 @@ class ShardWriter:
             if pa.types.is_list(schema.field(name).type) or pa.types.is_binary(schema.field(name).type)
         }
         plain = [name for name in schema.names if name not in bulk]
-        self._writer = pq.ParquetWriter(
-            pa.PythonFile(self._sink, mode="w"),
-            schema,
-            compression="NONE",
-            use_dictionary=False,
-            write_statistics=plain,
-            data_page_size=1 << 26,
-            store_schema=True,
-        )
+        self._writer = plain_writer(self._sink, schema, plain)
 
     def add(self, clip: Clip) -> None:
         """Append a clip."""
@@ -176,6 +168,25 @@ class ShardWriter:
         with suppress(OSError, pa.ArrowException, ValueError):
             self._writer.close()
         self._sink.__exit__(kind, error, trace)
+
+
+def plain_writer(sink: AtomicFile, schema: pa.Schema, statistics: Sequence[str] = ()) -> pq.ParquetWriter:
+    """A writer whose values can be taken out of the file as they are, see :mod:`prep.pages`.
+
+    Args:
+        sink: file to write.
+        schema: columns and metadata.
+        statistics: columns whose least and greatest value the footer holds.
+    """
+    return pq.ParquetWriter(
+        pa.PythonFile(sink, mode="w"),
+        schema,
+        compression="NONE",
+        use_dictionary=False,
+        write_statistics=list(statistics),
+        data_page_size=1 << 26,
+        store_schema=True,
+    )
 
 
 def describe(path: Path, split: str) -> ShardInfo:

@@ -1,30 +1,16 @@
 """What a sample holds as one line of text that stays the same from version to version of the suite.
 
-Checkpoints keep a digest of it, so that training goes on with the same samples only. Hence the names and fields that
-the first version had are written as it wrote them, whatever they are called now.
+Checkpoints keep a digest of it, so that training goes on with the same samples only. Hence what the first version
+could ask for is written as it wrote it, whatever it is called now.
 """
 
 from __future__ import annotations
 
 from dataclasses import fields
+from typing import Any
 
-from prep.sample_spec import SampleSpec
+from prep.sample_spec import SampleSpec, Sound
 
-#: Fields of the first version, in its order; they are always written. A later one is where it differs from its default.
-_FIRST = (
-    "window",
-    "references",
-    "reference_mode",
-    "view",
-    "view_frames",
-    "landmarks",
-    "normalise",
-    "frame_mel",
-    "window_mel",
-    "window_mel_frame",
-    "negative_gap",
-    "min_frames",
-)
 #: (field, value) → what the first version called that value.
 _CALLED = {
     ("normalise", "box"): "iplap",
@@ -32,17 +18,43 @@ _CALLED = {
     ("landmarks", "face131_pose"): "iplap_pose",
     ("landmarks", "face131_content"): "iplap_content",
 }
+# The sounds that the first version had, as rules with a name; one a frame, and one a window.
+_RULES = {
+    Sound("mel"): "wav2lip",
+    Sound("mel", offset=-1): "wav2lip-generator",
+    Sound("mel", offset=-2): "iplap",
+    Sound("mel", offset=-2, clamp=True): "iplap-inference",
+}
+#: Fields of the first version, in its order, and what they are called now. They are always written; a later field is
+#: where it differs from its default.
+_FIRST = {
+    "window": "window",
+    "references": "references",
+    "reference_mode": "reference_mode",
+    "view": "view",
+    "view_frames": "view_frames",
+    "landmarks": "landmarks",
+    "normalise": "normalise",
+    "frame_mel": "frame_sounds",
+    "window_mel": "window_sounds",
+    "window_mel_frame": "window_sound_frame",
+    "negative_gap": "negative_gap",
+    "min_frames": "min_frames",
+}
 
 
 def spec_text(spec: SampleSpec) -> str:
     """The request as text; two requests for the same samples have the same, two others do not."""
-    later = [
-        field.name
-        for field in fields(spec)
-        if field.name not in _FIRST and getattr(spec, field.name) != field.default
+    known: dict[str, Any] = {first: getattr(spec, now) for first, now in _FIRST.items()}
+    later = [f.name for f in fields(spec) if f.name not in _FIRST.values()]
+    for first in ("frame_mel", "window_mel"):
+        sounds = known[first]
+        known[first] = _RULES.get(sounds[0]) if len(sounds) == 1 else None
+        if sounds and known[first] is None:
+            later.append(_FIRST[first])
+    default = type(spec)()
+    shown = [f"{name}={_CALLED.get((name, value), value)!r}" for name, value in known.items()]
+    shown += [
+        f"{name}={getattr(spec, name)!r}" for name in later if getattr(spec, name) != getattr(default, name)
     ]
-    shown = []
-    for name in (*_FIRST, *later):
-        value = getattr(spec, name)
-        shown.append(f"{name}={_CALLED.get((name, value), value)!r}")
     return f"SampleSpec({', '.join(shown)})"

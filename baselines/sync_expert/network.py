@@ -9,9 +9,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from models.layers.conv import ConvBlock, audio_encoder
+from prep.sample_spec import Sound
 
 #: Consecutive frames that the expert sees at once: 0.2 s, as long as its 16 columns of mel.
 FRAMES = 5
+#: What it hears with the first of them: the 16 columns of mel that start with it.
+SOUND = Sound("mel")
 
 
 @dataclass(frozen=True)

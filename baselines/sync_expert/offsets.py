@@ -57,7 +57,7 @@ def embed_lips(expert: SyncNet, frames: Tensor, batch_size: int = 64) -> Tensor:
 
 @torch.no_grad()
 def embed_sounds(expert: SyncNet, mels: Tensor, batch_size: int = 256) -> Tensor:
-    """Embed the chunks of a clip: (T, 80, 16), by rule ``wav2lip``, → (T, D) float32 on the expert's device."""
+    """Embed the sounds of a clip, each a ``SOUND``: (T, 80, 16) → (T, D) float32 on the expert's device."""
     device = next(expert.parameters()).device
     return torch.cat([expert.hear(m.to(device)) for m in mels.split(batch_size)])
 

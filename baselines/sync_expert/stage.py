@@ -15,7 +15,7 @@ from pydantic import Field, model_validator
 from torch import Tensor
 from torch.optim import Adam, Optimizer
 
-from baselines.sync_expert.network import FRAMES, SyncNet, cosine_bce
+from baselines.sync_expert.network import FRAMES, SOUND, SyncNet, cosine_bce
 from models.base import Batch, Progress, Section, Stage, TrainConfig, Update
 from prep.sample_spec import SampleSpec
 
@@ -109,8 +109,8 @@ class ExpertStage(Stage):
             window=self._starts[-1] + FRAMES,
             view=config.view,
             view_frames=tuple(shown),
-            frame_mel=None if one else "wav2lip",
-            window_mel="wav2lip" if one else None,
+            frame_sounds=() if one else (SOUND,),
+            window_sounds=(SOUND,) if one else (),
             negative_gap=config.far if one else 0,
         )
         #: Where each window's pictures stand among those shown; (windows, 5).
@@ -213,7 +213,7 @@ class ExpertStage(Stage):
         if self.config.windows == 1:
             mels = torch.stack([batch["window_mel"], batch["negative_mel"]], dim=1)
         else:
-            mels = batch["frame_mels"][:, self._starts]
+            mels = batch["frame_mel"][:, self._starts]
         # All sound at once: normalisation must not tell one kind from another.
         sounds = self._expert.hear(mels.flatten(0, 1)).unflatten(0, mels.shape[:2])
         return self._expert.see(lips).unflatten(0, (len(mels), -1)) @ sounds.transpose(1, 2)

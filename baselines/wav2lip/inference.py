@@ -10,6 +10,7 @@ import torch
 from pydantic import Field
 
 from baselines.wav2lip.network import HALF, SIZE, Generator, see
+from baselines.wav2lip.sound import SOUNDS
 from models.base import Crop, Footage, Section, Shot, Speech
 from models.layers.paste import paste
 
@@ -29,8 +30,8 @@ class GenerateConfig(Section):
         reference: which picture of the face the generator is given besides the upper half. ``self``: the frame itself,
             mouth and all, as in the official code, so that where a clip is driven by its own sound, the generator has
             seen what it is to paint; ``first``: the first frame with a face.
-        sound: rule of a frame's mel chunk. ``wav2lip``: as the official inference; ``wav2lip-generator``: as the
-            official training, a frame earlier.
+        sound: what is heard with a frame, a key of :data:`baselines.wav2lip.sound.SOUNDS`. ``wav2lip``: as the
+            official inference; ``wav2lip-generator``: as the official training, a frame earlier.
     """
 
     paste: Literal["lower", "face", "box"] = "lower"
@@ -78,7 +79,9 @@ def _speak(
     if shown:
         device = next(generator.parameters()).device
         crops = torch.from_numpy(np.stack([crop.picture for _, crop in shown])).to(device)
-        mels = torch.from_numpy(np.stack([speech.chunk(shot.index, sound) for shot, _ in shown])).to(device)
+        mels = torch.from_numpy(np.stack([speech.chunk(shot.index, SOUNDS[sound]) for shot, _ in shown])).to(
+            device
+        )
         frames = crops.permute(0, 3, 1, 2) / 255
         # The frame itself: head and light are right, and the generator has learnt not to copy the mouth from it.
         references = frames

@@ -14,6 +14,7 @@ from torch.optim import Adam, Optimizer
 from baselines.sync_expert.network import FRAMES, SyncNet, cosine_bce
 from baselines.wav2lip.discriminator import QualityDiscriminator
 from baselines.wav2lip.network import HALF, MOUTH, SIZE, Generator, see
+from baselines.wav2lip.sound import SOUNDS
 from models.base import Batch, Progress, Section, Stage, TrainConfig, Update
 from prep.sample_spec import SampleSpec
 
@@ -94,8 +95,8 @@ class Wav2LipStage(Stage):
             references=FRAMES,
             reference_mode="run",
             view="face96",
-            frame_mel="wav2lip-generator",
-            window_mel="wav2lip",
+            frame_sounds=(SOUNDS["wav2lip-generator"],),
+            window_sounds=(SOUNDS["wav2lip"],),
         )
         self.networks = {"generator": generator}
         if discriminator is not None:
@@ -186,7 +187,7 @@ class Wav2LipStage(Stage):
         truth = batch["images"].float() / 255
         references = batch["reference_images"].float() / 255
         faces = see(truth.flatten(0, 1), references.flatten(0, 1))
-        painted = self._generator(batch["frame_mels"].flatten(0, 1), faces)
+        painted = self._generator(batch["frame_mel"].flatten(0, 1), faces)
         return truth, painted.float().flip(1).unflatten(0, (-1, FRAMES))
 
     def _likeness(self, truth: Tensor, painted: Tensor) -> dict[str, Tensor]:

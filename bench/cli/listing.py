@@ -23,11 +23,11 @@ def _landmarks() -> dict[str, str]:
     return {name: f"{len(indices)} points of the 478-point mesh" for name, indices in LANDMARK_SETS.items()}
 
 
-def _mel_rules() -> dict[str, str]:
-    from prep.mel import MEL_RULES
+def _sound_features() -> dict[str, str]:
+    from prep.sound.features import FEATURES
 
     return {
-        name: f"the 16 columns of frame f start at frame f{offset:+d}" for name, offset in MEL_RULES.items()
+        name: f"{feature.summary}; {feature.rate:g} columns a second" for name, feature in FEATURES.items()
     }
 
 
@@ -80,7 +80,7 @@ KINDS: dict[str, Callable[[], dict[str, str]]] = {
     "sources": _sources,
     "views": _views,
     "landmarks": _landmarks,
-    "mel-rules": _mel_rules,
+    "sound-features": _sound_features,
     "methods": _methods,
     "metrics": _metrics,
     "regions": _regions,

@@ -41,10 +41,10 @@ def prep(
     from bench.cli.console import console, plan_table, summary
     from bench.cli.progress import prep_progress
     from prep.images import ENCODINGS
-    from prep.mel import PADDINGS
     from prep.names import known
     from prep.options import PrepOptions
     from prep.pipeline import plan_shards, prepare, select
+    from prep.sound.mel import PADDINGS
     from prep.sources import get_source
     from prep.views import VIEWS
 

@@ -53,7 +53,7 @@ class VideoFootage:
         stored: view → (S, 2, 3) full-frame to view pixels, where preparation kept them.
         own_sound: gives its own sound, (n,) int16, mono, 16 kHz, from the first frame on; raises ClipError where it
             has none.
-        padding: of the mel spectrogram, see :func:`prep.mel.melspectrogram`.
+        padding: of the mel spectrogram, see :func:`prep.sound.mel.melspectrogram`.
         derive: gives derived columns.
     """
 

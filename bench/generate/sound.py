@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from prep.mel import CHUNK, mel_start, melspectrogram
+from prep.names import known
 from prep.rates import SAMPLES_PER_FRAME
-
-#: What the mel spectrogram of silence is made of.
-_SILENCE = -4.0
+from prep.sample_spec import Sound
+from prep.sound.features import FEATURES, chunk
+from prep.sound.mel import melspectrogram
 
 
 class DrivingSound:
@@ -17,7 +17,7 @@ class DrivingSound:
     Args:
         samples: (n,) int16, mono, 16 kHz, at least one.
         n_frames: of the footage; sound beyond it is cut, what lacks is silence.
-        padding: of the mel spectrogram, see :func:`prep.mel.melspectrogram`.
+        padding: of the mel spectrogram, see :func:`prep.sound.mel.melspectrogram`.
 
     Attributes:
         samples: (640 n_frames,) int16.
@@ -26,17 +26,24 @@ class DrivingSound:
     def __init__(self, samples: np.ndarray, n_frames: int, padding: str = "constant") -> None:
         wanted = n_frames * SAMPLES_PER_FRAME
         self.samples = np.pad(samples[:wanted], (0, max(0, wanted - len(samples))))
-        self._mel = melspectrogram(self.samples, padding)
+        self._features = {"mel": melspectrogram(self.samples, padding)}
 
-    def chunk(self, frame: int, rule: str) -> np.ndarray:
-        """Return (80, 16) float32 in [-4, 4] by a rule of :data:`prep.mel.MEL_RULES`; silence beyond the ends.
+    def feature(self, name: str) -> np.ndarray:
+        """Return a feature of :data:`prep.sound.features.FEATURES`, of the whole sound: (columns, ...) float32.
 
         Raises:
-            KeyError: unknown rule.
+            PrepError: there is no such feature.
         """
-        start = mel_start(frame, rule)
-        columns = np.full((CHUNK, self._mel.shape[1]), _SILENCE, np.float32)
-        low, high = max(0, start), min(len(self._mel), start + CHUNK)
-        if low < high:
-            columns[low - start : high - start] = self._mel[low:high]
-        return np.ascontiguousarray(columns.T)
+        if name not in self._features:
+            (name,) = known("feature of sound", [name], FEATURES)
+            self._features[name] = FEATURES[name].compute(self.samples, 0, None)
+        return self._features[name]
+
+    def chunk(self, frame: int, sound: Sound) -> np.ndarray:
+        """Return what is heard with a frame, (..., ``sound.columns``) float32; silence beyond the ends.
+
+        Raises:
+            PrepError: there is no such feature.
+        """
+        values, feature = self.feature(sound.feature), FEATURES[sound.feature]
+        return chunk(values, frame, sound, feature.rate, feature.silence)

@@ -18,8 +18,9 @@ import numpy.typing as npt
 
 from bench.common.errors import BenchError, Unavailable, Unscorable
 from bench.metrics.base import Batch, ClipInfo, Context, Float, Image, Meter, Metric, Output, Score, Spec
-from prep.mel import mel_chunk, melspectrogram
 from prep.rates import SAMPLES_PER_FRAME
+from prep.sound.features import chunk
+from prep.sound.mel import RATE, melspectrogram
 from prep.views import VIEWS
 
 if TYPE_CHECKING:
@@ -220,13 +221,14 @@ class LseExpert(Metric):
         """Embed the sound beside the first ``n`` windows: (m,) 16 kHz, m ≥ 640 (n + 4) → (n, D) float32."""
         import torch
 
+        from baselines.sync_expert.network import SOUND
         from baselines.sync_expert.offsets import embed_sounds
 
         samples = np.ascontiguousarray(samples)
         key = (hashlib.blake2b(samples.tobytes()).digest(), n)
         if key not in self._sounds:
             mel = melspectrogram(samples)
-            chunks = np.stack([mel_chunk(mel, frame, "wav2lip") for frame in range(n)])
+            chunks = np.stack([chunk(mel, frame, SOUND, RATE) for frame in range(n)])
             self._sounds[key] = embed_sounds(self.expert, torch.from_numpy(chunks)).cpu().numpy()
             while len(self._sounds) > _SOUNDS:
                 self._sounds.popitem(last=False)

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 
 from bench.common.errors import BenchError, Unavailable, Unscorable
 from bench.metrics.base import Context, Float, Image
-from prep.mel import mfcc
+from prep.sound.mfcc import mfcc
 
 T = TypeVar("T")
 

@@ -21,7 +21,7 @@ from bench.report.clips import ClipValues, Floats
 from bench.report.measured import TRIVIAL_LABELS
 from bench.report.model import ARROWS
 from bench.results import CLIP_REGION, Figure, MethodResult, OutputInfo, Result
-from prep.mel import FPS
+from prep.rates import FPS
 
 # Blue against grey is told apart in every common colour blindness, and in print.
 PAPER, INK, MUTED, FAINT = "#ffffff", "#1c2127", "#66707a", "#e3e7eb"

@@ -17,14 +17,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from baselines.sync_expert.network import FRAMES
+from baselines.sync_expert.network import FRAMES, SOUND
 from baselines.sync_expert.offsets import Offset, embed_lips, embed_sounds, find_offset
 from bench.common.errors import BenchError, Unscorable
 from bench.train.inputs import check_view
 from prep.dataset import split_shards
-from prep.mel import mel_chunk, valid_frames
 from prep.planes import decode_planes
 from prep.shards import AtomicFile, open_shard, read_clip, shard_paths
+from prep.sound.features import chunk, valid_frames
+from prep.sound.mel import RATE
 from prep.views import VIEWS
 
 if TYPE_CHECKING:
@@ -108,7 +109,7 @@ def judge(expert: SyncNet, clip: Clip, reach: int = 15) -> Offset:
     runs = _runs([picture is not None for picture in pictures])
     if not runs:
         raise Unscorable(f"no {FRAMES} consecutive frames with a face")
-    heard = valid_frames(len(clip.mel), "wav2lip")
+    heard = valid_frames(len(clip.mel), SOUND, RATE)
     if not heard:
         raise Unscorable("the sound is too short")
     view = VIEWS[VIEW]
@@ -117,7 +118,7 @@ def judge(expert: SyncNet, clip: Clip, reach: int = 15) -> Offset:
         encoded = [picture for t in run if (picture := pictures[t]) is not None]
         lips.append(embed_lips(expert, torch.from_numpy(decode_planes(encoded, view.width, view.height))))
         starts.append(torch.arange(run.start, run.stop - FRAMES + 1))
-    chunks = np.stack([mel_chunk(clip.mel, frame, "wav2lip") for frame in heard])
+    chunks = np.stack([chunk(clip.mel, frame, SOUND, RATE) for frame in heard])
     try:
         return find_offset(
             torch.cat(lips), embed_sounds(expert, torch.from_numpy(chunks)), reach, torch.cat(starts)

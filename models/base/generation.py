@@ -14,6 +14,7 @@ import numpy as np
 from torch.optim import Optimizer
 
 from models.base.training import Trainable, Update
+from prep.sample_spec import Sound
 
 #: Where the head's pose comes from: the footage itself, another video, or it is left still.
 PoseKind = Literal["footage", "video", "still"]
@@ -56,8 +57,12 @@ class Speech(Protocol):
 
     samples: np.ndarray
 
-    def chunk(self, frame: int, rule: str) -> np.ndarray:
-        """Return (80, 16) float32 in [-4, 4]: the mel columns of a frame by a named rule; silence beyond the ends."""
+    def feature(self, name: str) -> np.ndarray:
+        """Return (columns, ...) float32: a feature of the whole sound, see :data:`prep.sound.features.FEATURES`."""
+        ...
+
+    def chunk(self, frame: int, sound: Sound) -> np.ndarray:
+        """Return (..., ``sound.columns``) float32: what is heard with a frame; silence beyond the ends."""
         ...
 
 

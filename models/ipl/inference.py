@@ -19,6 +19,7 @@ from models.base import Footage, Section, Shot, Speech
 from models.ipl.landmark import POSE, LandmarkNetwork
 from models.ipl.renderer import SKETCHES, References, Renderer
 from models.ipl.sketch import SIZE, draw_sketches
+from models.ipl.sound import SOUNDS
 from models.ipl.track import Track
 from models.layers.paste import paste
 
@@ -39,7 +40,8 @@ class GenerateConfig(Section):
         smoothing: frames, odd, over which detected landmarks are averaged; 1: none, as in the official code.
         references: pictures that the renderer takes the face from, as a share of the frames with a face.
         max_references: such pictures at most.
-        mel: rule by which a frame hears; ``iplap-inference`` lets frames 0 and 1 hear what frame 2 hears.
+        mel: what is heard with a frame, a key of :data:`models.ipl.sound.SOUNDS`;
+            ``iplap-inference`` lets frames 0 and 1 hear what frame 2 hears.
         blur: pixels, odd, of the Gaussian that softens the mask; its sigma is 11/21 of it.
         batch_size: frames that are generated at once.
     """
@@ -159,7 +161,7 @@ class Generation:
         windows = frames[:, None] + np.arange(-before, self.window - before)
         windows = windows.clip(0, self.footage.n_frames - 1)
         heard, which = np.unique(windows, return_inverse=True)
-        chunks = self._tensor(np.stack([self.speech.chunk(int(f), self.config.mel) for f in heard]))
+        chunks = self._tensor(np.stack([self.speech.chunk(int(f), SOUNDS[self.config.mel]) for f in heard]))
         mels = chunks[torch.from_numpy(which.reshape(windows.shape)).to(self.device)]
 
         posed = self.track.nearest[windows]

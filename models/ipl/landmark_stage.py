@@ -13,6 +13,7 @@ from torch.optim import Adam, Optimizer
 from models.base import Batch, Progress, Section, Stage, TrainConfig, Update
 from models.ipl.landmark import JAW, LIPS, POSE, LandmarkGenerator, LandmarkNetwork, LSTMLandmarkGenerator
 from models.ipl.sketch import draw_sketches
+from models.ipl.sound import SOUNDS
 from models.losses import continuity, point_l1
 from prep.sample_spec import SampleSpec
 
@@ -97,7 +98,7 @@ class LandmarkStage(Stage):
             references=config.references,
             landmarks="face131",
             normalise="box",
-            frame_mel="iplap",
+            frame_sounds=(SOUNDS["iplap"],),
             min_frames=25,
         )
         self.networks = {"landmark": network}
@@ -141,7 +142,7 @@ class LandmarkStage(Stage):
         pose = batch["landmarks"][:, :, :POSE].transpose(2, 3)
         references = batch["reference_landmarks"].transpose(2, 3)
         return self.networks["landmark"](
-            batch["frame_mels"].unsqueeze(2), pose, references[..., :POSE], references[..., POSE:]
+            batch["frame_mel"].unsqueeze(2), pose, references[..., :POSE], references[..., POSE:]
         )
 
     def _losses(self, predicted: Tensor, truth: Tensor) -> dict[str, Tensor]:

@@ -23,6 +23,7 @@ from models.ipl.render_losses import (
 )
 from models.ipl.renderer import SKETCHES, Rendered, Renderer
 from models.ipl.sketch import draw_sketches
+from models.ipl.sound import SOUNDS
 from models.layers.patchgan import PatchGAN
 from models.layers.vgg import VGG19
 from models.losses import psnr
@@ -138,8 +139,8 @@ class RenderStage(Stage):
             view_frames=(_MIDDLE,),
             landmarks="face131",
             normalise="box",
-            window_mel="iplap",
-            window_mel_frame=_MIDDLE,
+            window_sounds=(SOUNDS["iplap"],),
+            window_sound_frame=_MIDDLE,
             min_frames=25,
         )
         self.networks = {"renderer": renderer}

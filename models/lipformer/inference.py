@@ -17,9 +17,10 @@ from models.base import Crop, Footage, Section, Shot, Speech
 from models.layers.paste import paste
 from models.lipformer.lips import Halves, Lips
 from models.lipformer.pictures import scaled
+from prep.sample_spec import Sound
 
-#: The rule by which a frame hears. Its 16 columns of mel are centred on the frame to within one of them.
-MEL = "iplap"
+#: What is heard with a frame: 16 columns of mel, centred on the frame to within one of them.
+SOUND = Sound("mel", offset=-2)
 
 #: Pixels of the view ``aligned512``, along both edges.
 VIEW = "aligned512"
@@ -209,7 +210,7 @@ class Generation:
         crops = [crop for _, crop in seen if crop is not None]
         if not crops:
             return [_Pending(shot) for shot in shots]
-        chunks = [self.speech.chunk(shot.index, MEL) for shot, crop in seen if crop is not None]
+        chunks = [self.speech.chunk(shot.index, SOUND) for shot, crop in seen if crop is not None]
         mels = torch.from_numpy(np.stack(chunks)).to(self.device)
         upper = self.lips.encode_upper(self._pictures(crops))
         repeated = Halves(*(half.expand(len(crops), -1, -1, -1) for half in reference))

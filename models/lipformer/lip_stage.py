@@ -18,7 +18,7 @@ from models.lipformer.audio import AudioEncoder
 from models.lipformer.augment import augmented
 from models.lipformer.face_losses import FaceLossConfig, FaceLosses
 from models.lipformer.face_warp import FaceWarp
-from models.lipformer.inference import MEL
+from models.lipformer.inference import SOUND
 from models.lipformer.lips import Lips
 from models.lipformer.pictures import as_float, code_loss, likeness_figures, of_lips, scaled
 from models.lipformer.transformer import LipTransformer, Queries
@@ -150,7 +150,7 @@ class LipFormerStage(Stage):
         self.train = config.train
         self.lips = lips
         self.size = size
-        self.sample = SampleSpec(window=1, references=1, view="aligned512", frame_mel=MEL)
+        self.sample = SampleSpec(window=1, references=1, view="aligned512", frame_sounds=(SOUND,))
         self.networks: dict[str, nn.Module] = {
             "audio": lips.audio,
             "transformer": lips.transformer,
@@ -181,7 +181,7 @@ class LipFormerStage(Stage):
             "clip": sample["clip"],
             "target": scaled(sample["images"][0], self.size),
             "reference": scaled(sample["reference_images"][0], self.size),
-            "mel": sample["frame_mels"][0],
+            "mel": sample["frame_mel"][0],
         }
 
     def optimizers(self) -> dict[str, Optimizer]:

@@ -20,6 +20,7 @@ from bench.common.errors import BenchError
 from bench.common.methods import get_talker
 from bench.train.config import load_config
 from models.base import DataInfo, Progress, TrainConfig
+from prep.sample_spec import Sound
 from prep.sampling import check_spec, columns_of
 from tests.baselines import official
 
@@ -55,7 +56,7 @@ def three_of(n: int) -> dict[str, Any]:
     return {
         "clip": [f"clip{i}" for i in range(n)],
         "images": frames.to(torch.uint8)[:, None, None, None].expand(n, 9, 3, 96, 96),
-        "frame_mels": frames.float()[:, None, None].expand(n, 9, 80, 16),
+        "frame_mel": frames.float()[:, None, None].expand(n, 9, 80, 16),
     }
 
 
@@ -162,7 +163,7 @@ def test_one_window_is_asked_for_as_the_official_code_does() -> None:
     check_spec(sample)
     assert columns_of(sample) == ["face96", "mel"]
     assert (sample.window, sample.view_frames, sample.negative_gap) == (5, (0, 1, 2, 3, 4), 4)
-    assert (sample.window_mel, sample.frame_mel) == ("wav2lip", None)
+    assert (sample.window_sounds, sample.frame_sounds) == ((Sound("mel"),), ())
 
 
 def test_windows_are_asked_for_with_what_they_show_and_no_more() -> None:
@@ -171,7 +172,7 @@ def test_windows_are_asked_for_with_what_they_show_and_no_more() -> None:
     assert columns_of(sample) == ["face96", "mel"]
     assert sample.window == 19
     assert sample.view_frames == (0, 1, 2, 3, 4, 7, 8, 9, 10, 11, 14, 15, 16, 17, 18)
-    assert (sample.frame_mel, sample.window_mel, sample.negative_gap) == ("wav2lip", None, 0)
+    assert (sample.frame_sounds, sample.window_sounds, sample.negative_gap) == ((Sound("mel"),), (), 0)
 
 
 def test_right_and_wrong_sound_weigh_the_same() -> None:

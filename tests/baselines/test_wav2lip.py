@@ -22,6 +22,7 @@ from baselines.wav2lip.network import Generator, see
 from baselines.wav2lip.stage import Wav2LipConfig, Wav2LipStage
 from bench.train.config import load_config
 from models.base import Crop, DataInfo, Drive, Progress, Shot, TrainConfig
+from prep.sample_spec import Sound
 from prep.sampling import check_spec, columns_of
 from tests.baselines import official
 from tests.models.fakes import FakeSpeech
@@ -54,7 +55,7 @@ def batch_of(n: int = 2) -> dict[str, Any]:
         "clip": [f"clip{i}" for i in range(n)],
         "images": pictures[0],
         "reference_images": pictures[1],
-        "frame_mels": torch.rand(n, 5, 80, 16, generator=rng) * 8 - 4,
+        "frame_mel": torch.rand(n, 5, 80, 16, generator=rng) * 8 - 4,
         "window_mel": torch.rand(n, 80, 16, generator=rng) * 8 - 4,
     }
 
@@ -132,7 +133,7 @@ def test_the_data_set_can_deliver_its_samples() -> None:
     spec = made().sample
     check_spec(spec)
     assert columns_of(spec) == ["face96", "mel"]
-    assert (spec.frame_mel, spec.window_mel) == ("wav2lip-generator", "wav2lip")
+    assert spec.frame_sounds == (Sound("mel", offset=-1),) and spec.window_sounds == (Sound("mel"),)
 
 
 def test_at_first_only_l1_counts() -> None:
@@ -239,7 +240,7 @@ def test_a_copy_of_the_truth_has_no_l1() -> None:
 
     class Copying(nn.Module):
         def forward(self, mels: Tensor, faces: Tensor) -> Tensor:
-            assert torch.equal(mels, batch["frame_mels"].flatten(0, 1))
+            assert torch.equal(mels, batch["frame_mel"].flatten(0, 1))
             torch.testing.assert_close(
                 faces[:, 3:], (batch["reference_images"].float() / 255).flatten(0, 1).flip(1)
             )
@@ -383,7 +384,7 @@ def test_each_frame_is_shown_itself_and_hears_its_own_sound() -> None:
         list(speak(GenerateConfig(batch_size=3), network, footage, speech))  # type: ignore[arg-type]
     mels, faces = (torch.cat(parts) for parts in zip(*network.given, strict=True))
     assert [round(float(m[0, 0]) * 100) for m in mels] == [0, 2, 3, 4]
-    assert {rule for _, rule in speech.asked} == {"wav2lip"}
+    assert {sound for _, sound in speech.asked} == {Sound("mel")}
     crops = np.stack(footage.crops())
     expected = torch.from_numpy(crops).permute(0, 3, 1, 2).flip(1) / 255
     torch.testing.assert_close(faces[:, 3:], expected)
@@ -397,7 +398,7 @@ def test_the_first_face_can_be_the_reference_throughout() -> None:
     with torch.no_grad():
         config = GenerateConfig(batch_size=2, reference="first", sound="wav2lip-generator")
         list(speak(config, network, footage, speech))  # type: ignore[arg-type]
-    assert {rule for _, rule in speech.asked} == {"wav2lip-generator"}
+    assert {sound for _, sound in speech.asked} == {Sound("mel", offset=-1)}
     faces = torch.cat([given for _, given in network.given])
     crops = footage.crops()
     first = torch.from_numpy(crops[0]).permute(2, 0, 1).flip(0) / 255

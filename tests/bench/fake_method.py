@@ -15,7 +15,7 @@ from bench.train.checkpoint import write_networks
 from bench.train.config import load_config
 from models.base import Batch, DataInfo, Drive, Progress, Section, Stage, Talker, TrainConfig, Update
 from prep.landmarks import FaceMesh
-from prep.sample_spec import SampleSpec
+from prep.sample_spec import SampleSpec, Sound
 from tests.prep.fakes import fake_clip
 
 #: Bits of a frame's number, and the side of the square that shows one.
@@ -63,7 +63,7 @@ class Fake(Talker):
 
     def generate(self, drive: Drive) -> Iterator[np.ndarray]:
         assert not self.net.training and not torch.is_grad_enabled()
-        if round(float(drive.speech.chunk(2, "iplap").max()) * 1000) == self.config.fails_at:
+        if round(float(drive.speech.chunk(2, Sound("mel", offset=-2)).max()) * 1000) == self.config.fails_at:
             raise RuntimeError("out of memory\nand a page of advice")
         footage = drive.footage
         for shot in footage.shots():

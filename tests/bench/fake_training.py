@@ -14,7 +14,7 @@ from torch.optim import Optimizer
 from bench.train.config import RunConfig, load_config
 from bench.train.log import Speed
 from models.base import Batch, DataInfo, Drive, Progress, Section, Stage, Talker, TrainConfig, Update
-from prep.sample_spec import SampleSpec
+from prep.sample_spec import SampleSpec, Sound
 
 NAME = "fake"
 ENTRY = "tests.bench.fake_training:Fake"
@@ -62,7 +62,12 @@ class FakeConfig(Section):
 
 class _Stage(Stage):
     sample = SampleSpec(
-        window=3, landmarks="lips", normalise="view", view="box128", view_frames=(0,), window_mel="wav2lip"
+        window=3,
+        landmarks="lips",
+        normalise="view",
+        view="box128",
+        view_frames=(0,),
+        window_sounds=(Sound("mel"),),
     )
 
     def prepare(self, sample: Batch) -> Batch:

@@ -46,7 +46,7 @@ class Clip:
         return Crop(self.crops[shot.index], np.array([[1.0, 0, -90], [0, 1.0, -90]]))
     def shots(self):
         return iter(self.pick(range(FRAMES)))
-    def chunk(self, frame, rule):
+    def chunk(self, frame, sound):
         return self.mels[frame]
 
 clip = Clip()

@@ -30,9 +30,9 @@ import torch
 from prep import images, sound_reading, video_reading
 from prep.dataset import Sample, WindowDataset
 from prep.landmark_sets import FACE_131, FACE_131_CONTENT, FACE_131_EDGES, FACE_131_POSE
-from prep.mel import melspectrogram
-from prep.sample_spec import SampleSpec
+from prep.sample_spec import SampleSpec, Sound
 from prep.schema import Clip
+from prep.sound.mel import melspectrogram
 from prep.views import VIEWS, landmark_box, over_box
 from tests.prep.fakes import fake_clip, write_fake_dataset
 
@@ -41,7 +41,12 @@ ROUNDS, BATCH = 20, 16
 FACTOR = 8
 
 LANDMARK_SPEC = SampleSpec(
-    window=5, references=15, landmarks="face131", normalise="box", frame_mel="iplap", min_frames=25
+    window=5,
+    references=15,
+    landmarks="face131",
+    normalise="box",
+    frame_sounds=(Sound("mel", offset=-2),),
+    min_frames=25,
 )
 RENDER_SPEC = SampleSpec(
     window=5,
@@ -49,8 +54,8 @@ RENDER_SPEC = SampleSpec(
     view="box128",
     landmarks="face131",
     normalise="box",
-    window_mel="iplap",
-    window_mel_frame=2,
+    window_sounds=(Sound("mel", offset=-2),),
+    window_sound_frame=2,
     min_frames=25,
 )
 
@@ -87,7 +92,7 @@ def test_landmark_sample(benchmark: Any, roots: tuple[Path, Path]) -> None:
     dataset = WindowDataset(shards, "train", LANDMARK_SPEC)
     reference = PerFrameFiles(files)
     sample, (mels, pose, content, *_) = dataset[0], reference.landmark_sample()
-    assert sample["frame_mels"].shape == (5, 80, 16) and mels.shape == (5, 1, 80, 16)
+    assert sample["frame_mel"].shape == (5, 80, 16) and mels.shape == (5, 1, 80, 16)
     assert sample["landmarks"].shape == (5, 131, 2) and (pose.shape, content.shape) == (
         (5, 2, 74),
         (5, 2, 57),

@@ -22,6 +22,7 @@ from torch import nn
 from baselines.wav2lip.inference import GenerateConfig, speak
 from baselines.wav2lip.network import Generator
 from models.base import Crop, Footage, Shot, Speech
+from prep.sample_spec import Sound
 
 FRAMES, BATCH, ROUNDS, SIDE = 16, 8, 6, 320
 BOX = (80, 60, 240, 260)  # x0, y0, x1, y1
@@ -50,7 +51,7 @@ class Clip:
     def crop(self, view: str, shot: Shot) -> Crop:
         return Crop(self.crops[shot.index], self.matrix)
 
-    def chunk(self, frame: int, rule: str) -> np.ndarray:
+    def chunk(self, frame: int, sound: Sound) -> np.ndarray:
         return self.mels[frame]
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from models.base import Shot
+from prep.sample_spec import Sound
 from prep.views import landmark_box
 
 IPLAP = np.load(Path(__file__).parents[1] / "parity" / "ip_lap_prep" / "landmarks.npz")
@@ -87,8 +88,8 @@ class FakeSpeech:
     """As :class:`models.base.Speech`; all values of a chunk are its frame / 100."""
 
     def __init__(self) -> None:
-        self.asked: set[tuple[int, str]] = set()
+        self.asked: set[tuple[int, Sound]] = set()
 
-    def chunk(self, frame: int, rule: str) -> np.ndarray:
-        self.asked.add((frame, rule))
+    def chunk(self, frame: int, sound: Sound) -> np.ndarray:
+        self.asked.add((frame, sound))
         return np.full((80, 16), frame / 100, np.float32)

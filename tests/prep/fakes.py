@@ -11,9 +11,9 @@ import numpy as np
 
 from prep import images
 from prep import landmark_sets as sets
-from prep.mel import melspectrogram
 from prep.schema import Clip, make_schema
 from prep.shards import MANIFEST, SHARDS, Failure, ShardWriter, write_failures, write_json
+from prep.sound.mel import melspectrogram
 from prep.views import VIEWS
 
 

@@ -20,16 +20,17 @@ from prep.dataset import Sample, StillDataset, WindowDataset, clip_ids
 from prep.errors import PrepError
 from prep.index import ClipIndex
 from prep.landmark_sets import FACE_131, LIPS
-from prep.mel import MEL_RULES, mel_start
 from prep.order import ResumableSampler, WindowStream
-from prep.sample_spec import SampleSpec
+from prep.sample_spec import SampleSpec, Sound
 from prep.sampling import check_spec, draw, find_windows
 from prep.schema import Clip
 from prep.shards import Failure
+from prep.sound.features import FEATURES, chunk, first_column
 from prep.views import VIEWS, landmark_box, map_points, over_box
 from tests.prep.fakes import fake_clip, fake_dataset, write_fake_dataset
 
 N_TRAIN = 9
+PLAIN, EARLY = Sound("mel"), Sound("mel", offset=-2)
 
 
 @pytest.fixture(scope="module")
@@ -62,9 +63,9 @@ def test_a_sample_holds_what_was_stored(data: tuple[Path, dict[str, Clip]]) -> N
         view="box128",
         landmarks="face131",
         normalise="box",
-        frame_mel="iplap",
-        window_mel="wav2lip",
-        window_mel_frame=2,
+        frame_sounds=(EARLY,),
+        window_sounds=(PLAIN,),
+        window_sound_frame=2,
         negative_gap=3,
     )
     dataset = WindowDataset(folder, "train", spec)
@@ -88,9 +89,9 @@ def test_a_sample_holds_what_was_stored(data: tuple[Path, dict[str, Clip]]) -> N
             np.testing.assert_allclose(points, over_box(mesh, boxes), atol=1e-5)
             np.testing.assert_allclose(sample[f"{prefix}boxes"], boxes, atol=1e-3)
 
-        for i, chunk in enumerate(sample["frame_mels"]):
+        for i, heard in enumerate(sample["frame_mel"]):
             first = 80 * (start + i - 2) // 25
-            np.testing.assert_array_equal(chunk, clip.mel[first : first + 16].T)
+            np.testing.assert_array_equal(heard, clip.mel[first : first + 16].T)
         first = 80 * (start + 2) // 25
         np.testing.assert_array_equal(sample["window_mel"], clip.mel[first : first + 16].T)
         elsewhere = [
@@ -102,20 +103,84 @@ def test_a_sample_holds_what_was_stored(data: tuple[Path, dict[str, Clip]]) -> N
         assert elsewhere
 
 
-@pytest.mark.parametrize("rule", MEL_RULES)
-def test_every_rule_of_the_mel_chunks(data: tuple[Path, dict[str, Clip]], rule: str) -> None:
+@pytest.mark.parametrize(
+    "sound",
+    [
+        PLAIN,
+        EARLY,
+        Sound("mel", 7, -1, 3, clamp=True),
+        Sound("mfcc", 20),
+        Sound("mfcc", 20, offset=-1, lead=2),
+        Sound("mfcc_padded", 28),
+        Sound("waveform", 640, offset=1),
+    ],
+)
+def test_every_sound_is_that_of_the_whole_clip(data: tuple[Path, dict[str, Clip]], sound: Sound) -> None:
     folder, clips = data
-    dataset = WindowDataset(folder, "train", SampleSpec(frame_mel=rule, window_mel=rule))
+    name = sound.feature
+    spec = SampleSpec(frame_sounds=(sound,), window_sounds=(sound,), window_sound_frame=1, negative_gap=4)
+    dataset = WindowDataset(folder, "train", spec)
+    whole = {
+        clip.clip_id: clip.mel if name == "mel" else FEATURES[name].compute(clip.audio, 0, None)
+        for clip in clips.values()
+    }
     starts = set()
-    for epoch in range(20):
-        sample = dataset.sample(epoch, 0)
-        start, mel = int(sample["frames"][0]), clips[sample["clip"]].mel
+    for epoch in range(12):
+        sample = dataset.sample(epoch, 1)
+        start, values = int(sample["frames"][0]), whole[sample["clip"]]
         starts.add(start)
-        columns = [mel_start(start + i, rule) for i in range(5)]
-        assert sample["frame_mels"].shape == (5, 80, 16)
-        np.testing.assert_array_equal(sample["frame_mels"], np.stack([mel[c : c + 16].T for c in columns]))
-        assert torch.equal(sample["window_mel"], sample["frame_mels"][0])
-    assert len(starts) > 8
+        frames = [chunk(values, start + i, sound, FEATURES[name].rate) for i in range(5)]
+        assert sample[f"frame_{name}"].shape == (5, *FEATURES[name].shape, sound.columns)
+        np.testing.assert_array_equal(sample[f"frame_{name}"], np.stack(frames))
+        assert torch.equal(sample[f"window_{name}"], sample[f"frame_{name}"][1])
+        assert not torch.equal(sample[f"negative_{name}"], sample[f"window_{name}"])
+    assert len(starts) > 6
+
+
+def test_several_features_at_once(data: tuple[Path, dict[str, Clip]]) -> None:
+    spec = SampleSpec(frame_sounds=(EARLY, Sound("mfcc", 20)), window_sounds=(PLAIN,))
+    assert WindowDataset(data[0], "train", spec)[0].keys() == {
+        *("clip", "frames", "frame_mel", "frame_mfcc", "window_mel"),
+    }
+
+
+def test_landmarks_with_their_depth(data: tuple[Path, dict[str, Clip]]) -> None:
+    folder, clips = data
+    spec = SampleSpec(references=2, view="box128", landmarks="lips", depth=True)
+    sample = WindowDataset(folder, "train", spec)[0]
+    clip = clips[sample["clip"]]
+    stored = clip.landmarks[:, LIPS]
+    np.testing.assert_array_equal(sample["landmarks"], stored[sample["frames"]])
+    np.testing.assert_array_equal(sample["reference_landmarks"], stored[sample["reference_frames"]])
+    sample = WindowDataset(folder, "train", replace(spec, normalise="view"))[0]
+    frames = sample["frames"].numpy()
+    matrices = clip.transforms["box128"][frames]
+    np.testing.assert_allclose(sample["landmarks"], map_points(stored[frames], matrices), atol=1e-3)
+    scale = np.hypot(matrices[:, 0, 0], matrices[:, 1, 0])
+    np.testing.assert_allclose(
+        sample["landmarks"][..., 2], stored[frames][..., 2] * scale[:, None], rtol=1e-5
+    )
+
+
+def test_identities_are_places_in_the_list_of_speakers(tmp_path: Path) -> None:
+    clips = [fake_clip(name, 12) for name in ("b/1", "a/1", "b/2", "nobody/1", "c/1")]
+    clips[3].speaker = ""
+    write_fake_dataset(tmp_path / "one", clips)
+    other = fake_clip("a/9", 12)
+    other.dataset = "other"
+    write_fake_dataset(tmp_path / "two", [other])
+    folders = [tmp_path / "one", tmp_path / "two"]
+    dataset = WindowDataset(folders, "train", SampleSpec(identity=True))
+    assert dataset.identities == ["fake/a", "fake/b", "fake/c", "fake/nobody/1", "other/a"]
+    samples = [dataset[i] for i in range(len(dataset))]
+    assert {s["clip"]: int(s["identity"]) for s in samples} == {
+        **{"b/1": 1, "a/1": 0, "b/2": 1, "nobody/1": 3, "c/1": 2, "a/9": 4}
+    }
+    assert samples[0]["identity"].dtype == torch.int64
+    # Places do not depend on which of the clips are used.
+    some = WindowDataset(folders, "train", SampleSpec(identity=True), clips=["c/1"])
+    assert some.identities == dataset.identities and int(some[0]["identity"]) == 2
+    assert "identity" not in WindowDataset(folders, "train", SampleSpec())[0]
 
 
 def test_landmarks_in_pixels_of_the_frame_and_of_the_view(tmp_path: Path) -> None:
@@ -242,7 +307,7 @@ def test_what_cannot_be_used_is_counted(tmp_path: Path) -> None:
         fake_clip("g/few", 60, undetected=range(29, 60), landmarks68=True),
     ]
     write_fake_dataset(tmp_path, clips)
-    spec = SampleSpec(references=25, landmarks="landmarks68", frame_mel="iplap", min_frames=25)
+    spec = SampleSpec(references=25, landmarks="landmarks68", frame_sounds=(EARLY,), min_frames=25)
     dataset = WindowDataset(tmp_path, "train", spec)
     assert dataset.excluded == {
         "fewer than 25 frames with a face": 2,
@@ -301,7 +366,7 @@ def test_shards_without_clips(tmp_path: Path) -> None:
     failure = Failure("b/1", "val", "b/1.mp4", "video", "it is empty")
     write_fake_dataset(tmp_path, [clip], failures={"val": [failure]})
     with pytest.raises(PrepError, match=r"nothing of val in .*: 0 of 0 clips"):
-        WindowDataset(tmp_path, "val", SampleSpec(view="box128", frame_mel="wav2lip"))
+        WindowDataset(tmp_path, "val", SampleSpec(view="box128", frame_sounds=(PLAIN,)))
     write_fake_dataset(tmp_path / "other", [fake_clip("c/1", 12, split="val")])
     both = [tmp_path, tmp_path / "other"]
     assert len(WindowDataset(both, "train", SampleSpec(view="box128"))) == 1
@@ -312,8 +377,8 @@ def test_shards_without_clips(tmp_path: Path) -> None:
 
 def test_the_ends_that_the_sound_does_not_cover(tmp_path: Path) -> None:
     write_fake_dataset(tmp_path, [fake_clip("a/1", 60, undetected=range(6, 55)), fake_clip("a/2", 30)])
-    dataset = WindowDataset(tmp_path, "train", SampleSpec(frame_mel="iplap"))
-    assert dataset.excluded == {"the sound does not cover a window's mel chunks": 1}
+    dataset = WindowDataset(tmp_path, "train", SampleSpec(frame_sounds=(EARLY,)))
+    assert dataset.excluded == {"the sound does not cover what a window hears": 1}
     # 97 columns of mel: frame 27 takes columns 80 to 95, frame 28 would need 83 to 98.
     starts = {int(dataset.sample(epoch, 0)["frames"][0]) for epoch in range(300)}
     assert starts == set(range(2, 24))
@@ -332,6 +397,7 @@ def random_index(rng: np.random.Generator, n: int) -> ClipIndex:
         mel_columns=columns.astype(np.int32),
         has_landmarks68=np.ones(n, bool),
         chunks={},
+        speakers=[("", "")] * n,
     )
 
 
@@ -342,16 +408,18 @@ def brute_force(index: ClipIndex, clip: int, spec: SampleSpec) -> list[int]:
     def whole(start: int, length: int) -> bool:
         return 0 <= start <= len(seen) - length and bool(seen[start : start + length].all())
 
-    def heard(frame: int, rule: str) -> bool:
-        return 0 <= mel_start(frame, rule) <= index.mel_columns[clip] - 16 and frame + MEL_RULES[rule] >= 0
+    def heard(frame: int, sound: Sound) -> bool:
+        feature = FEATURES[sound.feature]
+        columns = feature.count(640 * len(seen)) if index.mel_columns[clip] else 0
+        return 0 <= first_column(frame, sound, feature.rate) <= columns - sound.columns
 
     starts = []
     for start in range(len(seen)):
         ok = whole(start, t) and seen.sum() >= spec.min_frames
-        if spec.frame_mel:
-            ok = ok and all(heard(f, spec.frame_mel) for f in range(start, start + t))
-        if spec.window_mel:
-            ok = ok and heard(start + spec.window_mel_frame, spec.window_mel)
+        for sound in spec.frame_sounds:
+            ok = ok and all(heard(f, sound) for f in range(start, start + t))
+        for sound in spec.window_sounds:
+            ok = ok and heard(start + spec.window_sound_frame, sound)
         if n and spec.reference_mode == "run":
             places = [*range(start - n + 1), *range(start + t, len(seen))]
             ok = ok and any(whole(place, n) for place in places)
@@ -368,11 +436,14 @@ def brute_force(index: ClipIndex, clip: int, spec: SampleSpec) -> list[int]:
     "spec",
     [
         SampleSpec(window=1),
-        SampleSpec(window=5, references=15, frame_mel="iplap", min_frames=25),
-        SampleSpec(window=5, references=3, window_mel="iplap", window_mel_frame=2),
-        SampleSpec(window=5, references=5, reference_mode="run", window_mel="wav2lip", negative_gap=1),
-        SampleSpec(window=3, references=2, reference_mode="first", frame_mel="wav2lip-generator"),
-        SampleSpec(window=2, window_mel="iplap", window_mel_frame=1, negative_gap=9),
+        SampleSpec(window=5, references=15, frame_sounds=(EARLY,), min_frames=25),
+        SampleSpec(window=5, references=3, window_sounds=(EARLY,), window_sound_frame=2),
+        SampleSpec(window=5, references=5, reference_mode="run", window_sounds=(PLAIN,), negative_gap=1),
+        SampleSpec(window=3, references=2, reference_mode="first", frame_sounds=(Sound("mel", offset=-1),)),
+        SampleSpec(window=2, window_sounds=(EARLY,), window_sound_frame=1, negative_gap=9),
+        SampleSpec(
+            window=2, window_sounds=(Sound("mfcc", 30, 2), EARLY), frame_sounds=(Sound("mel", lead=4),)
+        ),
     ],
 )
 def test_windows_against_brute_force(spec: SampleSpec, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -395,14 +466,18 @@ def test_windows_against_brute_force(spec: SampleSpec, monkeypatch: pytest.Monke
     [
         ({"window": 0}, "window 0"),
         ({"references": -1}, "references -1"),
-        ({"window_mel_frame": 5}, "frame 5 lies outside a window of 5"),
+        ({"window_sound_frame": 5}, "frame 5 lies outside a window of 5"),
         ({"view_frames": (0, 7)}, "frame 7 lies outside"),
         ({"view_frames": ()}, "empty"),
-        ({"negative_gap": 1}, "needs window_mel"),
+        ({"negative_gap": 1}, "needs window_sounds"),
         ({"reference_mode": "last"}, "known are: random, run, first"),
         ({"view": "box256"}, "known are: None, box128"),
         ({"landmarks": "ears"}, "landmarks is 'ears'"),
-        ({"frame_mel": "guess"}, "frame_mel is 'guess'"),
+        ({"frame_sounds": (Sound("guess"),)}, "frame_sounds is 'guess'; known are: mel, mfcc"),
+        ({"window_sounds": (PLAIN, EARLY)}, "one feature is asked for twice: mel, mel"),
+        ({"derived": ("depths",)}, "not <derivation>.<column>"),
+        ({"depth": True, "landmarks": "landmarks68"}, "depth needs landmarks of the mesh"),
+        ({"depth": True, "landmarks": "lips", "normalise": "box"}, "depth needs landmarks of the mesh"),
         ({"normalise": "view", "landmarks": "lips"}, "needs a view"),
         ({"normalise": "box", "landmarks": "landmarks68"}, "needs landmarks of the mesh"),
     ],
@@ -438,7 +513,7 @@ def test_a_shard_exchanged_while_in_use_is_an_error(tmp_path: Path) -> None:
 
 # Seeds, epochs, workers, ranks -----------------------------------------------------------------------------------
 
-SPEC = SampleSpec(references=2, landmarks="lips", window_mel="wav2lip", negative_gap=1)
+SPEC = SampleSpec(references=2, landmarks="lips", window_sounds=(PLAIN,), negative_gap=1)
 
 
 def test_a_sample_follows_from_seed_epoch_and_index(data: tuple[Path, dict[str, Clip]]) -> None:
@@ -681,8 +756,8 @@ for name in ("mediapipe", "dask", "distributed", "av", "pandas"):
     sys.modules[name] = None
 from prep.dataset import StillDataset, WindowDataset
 from prep.order import ResumableSampler, WindowStream
-from prep.sample_spec import SampleSpec
-spec = SampleSpec(references=3, view="box128", landmarks="face131", normalise="box", frame_mel="iplap")
+from prep.sample_spec import SampleSpec, Sound
+spec = SampleSpec(references=3, view="box128", landmarks="face131", normalise="box", frame_sounds=(Sound("mel"),))
 print(WindowDataset({str(folder)!r}, "train", spec)[0]["images"].shape)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from prep.sample_spec import SampleSpec
+from prep.sample_spec import SampleSpec, Sound
 from prep.spec_text import spec_text
 
 DEFAULT = (
@@ -33,3 +33,14 @@ def test_a_field_that_is_added_counts_only_where_it_is_used() -> None:
 
     assert spec_text(Later()) == DEFAULT
     assert spec_text(Later(added=2)) == DEFAULT.replace("min_frames=0", "min_frames=0, added=2")
+
+
+def test_sounds_are_called_by_their_first_names_or_as_they_are() -> None:
+    plain, early = Sound("mel"), Sound("mel", offset=-2)
+    asked = SampleSpec(frame_sounds=(early,), window_sounds=(plain,), window_sound_frame=2, negative_gap=1)
+    written = DEFAULT.replace("frame_mel=None, window_mel=None", "frame_mel='iplap', window_mel='wav2lip'")
+    written = written.replace("window_mel_frame=0, negative_gap=0", "window_mel_frame=2, negative_gap=1")
+    assert spec_text(asked) == written
+    for sounds in ((Sound("mel", offset=-3),), (plain, Sound("mfcc", 20))):
+        written = DEFAULT.replace("min_frames=0", f"min_frames=0, frame_sounds={sounds!r}")
+        assert spec_text(SampleSpec(frame_sounds=sounds)) == written

@@ -54,7 +54,7 @@ def test_demo_knows_its_methods_before_it_starts(tmp_path: Path) -> None:
 
 def test_ls_names_what_there_is() -> None:
     out = bench("ls").stdout
-    for word in ("lrs2", "hdtf", "box128", "lower512", "face131", "wav2lip-generator"):
+    for word in ("lrs2", "hdtf", "box128", "lower512", "face131", "mfcc_padded"):
         assert word in out
     assert "box128" not in bench("ls", "sources").stdout
 

@@ -20,7 +20,7 @@ from bench.generate.dubbing import SHEET_FRAMES, Dubbed, dub
 from bench.generate.fit import Fit
 from bench.generate.footage import BLOCK_FRAMES
 from bench.generate.over_data import load_method
-from prep.mel import melspectrogram
+from prep.sound.mel import melspectrogram
 from prep.sound_reading import sound
 from prep.video_reading import frames, probe
 from prep.video_writing import write_video

@@ -21,9 +21,10 @@ from bench.generate.footage import BLOCK_FRAMES, VideoFootage, clip_footage, fil
 from bench.generate.sound import DrivingSound
 from prep.errors import ClipError, PrepError
 from prep.landmark_sets import FACE_131, LIPS
-from prep.mel import mel_chunk, melspectrogram, valid_frames
-from prep.sample_spec import Column
+from prep.sample_spec import Column, Sound
 from prep.shards import MANIFEST, write_json
+from prep.sound.features import chunk, valid_frames
+from prep.sound.mel import melspectrogram
 from prep.sound_reading import sound
 from prep.video_writing import write_video
 from prep.views import VIEWS
@@ -214,16 +215,17 @@ def test_chunks_are_those_of_the_spectrogram_and_silence_beyond_it() -> None:
     samples = (3000 * np.random.default_rng(0).standard_normal(640 * 20)).astype(np.int16)
     speech = DrivingSound(samples, 20)
     mel = melspectrogram(samples)
-    inside = valid_frames(len(mel), "iplap")
+    plain, early = Sound("mel"), Sound("mel", offset=-2)
+    inside = valid_frames(len(mel), early, 80)
     assert inside.start == 2
     for frame in inside:
-        assert np.array_equal(speech.chunk(frame, "iplap"), mel_chunk(mel, frame, "iplap"))
-    first = speech.chunk(0, "iplap")  # from column -6 on
+        assert np.array_equal(speech.chunk(frame, early), chunk(mel, frame, early, 80))
+    first = speech.chunk(0, early)  # from column -6 on
     assert first.shape == (80, 16) and first.dtype == np.float32
     assert (first[:, :6] == -4).all() and np.array_equal(first[:, 6:], mel[:10].T)
-    last = speech.chunk(19, "wav2lip")  # from column 60 on, of 65
+    last = speech.chunk(19, plain)  # from column 60 on, of 65
     assert np.array_equal(last[:, :5], mel[60:].T) and (last[:, 5:] == -4).all()
-    assert (speech.chunk(500, "wav2lip") == -4).all()
+    assert (speech.chunk(500, plain) == -4).all()
     assert np.array_equal(melspectrogram(np.zeros(640, np.int16)), np.full((4, 80), -4, np.float32))
 
 

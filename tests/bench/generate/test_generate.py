@@ -27,8 +27,8 @@ from bench.train.official import import_official
 from bench.weights.store import WeightStore
 from models.base import DataInfo, Drive, Talker
 from prep.errors import PrepError
-from prep.mel import melspectrogram
 from prep.shards import MANIFEST, write_json
+from prep.sound.mel import melspectrogram
 from prep.sound_reading import sound
 from prep.video_reading import frames, probe
 from prep.video_writing import write_video

@@ -31,6 +31,7 @@ from bench.train.checkpoint import write_networks
 from bench.train.config import load_config
 from bench.weights.digests import file_sha256
 from bench.weights.store import WeightStore
+from prep.sample_spec import Sound
 from prep.video_writing import write_video
 
 STORE = WeightStore({}, [])
@@ -186,7 +187,8 @@ def test_the_sizes_of_batches_do_not_matter(metric: LseExpert, sizes: tuple[int,
 def test_it_sees_and_hears_what_the_expert_was_trained_on(metric: LseExpert) -> None:
     """Crops and chunks as a data set holds them, through the expert's own functions."""
     from baselines.sync_expert.offsets import embed_lips, embed_sounds
-    from prep.mel import mel_chunk, melspectrogram
+    from prep.sound.features import chunk
+    from prep.sound.mel import melspectrogram
     from prep.views import VIEWS
 
     frames = np.random.default_rng(1).integers(0, 256, (40, SIDE, SIDE, 3), np.uint8)
@@ -194,7 +196,7 @@ def test_it_sees_and_hears_what_the_expert_was_trained_on(metric: LseExpert) -> 
     matrices = view.transforms(face(40), np.ones(40, bool), SIDE, SIDE)
     crops = np.stack([view.crop(f, m) for f, m in zip(frames, matrices, strict=True)])
     mel = melspectrogram(audio)
-    chunks = np.stack([mel_chunk(mel, i, "wav2lip") for i in range(36)])
+    chunks = np.stack([chunk(mel, i, Sound("mel"), 80) for i in range(36)])
     expected = find_offset(
         embed_lips(metric.expert, torch.from_numpy(crops.transpose(0, 3, 1, 2))),
         embed_sounds(metric.expert, torch.from_numpy(chunks)),

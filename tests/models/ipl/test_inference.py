@@ -14,6 +14,7 @@ from models.ipl.inference import GenerateConfig, Generation, face_mask
 from models.ipl.landmark import POSE, LandmarkGenerator
 from models.ipl.renderer import References, Rendered, Renderer
 from models.ipl.sketch import draw_sketches
+from models.ipl.sound import SOUNDS
 from models.ipl.track import Track, smooth
 from prep.landmark_sets import FACE_131
 from prep.views import VIEWS, landmark_box, over_box
@@ -215,7 +216,7 @@ def test_windows_overlap_and_stay_within_the_footage():
     track = tracked(points131(160)[:6], 160, ALL[:6])
     poses = torch.from_numpy(track.points(np.array(heard))[:, :, :POSE]).transpose(2, 3)
     torch.testing.assert_close(pose, poses)
-    assert speech.asked == {(frame, "iplap") for frame in range(6)}
+    assert speech.asked == {(frame, SOUNDS["iplap"]) for frame in range(6)}
 
 
 def test_the_nearest_face_lends_its_pose_to_a_window():
@@ -299,7 +300,7 @@ def test_references_come_from_the_frames_that_differ():
 def test_the_official_rule_for_sound_can_be_had():
     speech = FakeSpeech()
     made_with(FakeFootage(3), speech=speech, mel="iplap-inference")
-    assert speech.asked == {(frame, "iplap-inference") for frame in range(3)}
+    assert speech.asked == {(frame, SOUNDS["iplap-inference"]) for frame in range(3)}
 
 
 # What comes out --------------------------------------------------------------------------------------

@@ -53,7 +53,7 @@ def training_batch(size: int = 4) -> dict[str, Any]:
         "reference_landmarks": landmarks[:, 5:],
         "boxes": boxes[:, :5],
         "reference_boxes": boxes[:, 5:],
-        "frame_mels": torch.rand(size, 5, 80, 16) * 8 - 4,
+        "frame_mel": torch.rand(size, 5, 80, 16) * 8 - 4,
     }
 
 
@@ -193,7 +193,7 @@ def test_what_the_network_is_given() -> None:
     network = Off(batch["landmarks"][:, :, POSE:], torch.zeros(()))
     LandmarkStage(config(), network).validate(batch)
     mels, pose, reference_pose, reference_content = network.given
-    assert torch.equal(mels[:, :, 0], batch["frame_mels"])
+    assert torch.equal(mels[:, :, 0], batch["frame_mel"])
     assert torch.equal(pose[:, :, 1], batch["landmarks"][:, :, :POSE, 1])
     assert torch.equal(reference_pose[:, :, 0], batch["reference_landmarks"][:, :, :POSE, 0])
     assert torch.equal(reference_content[:, :, 1], batch["reference_landmarks"][:, :, POSE:, 1])

@@ -15,6 +15,7 @@ from torch import Tensor
 from bench.common.methods import METHODS
 from models.base import DataInfo, Drive
 from models.ipl.method import IPL, IPLConfig
+from prep.sample_spec import Sound
 from tests.models.fakes import FakeFootage, FakeSpeech
 
 PARITY = Path(__file__).resolve().parents[2] / "parity"
@@ -114,8 +115,8 @@ def test_generation_is_deterministic_and_speaks_with_the_sound():
         network.eval()
 
     class Other(FakeSpeech):
-        def chunk(self, frame: int, rule: str) -> np.ndarray:
-            return -super().chunk(frame, rule) - 1
+        def chunk(self, frame: int, sound: Sound) -> np.ndarray:
+            return -super().chunk(frame, sound) - 1
 
     def say(speech: FakeSpeech) -> list[np.ndarray]:
         with torch.no_grad():

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import cv2
@@ -126,7 +127,7 @@ def test_pictures_are_scaled_as_for_the_codebook():
         "clip": "a",
         "images": pictures[:1],
         "reference_images": pictures[1:],
-        "frame_mels": torch.randn(1, 80, 16),
+        "frame_mel": torch.randn(1, 80, 16),
         "frames": torch.tensor([4]),
     }
     prepared = stage().prepare(sample)
@@ -134,22 +135,27 @@ def test_pictures_are_scaled_as_for_the_codebook():
     for name, picture in zip(("target", "reference"), pictures, strict=True):
         expected = cv2.resize(picture.permute(1, 2, 0).numpy(), (SIZE, SIZE), interpolation=cv2.INTER_AREA)
         np.testing.assert_array_equal(prepared[name].permute(1, 2, 0).numpy(), expected)
-    assert torch.equal(prepared["mel"], sample["frame_mels"][0])
+    assert torch.equal(prepared["mel"], sample["frame_mel"][0])
 
 
 def test_the_sound_is_centred_on_the_frame():
-    from prep.mel import CHUNK, COLUMNS_PER_SECOND, FPS, MEL_RULES, mel_start
+    from prep.rates import FPS
+    from prep.sound.features import first_column
+    from prep.sound.mel import RATE
 
-    def off(rule: str) -> float:
+    (asked,) = stage().sample.frame_sounds
+
+    def off(offset: int) -> float:
         """Columns from the middle of a frame to that of its chunk, the mean over frames."""
-        columns = COLUMNS_PER_SECOND / FPS
+        sound = replace(asked, offset=offset)
         frames = range(10, 60)
-        middles = [mel_start(f, rule) + (CHUNK - 1) / 2 - columns * (f + 0.5) for f in frames]
+        middles = [
+            first_column(f, sound, RATE) + (sound.columns - 1) / 2 - RATE / FPS * (f + 0.5) for f in frames
+        ]
         return abs(sum(middles) / len(middles))
 
-    asked = stage().sample.frame_mel
-    assert asked is not None
-    assert off(asked) == min(off(rule) for rule in MEL_RULES) < 1.1
+    assert (asked.feature, asked.columns, asked.lead) == ("mel", 16, 0)
+    assert off(asked.offset) == min(off(offset) for offset in range(-5, 6)) < 1.1
 
 
 # Gumbel-softmax --------------------------------------------------------------------------------------

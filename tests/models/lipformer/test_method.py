@@ -14,6 +14,7 @@ from models.base import Crop, DataInfo, Drive, Footage, Shot
 from models.layers.stylegan2 import StyleGAN2Discriminator
 from models.lipformer.inference import SIDE, VIEW
 from models.lipformer.method import LipFormer, LipFormerMethodConfig
+from prep.sample_spec import Sound
 from tests.models.fakes import FakeFootage, FakeSpeech
 
 PRESETS = ("paper", "tiny")
@@ -163,8 +164,8 @@ def test_generation_is_deterministic_and_speaks_with_the_sound():
         torch.nn.init.normal_(layer.norm.modulation.weight)
 
     class Other(FakeSpeech):
-        def chunk(self, frame: int, rule: str) -> np.ndarray:
-            return -super().chunk(frame, rule) - 1
+        def chunk(self, frame: int, sound: Sound) -> np.ndarray:
+            return -super().chunk(frame, sound) - 1
 
     def say(speech: FakeSpeech) -> list[np.ndarray]:
         footage: Footage = Faces(3, side=64, missing=[1])

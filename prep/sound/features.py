@@ -1,0 +1,142 @@
+"""Features of sound by name, and which of their columns belong to a frame.
+
+What a method asks for is a :class:`prep.sample_spec.Sound`. A new feature is a line in :data:`FEATURES`.
+"""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+
+from prep.rates import FPS, SAMPLE_RATE
+from prep.sample_spec import Sound
+from prep.sound import mel, mfcc
+from prep.sound.samples import as_float
+
+
+@dataclass(frozen=True)
+class Feature:
+    """A feature of sound, a row of columns in time.
+
+    Attributes:
+        name: its key in :data:`FEATURES`.
+        rate: columns a second.
+        shape: of a column.
+        summary: one line for a person.
+        compute: ``(samples (n,) int16, start, stop) -> (columns, *shape) float32``, columns ``start`` to ``stop``
+            (exclusive; None: the end) of those of all the samples, 16 kHz mono.
+        count: number of columns of so many samples.
+        stored: the column of the shards that holds it; where None, it is computed from the stored sound.
+    """
+
+    name: str
+    rate: float
+    shape: tuple[int, ...]
+    summary: str
+    compute: Callable[[np.ndarray, int, int | None], np.ndarray] = field(repr=False)
+    count: Callable[[int], int] = field(repr=False)
+    stored: str | None = None
+
+    @cached_property
+    def silence(self) -> np.ndarray:
+        """What a column holds where there is no sound: its first one of samples that are all 0; ``shape`` float32."""
+        column: np.ndarray = self.compute(np.zeros(SAMPLE_RATE, np.int16), 0, 1)[0]
+        return column
+
+
+def _mel(samples: np.ndarray, start: int, stop: int | None) -> np.ndarray:
+    return mel.melspectrogram(samples)[start:stop]
+
+
+def _waveform(samples: np.ndarray, start: int, stop: int | None) -> np.ndarray:
+    return as_float(samples)[start:stop, None].astype(np.float32)
+
+
+#: All features that come from the samples alone, by name.
+FEATURES: dict[str, Feature] = {
+    feature.name: feature
+    for feature in (
+        Feature(
+            "mel", mel.RATE, (80,), "Wav2Lip's mel spectrogram, -4 to 4", _mel, mel.mel_columns, stored="mel"
+        ),
+        Feature("mfcc", mfcc.RATE, (13,), "MFCC as SyncNet takes it", mfcc.mfcc, mfcc.mfcc_rows),
+        Feature(
+            "mfcc_padded",
+            mfcc.RATE,
+            (13,),
+            "MFCC of ATVGnet, EAMM and AudioDVP: frame k takes columns 4k to 4k + 28",
+            mfcc.mfcc_padded,
+            mfcc.mfcc_padded_rows,
+        ),
+        Feature("waveform", SAMPLE_RATE, (1,), "the samples themselves, -1 to 1", _waveform, int),
+    )
+}
+
+
+def first_column(frame: int, sound: Sound, rate: float) -> int:
+    """First column of what a 25 fps frame hears; negative where that would begin before the sound.
+
+    Args:
+        frame: its index.
+        sound: what is asked for.
+        rate: columns a second of ``sound.feature``.
+    """
+    first = frame + sound.offset
+    if sound.clamp:
+        first = max(0, first)
+    # Truncated towards zero, as int() does in the official code of Wav2Lip and its followers.
+    return int(rate * first / FPS) - sound.lead
+
+
+def chunk(
+    values: np.ndarray, frame: int, sound: Sound, rate: float, silence: np.ndarray | None = None
+) -> np.ndarray:
+    """What a method hears for one frame.
+
+    Args:
+        values: (columns, *shape), time first.
+        frame: index at 25 fps.
+        sound: what is asked for.
+        rate: columns a second.
+        silence: (*shape), what stands beyond both ends; None: nothing does.
+
+    Returns:
+        (*shape, sound.columns), time last as networks take it, C-contiguous, of ``values``' type.
+
+    Raises:
+        IndexError: the chunk leaves ``values``, and there is no silence.
+    """
+    start = first_column(frame, sound, rate)
+    stop = start + sound.columns
+    if start >= 0 and stop <= len(values):
+        return time_last(values[start:stop])
+    if silence is None:
+        raise IndexError(f"frame {frame} needs columns {start} to {stop} of {len(values)}")
+    columns = np.empty((sound.columns, *values.shape[1:]), values.dtype)
+    columns[:] = silence
+    low, high = max(0, start), min(len(values), stop)
+    if low < high:
+        columns[low - start : high - start] = values[low:high]
+    return time_last(columns)
+
+
+def time_last(columns: np.ndarray) -> np.ndarray:
+    """(n, *shape) → (*shape, n), C-contiguous."""
+    return np.ascontiguousarray(np.moveaxis(columns, 0, -1))
+
+
+def valid_frames(n_columns: int, sound: Sound, rate: float) -> range:
+    """The frames, from 0 on, whose chunk lies within ``n_columns`` columns."""
+    # No frame from here on begins early enough.
+    end = max(0, math.ceil(FPS * (n_columns + sound.lead + 1) / rate) - sound.offset + 1)
+
+    def first(frame: int) -> int:
+        return first_column(frame, sound, rate)
+
+    stop = bisect_right(range(end), n_columns - sound.columns, key=first)
+    return range(min(bisect_left(range(end), 0, key=first), stop), stop)
