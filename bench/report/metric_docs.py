@@ -14,14 +14,14 @@ PAGE = Path(__file__).resolve().parents[2] / "docs" / "metrics.md"
 _HEAD = """\
 # Metrics
 
-*Made from the specifications in `bench/metrics/` by `python -m bench.report.metric_docs`; a test holds it to them.*
+*Generated from the specifications in `bench/metrics/` by `python -m bench.report.metric_docs`; a test compares both.*
 
-"SSIM" is no definition: another window, another range, a silent down-sampling give another number. Here a metric is a
-**variant** with a name, a specification, and the hash of that specification, which stands in every result. Two results
-whose hashes differ are never put in one column. A short name stands for one default.
+"SSIM" is not a definition: another window, another range of values, or a hidden down-sampling gives another figure.
+Here a metric is a **variant** with a name and a specification. The hash of the specification is part of every result,
+and results with different hashes are never put in one column. A short name stands for one default variant.
 
-Every mean stands beside the number of clips behind it, the number asked for, and a 95 % bootstrap interval **over
-clips**. A metric whose network is missing is `n/a`, with the command that gets it; there are no substitutes.
+Every mean comes with the number of clips behind it, the number of clips asked for, and a 95 % bootstrap interval
+**over clips**. A metric whose network is missing is `n/a`, with the command that fetches it; there are no substitutes.
 
 """
 
@@ -31,8 +31,8 @@ def render() -> str:
     lines = [_HEAD, "## Regions\n"]
     lines += [f"- `{name}`: {text}" for name, text in REGIONS.items()]
     lines.append(
-        "\nBoxes come from the ground truth and are the same for every method. Figures that belong to no region "
-        "stand under `clip`.\n"
+        "\nBoxes come from the ground truth and are the same for every method. Figures without a region "
+        "are listed under `clip`.\n"
     )
     lines += [
         "## Variants\n",
