@@ -11,11 +11,11 @@ from rich.text import Text
 from bench.results import CLIP_REGION, Result
 
 if TYPE_CHECKING:
-    from bench.eval.explain import Choice, Entry, Shortened
+    from bench.eval.explain import Choice, Shortened, VariantFigure
 
 
 def variant_table(
-    result: Result, entries: Sequence[Entry], spread: Mapping[tuple[str, str], tuple[float, float]]
+    result: Result, entries: Sequence[VariantFigure], spread: Mapping[tuple[str, str], tuple[float, float]]
 ) -> Table:
     """A row a variant and region, a column a method; the spread of every figure below."""
     methods = [method.method for method in result.methods]

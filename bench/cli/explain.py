@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, cast
 
 import typer
 
 if TYPE_CHECKING:
-    from bench.clips.inputs import Inputs
-    from bench.results import Result
-
-#: Frames of the shortened clips on which LSE is shown beside whole ones.
-_LENGTHS = "25,50,75"
+    from bench.clips.inputs import Audio
 
 
 def register(app: typer.Typer) -> None:
@@ -47,71 +43,44 @@ def explain(
     weights_dir: Path | None = typer.Option(None, help="Folder of pretrained networks, searched first."),
 ) -> None:
     """Show one metric under all its variants and regions, which choice moves it most, and what clips' length does."""
-    import tempfile
-
-    import pandas as pd
-
     from bench.cli.console import console
     from bench.cli.console_explain import choice_table, length_table, variant_table
-    from bench.cli.eval import default_device, default_workers, find_inputs, find_methods
+    from bench.cli.eval import comma_separated
     from bench.cli.progress import eval_progress
+    from bench.clips.inputs import find_methods
     from bench.eval import explain as why
-    from bench.eval.evaluation import Options, evaluate, short_coverage
-    from bench.metrics import family
-    from bench.metrics.regions import REGIONS
-    from bench.results import CLIPS
-    from bench.weights.store import WeightStore
-    from prep.names import known
+    from bench.eval.summarise import short_coverage
 
-    known("audio", [audio], ("prediction", "truth"))
-    heard: Literal["prediction", "truth"] = "truth" if audio == "truth" else "prediction"
-    folders = find_methods([*(predictions or []), *(pred or [])], None)
-    names = family(metric)
-    if lengths is None:
-        lengths = _LENGTHS if "lse.lrs" in names else ""
-    wanted = _numbers(lengths)
-    options = Options(
-        metrics=tuple(names),
-        regions=known("region", region.split(","), REGIONS),
-        audio=heard,
-        device=device or default_device(),
+    shown = why.explain(
+        metric,
+        find_methods([*(predictions or []), *(pred or [])]),
+        data=data,
+        truth=truth,
+        split=split,
+        root=root,
+        out=out,
+        regions=comma_separated(region),
+        audio=cast("Audio", audio),
+        with_trivial=with_trivial,
+        lengths=None if lengths is None else _numbers(lengths),
         sync_expert=sync_expert,
+        limit=limit,
+        workers=workers,
+        device=device or "auto",
+        weights_dir=weights_dir,
+        progress=eval_progress,
     )
-    inputs = find_inputs(folders, data, split, root, truth, None, heard, limit, with_trivial, options.seed)
-    clips = why.clip_lengths(inputs) if wanted else {}
-    shorter = why.worth_trying(wanted, clips)
-    long_enough = {clip for clip, n in clips.items() if shorter and n >= shorter[-1]}
-    with tempfile.TemporaryDirectory() as scratch:
-
-        def scored(inputs: Inputs, folder: Path) -> Result:
-            with eval_progress(len(inputs.jobs)) as notify:
-                return evaluate(
-                    inputs,
-                    folder,
-                    options,
-                    WeightStore.default(weights_dir),
-                    workers=workers or default_workers(options.device, len(inputs.jobs)),
-                    on_progress=notify,
-                )
-
-        folder = out or Path(scratch, "all")
-        result = scored(inputs, folder)
-        rows: dict[int | None, pd.DataFrame] = {}
-        for frames in shorter:
-            part = Path(scratch, str(frames))
-            scored(why.shortened(inputs, frames, long_enough), part)
-            rows[frames] = pd.read_parquet(part / CLIPS)
-        rows[None] = pd.read_parquet(folder / CLIPS)
+    result = shown.result
     console.print(variant_table(result, why.entries(result), why.spread(why.entries(result))))
     found = why.largest(why.choices(result))
     if found:
         console.print(choice_table(found))
-    if shorter:
+    if shown.shortened:
         methods = [method.method for method in result.methods]
-        console.print(length_table(why.by_length(result, rows, long_enough), methods, len(inputs.jobs)))
-    elif wanted:
+        console.print(length_table(shown.shortened, methods, result.data.clips))
+    elif shown.lengths:
         console.print(
-            f"length of clips: most have no more than {min(wanted)} frames, name fewer with --lengths"
+            f"length of clips: most have no more than {min(shown.lengths)} frames, name fewer with --lengths"
         )
     for missing in result.missing:
         console.print(f"n/a {missing.metric}: {missing.reason}; {missing.remedy}", soft_wrap=True)

@@ -20,7 +20,7 @@ from bench.cli.console import console
 from prep.pipeline import Progress as PrepProgress
 
 if TYPE_CHECKING:
-    from bench.eval.workers import Step
+    from bench.eval.score import Step
 
 
 @contextmanager
@@ -74,7 +74,7 @@ def prep_progress(clips: int, shards: int) -> Iterator[Callable[[PrepProgress], 
 
 
 @contextmanager
-def eval_progress(clips: int) -> Iterator[Callable[[Step], None]]:
+def eval_progress() -> Iterator[Callable[[Step], None]]:
     """A bar for `bench eval`: clips, frames a second, clips with failures, time left; yields its listener."""
     started = time.monotonic()
     frames = failures = 0
@@ -89,13 +89,14 @@ def eval_progress(clips: int) -> Iterator[Callable[[Step], None]]:
         refresh_per_second=4,
         transient=True,
     ) as bar:
-        task = bar.add_task("clips", total=clips, rate="", failures=0)
+        task = bar.add_task("clips", total=None, rate="", failures=0)
 
         def notify(step: Step) -> None:
             nonlocal frames, failures
             frames += step.frames
             failures += step.failures
             rate = frames / max(time.monotonic() - started, 1e-3)
-            bar.update(task, advance=step.clips, rate=f"{rate:.0f} frames/s", failures=failures)
+            speed = f"{rate:.0f} frames/s"
+            bar.update(task, advance=step.clips, total=step.total, rate=speed, failures=failures)
 
         yield notify

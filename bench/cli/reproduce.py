@@ -34,8 +34,8 @@ def reproduce(
     allow_partial: bool = typer.Option(False, "--allow-partial", help="Go on although videos are missing."),
 ) -> None:
     """Generate with every run, score all rows and the trivial ones under the table's metrics, and print the table."""
-    from bench.cli.eval import find_methods
     from bench.cli.steps import step
+    from bench.clips.inputs import find_methods
     from bench.common.errors import BenchError
     from bench.report.definitions import get_table
     from bench.train.config import RunConfig
@@ -49,8 +49,8 @@ def reproduce(
     where = ["--device", device] if device else []
     partial = ["--allow-partial"] if allow_partial else []
 
-    runs = {name: (folder, RunConfig.load(folder).method) for name, folder in find_methods(run, None).items()}
-    made = find_methods(videos, None)
+    runs = {name: (folder, RunConfig.load(folder).method) for name, folder in find_methods(run).items()}
+    made = find_methods(videos)
     if twice := sorted(made.keys() & runs):
         raise BenchError(f"--run and --videos both name {twice[0]}: give one another name as NAME=FOLDER")
     made = {**{name: out / "videos" / name for name in runs}, **made}

@@ -8,24 +8,139 @@ frames of each alone.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from itertools import combinations
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from bench.clips.inputs import Audio, Inputs
+from bench.clips.inputs.find import find_inputs
 from bench.clips.job import Job, Take, Voice
-from bench.results import CLIP_REGION, MetricInfo, Result
+from bench.results import CLIP_REGION, CLIPS, MetricInfo, Result
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from bench.clips.inputs import Inputs
+    from bench.eval.score import Step
 
 Span = TypeVar("Span", Take, Voice)
 
+#: Frames of the shortened clips on which LSE is shown beside whole ones, where no lengths are asked for.
+LSE_LENGTHS = (25, 50, 75)
+
+
+@contextmanager
+def _silent() -> Iterator[Callable[[Step], None]]:
+    yield lambda _: None
+
 
 @dataclass(frozen=True)
-class Entry:
+class Explanation:
+    """One metric under all its variants.
+
+    Attributes:
+        result: of the whole clips, under all variants of the metric's family.
+        lengths: frames of the shortened clips that were asked for.
+        shortened: figures of the same clips at several lengths; empty where no length shortens half of the clips.
+    """
+
+    result: Result
+    lengths: tuple[int, ...]
+    shortened: list[Shortened]
+
+
+def explain(
+    metric: str,
+    predictions: Mapping[str, Path] | None = None,
+    *,
+    data: Path | None = None,
+    truth: Path | None = None,
+    split: str | None = None,
+    root: Path | None = None,
+    out: Path | None = None,
+    regions: Sequence[str] = ("full", "face", "mouth"),
+    audio: Audio = "prediction",
+    with_trivial: bool = False,
+    lengths: Sequence[int] | None = None,
+    sync_expert: Path | None = None,
+    limit: int | None = None,
+    workers: int | None = None,
+    device: str = "auto",
+    weights_dir: Path | None = None,
+    progress: Callable[[], AbstractContextManager[Callable[[Step], None]]] = _silent,
+) -> Explanation:
+    """Score videos under all variants of a metric, and the first frames of their clips.
+
+    Args:
+        metric: a family, or one of its variants.
+        predictions: see :func:`bench.eval.evaluate`, as all arguments that are not told here.
+        out: keep the result here; None: it is not kept.
+        lengths: also score so many first frames of each clip; None: :data:`LSE_LENGTHS` for LSE, else none.
+        progress: makes a listener for each evaluation.
+
+    Raises:
+        BenchError: as :func:`bench.eval.evaluate`.
+        PrepError: there is no such metric or region, or a folder or data set cannot be read.
+    """
+    import pandas as pd
+
+    from bench.common.device import pick_device
+    from bench.eval.evaluation import evaluate_inputs
+    from bench.eval.plan import EvalOptions
+    from bench.metrics import family
+    from bench.metrics.regions import REGIONS
+    from bench.weights.store import WeightStore
+    from prep.names import known
+
+    known("audio", [audio], ("prediction", "truth"))
+    names = family(metric)
+    if lengths is None:
+        lengths = LSE_LENGTHS if "lse.lrs" in names else ()
+    options = EvalOptions(
+        metrics=tuple(names),
+        regions=known("region", list(regions), REGIONS),
+        audio=audio,
+        device=pick_device(device),
+        sync_expert=sync_expert,
+    )
+    inputs = find_inputs(
+        predictions or {},
+        data=data,
+        truth=truth,
+        split=split,
+        root=root,
+        audio=audio,
+        limit=limit,
+        with_trivial=with_trivial,
+        seed=options.seed,
+    )
+    clips = clip_lengths(inputs) if lengths else {}
+    shorter = worth_trying(list(lengths), clips)
+    long_enough = {clip for clip, n in clips.items() if shorter and n >= shorter[-1]}
+    store = WeightStore.default(weights_dir)
+
+    def scored(inputs: Inputs, folder: Path) -> Result:
+        with progress() as notify:
+            return evaluate_inputs(inputs, folder, options, store, workers=workers, on_progress=notify)
+
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = out or Path(scratch, "all")
+        result = scored(inputs, folder)
+        rows: dict[int | None, pd.DataFrame] = {}
+        for frames in shorter:
+            part = Path(scratch, str(frames))
+            scored(shortened(inputs, frames, long_enough), part)
+            rows[frames] = pd.read_parquet(part / CLIPS)
+        rows[None] = pd.read_parquet(folder / CLIPS)
+    found = by_length(result, rows, long_enough) if shorter else []
+    return Explanation(result, tuple(lengths), found)
+
+
+@dataclass(frozen=True)
+class VariantFigure:
     """One figure of one method under one variant in one region."""
 
     method: str
@@ -68,7 +183,7 @@ class Choice:
         return abs(self.difference) / scale if scale else 0.0
 
 
-def entries(result: Result) -> list[Entry]:
+def entries(result: Result) -> list[VariantFigure]:
     """All finite figures of a result."""
     labels = {
         (metric.name, output.key): output.label for metric in result.metrics for output in metric.outputs
@@ -81,12 +196,12 @@ def entries(result: Result) -> list[Entry]:
             key = figure.output[len(figure.metric) + 1 :]
             label = labels[figure.metric, key]
             found.append(
-                Entry(method.method, figure.metric, figure.region, figure.output, label, figure.value)
+                VariantFigure(method.method, figure.metric, figure.region, figure.output, label, figure.value)
             )
     return found
 
 
-def spread(found: list[Entry]) -> dict[tuple[str, str], tuple[float, float]]:
+def spread(found: list[VariantFigure]) -> dict[tuple[str, str], tuple[float, float]]:
     """(method, label) → least and greatest value over all variants and regions."""
     groups: dict[tuple[str, str], list[float]] = {}
     for entry in found:

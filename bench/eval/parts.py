@@ -11,7 +11,7 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -20,6 +20,9 @@ import pyarrow.parquet as pq
 
 from prep.schema import make_array
 from prep.shards import AtomicFile
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 SCHEMA = pa.schema(
     [
@@ -59,7 +62,7 @@ PREVIEW_COLUMNS = ("method", "clip_id", "frame", "width", "height", "data")
 
 
 @dataclass(frozen=True)
-class Row:
+class PartRow:
     """One row of a part; see :data:`SCHEMA`. Fields that a kind does not use stay empty."""
 
     kind: str
@@ -85,7 +88,7 @@ def part_path(folder: Path, clip_id: str) -> Path:
     return folder / f"{hashlib.sha256(clip_id.encode()).hexdigest()[:20]}.parquet"
 
 
-def write_part(path: Path, rows: Sequence[Row]) -> None:
+def write_part(path: Path, rows: Sequence[PartRow]) -> None:
     """Write a part atomically."""
     table = _table(rows)
     with AtomicFile(path) as sink:
@@ -94,7 +97,7 @@ def write_part(path: Path, rows: Sequence[Row]) -> None:
         sink.commit()
 
 
-def _table(rows: Sequence[Row]) -> pa.Table:
+def _table(rows: Sequence[PartRow]) -> pa.Table:
     columns = [
         make_array([getattr(row, name) for row in rows], SCHEMA.field(name).type) for name in SCHEMA.names
     ]
@@ -106,7 +109,7 @@ class FeatureBlobs:
 
     def __init__(self, clip_id: str) -> None:
         self.clip_id = clip_id
-        self.rows: list[Row] = []
+        self.rows: list[PartRow] = []
         self._known: set[str] = set()
 
     def add(self, method: str, region: str, metric: str, features: tuple[np.ndarray, np.ndarray]) -> None:
@@ -117,10 +120,10 @@ class FeatureBlobs:
             if digest not in self._known:
                 self._known.add(digest)
                 rows, columns = array.shape
-                blob = Row("blob", self.clip_id, reason=digest, frames=rows, width=columns, data=data)
+                blob = PartRow("blob", self.clip_id, reason=digest, frames=rows, width=columns, data=data)
                 self.rows.append(blob)
             self.rows.append(
-                Row("features", self.clip_id, method, region, metric, output=side, reason=digest)
+                PartRow("features", self.clip_id, method, region, metric, output=side, reason=digest)
             )
 
 
@@ -158,6 +161,13 @@ def merge(paths: Sequence[Path], out: Path, kind: str, columns: Sequence[str], n
             for table in _of_kind(paths, kind, columns):
                 writer.write_table(table.rename_columns(schema.names).cast(schema))
         sink.commit()
+
+
+def figures(paths: Sequence[Path], columns: Sequence[str]) -> pd.DataFrame:
+    """The rows of all figures, in the order of ``paths``, with some of :data:`CLIP_COLUMNS`."""
+    tables = list(_of_kind(paths, "figure", columns))
+    empty = pa.schema([SCHEMA.field(name) for name in columns]).empty_table()
+    return pa.concat_tables([empty, *tables]).to_pandas()
 
 
 def _of_kind(paths: Sequence[Path], kind: str, columns: Sequence[str]) -> Iterator[pa.Table]:

@@ -7,11 +7,11 @@ import math
 import numpy as np
 import pytest
 
-from bench.eval.summary import Value, bootstrap, summarise
+from bench.eval.statistics import Value, bootstrap, mean_over_clips
 
 
 def _figure(values, cap=None, seed=0):
-    return summarise(values, "full", "psnr.frame", "psnr.frame", cap, seed)
+    return mean_over_clips(values, "full", "psnr.frame", "psnr.frame", cap, seed)
 
 
 def test_mean_and_coverage_count_what_failed():

@@ -43,7 +43,7 @@ def bootstrap(values: np.ndarray, seed: int, name: str) -> tuple[float, float] |
     return float(low), float(high)
 
 
-def summarise(
+def mean_over_clips(
     values: Sequence[Value], region: str, metric: str, output: str, cap: float | None, seed: int
 ) -> Figure:
     """The mean over clips of one figure of one method.

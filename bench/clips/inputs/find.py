@@ -1,0 +1,90 @@
+"""From what a person names (folders, a data set, a list) to what is scored against what."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from bench.clips.inputs.base import Audio, Inputs
+from bench.clips.inputs.dataset import from_dataset
+from bench.clips.inputs.folders import from_folders
+from bench.clips.inputs.pairs import from_pairs
+from bench.clips.inputs.rows import with_trivial as add_trivial
+from bench.clips.job import TRIVIAL
+from bench.common.errors import BenchError
+
+
+def find_methods(words: Sequence[str], name: str | None = None) -> dict[str, Path]:
+    """Method → folder.
+
+    Args:
+        words: each FOLDER or NAME=FOLDER; a folder alone gives its own name.
+        name: of a single FOLDER.
+
+    Raises:
+        BenchError: a name is taken or belongs to a trivial row, a folder is not there, or ``name`` does not stand
+            beside a single folder.
+    """
+    if name is not None and (len(words) != 1 or ("=" in words[0] and not Path(words[0]).is_dir())):
+        raise BenchError("--method-name names a single folder: write NAME=FOLDER for each instead")
+    found: dict[str, Path] = {}
+    for word in words:
+        label, equals, folder = ("", "", "") if name is not None else word.partition("=")
+        path = Path(folder if equals else word)
+        if not equals:
+            label = path.resolve().name if name is None else name
+        if label in found or label in TRIVIAL or not label:
+            raise BenchError(f"{word}: the name {label!r} is taken; give another as NAME=FOLDER")
+        if not path.is_dir():
+            raise BenchError(f"{path} is not a folder of videos")
+        found[label] = path
+    return found
+
+
+def find_inputs(
+    predictions: Mapping[str, Path],
+    *,
+    data: Path | None = None,
+    truth: Path | None = None,
+    pairs: Path | None = None,
+    split: str | None = None,
+    root: Path | None = None,
+    audio: Audio = "prediction",
+    limit: int | None = None,
+    with_trivial: bool = False,
+    seed: int = 0,
+) -> Inputs:
+    """What is scored against what, from a data set, a folder or a list; see :func:`bench.eval.evaluate`.
+
+    Args:
+        predictions: method → folder of its videos.
+        data: prepared data set that holds the truth.
+        truth: folder of true videos, or of the files of ``pairs``.
+        pairs: list of pairs.
+        split: of the data set.
+        root: where the data set's source videos lie now.
+        audio: whose sound lip-sync metrics hear.
+        limit: the first clips only; None: all.
+        with_trivial: add the rows that are made from the truth.
+        seed: of the wrong audio.
+
+    Raises:
+        BenchError: nothing to score or to compare with, or what is named does not fit together.
+        PrepError: a folder or data set cannot be read.
+    """
+    if data is not None and truth is not None:
+        raise BenchError("give either --data or --truth, not both")
+    if not predictions and not with_trivial:
+        raise BenchError("nothing to score: name a folder of predictions, or take --with-trivial")
+    if pairs is not None:
+        found = from_pairs(predictions, pairs, truth, audio=audio)
+    elif data is not None:
+        found = from_dataset(predictions, data, split, root, audio=audio)
+    elif truth is not None or predictions:
+        found = from_folders(predictions, truth, audio=audio)
+    else:
+        raise BenchError("nothing to compare with: give --data or --truth")
+    if limit is not None:
+        found = replace(found, jobs=found.jobs[:limit])
+    return add_trivial(found, TRIVIAL, seed) if with_trivial else found

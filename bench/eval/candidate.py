@@ -1,0 +1,146 @@
+"""One candidate of a clip on its way through the engine: its frames go to every metric in every region."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from bench.clips.inputs.reading import voice_samples
+from bench.clips.job import FRAME_TOLERANCE, Candidate, Job
+from bench.eval.faces import Faces, Follower
+from bench.eval.parts import FeatureBlobs, PartRow
+from bench.eval.previews import Previews
+from bench.eval.slot import Slot
+from bench.eval.truth import Frames, Truth, reason_of
+from bench.eval.video import CandidateVideo
+from bench.metrics.base import Batch, ClipInfo, Metric, Pictures
+from bench.results import CLIP_REGION
+from prep.errors import ClipError, PrepError
+
+log = logging.getLogger(__name__)
+
+
+class CandidateRun:
+    """One candidate of a clip on its way through the engine.
+
+    Args:
+        candidate: what is scored.
+        job: its clip.
+        truth: the true video of the clip.
+        metrics: all metrics.
+        region_names: of :data:`bench.metrics.regions.REGIONS`.
+        faces: finds landmarks; None where no metric needs those of predictions.
+    """
+
+    def __init__(
+        self,
+        candidate: Candidate,
+        job: Job,
+        truth: Truth,
+        metrics: Sequence[Metric],
+        region_names: Sequence[str],
+        faces: Faces | None,
+    ) -> None:
+        self.candidate = candidate
+        self.job = job
+        self.truth = truth
+        self.video = CandidateVideo(candidate, job, truth)
+        self.slots = [
+            Slot(metric, region, job.clip_id)
+            for metric in metrics
+            for region in (region_names if metric.spec.regions else (CLIP_REGION,))
+        ]
+        self._faces = faces
+        self._follower: Follower | None = None
+        self._started = False
+
+    def alive(self, start: int) -> bool:
+        """Whether there are frames to score from ``start`` on."""
+        return not self.video.problem and start < self.video.n_frames
+
+    def step(self, start: int, wanted: int, truth: Frames | None, previews: Previews) -> None:
+        """Score the frames from ``start`` on, at most ``wanted``; a paired job no more than there are of the truth."""
+        frames = self.video.next(start, wanted, truth)
+        if not frames:
+            return
+        if not self._started:
+            self._start(frames[0])
+        if not self.video.same:
+            previews.keep(self.candidate.method, start, frames, self.video.common)
+        self._feed(start, frames)
+
+    def _start(self, frame: np.ndarray) -> None:
+        self._started = True
+        needs = {need for slot in self.slots for need in slot.metric.spec.needs}
+        audio = self._audio() if "audio" in needs else None
+        if self._faces is not None and not self.video.same:
+            self._follower = self._faces.follow()
+        landmarks = self.truth.landmarks if "truth_landmarks" in needs else None
+        height, width = frame.shape[:2]
+        for slot in self.slots:
+            if slot.region not in ("full", CLIP_REGION) and slot.region not in self.truth.windows:
+                slot.reason = "no face in the truth"
+                continue
+            n = self.video.n_frames if slot.alone else self.video.common
+            slot.start(ClipInfo(self.job.clip_id, n, width, height, slot.region, audio, landmarks))
+
+    def _audio(self) -> np.ndarray | None:
+        if self.candidate.audio is None:
+            return None
+        try:
+            samples = voice_samples(self.candidate.audio)
+        except (ClipError, PrepError, OSError) as error:
+            log.info("%s, %s: %s", self.job.clip_id, self.candidate.method, reason_of(error))
+            return None
+        if self.candidate.method == "wrong_audio":
+            from baselines.trivial import fit_audio
+
+            samples = fit_audio(samples, self.video.n_frames)
+        return samples
+
+    def _feed(self, start: int, frames: Frames) -> None:
+        common = min(len(frames), len(self.truth.array)) if self.truth.exists else len(frames)
+        array = landmarks = None
+        mine: dict[tuple[str, int], Pictures] = {}
+        for slot in self.slots:
+            n = len(frames) if slot.alone else common
+            if slot.meter is None or slot.reason or not n:
+                continue
+            truth = self.truth.pictures(slot.region, min(n, common))
+            if self.video.same and truth is not None:
+                pred = truth
+            else:
+                if array is None:
+                    array = np.stack(frames)
+                    landmarks = self._landmarks(start, frames[:common])
+                if (slot.region, n) not in mine:
+                    found = landmarks if n == common else None
+                    mine[slot.region, n] = self.truth.cut(slot.region, array[:n], found)
+                pred = mine[slot.region, n]
+            slot.update(Batch(start, pred, truth if n == common else None))
+
+    def _landmarks(self, start: int, frames: Frames) -> np.ndarray | None:
+        if self._follower is None or not frames:
+            return None
+        truth = self.truth.landmarks
+        return self._follower.detect(frames, None if truth is None else truth[start : start + len(frames)])
+
+    def finish(self, blobs: FeatureBlobs) -> Iterator[PartRow]:
+        """A row for every figure; features of ``set`` metrics go to ``blobs``."""
+        problem = self.video.problem or self.truth.problem
+        for slot in self.slots:
+            if not slot.reason and self.video.expected(slot.alone) - slot.seen > FRAME_TOLERANCE:
+                slot.reason = f"more than {FRAME_TOLERANCE} frames could not be decoded"
+            score = None if problem else slot.finish()
+            if score is not None and score.features is not None:
+                blobs.add(self.candidate.method, slot.region, slot.metric.spec.name, score.features)
+            frames = self.video.found_frames, self.truth.n_frames
+            yield from slot.rows(score, problem, self.candidate.method, frames)
+
+    def close(self) -> None:
+        """Free what meters and decoders hold."""
+        for slot in self.slots:
+            slot.close()
+        self.video.close()

@@ -1,0 +1,170 @@
+"""The first step of an evaluation: which metrics apply, what computes them, and which are missing and why."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bench.clips.inputs import Audio, Inputs
+from bench.common.errors import BenchError, Unavailable
+from bench.eval.engine import Engine
+from bench.metrics import get_spec
+from bench.metrics.base import Context, Metric, Spec
+from bench.metrics.lse_expert import find_expert
+from bench.results import Missing
+
+if TYPE_CHECKING:
+    from bench.metrics.lse_expert import ExpertFile
+    from bench.weights.store import WeightStore
+
+
+@dataclass(frozen=True)
+class EvalOptions:
+    """What an evaluation is asked for.
+
+    Attributes:
+        metrics: names of variants.
+        regions: of :data:`bench.metrics.regions.REGIONS`.
+        audio: whose sound the lip-sync metrics hear: that of the prediction's file, or the truth's.
+        seed: of the bootstrap and of the wrong audio.
+        device: of torch.
+        batch: frames scored together; it moves no figure.
+        training_data: method → what it was trained on, for the foot of tables.
+        sync_expert: run of ``sync-expert`` that ``lse.expert`` judges by, or None.
+    """
+
+    metrics: tuple[str, ...]
+    regions: tuple[str, ...] = ("full", "face", "mouth")
+    audio: Audio = "prediction"
+    seed: int = 0
+    device: str = "cpu"
+    batch: int = 16
+    training_data: tuple[tuple[str, str], ...] = ()
+    sync_expert: Path | None = None
+
+
+@dataclass(frozen=True)
+class EngineSetup:
+    """What an engine is built from; small and picklable.
+
+    Attributes:
+        metrics: names of variants.
+        regions: of :data:`bench.metrics.regions.REGIONS`.
+        device: of torch.
+        batch: frames scored together.
+        weights: where networks are found.
+        sync_expert: the trained expert, or None.
+    """
+
+    metrics: tuple[str, ...]
+    regions: tuple[str, ...]
+    device: str
+    batch: int
+    weights: WeightStore
+    sync_expert: ExpertFile | None = None
+
+    def build(self) -> Engine:
+        """An engine of this process."""
+        context = Context(self.weights, self.device, self.sync_expert)
+        return Engine(self.metrics, self.regions, context, self.batch)
+
+    def build_whole(self) -> Engine:
+        """An engine of this process that has all the metrics. Raises BenchError: one cannot be computed here."""
+        engine = self.build()
+        if engine.missing:
+            lack = engine.missing[0]
+            raise BenchError(f"a worker cannot compute {lack.metric}: {lack.reason}; {lack.remedy}")
+        return engine
+
+
+@dataclass(frozen=True)
+class EvalPlan:
+    """What is scored, and by what.
+
+    Attributes:
+        inputs: clips and candidates.
+        options: what was asked for.
+        metrics: those that are computed, by name.
+        digests: name of a metric → name of weights → SHA-256.
+        missing: metrics that were asked for and are not computed.
+        setup: of the engines of other processes.
+        engine: of this process.
+    """
+
+    inputs: Inputs
+    options: EvalOptions
+    metrics: Mapping[str, Metric]
+    digests: Mapping[str, dict[str, str]]
+    missing: list[Missing]
+    setup: EngineSetup
+    engine: Engine
+
+
+def plan_evaluation(inputs: Inputs, options: EvalOptions, weights: WeightStore) -> EvalPlan:
+    """Choose the metrics that this kind of evaluation defines and that can be computed here, and load their networks.
+
+    Raises:
+        BenchError: there is nothing to score, no metric can be computed, or a region needs landmarks that cannot be
+            had.
+    """
+    if not inputs.jobs:
+        raise BenchError("there are no clips to score")
+    if inputs.protocol == "dubbing":
+        inputs = replace(inputs, jobs=[replace(job, paired=False) for job in inputs.jobs])
+    specs, missing = _applicable(inputs, options)
+    expert = find_expert(options.sync_expert) if options.sync_expert else None
+    names = tuple(spec.name for spec in specs)
+    setup = EngineSetup(names, options.regions, options.device, options.batch, weights, expert)
+    engine = setup.build()
+    missing += engine.missing
+    _check_regions(engine, inputs, options)
+    metrics = {metric.spec.name: metric for metric in engine.metrics}
+    if not metrics:
+        reasons = "; ".join(f"{m.metric}: {m.reason}" for m in missing)
+        raise BenchError(f"none of the metrics can be computed here: {reasons}")
+    digests = {name: metric.digests() for name, metric in metrics.items()}
+    return EvalPlan(
+        inputs, options, metrics, digests, missing, replace(setup, metrics=tuple(metrics)), engine
+    )
+
+
+def _applicable(inputs: Inputs, options: EvalOptions) -> tuple[list[Spec], list[Missing]]:
+    """The variants that this kind of evaluation defines, and why the others are not among them."""
+    specs, missing = [], []
+    truths = any(job.truth is not None for job in inputs.jobs)
+    for spec in dict.fromkeys(get_spec(name) for name in options.metrics):
+        reason = remedy = ""
+        if "truth" in spec.needs and not truths:
+            reason, remedy = "it compares with the true videos, and none were given", "give --truth"
+        elif spec.paired and inputs.protocol == "dubbing":
+            reason = "it compares frame with frame, and a face that speaks other words has no true frame"
+        elif (
+            "truth_landmarks" in spec.needs
+            and not _landmarks_known(inputs)
+            and find_spec("mediapipe") is None
+        ):
+            reason = "MediaPipe is not installed, and landmarks need it"
+            remedy = "pip install 'mediapipe<=0.10.21'"
+        if reason:
+            missing.append(Missing(metric=spec.name, reason=reason, remedy=remedy))
+        else:
+            specs.append(spec)
+    return specs, missing
+
+
+def _landmarks_known(inputs: Inputs) -> bool:
+    return all(job.shard or job.truth is None for job in inputs.jobs)
+
+
+def _check_regions(engine: Engine, inputs: Inputs, options: EvalOptions) -> None:
+    if set(options.regions) <= {"full"} or _landmarks_known(inputs):
+        return
+    try:
+        _ = engine.faces
+    except Unavailable as error:
+        raise BenchError(
+            f"the regions face and mouth need landmarks ({error}); or take --region full"
+        ) from None

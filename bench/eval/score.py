@@ -1,0 +1,100 @@
+"""The second step of an evaluation: every clip is scored, in this process or in several, and leaves its part."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+from bench.clips.job import Job
+from bench.common.dask_loop import share
+from bench.eval.engine import Engine
+from bench.eval.parts import PartRow, part_path, write_part
+from bench.eval.plan import EvalPlan
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Step:
+    """What a finished clip adds to the progress.
+
+    Attributes:
+        clips: always 1.
+        frames: scored, of all candidates; 0 for a clip that was scored before an interruption.
+        failures: 1 where a figure is missing.
+        total: clips of the evaluation.
+    """
+
+    clips: int = 1
+    frames: int = 0
+    failures: int = 0
+    total: int = 0
+
+
+def score_clips(
+    plan: EvalPlan,
+    folder: Path,
+    *,
+    workers: int = 1,
+    scheduler: str | None = None,
+    on_progress: Callable[[Step], None] | None = None,
+) -> list[Path]:
+    """Score the clips whose part is not there yet.
+
+    Args:
+        plan: clips and metrics.
+        folder: of the parts; it exists, and workers on other machines see it under the same path.
+        workers: local processes; with 1 everything happens in this one.
+        scheduler: address of a running Dask scheduler to use instead.
+        on_progress: called for every clip, also for those already done.
+
+    Returns:
+        The parts of all clips, in the order of the clips.
+    """
+    jobs = plan.inputs.jobs
+    paths = [part_path(folder, job.clip_id) for job in jobs]
+    pending = [job for job, path in zip(jobs, paths, strict=True) if not path.is_file()]
+    notify = on_progress or (lambda _: None)
+    for _ in range(len(jobs) - len(pending)):
+        notify(Step(total=len(jobs)))
+    for step in share(
+        pending,
+        plan.setup.build_whole,
+        partial(score_job, folder=folder),
+        lambda job, reason: _give_up(job, reason, plan.engine, folder),
+        built=plan.engine,
+        workers=workers,
+        scheduler=scheduler,
+    ):
+        notify(replace(step, total=len(jobs)))
+    return paths
+
+
+def score_job(job: Job, engine: Engine, folder: Path) -> Step:
+    """Score one clip and leave its part in ``folder``."""
+    rows = engine.score(job)
+    write_part(part_path(folder, job.clip_id), rows)
+    return _step(rows)
+
+
+def _give_up(job: Job, reason: str, engine: Engine, folder: Path) -> Step:
+    """Leave a part without figures for a clip that could not be scored at all."""
+    log.warning("%s: %s", job.clip_id, reason)
+    rows = engine.failed(job, reason)
+    write_part(part_path(folder, job.clip_id), rows)
+    return _step(rows)
+
+
+def _step(rows: Sequence[PartRow]) -> Step:
+    figures = [row for row in rows if row.kind == "figure"]
+    frames = {row.method: row.frames for row in figures}
+    return Step(1, sum(frames.values()), int(any(row.reason for row in figures)))
+
+
+def default_workers(device: str, clips: int) -> int:
+    """One process on a GPU, which it fills; on a CPU one a core, where there are clips enough to pay for the start."""
+    return 1 if device.startswith("cuda") or clips < 8 else os.cpu_count() or 1

@@ -1,0 +1,110 @@
+"""One metric in one region for one candidate of a clip."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+
+from bench.common.errors import Unscorable
+from bench.eval.parts import PartRow
+from bench.metrics.base import Batch, ClipInfo, Meter, Metric, Score
+from bench.results import CLIP_REGION
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+
+@dataclass
+class Slot:
+    """One metric in one region for one candidate.
+
+    Attributes:
+        metric: the metric.
+        region: of :data:`bench.metrics.regions.REGIONS`, or ``clip``.
+        clip_id: the clip.
+        meter: what scores; None until the first frame is there.
+        reason: why there is no score, or ``""``.
+        seen: frames that were scored.
+    """
+
+    metric: Metric
+    region: str
+    clip_id: str
+    meter: Meter | None = None
+    reason: str = ""
+    seen: int = 0
+
+    @property
+    def alone(self) -> bool:
+        """Whether it looks at the prediction alone, and so also at frames that the truth does not have."""
+        return self.region in ("full", CLIP_REGION) and "truth" not in self.metric.spec.needs
+
+    def start(self, info: ClipInfo) -> None:
+        """Make the meter of a clip."""
+        self.meter = self._guarded(lambda: self.metric.meter(info))
+
+    def update(self, batch: Batch) -> None:
+        """Score some frames, unless something went wrong before."""
+        meter = self.meter
+        if meter is not None and not self.reason:
+            self.seen += len(batch.pred)
+            self._guarded(lambda: meter.update(batch))
+
+    def finish(self) -> Score | None:
+        """The score of all frames, or None where something went wrong."""
+        return None if self.meter is None or self.reason else self._guarded(self.meter.finish)
+
+    def close(self) -> None:
+        """Free what the meter holds."""
+        if self.meter is not None:
+            self.meter.close()
+
+    def _guarded(self, action: Callable[[], T]) -> T | None:
+        """Run a step of the metric; what goes wrong is this metric's failure on this clip, with its reason."""
+        try:
+            return action()
+        except Unscorable as error:
+            self.reason = error.reason
+        except Exception as error:
+            log.exception("%s failed on %s", self.metric.spec.name, self.clip_id)
+            self.reason = f"the metric failed: {type(error).__name__}: {error}"
+        return None
+
+    def rows(self, score: Score | None, problem: str, method: str, frames: tuple[int, int]) -> Iterator[PartRow]:
+        """A row for every figure.
+
+        Args:
+            score: what :meth:`finish` gave.
+            problem: what is wrong with the video itself, or ``""``.
+            method: of the candidate.
+            frames: of the prediction and of the truth.
+        """
+        spec = self.metric.spec
+        reason = problem or self.reason or ("" if score else "no frames")
+        for output in spec.outputs:
+            value = score.values.get(output.key) if score else None
+            why = reason
+            if score and value is not None and np.isnan(value):
+                value, why = None, "not a number"
+            elif score and value is None and spec.aggregate == "mean":
+                why = "not given for this clip"
+            series = score.series.get(output.key) if score else None
+            yield PartRow(
+                kind="figure",
+                clip_id=self.clip_id,
+                method=method,
+                region=self.region,
+                metric=spec.name,
+                output=spec.id(output),
+                value=None if value is None else float(value),
+                reason=why,
+                frames=self.seen if score else 0,
+                pred_frames=frames[0],
+                truth_frames=frames[1],
+                values=None if series is None else np.asarray(series, np.float32).tolist(),
+            )

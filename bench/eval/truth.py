@@ -1,0 +1,164 @@
+"""The true video of a clip: its frames, its landmarks, its regions, and the pictures of the current batch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import cached_property
+from itertools import islice
+
+import numpy as np
+
+from bench.clips.inputs.reading import count_frames, take_frames
+from bench.clips.job import Job
+from bench.metrics import regions
+from bench.metrics.base import Pictures
+from bench.results import CLIP_REGION
+from prep.errors import ClipError, PrepError
+
+#: Bytes of a true video that is held in memory; a larger one is decoded again where its frames are needed twice.
+FRAME_BUDGET = 1 << 29
+
+Frames = list[np.ndarray]
+#: Finds the landmarks (T, 478, 3) float32 of one face through frames (H, W, 3) uint8.
+FindLandmarks = Callable[[Iterable[np.ndarray]], np.ndarray]
+
+
+class Truth:
+    """The true video of a clip.
+
+    Args:
+        job: the clip.
+        region_names: of :data:`bench.metrics.regions.REGIONS`: those that are scored.
+        find: finds landmarks where no shard holds them.
+        give_landmarks: whether pictures are given with the truth's landmarks.
+    """
+
+    def __init__(
+        self, job: Job, region_names: Sequence[str], find: FindLandmarks, give_landmarks: bool
+    ) -> None:
+        self.job = job
+        self.problem = ""
+        self.n_frames = 0
+        self.start, self.array = 0, np.empty((0, 0, 0, 3), np.uint8)
+        self._regions = [region for region in region_names if region != "full"]
+        self._find = find
+        self._give_landmarks = give_landmarks
+        self._held: Frames | None = None
+        self._pictures: dict[str, Pictures] = {}
+        if job.truth is None:
+            return
+        try:
+            self.n_frames = job.n_frames or count_frames(job.truth)
+        except (ClipError, PrepError, OSError) as error:
+            self.fail(reason_of(error))
+
+    @property
+    def exists(self) -> bool:
+        """Whether there is a true video, and nothing is wrong with it so far."""
+        return self.job.truth is not None and not self.problem
+
+    def fail(self, reason: str) -> None:
+        """Note that the video cannot be read."""
+        self.problem = f"the true video cannot be read: {reason}"
+
+    def frames(self) -> Iterator[np.ndarray]:
+        """The frames (H, W, 3) uint8 from the beginning, from memory where they fit in."""
+        if self._held is not None:
+            yield from self._held
+            return
+        assert self.job.truth is not None
+        yield from take_frames(self.job.truth)
+
+    def hold(self) -> None:
+        """Keep the frames in memory if they fit in, for they are needed more than once."""
+        if self._held is not None:
+            return
+        stream = self.frames()
+        try:
+            first = next(stream, None)
+            if first is not None and first.nbytes * self.n_frames <= FRAME_BUDGET:
+                self._held = [first, *stream]
+        except ClipError as error:
+            self.fail(error.reason)
+
+    @cached_property
+    def landmarks(self) -> np.ndarray | None:
+        """(T, 478, 3) float32 of the whole clip, pixels, NaN where there is no face; None where there is no truth."""
+        if not self.exists:
+            return None
+        if self.job.shard is not None:
+            from prep.shards import open_shard, read_clip
+
+            path, row_group = self.job.shard
+            return read_clip(open_shard(path), row_group, ["landmarks"]).landmarks
+        self.hold()
+        try:
+            return self._find(self.frames())
+        except ClipError as error:
+            self.fail(error.reason)
+            return None
+
+    @cached_property
+    def windows(self) -> dict[str, tuple[int, int, np.ndarray]]:
+        """Region → width, height and corners; regions without a face are absent."""
+        if not self._regions or self.landmarks is None:
+            return {}
+        height, width = self.array.shape[1:3]
+        found = {region: regions.windows(region, self.landmarks, width, height) for region in self._regions}
+        return {region: window for region, window in found.items() if window is not None}
+
+    def at(self, start: int, frames: Frames) -> None:
+        """Make ``frames``, from number ``start`` on, the current batch."""
+        self.start = start
+        self.array = np.stack(frames) if frames else np.empty((0, 0, 0, 3), np.uint8)
+        self._pictures = {}
+
+    def pictures(self, region: str, n: int) -> Pictures | None:
+        """The first ``n`` pictures of the current batch in a region; one object for all who ask for all of them.
+
+        None where there are none: no truth, or one that ended.
+        """
+        if not n or not len(self.array):
+            return None
+        if region not in self._pictures:
+            landmarks = None
+            if self._give_landmarks and self.landmarks is not None:
+                landmarks = self.landmarks[self.start : self.start + len(self.array)]
+            self._pictures[region] = self.cut(region, self.array, landmarks)
+        whole = self._pictures[region]
+        if n == len(whole):
+            return whole
+        landmarks = None if whole.landmarks is None else whole.landmarks[:n]
+        return Pictures(whole.array[:n], landmarks, whole.origin[:n])
+
+    def cut(self, region: str, array: np.ndarray, landmarks: np.ndarray | None) -> Pictures:
+        """Frames of the current batch, of whichever video, in a region.
+
+        Args:
+            region: ``full``, ``clip``, or one in :attr:`windows`.
+            array: (n, H, W, 3) uint8.
+            landmarks: (n, 478, 3) of these frames, or None.
+        """
+        if region in ("full", CLIP_REGION):
+            return Pictures(array, landmarks)
+        width, height, corners = self.windows[region]
+        corners = corners[self.start : self.start + len(array)]
+        return Pictures(regions.cut(array, width, height, corners), landmarks, corners)
+
+
+def next_frames(stream: Iterator[np.ndarray], n: int, on_error: Callable[[str], None]) -> Frames:
+    """The next ``n`` frames, fewer at the end; none where they cannot be decoded, of which ``on_error`` is told."""
+    try:
+        return list(islice(stream, n))
+    except ClipError as error:
+        on_error(error.reason)
+        return []
+
+
+def reason_of(error: Exception) -> str:
+    """An error of reading a video in a few words."""
+    if isinstance(error, ClipError):
+        return error.reason
+    if isinstance(error, OSError):
+        return error.strerror or type(error).__name__
+    return str(error)

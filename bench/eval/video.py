@@ -1,0 +1,139 @@
+"""The frames of one candidate of a clip, beside those of the truth."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from itertools import islice
+
+import numpy as np
+
+from bench.clips.inputs.reading import count_frames, take_frames
+from bench.clips.job import FRAME_TOLERANCE, Candidate, Codec, Job
+from bench.eval.truth import Frames, Truth, next_frames, reason_of
+from prep.errors import ClipError, PrepError
+
+
+class CandidateVideo:
+    """One candidate's video: read, or made from the truth's frames.
+
+    Attributes:
+        problem: why it cannot be scored, in one line, or ``""``.
+        found_frames: frames that it has.
+        n_frames: frames of it that are scored: of a paired job no more than the truth has.
+    """
+
+    def __init__(self, candidate: Candidate, job: Job, truth: Truth) -> None:
+        self.candidate = candidate
+        self.job = job
+        self.truth = truth
+        self.found_frames = self.n_frames = 0
+        self.problem = candidate.problem or truth.problem
+        self._stream: Iterator[np.ndarray] | None = None
+        self._odd: tuple[int, int] | None = None
+        self._read_frames = 0
+        if not self.problem:
+            try:
+                self._count()
+            except (ClipError, PrepError, OSError) as error:
+                self._fail(reason_of(error))
+
+    @property
+    def same(self) -> bool:
+        """Whether the frames are the truth's own."""
+        return self.candidate.video is None and self.candidate.method in ("ground_truth", "wrong_audio")
+
+    @property
+    def derived(self) -> bool:
+        """Whether the frames are made from the truth's, which are then needed twice."""
+        return self.candidate.video is None and not self.same
+
+    @property
+    def common(self) -> int:
+        """Frames that the prediction and the truth, if there is one, both have."""
+        return min(self.n_frames, self.truth.n_frames) if self.truth.exists else self.n_frames
+
+    def _count(self) -> None:
+        video = self.candidate.video
+        self.found_frames = self.truth.n_frames if video is None else count_frames(video)
+        self.n_frames = self.found_frames
+        if not self.truth.exists or not self.job.paired:
+            return
+        if abs(self.found_frames - self.truth.n_frames) > FRAME_TOLERANCE:
+            self.problem = f"more than {FRAME_TOLERANCE} frames longer or shorter than the truth"
+        self.n_frames = self.common
+
+    def expected(self, alone: bool) -> int:
+        """Frames that a metric should have seen.
+
+        Args:
+            alone: whether it looks at the prediction alone.
+        """
+        if not self.truth.exists:
+            return self.found_frames
+        if self.job.paired:
+            return self.truth.n_frames
+        return self.found_frames if alone else min(self.found_frames, self.truth.n_frames)
+
+    def next(self, start: int, wanted: int, truth: Frames | None) -> Frames:
+        """The frames from ``start`` on; none at the end, or where there is a :attr:`problem`.
+
+        Args:
+            start: number of the first.
+            wanted: how many, at most.
+            truth: the truth's frames from ``start`` on, of which a paired job needs no more; None without truth.
+        """
+        n = min(wanted, self.n_frames - start)
+        if truth is not None and (self.job.paired or self.same):
+            n = min(n, len(truth))
+        if self.same and truth is not None:
+            return truth[:n]
+        frames = self._read(n)
+        if frames:
+            frames = self._unpadded(frames, truth)
+            self._check_size(frames[0], truth)
+        return [] if self.problem else frames
+
+    def _read(self, n: int) -> Frames:
+        if self._stream is None:
+            self._stream = iter(self._open())
+        frames = next_frames(self._stream, n, self._fail)
+        self._read_frames += len(frames)
+        if len(frames) < n:
+            # Decoding stopped early: no more comes, and what is missing is judged at the end.
+            self.n_frames = self._read_frames
+        return frames
+
+    def _open(self) -> Iterable[np.ndarray]:
+        if self.candidate.video is not None:
+            return take_frames(self.candidate.video)
+        from baselines import trivial
+
+        if self.candidate.method == "still":
+            return islice(trivial.still(self.truth.frames()), self.truth.n_frames)
+        from bench.clips.codec import reencode
+
+        codec = self.candidate.codec or Codec()
+        return trivial.reencoded(self.truth.frames(), lambda frames: reencode(frames, codec))
+
+    def _fail(self, reason: str) -> None:
+        self.problem = f"the prediction cannot be read: {reason}"
+
+    def _unpadded(self, frames: Frames, truth: Frames | None) -> Frames:
+        """``frames`` without the last column or row that videos get which can hold even sizes only."""
+        if truth:
+            height, width = truth[0].shape[:2]
+            even = (height + height % 2, width + width % 2)
+            self._odd = (height, width) if even != (height, width) and frames[0].shape[:2] == even else None
+        if self._odd is None:
+            return frames
+        return [np.ascontiguousarray(frame[: self._odd[0], : self._odd[1]]) for frame in frames]
+
+    def _check_size(self, frame: np.ndarray, truth: Frames | None) -> None:
+        if truth and frame.shape != truth[0].shape:
+            mine, theirs = (f"{a.shape[1]}×{a.shape[0]}" for a in (frame, truth[0]))
+            self.problem = f"the prediction is {mine}, the truth {theirs}: write it at the truth's size"
+
+    def close(self) -> None:
+        """Free what the decoder holds."""
+        if self._stream is not None and hasattr(self._stream, "close"):
+            self._stream.close()
