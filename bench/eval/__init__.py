@@ -1,7 +1,7 @@
 """Scoring videos: planned, scored, summarised and written, in that order.
 
-    from bench.eval import evaluate
-    result = evaluate({"mine": Path("videos")}, data=Path("data/lrs2"), out=Path("results/mine"))
+from bench.eval import evaluate
+result = evaluate({"mine": Path("videos")}, data=Path("data/lrs2"), out=Path("results/mine"))
 """
 
 from __future__ import annotations

@@ -38,7 +38,9 @@ class Previews:
                 data = cv2.imencode(".jpg", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), quality)[1].tobytes()
                 height, width = picture.shape[:2]
                 self.rows.append(
-                    PartRow("preview", self.clip_id, method, frame=place, width=width, height=height, data=data)
+                    PartRow(
+                        "preview", self.clip_id, method, frame=place, width=width, height=height, data=data
+                    )
                 )
 
 

@@ -75,7 +75,9 @@ class Slot:
             self.reason = f"the metric failed: {type(error).__name__}: {error}"
         return None
 
-    def rows(self, score: Score | None, problem: str, method: str, frames: tuple[int, int]) -> Iterator[PartRow]:
+    def rows(
+        self, score: Score | None, problem: str, method: str, frames: tuple[int, int]
+    ) -> Iterator[PartRow]:
         """A row for every figure.
 
         Args:

@@ -27,7 +27,7 @@ _EVALUATE = """
 import json, re, sys
 from pathlib import Path
 import numpy as np
-from bench.eval.evaluation import Options, evaluate
+from bench.eval import EvalOptions, evaluate_inputs
 from bench.clips.inputs import from_folders
 from bench.metrics import fid
 from bench.weights.store import WeightStore
@@ -40,8 +40,8 @@ fid.FidPytorchFid.features = features
 fid.FidPytorchFid.spec.__dict__["weights"] = ()
 pred, truth, out = map(Path, sys.argv[1:])
 metrics = ("psnr.frame", "mse", "fid.pytorch_fid")
-result = evaluate(
-    from_folders({"mine": pred}, truth), out, Options(metrics, regions=("full",)), WeightStore({}, [])
+result = evaluate_inputs(
+    from_folders({"mine": pred}, truth), out, EvalOptions(metrics, regions=("full",)), WeightStore({}, [])
 )
 peak = int(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text()).group(1)) / 1024
 print(json.dumps({"peak_mib": peak, "scored": [f.scored for f in result.methods[0].figures]}))

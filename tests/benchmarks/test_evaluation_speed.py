@@ -22,7 +22,7 @@ import torch
 from scipy.io import wavfile
 
 from bench.clips.inputs import from_folders
-from bench.eval.evaluation import Options, evaluate
+from bench.eval import EvalOptions, evaluate_inputs
 from bench.metrics import DEFAULT
 from bench.metrics.arcface import R100, ArcFace, IResNet, align, five_points
 from bench.metrics.syncnet import original
@@ -208,8 +208,8 @@ def ours(
 
     def of(metrics: tuple[str, ...]) -> Callable[[], Any]:
         def evaluation() -> Any:
-            options = Options(metrics, regions=("full",))
-            found = evaluate(
+            options = EvalOptions(metrics, regions=("full",))
+            found = evaluate_inputs(
                 from_folders({"mine": pred}, truth), tmp_path / "out", options, weights, overwrite=True
             )
             assert len(found.metrics) == len(metrics), found.missing

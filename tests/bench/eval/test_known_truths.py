@@ -11,7 +11,7 @@ import pytest
 
 from bench.clips.inputs import from_folders, with_trivial
 from bench.clips.job import TRIVIAL
-from bench.eval.evaluation import Options, evaluate
+from bench.eval import EvalOptions, evaluate_inputs
 from bench.metrics.regions import windows
 from bench.results import Result
 from bench.weights.store import WeightStore
@@ -91,7 +91,7 @@ def result(clips_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Result:
         for name, fault in FAULTS.items():
             write_video(folder / name / f"{clip}.mp4", fault(video), samples=samples, crf=0)
     inputs = with_trivial(from_folders({n: folder / n for n in FAULTS}, folder / "truth"), TRIVIAL)
-    return evaluate(inputs, folder / "out", Options(METRICS), WeightStore({}, [folder]))
+    return evaluate_inputs(inputs, folder / "out", EvalOptions(METRICS), WeightStore({}, [folder]))
 
 
 @pytest.fixture

@@ -19,8 +19,7 @@ from bench.clips.inputs.dataset import GENERATION, NO_SOURCE
 from bench.clips.protocols import PAIRS, Cast, Pair, dubbing, load_pairs, transfer
 from bench.common.errors import BenchError
 from bench.common.lock import exclusive
-from bench.eval.evaluation import Options as Scoring
-from bench.eval.evaluation import evaluate
+from bench.eval import EvalOptions, evaluate_inputs
 from bench.generate.fit import Fit
 from bench.generate.over_data import Generation, Options, Plan, generate, read_generation
 from bench.train.official import import_official
@@ -215,8 +214,8 @@ def test_what_is_generated_is_scored(
     make(run, data, tmp_path / "out", protocol=protocol)
     inputs = with_trivial(from_dataset({"ours": tmp_path / "out"}, data))
     names = ("fake.mean", "fake.loudness")
-    scored = evaluate(
-        inputs, tmp_path / "result", Scoring(names, regions=("full",)), WeightStore({}, [tmp_path])
+    scored = evaluate_inputs(
+        inputs, tmp_path / "result", EvalOptions(names, regions=("full",)), WeightStore({}, [tmp_path])
     )
     figure = scored.figure("ours", "fake.loudness", "full")
     assert figure is not None and (figure.asked, figure.scored) == (4, 4)

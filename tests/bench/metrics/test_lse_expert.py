@@ -15,7 +15,7 @@ from baselines.sync_expert.offsets import find_offset
 from bench.cli import app
 from bench.clips.inputs import from_folders, with_trivial
 from bench.common.errors import BenchError, Unavailable, Unscorable
-from bench.eval.evaluation import Options, evaluate
+from bench.eval import EvalOptions, evaluate_inputs
 from bench.metrics import get_spec
 from bench.metrics.base import Batch, ClipInfo, Context, Pictures, Score
 from bench.metrics.lse_expert import (
@@ -323,8 +323,8 @@ def videos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def judged(videos: Path, out: str, run: Path | None) -> Result:
     inputs = from_folders({"mine": videos / "pred"}, videos / "truth")
-    options = Options(("psnr.frame", "lse.expert"), regions=("full",), sync_expert=run)
-    return evaluate(with_trivial(inputs, ROWS), videos / out, options, STORE)
+    options = EvalOptions(("psnr.frame", "lse.expert"), regions=("full",), sync_expert=run)
+    return evaluate_inputs(with_trivial(inputs, ROWS), videos / out, options, STORE)
 
 
 def test_a_result_carries_the_digest(videos: Path, run: Path) -> None:
