@@ -141,6 +141,10 @@ class Result(_Model):
     data: Data
     protocol: Literal["reconstruction", "dubbing"]
     audio: Literal["prediction", "truth"]
+    output: str = Field(
+        default="full",
+        description="the pictures that were scored: full frames, or the view that all were cut to by the truth's faces",
+    )
     regions: list[str]
     metrics: list[MetricInfo]
     missing: list[Missing] = Field(default_factory=list)
@@ -169,6 +173,7 @@ class Result(_Model):
             ("clips", self.data.clips_sha256[:12], other.data.clips_sha256[:12]),
             ("protocol", self.protocol, other.protocol),
             ("audio", self.audio, other.audio),
+            ("pictures", self.output, other.output),
         ):
             if mine != yours:
                 found.append(f"{what}: {mine or 'none'} and {yours or 'none'}")

@@ -23,6 +23,9 @@ def evaluate(
     ),
     data: Path | None = typer.Option(None, help="Prepared data set that holds the truth."),
     split: str | None = typer.Option(None, help="Of the data set; default: test."),
+    clips: Path | None = typer.Option(
+        None, help="List of the data set's clips to score, of whatever split: one id a line, or CSV."
+    ),
     root: Path | None = typer.Option(None, help="Where the data set's source videos lie now."),
     pred: list[str] | None = typer.Option(None, help="The same as an argument: FOLDER or NAME=FOLDER."),
     truth: Path | None = typer.Option(None, help="Folder of true videos, paired with predictions by stem."),
@@ -70,6 +73,7 @@ def evaluate(
                 truth=truth,
                 pairs=pairs,
                 split=split,
+                clips=clips,
                 root=root,
                 metrics=comma_separated(metrics) if metrics else None,
                 regions=comma_separated(region),

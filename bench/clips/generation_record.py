@@ -14,7 +14,7 @@ from typing import Any, ClassVar, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, Field
 
 from bench.clips.inputs import Protocol
-from bench.clips.inputs.dataset import GENERATION
+from bench.clips.inputs.declared import GENERATION
 from bench.common import provenance
 from bench.common.errors import BenchError
 from prep.options import suite_version

@@ -8,6 +8,8 @@ from typing import Literal
 
 #: Rows that are derived from the truth, in the order of tables.
 TRIVIAL = ("ground_truth", "reencoded", "still", "wrong_audio")
+#: What videos show that are no view: full frames.
+FULL = "full"
 #: Frames by which a prediction may be shorter or longer than the truth.
 FRAME_TOLERANCE = 2
 
@@ -75,6 +77,8 @@ class Candidate:
         audio: the sound that belongs to the frames; None where there is none (``no_audio`` says why).
         codec: for ``reencoded``: how.
         problem: why there is nothing to score (no such file …), in one line, or ``""``.
+        kind: a method's own, or made from the truth.
+        paints: what its pictures show: :data:`FULL`, or the name of a view.
     """
 
     method: str
@@ -83,6 +87,8 @@ class Candidate:
     codec: Codec | None = None
     problem: str = ""
     kind: Literal["method", "trivial"] = "method"
+    # Not in the repr, which tells evaluations apart: those of full frames keep theirs.
+    paints: str = field(default=FULL, repr=False)
 
 
 @dataclass(frozen=True)
@@ -97,6 +103,8 @@ class Job:
         candidates: what is scored.
         paired: frame t of a prediction belongs to frame t of the truth; in dubbing the sound sets the length instead:
             what looks at the prediction alone sees all of it, what compares sees the frames that both have.
+        output: the pictures that are scored: :data:`FULL`, or the name of a view, which is then cut out of all full
+            frames as it lies in the truth.
     """
 
     clip_id: str
@@ -105,3 +113,4 @@ class Job:
     shard: tuple[Path, int] | None = None
     candidates: tuple[Candidate, ...] = field(default_factory=tuple)
     paired: bool = True
+    output: str = field(default=FULL, repr=False)

@@ -101,10 +101,10 @@ class Engine:
             frames: Frames | None = None
             if stream is not None:
                 frames = next_frames(stream, wanted, truth.fail)
-                if not frames and (truth.problem or job.paired):
-                    break
                 truth.at(start, frames)
-                previews.keep(TRUTH, start, frames, truth.n_frames)
+                if truth.problem or (not frames and job.paired):
+                    break
+                previews.keep(TRUTH, start, list(truth.array), truth.n_frames)
             for run in alive:
                 run.step(start, wanted, frames, previews)
             start += wanted

@@ -27,6 +27,7 @@ def evaluate(
     truth: Path | None = None,
     pairs: Path | None = None,
     split: str | None = None,
+    clips: Path | None = None,
     root: Path | None = None,
     metrics: Sequence[str] | None = None,
     regions: Sequence[str] = ("full", "face", "mouth"),
@@ -58,7 +59,9 @@ def evaluate(
         truth: folder of true videos, which are paired with predictions by stem; with ``pairs`` the folder of the
             list's files.
         pairs: list of pairs as Wav2Lip publishes them: dubbing.
-        split: of the data set; None: ``test``, or the only one there is.
+        split: of the data set; None: those that hold ``clips``, else ``test``, or the only one there is.
+        clips: list of the clips to score, one id a line or CSV with a column ``clip``; None: those that the
+            ``generation.json`` of the predictions lists where no split is named, else all of the split.
         root: where the data set's source videos lie now; None: where they lay at preparation.
         metrics: names of variants, or short names; None: :data:`bench.metrics.DEFAULT`, and ``lse.expert`` with a
             ``sync_expert``.
@@ -108,6 +111,7 @@ def evaluate(
         truth=truth,
         pairs=pairs,
         split=split,
+        clips=clips,
         root=root,
         audio=audio,
         limit=limit,

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench.clips.inputs import Audio, Inputs
+from bench.clips.job import FULL
 from bench.common.errors import BenchError, Unavailable
 from bench.eval.engine import Engine
 from bench.metrics import get_spec
@@ -160,11 +161,13 @@ def _landmarks_known(inputs: Inputs) -> bool:
 
 
 def _check_regions(engine: Engine, inputs: Inputs, options: EvalOptions) -> None:
-    if set(options.regions) <= {"full"} or _landmarks_known(inputs):
+    if (set(options.regions) <= {"full"} and inputs.output == FULL) or _landmarks_known(inputs):
         return
     try:
         _ = engine.faces
     except Unavailable as error:
+        if inputs.output != FULL:
+            raise BenchError(f"the view {inputs.output} is cut by landmarks ({error})") from None
         raise BenchError(
             f"the regions face and mouth need landmarks ({error}); or take --region full"
         ) from None

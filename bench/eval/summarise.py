@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench.clips.inputs.dataset import GENERATION
+from bench.clips.inputs.declared import GENERATION
 from bench.common.errors import BenchError, Unscorable
 from bench.eval.parts import Features, figures
 from bench.eval.plan import EvalPlan

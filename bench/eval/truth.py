@@ -9,11 +9,12 @@ from itertools import islice
 import numpy as np
 
 from bench.clips.inputs.reading import count_frames, take_frames
-from bench.clips.job import Job
+from bench.clips.job import FULL, Job
 from bench.metrics import regions
 from bench.metrics.base import Pictures
 from bench.results import CLIP_REGION
 from prep.errors import ClipError, PrepError
+from prep.views import VIEWS, map_points
 
 #: Bytes of a true video that is held in memory; a larger one is decoded again where its frames are needed twice.
 FRAME_BUDGET = 1 << 29
@@ -24,7 +25,15 @@ FindLandmarks = Callable[[Iterable[np.ndarray]], np.ndarray]
 
 
 class Truth:
-    """The true video of a clip.
+    """The true video of a clip, in the pictures that are scored: full frames, or a view cut out of them.
+
+    Attributes:
+        view: the view that is scored, or None for full frames.
+        problem: why there is no truth to compare with, in one line, or ``""``.
+        n_frames: frames that it has, as far as its file promises.
+        frame_size: height and width of the full frames, pixels; (0, 0) before the first batch.
+        start: number of the current batch's first frame.
+        array: (n, H, W, 3) uint8, the pictures of the current batch.
 
     Args:
         job: the clip.
@@ -37,8 +46,10 @@ class Truth:
         self, job: Job, region_names: Sequence[str], find: FindLandmarks, give_landmarks: bool
     ) -> None:
         self.job = job
+        self.view = None if job.output == FULL else VIEWS[job.output]
         self.problem = ""
         self.n_frames = 0
+        self.frame_size = (0, 0)
         self.start, self.array = 0, np.empty((0, 0, 0, 3), np.uint8)
         self._regions = [region for region in region_names if region != "full"]
         self._find = find
@@ -62,7 +73,7 @@ class Truth:
         self.problem = f"the true video cannot be read: {reason}"
 
     def frames(self) -> Iterator[np.ndarray]:
-        """The frames (H, W, 3) uint8 from the beginning, from memory where they fit in."""
+        """The full frames (H, W, 3) uint8 from the beginning, from memory where they fit in."""
         if self._held is not None:
             yield from self._held
             return
@@ -83,7 +94,18 @@ class Truth:
 
     @cached_property
     def landmarks(self) -> np.ndarray | None:
-        """(T, 478, 3) float32 of the whole clip, pixels, NaN where there is no face; None where there is no truth."""
+        """(T, 478, 3) float32 of the whole clip, pixels of the pictures that are scored.
+
+        NaN where there is no face; None where there is no truth.
+        """
+        found = self._frame_landmarks
+        if self.view is None or found is None or self.transforms is None:
+            return found
+        return map_points(found, self.transforms).astype(np.float32)
+
+    @cached_property
+    def _frame_landmarks(self) -> np.ndarray | None:
+        """(T, 478, 3) float32 in pixels of the full frame."""
         if not self.exists:
             return None
         if self.job.shard is not None:
@@ -99,6 +121,42 @@ class Truth:
             return None
 
     @cached_property
+    def transforms(self) -> np.ndarray | None:
+        """(T, 2, 3) of the whole clip: full-frame pixels → pixels of :attr:`view`.
+
+        They are the data set's own where it stores the view, else computed from the landmarks by the view's rule.
+        Frames without a face have the transform of the nearest frame with one, of two the earlier. None where no
+        frame has a face, or there is no view.
+        """
+        landmarks = self._frame_landmarks
+        if self.view is None or landmarks is None:
+            return None
+        found = self._stored_transforms()
+        if found is None:
+            height, width = self.frame_size
+            found = self.view.transforms(landmarks, np.isfinite(landmarks[:, 0, 0]), width, height)
+        seen = np.flatnonzero(np.isfinite(found).all(axis=(1, 2)))
+        if not len(seen):
+            self.problem = f"no face in the truth, where the view {self.view.name} would be cut"
+            return None
+        frames = np.arange(len(found))
+        after = np.minimum(np.searchsorted(seen, frames), len(seen) - 1)
+        before = np.maximum(after - 1, 0)
+        earlier = np.abs(frames - seen[before]) <= np.abs(seen[after] - frames)
+        return found[np.where(earlier, seen[before], seen[after])]
+
+    def _stored_transforms(self) -> np.ndarray | None:
+        if self.job.shard is None:
+            return None
+        from prep.shards import open_shard, read_clip
+
+        path, row_group = self.job.shard
+        shard, column = open_shard(path), f"{self.job.output}_transform"
+        if column not in shard.schema_arrow.names:
+            return None
+        return read_clip(shard, row_group, [column]).transforms[self.job.output]
+
+    @cached_property
     def windows(self) -> dict[str, tuple[int, int, np.ndarray]]:
         """Region → width, height and corners; regions without a face are absent."""
         if not self._regions or self.landmarks is None:
@@ -108,10 +166,29 @@ class Truth:
         return {region: window for region, window in found.items() if window is not None}
 
     def at(self, start: int, frames: Frames) -> None:
-        """Make ``frames``, from number ``start`` on, the current batch."""
+        """Make full frames, from number ``start`` on, the current batch."""
         self.start = start
-        self.array = np.stack(frames) if frames else np.empty((0, 0, 0, 3), np.uint8)
+        if frames:
+            height, width = frames[0].shape[:2]
+            self.frame_size = (height, width)
+        cut = self.seen(start, frames)
+        self.array = np.stack(cut) if cut else np.empty((0, 0, 0, 3), np.uint8)
         self._pictures = {}
+
+    def seen(self, start: int, frames: Frames) -> Frames:
+        """What is scored of full frames, of whichever video: the view as it lies in the truth, or all of them.
+
+        Args:
+            start: number of the first of them; those beyond the truth's end are cut as its last frame is.
+            frames: of the truth's size.
+        """
+        if self.view is None or not frames:
+            return frames
+        transforms = self.transforms
+        if transforms is None:
+            return []
+        last = len(transforms) - 1
+        return [self.view.crop(f, transforms[min(start + i, last)]) for i, f in enumerate(frames)]
 
     def pictures(self, region: str, n: int) -> Pictures | None:
         """The first ``n`` pictures of the current batch in a region; one object for all who ask for all of them.

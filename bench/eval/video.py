@@ -8,7 +8,7 @@ from itertools import islice
 import numpy as np
 
 from bench.clips.inputs.reading import count_frames, take_frames
-from bench.clips.job import FRAME_TOLERANCE, Candidate, Codec, Job
+from bench.clips.job import FRAME_TOLERANCE, FULL, Candidate, Codec, Job
 from bench.eval.truth import Frames, Truth, next_frames, reason_of
 from prep.errors import ClipError, PrepError
 
@@ -75,23 +75,29 @@ class CandidateVideo:
         return self.found_frames if alone else min(self.found_frames, self.truth.n_frames)
 
     def next(self, start: int, wanted: int, truth: Frames | None) -> Frames:
-        """The frames from ``start`` on; none at the end, or where there is a :attr:`problem`.
+        """The pictures to be scored from ``start`` on; none at the end, or where there is a :attr:`problem`.
 
         Args:
             start: number of the first.
             wanted: how many, at most.
-            truth: the truth's frames from ``start`` on, of which a paired job needs no more; None without truth.
+            truth: the truth's full frames from ``start`` on, of which a paired job needs no more; None without truth.
         """
         n = min(wanted, self.n_frames - start)
         if truth is not None and (self.job.paired or self.same):
             n = min(n, len(truth))
         if self.same and truth is not None:
-            return truth[:n]
+            return list(self.truth.array[:n])
         frames = self._read(n)
-        if frames:
-            frames = self._unpadded(frames, truth)
-            self._check_size(frames[0], truth)
-        return [] if self.problem else frames
+        if not frames:
+            return []
+        view = self.truth.view
+        if view is not None and self.candidate.paints == view.name:
+            self._check_size(frames[0], (view.height, view.width), "view", view.name)
+            return [] if self.problem else frames
+        frames = self._unpadded(frames, truth)
+        if truth:
+            self._check_size(frames[0], truth[0].shape[:2], "truth")
+        return [] if self.problem else self.truth.seen(start, frames)
 
     def _read(self, n: int) -> Frames:
         if self._stream is None:
@@ -113,7 +119,12 @@ class CandidateVideo:
         from bench.clips.codec import reencode
 
         codec = self.candidate.codec or Codec()
-        return trivial.reencoded(self.truth.frames(), lambda frames: reencode(frames, codec))
+        return trivial.reencoded(self._pictures(), lambda frames: reencode(frames, codec))
+
+    def _pictures(self) -> Iterator[np.ndarray]:
+        """The truth's frames in the pictures that the candidate shows."""
+        for i, frame in enumerate(self.truth.frames()):
+            yield from [frame] if self.candidate.paints == FULL else self.truth.seen(i, [frame])
 
     def _fail(self, reason: str) -> None:
         self.problem = f"the prediction cannot be read: {reason}"
@@ -128,10 +139,11 @@ class CandidateVideo:
             return frames
         return [np.ascontiguousarray(frame[: self._odd[0], : self._odd[1]]) for frame in frames]
 
-    def _check_size(self, frame: np.ndarray, truth: Frames | None) -> None:
-        if truth and frame.shape != truth[0].shape:
-            mine, theirs = (f"{a.shape[1]}×{a.shape[0]}" for a in (frame, truth[0]))
-            self.problem = f"the prediction is {mine}, the truth {theirs}: write it at the truth's size"
+    def _check_size(self, frame: np.ndarray, size: tuple[int, ...], what: str, name: str = "") -> None:
+        if frame.shape[:2] != size:
+            mine, right = (f"{width}×{height}" for height, width in (frame.shape[:2], size))
+            whose = " ".join(filter(None, ("the", what, name)))
+            self.problem = f"the prediction is {mine}, {whose} {right}: write it at the {what}'s size"
 
     def close(self) -> None:
         """Free what the decoder holds."""

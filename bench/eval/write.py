@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.clips.inputs import Inputs
+from bench.clips.job import FULL
 from bench.common import provenance
 from bench.common.errors import BenchError
 from bench.common.lock import exclusive
@@ -94,7 +95,7 @@ def _stamp(plan: EvalPlan) -> dict[str, Any]:
             if candidate.video is not None and candidate.video.path.is_file():
                 state = candidate.video.path.stat()
                 clips.update(f"{state.st_size} {state.st_mtime_ns}".encode())
-    return {
+    stamp = {
         "clips": clips.hexdigest(),
         "data": plan.inputs.name,
         "protocol": plan.inputs.protocol,
@@ -107,6 +108,10 @@ def _stamp(plan: EvalPlan) -> dict[str, Any]:
         "training data": dict(options.training_data),
         "versions": {"suite": suite_version(), **provenance.packages()},
     }
+    if plan.inputs.output != FULL:
+        painted = {c.method: c.paints for job in plan.inputs.jobs for c in job.candidates}
+        stamp["output"] = {"scored": plan.inputs.output, **painted}
+    return stamp
 
 
 def write_evaluation(
@@ -134,6 +139,7 @@ def write_evaluation(
         data=_data(plan.inputs),
         protocol=plan.inputs.protocol,
         audio=plan.options.audio,
+        output=plan.inputs.output,
         regions=list(plan.options.regions),
         metrics=[_info(metric.spec, plan.digests[name]) for name, metric in plan.metrics.items()],
         missing=plan.missing,

@@ -22,7 +22,8 @@ from pydantic import Field, ValidationError
 from bench.clips import protocols
 from bench.clips.generation_record import GenerationRecord, claim, complete, one_line, origin
 from bench.clips.inputs import Inputs, from_dataset, from_pairs
-from bench.clips.inputs.dataset import GENERATION, NO_SOURCE
+from bench.clips.inputs.dataset import NO_SOURCE
+from bench.clips.inputs.declared import GENERATION
 from bench.clips.inputs.pairs import read_pairs
 from bench.clips.job import TRIVIAL, Voice
 from bench.clips.protocols import Pair

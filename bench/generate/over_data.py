@@ -25,7 +25,8 @@ from pydantic import Field, ValidationError
 from bench.clips import protocols
 from bench.clips.generation_record import GenerationRecord, Made, claim, complete, one_line, origin
 from bench.clips.inputs import Inputs, from_dataset
-from bench.clips.inputs.dataset import GENERATION, NO_SOURCE
+from bench.clips.inputs.dataset import NO_SOURCE
+from bench.clips.inputs.declared import GENERATION
 from bench.clips.inputs.reading import voice_samples
 from bench.clips.job import Job, Voice
 from bench.clips.protocols import Cast, Pair

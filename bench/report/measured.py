@@ -275,6 +275,8 @@ def _notes(
     manifest = f", manifest {data.manifest_sha256[:12]}" if data.manifest_sha256 else ""
     yield f"Data: {data.name}{split}, {data.clips} clips ({data.clips_sha256[:12]}){manifest}."
     yield f"Protocol: {group[0].protocol}, scored with the sound of the {group[0].audio}; region: {region}."
+    if group[0].output != "full":
+        yield f"Pictures: the view {group[0].output}, cut out of all full frames as it lies in the truth."
     ids = [column.id for column in columns]
     yield from _interval_notes(entries, columns, region)
     shown = [figure.value for e in entries for c in columns if (figure := e.figure(c.id, region))]

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 from bench.clips.inputs.files import VideoFolder
-from bench.clips.job import TRIVIAL, Candidate, Job, Take, Voice
+from bench.clips.job import FULL, TRIVIAL, Candidate, Job, Take, Voice
 from bench.common.errors import BenchError
 
 #: ``reconstruction``: the clip's own sound drives the face. ``dubbing``: another sound does, and no frame has a twin.
@@ -36,6 +36,7 @@ class Inputs:
         sources: method → folder of its videos, as it was given.
         voices: clip id → the sound that drives the face: in reconstruction the clip's own.
         problems: clip id → why its true video cannot be had.
+        output: the pictures that are scored: ``full`` frames, or the name of a view.
     """
 
     name: str
@@ -48,6 +49,7 @@ class Inputs:
     sources: Mapping[str, str] = field(default_factory=dict)
     voices: Mapping[str, Voice] = field(default_factory=dict)
     problems: Mapping[str, str] = field(default_factory=dict)
+    output: str = FULL
 
 
 def scan_all(predictions: Mapping[str, Path]) -> dict[str, VideoFolder]:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from bench.clips.inputs.base import Audio, Inputs, Protocol, candidate, check_audio, in_order, scan_all
+from bench.clips.inputs.declared import declared_clips, declared_protocol, in_view, read_declared
 from bench.clips.inputs.files import some
 from bench.clips.job import Job, Take, Voice
 from bench.common.errors import BenchError
@@ -21,11 +22,8 @@ DEFAULT_SPLIT = "test"
 #: Why a clip has no true video; one wording for all clips, since reasons are counted.
 NO_SOURCE = "the source video is missing: give the folder of the corpus with --root"
 
-#: What `bench generate` writes beside its videos; it says what drove the faces.
-GENERATION = "generation.json"
-
 _FPS = 25
-_COLUMNS = ("clip_id", "dataset", "source", "start", "stop", "fps", "n_frames", "width", "crop")
+_COLUMNS = ("clip_id", "dataset", "split", "source", "start", "stop", "fps", "n_frames", "width", "crop")
 
 
 def from_dataset(
@@ -34,6 +32,7 @@ def from_dataset(
     split: str | None = None,
     root: Path | None = None,
     *,
+    clips: Collection[str] | None = None,
     protocol: Protocol | None = None,
     audio: Audio = "prediction",
 ) -> Inputs:
@@ -46,18 +45,23 @@ def from_dataset(
     Args:
         predictions: method → folder.
         data: what ``bench prep --out`` wrote.
-        split: one of its splits; where None, ``test``, or the only one there is.
+        split: one of its splits; where None, those that hold ``clips``; without those ``test``, or the only one there
+            is.
         root: where the source videos lie now; where None, where they lay at preparation.
+        clips: ids of the clips to take; where None and no split is named, those that the ``generation.json`` of the
+            predictions lists, and without such a list all of the split.
         protocol: what drove the faces; where None, what the ``generation.json`` of the predictions says, and
             reconstruction where there is none.
         audio: whose sound is heard with the predictions.
 
     Raises:
-        BenchError: predictions of different protocols, or the data set is not complete, holds stills, has no source
-            video at its place, several splits and none of them ``test``, or no clip that a method has predicted.
+        BenchError: predictions of different protocols, views or lists of clips; or the data set is not complete, lacks
+            a listed clip, holds stills, has no source video at its place, several splits and none of them ``test``,
+            or no clip that a method has predicted.
         PrepError: it is no data set, has no such split, or a folder cannot be read.
     """
-    protocol = protocol or _declared(predictions)
+    declared = read_declared(predictions)
+    protocol = protocol or declared_protocol(declared)
     check_audio(audio, protocol)
     manifest = read_manifest(data)
     if manifest.get("complete") is not True:
@@ -65,21 +69,27 @@ def from_dataset(
             f"{data} is not complete: run the same `bench prep` again, it goes on where it stopped"
         )
     shards = [entry for entry in manifest.get("shards") or () if entry["clips"]]
-    split = _split(data, split, sorted({entry["split"] for entry in shards}))
-    paths = [data.absolute() / SHARDS / entry["name"] for entry in shards if entry["split"] == split]
+    if clips is None and split is None:
+        clips = declared_clips(declared)
+    there = sorted({entry["split"] for entry in shards})
+    splits = there if clips is not None and split is None and there else [_split(data, split, there)]
+    paths = [data.absolute() / SHARDS / entry["name"] for entry in shards if entry["split"] in splits]
     rows = list(_rows(paths))
+    if clips is not None:
+        rows = _listed(rows, clips, data, split)
+    split = ", ".join(sorted({row["split"] for _, _, row in rows}))
     if any(row["fps"] == 0 for _, _, row in rows):
         raise BenchError(f"{data} holds still pictures in split {split!r}: only videos can be scored")
-    folder = Path(root or manifest.get("root") or "").absolute()
-    missing = _missing_sources(folder, sorted({row["source"] for _, _, row in rows}))
+    media = Path(root or manifest.get("root") or "").absolute()
+    missing = _missing_sources(media, sorted({row["source"] for _, _, row in rows}))
     videos = scan_all(predictions)
-    clips = [row["clip_id"] for _, _, row in rows]
-    found = {method: there.match(clips) for method, there in videos.items()}
-    for method, there in videos.items():
+    ids = [row["clip_id"] for _, _, row in rows]
+    found = {method: folder.match(ids) for method, folder in videos.items()}
+    for method, folder in videos.items():
         if not found[method]:
             raise BenchError(
-                f"no video in {there.path} ({there.examples()}) is called as a clip in split {split!r} of {data} "
-                f"({some(clips)})"
+                f"no video in {folder.path} ({folder.examples()}) is called as a clip in split {split!r} of {data} "
+                f"({some(ids)})"
             )
     jobs, voices, problems = [], {}, {}
     for path, row_group, row in rows:
@@ -91,48 +101,28 @@ def from_dataset(
         candidates = tuple(
             candidate(
                 method,
-                there.file(found[method][clip]) if clip in found[method] else None,
+                folder.file(found[method][clip]) if clip in found[method] else None,
                 audio,
                 voice,
                 problem,
             )
-            for method, there in videos.items()
+            for method, folder in videos.items()
         )
-        truth = None if problem else _take(folder, row)
+        truth = None if problem else _take(media, row)
         jobs.append(Job(clip, truth, row["n_frames"], (path, row_group), candidates))
-    return Inputs(
+    inputs = Inputs(
         name=rows[0][2]["dataset"],
         kind="dataset",
         split=split,
         protocol=protocol,
         jobs=in_order(jobs),
         manifest_sha256=_digest(manifest),
-        unmatched=[line for m, there in videos.items() for line in there.unmatched(m, found[m].values())],
+        unmatched=[line for m, folder in videos.items() for line in folder.unmatched(m, found[m].values())],
         sources={method: str(path) for method, path in predictions.items()},
         voices=voices if protocol == "reconstruction" else {},
         problems=problems,
     )
-
-
-def _declared(predictions: Mapping[str, Path]) -> Protocol:
-    """What drove the faces, as the folders themselves say."""
-    said: dict[Protocol, str] = {}
-    for method, folder in predictions.items():
-        path = folder / GENERATION
-        if not path.is_file():
-            continue
-        try:
-            protocol = json.loads(path.read_text("utf-8"))["protocol"]
-        except (OSError, ValueError, KeyError, TypeError):
-            protocol = None
-        if protocol not in ("reconstruction", "dubbing"):
-            raise BenchError(f"{path} does not say the protocol: make the videos anew with `bench generate`")
-        said[protocol] = method
-    if len(said) > 1:
-        raise BenchError(
-            f"{said['dubbing']} was dubbed and {said['reconstruction']} reconstructed: score them apart"
-        )
-    return next(iter(said), "reconstruction")
+    return in_view(inputs, declared)
 
 
 def _split(data: Path, wanted: str | None, there: Sequence[str]) -> str:
@@ -145,6 +135,21 @@ def _split(data: Path, wanted: str | None, there: Sequence[str]) -> str:
     if len(there) > 1:
         raise BenchError(f"{data} has the splits {', '.join(there)}: choose one with --split")
     return there[0]
+
+
+def _listed(
+    rows: Sequence[tuple[Path, int, dict[str, Any]]], clips: Collection[str], data: Path, split: str | None
+) -> list[tuple[Path, int, dict[str, Any]]]:
+    """The rows of the clips that are named, all of which must be there."""
+    wanted = set(clips)
+    if not wanted:
+        raise BenchError("the list of clips to score is empty: name some")
+    found = [row for row in rows if row[2]["clip_id"] in wanted]
+    absent = wanted - {row["clip_id"] for _, _, row in found}
+    if absent:
+        where = data if split is None else f"split {split!r} of {data}"
+        raise BenchError(f"the list names clips that are not in {where} ({some(absent)}): correct the list")
+    return found
 
 
 def _rows(paths: Sequence[Path]) -> Iterator[tuple[Path, int, dict[str, Any]]]:

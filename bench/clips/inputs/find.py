@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from bench.clips.clip_lists import read_clips
 from bench.clips.inputs.base import Audio, Inputs
 from bench.clips.inputs.dataset import from_dataset
 from bench.clips.inputs.folders import from_folders
@@ -49,6 +50,7 @@ def find_inputs(
     truth: Path | None = None,
     pairs: Path | None = None,
     split: str | None = None,
+    clips: Path | None = None,
     root: Path | None = None,
     audio: Audio = "prediction",
     limit: int | None = None,
@@ -63,6 +65,7 @@ def find_inputs(
         truth: folder of true videos, or of the files of ``pairs``.
         pairs: list of pairs.
         split: of the data set.
+        clips: list of clips (:func:`bench.clips.clip_lists.read_clips`) of the data set.
         root: where the data set's source videos lie now.
         audio: whose sound lip-sync metrics hear.
         limit: the first clips only; None: all.
@@ -77,10 +80,13 @@ def find_inputs(
         raise BenchError("give either --data or --truth, not both")
     if not predictions and not with_trivial:
         raise BenchError("nothing to score: name a folder of predictions, or take --with-trivial")
+    if clips is not None and (data is None or pairs is not None):
+        raise BenchError("--clips names clips of a data set: give --data, and no --pairs")
+    listed = None if clips is None else read_clips(clips)
     if pairs is not None:
         found = from_pairs(predictions, pairs, truth, audio=audio)
     elif data is not None:
-        found = from_dataset(predictions, data, split, root, audio=audio)
+        found = from_dataset(predictions, data, split, root, clips=listed, audio=audio)
     elif truth is not None or predictions:
         found = from_folders(predictions, truth, audio=audio)
     else:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from bench.clips.inputs.base import Audio, Inputs, Protocol, candidate, check_audio, in_order, scan_all
+from bench.clips.inputs.declared import Declared, in_view, read_declared
 from bench.clips.inputs.files import VideoFolder
 from bench.clips.job import Job, Take, Voice
 from bench.common.errors import BenchError
@@ -31,14 +32,16 @@ def from_folders(
         audio: whose sound is heard with the predictions.
 
     Raises:
-        BenchError: nothing to pair, two videos of one name in a folder, or ``audio="truth"`` without true sound.
+        BenchError: nothing to pair, predictions of different views, two videos of one name in a folder, or
+            ``audio="truth"`` without true sound.
         PrepError: a folder is not there or cannot be read.
     """
     check_audio(audio, protocol)
+    declared = read_declared(predictions)
     videos = scan_all(predictions)
     sources = {method: str(folder) for method, folder in predictions.items()}
     if truth is None:
-        return _alone(videos, sources, protocol, audio)
+        return _alone(videos, sources, protocol, audio, declared)
     true = VideoFolder.scan(truth)
     if not true.files:
         raise BenchError(f"no video in {truth}: it should hold the true videos")
@@ -64,7 +67,7 @@ def from_folders(
             for method in videos
         )
         jobs.append(Job(clip, Take(path), candidates=candidates))
-    return Inputs(
+    inputs = Inputs(
         name=truth.resolve().name,
         kind="folders",
         split="",
@@ -74,10 +77,15 @@ def from_folders(
         sources=sources,
         voices=voices if protocol == "reconstruction" else {},
     )
+    return in_view(inputs, declared)
 
 
 def _alone(
-    videos: Mapping[str, VideoFolder], sources: Mapping[str, str], protocol: Protocol, audio: Audio
+    videos: Mapping[str, VideoFolder],
+    sources: Mapping[str, str],
+    protocol: Protocol,
+    audio: Audio,
+    declared: Mapping[str, Declared],
 ) -> Inputs:
     if not videos:
         raise BenchError("nothing to score: give predictions with --pred, or a data set with --data")
@@ -102,7 +110,7 @@ def _alone(
         for clip in clips
     ]
     first = next(iter(videos.values()))
-    return Inputs(
+    inputs = Inputs(
         name=first.path.resolve().name,
         kind="folders",
         split="",
@@ -110,3 +118,4 @@ def _alone(
         jobs=in_order(jobs),
         sources=sources,
     )
+    return in_view(inputs, declared)

@@ -9,6 +9,7 @@ from pathlib import Path, PurePosixPath
 from typing import Literal
 
 from bench.clips.inputs.base import Audio, Inputs, candidate, in_order, scan_all
+from bench.clips.inputs.declared import in_view, read_declared
 from bench.clips.inputs.files import some
 from bench.clips.job import Job, Take, Voice
 from bench.common.errors import BenchError
@@ -60,6 +61,7 @@ def from_pairs(
     if truth is None and audio == "truth":
         raise BenchError("--audio truth needs the sound files of the list: give their folder with --truth")
     media = _Media(truth, lines)
+    declared = read_declared(predictions)
     videos = scan_all(predictions)
     numbers = {str(i): i for i in range(len(lines))}
     for folder in videos.values():
@@ -85,7 +87,7 @@ def from_pairs(
             for method, folder in videos.items()
         )
         jobs.append(Job(clip, None if video is None else Take(video), candidates=candidates))
-    return Inputs(
+    inputs = Inputs(
         name=pairs.stem,
         kind="pairs",
         split="",
@@ -96,6 +98,7 @@ def from_pairs(
         voices=voices,
         problems=problems,
     )
+    return in_view(inputs, declared)
 
 
 def read_pairs(path: Path, order: Order = "auto") -> list[Pair]:

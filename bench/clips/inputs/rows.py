@@ -90,10 +90,11 @@ def _coded(made: Candidate, job: Job) -> Candidate:
     if not methods:
         return replace(made, codec=Codec())
     problem = NO_CODEC
-    for video in (candidate.video for candidate in methods):
-        if video is not None:
+    for method in methods:
+        if method.video is not None:
             try:
-                return replace(made, codec=probe_codec(video.path))
+                # Coded as that video is, in the same pictures: its bit rate is that of a view where it shows one.
+                return replace(made, codec=probe_codec(method.video.path), paints=method.paints)
             except ClipError as error:
                 problem = f"the codec of the prediction cannot be taken: {error.reason}"
     return replace(made, problem=problem)

@@ -20,7 +20,7 @@ from typer.testing import CliRunner
 from baselines.external import CommandTemplate
 from bench.cli import app
 from bench.clips.inputs import from_dataset, from_pairs
-from bench.clips.inputs.dataset import GENERATION
+from bench.clips.inputs.declared import GENERATION
 from bench.clips.protocols import PAIRS, dubbing, load_pairs
 from bench.common.errors import BenchError
 from bench.generate.external import ExternalGeneration, external, read_external

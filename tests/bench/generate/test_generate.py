@@ -15,7 +15,8 @@ from typer.testing import CliRunner
 import bench.generate.over_data as module
 from bench.cli import app
 from bench.clips.inputs import from_dataset, with_trivial
-from bench.clips.inputs.dataset import GENERATION, NO_SOURCE
+from bench.clips.inputs.dataset import NO_SOURCE
+from bench.clips.inputs.declared import GENERATION
 from bench.clips.protocols import PAIRS, Cast, Pair, dubbing, load_pairs, transfer
 from bench.common.errors import BenchError
 from bench.common.lock import exclusive

@@ -1,0 +1,139 @@
+"""What folders of predictions say of themselves, in the ``generation.json`` that `bench generate` writes there."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from bench.clips.inputs.base import Inputs, Protocol
+from bench.clips.job import FULL
+from bench.common.errors import BenchError
+
+#: The file beside generated videos.
+GENERATION = "generation.json"
+
+
+@dataclass(frozen=True)
+class Declared:
+    """What one folder of predictions says.
+
+    Attributes:
+        path: of the file.
+        protocol: what drove the faces; None where it is not said.
+        output: what the videos show: ``full`` frames, or the name of a view.
+        clips: ids of the clips that were to be made, where not those of a split; None where it is not said.
+    """
+
+    path: Path
+    protocol: Protocol | None
+    output: str = FULL
+    clips: tuple[str, ...] | None = None
+
+
+def read_declared(predictions: Mapping[str, Path]) -> dict[str, Declared]:
+    """What the folders of predictions say, by method; those without ``generation.json`` are absent.
+
+    Raises:
+        BenchError: a file cannot be read, or names a view that there is not.
+    """
+    found = {}
+    for method, folder in predictions.items():
+        path = folder / GENERATION
+        if path.is_file():
+            found[method] = _read(path)
+    return found
+
+
+def _read(path: Path) -> Declared:
+    from prep.views import VIEWS
+
+    try:
+        record: Any = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise BenchError(
+            f"{path} cannot be read ({error}): make the videos anew with `bench generate`"
+        ) from None
+    if not isinstance(record, dict):
+        raise BenchError(f"{path} is no record of a generation: make the videos anew with `bench generate`")
+    protocol, output, clips = (record.get(key) for key in ("protocol", "output", "clips_list"))
+    if output not in (None, FULL) and output not in VIEWS:
+        raise BenchError(
+            f"{path} says that the videos show {output!r}; there are the views {', '.join(VIEWS)}"
+        )
+    return Declared(
+        path,
+        protocol if protocol in ("reconstruction", "dubbing") else None,
+        output or FULL,
+        None if clips is None else tuple(clips),
+    )
+
+
+def declared_protocol(declared: Mapping[str, Declared]) -> Protocol:
+    """What drove the faces of all methods; reconstruction where none says it.
+
+    Raises:
+        BenchError: a record does not say it, or two say different things.
+    """
+    said: dict[Protocol, str] = {}
+    for method, record in declared.items():
+        if record.protocol is None:
+            raise BenchError(
+                f"{record.path} does not say the protocol: make the videos anew with `bench generate`"
+            )
+        said[record.protocol] = method
+    if len(said) > 1:
+        raise BenchError(
+            f"{said['dubbing']} was dubbed and {said['reconstruction']} reconstructed: score them apart"
+        )
+    return next(iter(said), "reconstruction")
+
+
+def declared_clips(declared: Mapping[str, Declared]) -> frozenset[str] | None:
+    """The clips that the methods were to make; None where no record names any.
+
+    Raises:
+        BenchError: two records name different clips.
+    """
+    named = {
+        method: frozenset(record.clips) for method, record in declared.items() if record.clips is not None
+    }
+    for method, clips in named.items():
+        first = next(iter(named))
+        if clips != named[first]:
+            raise BenchError(
+                f"{first} and {method} were made of different clips: name those to score with --clips FILE"
+            )
+    return next(iter(named.values()), None)
+
+
+def in_view(inputs: Inputs, declared: Mapping[str, Declared]) -> Inputs:
+    """The same clips, scored in the view that a method paints; unchanged where all paint full frames.
+
+    Raises:
+        BenchError: two methods paint different views; or one paints full frames and there is no true video, whose
+            face says where the view lies.
+    """
+    painted = {record.output: method for method, record in declared.items() if record.output != FULL}
+    if not painted:
+        return inputs
+    if len(painted) > 1:
+        (a, first), (b, second) = list(painted.items())[:2]
+        raise BenchError(f"{first} shows the view {a} and {second} the view {b}: score them apart")
+    ((view, method),) = painted.items()
+    jobs = []
+    for job in inputs.jobs:
+        candidates = tuple(
+            replace(c, paints=declared[c.method].output if c.method in declared else FULL)
+            for c in job.candidates
+        )
+        for c in candidates:
+            if job.truth is None and not c.problem and c.paints == FULL:
+                raise BenchError(
+                    f"{method} shows the view {view}, {c.method} full frames, out of which it can only be cut beside "
+                    "true videos: give --data or --truth, or score them apart"
+                )
+        jobs.append(replace(job, output=view, candidates=candidates))
+    return replace(inputs, jobs=jobs, output=view)
