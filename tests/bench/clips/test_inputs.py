@@ -16,9 +16,18 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bench.clips.inputs import Inputs, from_dataset, from_folders, from_pairs, trivial_rows, with_trivial
+from bench.clips.inputs import (
+    Inputs,
+    find_inputs,
+    from_dataset,
+    from_folders,
+    from_pairs,
+    trivial_rows,
+    with_trivial,
+)
 from bench.clips.inputs.base import NO_PREDICTION
 from bench.clips.inputs.dataset import NO_SOURCE
+from bench.clips.inputs.declared import GENERATION
 from bench.clips.inputs.pairs import NO_AUDIO, NO_VIDEO, Pair, read_pairs
 from bench.clips.inputs.reading import count_frames, take_frames, voice_samples
 from bench.clips.inputs.rows import NO_CODEC, NO_OTHER_CLIP, NO_SOUND, OWN_SOUND
@@ -247,6 +256,50 @@ def test_the_split_is_test_or_the_only_one_or_asked_for(data: Path, tmp_path: Pa
         from_dataset({}, two, root=corpus)
     with refused(r"unknown split 'tets': did you mean test\?"):
         from_dataset({}, data, "tets")
+
+
+def test_listed_clips_are_taken_of_whatever_split(data: Path) -> None:
+    listed = ["speaker0/val00000", "speaker0/test00000", "speaker1/test00001"]
+    inputs = from_dataset({}, data, clips=listed)
+    assert ids(inputs) == sorted(listed) and inputs.split == "test, val"
+    one = from_dataset({}, data, clips=listed[:1])
+    assert (ids(one), one.split) == (listed[:1], "val")
+    assert ids(from_dataset({}, data, "test", clips=listed[1:])) == listed[1:]
+    with refused(r"names clips that are not in split 'test' of .* \(speaker0/val00000\): correct the list"):
+        from_dataset({}, data, "test", clips=listed)
+    with refused(r"names clips that are not in .*data set \(nobody\)"):
+        from_dataset({}, data, clips=[*listed, "nobody"])
+    with refused("the list of clips to score is empty"):
+        from_dataset({}, data, clips=[])
+
+
+def test_predictions_may_list_their_clips(data: Path, tmp_path: Path) -> None:
+    listed = ["speaker0/val00000", "speaker1/test00001"]
+    folders = {
+        name: put(tmp_path / name, *(f"{clip}.mp4" for clip in listed)) for name in ("per", "other", "plain")
+    }
+
+    def say(name: str, clips: list[str]) -> None:
+        write_json(folders[name] / GENERATION, {"protocol": "reconstruction", "clips_list": clips})
+
+    say("per", listed)
+    inputs = from_dataset(folders, data)
+    assert ids(inputs) == listed and all(c.video for job in inputs.jobs for c in job.candidates)
+    assert ids(from_dataset(folders, data, "val")) == [f"speaker{i}/val0000{i}" for i in range(3)]
+    assert ids(from_dataset(folders, data, clips=listed[1:])) == listed[1:]
+    say("other", listed[::-1])
+    assert ids(from_dataset(folders, data)) == listed
+    say("other", listed[:1])
+    with refused("per and other were made of different clips: name those to score with --clips FILE"):
+        from_dataset(folders, data)
+
+
+def test_a_list_of_clips_is_read_from_a_file(data: Path, tmp_path: Path) -> None:
+    (tmp_path / "clips.txt").write_text("speaker0/val00000\nspeaker1/test00001\n")
+    inputs = find_inputs({}, data=data, clips=tmp_path / "clips.txt", with_trivial=True)
+    assert ids(inputs) == ["speaker0/val00000", "speaker1/test00001"]
+    with refused("--clips names clips of a data set"):
+        find_inputs({}, truth=data, clips=tmp_path / "clips.txt", with_trivial=True)
 
 
 def test_the_manifest_hash_knows_the_data_and_not_its_place(data: Path, tmp_path: Path) -> None:
