@@ -45,7 +45,7 @@ def offsets(
     from bench.cli.console import console
     from bench.cli.progress import simple_progress
     from bench.common.device import pick_device
-    from bench.metrics.lse_expert import find_expert, load_expert
+    from bench.metrics.expert_file import find_expert, load_expert
     from bench.train.offsets import Rule, write_offsets
 
     found = find_expert(sync_expert)

@@ -14,11 +14,11 @@ from bench.common.errors import BenchError, Unavailable
 from bench.eval.engine import Engine
 from bench.metrics import get_spec
 from bench.metrics.base import Context, Metric, Spec
-from bench.metrics.lse_expert import find_expert
+from bench.metrics.expert_file import find_expert
 from bench.results import Missing
 
 if TYPE_CHECKING:
-    from bench.metrics.lse_expert import ExpertFile
+    from bench.metrics.expert_file import ExpertFile
     from bench.weights.store import WeightStore
 
 

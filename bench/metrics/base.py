@@ -18,13 +18,15 @@ import numpy as np
 import numpy.typing as npt
 
 if TYPE_CHECKING:
-    from bench.metrics.lse_expert import ExpertFile
+    from bench.metrics.expert_file import ExpertFile
     from bench.weights.store import WeightStore
 
 T = TypeVar("T")
 Image = npt.NDArray[np.uint8]
 Float = npt.NDArray[np.floating[Any]]
 Better = Literal["higher", "lower", "none"]
+#: :meth:`Pictures.shared` of some pictures.
+Share = Callable[[Hashable, Callable[[], Any]], Any]
 
 
 @dataclass(frozen=True)

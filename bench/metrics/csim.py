@@ -28,7 +28,7 @@ from bench.metrics.base import (
     Spec,
 )
 from bench.metrics.dlib_identity import EXTRA, FEATURES, POINTS_5, RECOGNITION, DlibFaces
-from bench.metrics.lmd import MISSING_FACES, faces_of, has_face, scored_frames
+from bench.metrics.landmark_distance import MISSING_FACES, faces_of, has_face, scored_frames
 
 Array = npt.NDArray[np.floating[Any]]
 Float = npt.NDArray[np.float64]

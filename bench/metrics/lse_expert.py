@@ -9,26 +9,30 @@ from __future__ import annotations
 import hashlib
 from collections import OrderedDict
 from collections.abc import Hashable
-from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
-from bench.common.errors import BenchError, Unavailable, Unscorable
-from bench.metrics.base import Batch, ClipInfo, Context, Float, Image, Meter, Metric, Output, Score, Spec
+from bench.common.errors import Unavailable, Unscorable
+from bench.metrics.base import (
+    Batch,
+    ClipInfo,
+    Context,
+    Float,
+    Image,
+    Meter,
+    Metric,
+    Output,
+    Score,
+    Share,
+    Spec,
+)
+from bench.metrics.expert_file import METHOD, VIEW, load_expert
 from prep.rates import SAMPLES_PER_FRAME
 from prep.sound.features import chunk
 from prep.sound.mel import RATE, melspectrogram
 from prep.views import VIEWS
 
-if TYPE_CHECKING:
-    from baselines.sync_expert.network import SyncNet
-    from baselines.sync_expert.stage import ExpertConfig
-    from bench.metrics.syncnet import Share
-
-METHOD, NETWORK, VIEW = "sync-expert", "expert", "face96"
 #: Frames that the expert sees at once; frames by which the sound is shifted at most, each way.
 WINDOW, VSHIFT = 5, 15
 #: Windows over which the median of the framewise confidence is taken.
@@ -40,70 +44,6 @@ _CHUNK = 32
 _SOUNDS = 4
 
 Table = npt.NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class ExpertFile:
-    """The weights of a trained expert; small and picklable.
-
-    Attributes:
-        run: the run of ``sync-expert``, absolute.
-        file: its best weights.
-        sha256: of that file.
-    """
-
-    run: Path
-    file: Path
-    sha256: str
-
-
-def find_expert(run: Path) -> ExpertFile:
-    """The best weights of a run of ``sync-expert``.
-
-    Raises:
-        BenchError: it is no such run, its expert looks at other pictures than ``face96``, or it has no checkpoint yet.
-    """
-    from bench.train.checkpoint import best_files
-    from bench.weights.digests import file_sha256
-
-    run = run.absolute()
-    config = _config(run)
-    if config.view != VIEW:
-        raise BenchError(f"{run}: this expert looks at {config.view}, lse.expert at {VIEW}: name another run")
-    file = best_files(run, NETWORK).get(NETWORK)
-    if file is None:
-        raise BenchError(
-            f"{run} has no checkpoint of the expert: train it: bench train {METHOD} --run {run} --resume …"
-        )
-    return ExpertFile(run, file, file_sha256(file))
-
-
-def load_expert(found: ExpertFile, device: str = "cpu") -> SyncNet:
-    """The network with the weights found, in evaluation mode.
-
-    Raises:
-        BenchError: the file is gone or holds other weights by now, since the run goes on; or is damaged.
-    """
-    from bench.train.checkpoint import load_into, read_tensors
-    from bench.weights.digests import file_sha256
-
-    network = _config(found.run).build()
-    if not found.file.is_file() or file_sha256(found.file) != found.sha256:
-        raise BenchError(
-            f"{found.file} was replaced meanwhile: wait until {found.run} is trained, then try again"
-        )
-    load_into(network, read_tensors(found.file), found.file)
-    return network.to(device).eval().requires_grad_(False)
-
-
-def _config(run: Path) -> ExpertConfig:
-    from baselines.sync_expert.method import SyncExpertConfig
-    from bench.train.config import RunConfig
-
-    config = RunConfig.load(run)
-    if not isinstance(config.method_config, SyncExpertConfig):
-        raise BenchError(f"{run} is a run of {config.method}, not of {METHOD}: name one of that")
-    return config.method_config.expert
 
 
 class LseExpert(Metric):
@@ -278,7 +218,7 @@ class _Meter(Meter):
         if not usable.any():
             raise Unscorable(f"no {WINDOW} successive frames with face and sound")
         table = distance_table(np.concatenate(self._lips), self.metric.hear(self.samples, n), usable)
-        return _score(table, self.seen)
+        return score_table(table, self.seen)
 
 
 def distance_table(lips: Float, sounds: Float, usable: npt.NDArray[np.bool_], vshift: int = VSHIFT) -> Table:
@@ -306,8 +246,13 @@ def distance_table(lips: Float, sounds: Float, usable: npt.NDArray[np.bool_], vs
     return table
 
 
-def _score(table: Table, n_frames: int) -> Score:
-    """What the distances of a clip, at least one window of which counts, say."""
+def score_table(table: Table, n_frames: int) -> Score:
+    """What the distances of a clip say.
+
+    Args:
+        table: as :func:`distance_table` gives it, with at least one window that counts.
+        n_frames: of the clip.
+    """
     from scipy.ndimage import median_filter
 
     vshift = table.shape[1] // 2

@@ -24,7 +24,7 @@ import torch
 from torch import Tensor, nn
 
 from bench.common.errors import BenchError, Unavailable, Unscorable
-from bench.metrics.base import Context, Float, Image
+from bench.metrics.base import Context, Float, Image, Share
 from prep.sound.mfcc import mfcc
 
 T = TypeVar("T")
@@ -46,10 +46,8 @@ _AUDIO_CHUNK = 64
 # Sounds whose features are remembered: the methods of one clip mostly share one.
 _SOUNDS = 4
 
-Share = Callable[[Hashable, Callable[[], Any]], Any]
 
-
-class SyncNet:
+class SyncNetV2:
     """The two networks, ready to run.
 
     Args:
@@ -129,7 +127,7 @@ def original(state: Mapping[str, Tensor]) -> Any:
     return net.eval()
 
 
-def load_syncnet(context: Context) -> SyncNet:
+def load_syncnet(context: Context) -> SyncNetV2:
     """SyncNet with the registry's weights ``syncnet_v2``; one network a process and device.
 
     Raises:
@@ -140,8 +138,8 @@ def load_syncnet(context: Context) -> SyncNet:
 
 
 @lru_cache(maxsize=2)
-def _load_syncnet(path: Path, device: str) -> SyncNet:
-    return load_network(path, "SyncNet v2", lambda state: SyncNet(state, device))
+def _load_syncnet(path: Path, device: str) -> SyncNetV2:
+    return load_network(path, "SyncNet v2", lambda state: SyncNetV2(state, device))
 
 
 def load_network(path: Path, name: str, build: Callable[[dict[str, Tensor]], T]) -> T:
@@ -282,7 +280,7 @@ class SyncReader:
 
     def __init__(
         self,
-        net: SyncNet,
+        net: SyncNetV2,
         samples: npt.NDArray[np.int16],
         n_frames: int | None = None,
         vshift: int = VSHIFT,

@@ -28,7 +28,7 @@ from bench.metrics.syncnet import (
     SAMPLES_PER_FRAME,
     SIZE,
     Sync,
-    SyncNet,
+    SyncNetV2,
     SyncReader,
     load_network,
 )
@@ -203,7 +203,7 @@ def score_tracks(
     video: Path,
     samples: npt.NDArray[np.int16],
     detect: Detector,
-    net: SyncNet,
+    net: SyncNetV2,
     folder: Path,
 ) -> list[tuple[Track, Sync]]:
     """Steps 2 to 4, and SyncNet: a score for every track.
@@ -235,7 +235,7 @@ def _picture_path(folder: Path, frame: int) -> Path:
     return folder / f"{frame:06d}.jpg"
 
 
-def _score(track: Track, samples: npt.NDArray[np.int16], net: SyncNet, folder: Path) -> Sync:
+def _score(track: Track, samples: npt.NDArray[np.int16], net: SyncNetV2, folder: Path) -> Sync:
     video = folder / "track.avi"
     writer = cv2.VideoWriter(str(video), cv2.VideoWriter.fourcc(*"XVID"), FPS, (SIZE, SIZE))
     if not writer.isOpened():

@@ -20,7 +20,7 @@ from pytest_benchmark.fixture import BenchmarkFixture
 from scipy.io import wavfile
 
 from bench.metrics.lossy import JpegEncoder
-from bench.metrics.syncnet import Sync, SyncNet, SyncReader, original
+from bench.metrics.syncnet import Sync, SyncNetV2, SyncReader, original
 from tests.bench.metrics.fake_syncnet import GAIN, generated, moving_pictures, voice
 
 FRAMES, PAIRS = 50, 7
@@ -50,7 +50,7 @@ def test_a_clip_is_judged_faster_than_by_the_package(benchmark: BenchmarkFixture
     from syncnet_python.SyncNetInstance import SyncNetInstance
 
     state = generated(GAIN)
-    instance, net = SyncNetInstance(original(state), device="cpu"), SyncNet(state)
+    instance, net = SyncNetInstance(original(state), device="cpu"), SyncNetV2(state)
     count = itertools.count(int(voice(FRAMES)[0]))
     options = SimpleNamespace(tmp_dir=str(files), batch_size=20, vshift=15)
 

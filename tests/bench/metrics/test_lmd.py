@@ -11,8 +11,8 @@ import pytest
 from bench.common.errors import Unavailable, Unscorable
 from bench.metrics import METRICS, get_metric
 from bench.metrics.base import Batch, ClipInfo, Context, Metric, Pictures, Score
+from bench.metrics.landmark_distance import Definition, face_boxes, landmark_distance, scored_frames
 from bench.metrics.lmd import (
-    Definition,
     LandmarkError,
     LandmarkMetric,
     LmdChenDlib,
@@ -21,9 +21,6 @@ from bench.metrics.lmd import (
     LmdLipNorm,
     LmdMean68,
     LmdViCo,
-    face_boxes,
-    landmark_distance,
-    scored_frames,
 )
 from bench.weights.store import WeightStore
 from prep.landmark_sets import FACE_131, FACE_131_CONTENT, LIPS, MESH_TO_68

@@ -18,7 +18,7 @@ from bench.metrics import get_metric
 from bench.metrics.base import ClipInfo, Context, Pictures
 from bench.metrics.lossy import JpegEncoder, decode_jpeg
 from bench.metrics.lse import LseLrs, LseTracked, SyncScore
-from bench.metrics.syncnet import SyncNet, SyncReader, distances, judge
+from bench.metrics.syncnet import SyncNetV2, SyncReader, distances, judge
 from bench.weights.store import Entry, WeightStore
 from tests.bench.metrics.fake_syncnet import (
     PARITY,
@@ -53,7 +53,7 @@ def frames() -> np.ndarray:
 def test_both_networks_give_the_official_features() -> None:
     spec = json.loads((PARITY / "syncnet_v2" / "spec.json").read_text())
     official = np.load(PARITY / "syncnet_v2" / "expected.npz")
-    net = SyncNet(generated(spec["gain"]))
+    net = SyncNetV2(generated(spec["gain"]))
     inputs = {
         name: torch.from_numpy(make_input(name, i["shape"], i["low"], i["high"]))
         for name, i in spec["inputs"].items()

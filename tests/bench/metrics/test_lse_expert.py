@@ -18,13 +18,8 @@ from bench.common.errors import BenchError, Unavailable, Unscorable
 from bench.eval import EvalOptions, evaluate_inputs
 from bench.metrics import get_spec
 from bench.metrics.base import Batch, ClipInfo, Context, Pictures, Score
-from bench.metrics.lse_expert import (
-    LseExpert,
-    _score,
-    distance_table,
-    find_expert,
-    load_expert,
-)
+from bench.metrics.expert_file import find_expert, load_expert
+from bench.metrics.lse_expert import LseExpert, distance_table, score_table
 from bench.report.tables import build_table
 from bench.results import Result
 from bench.train.checkpoint import write_networks
@@ -168,7 +163,7 @@ def test_the_rule_is_that_of_the_experts_own_offset() -> None:
         lips, sounds = (rng.uniform(0, 1, (n, 8)) for _ in range(2))
         lips[: n - n // 3] += 2 * sounds[n // 3 :]
         lips, sounds = (x / np.linalg.norm(x, axis=1, keepdims=True) for x in (lips, sounds))
-        ours = _score(distance_table(lips, sounds, np.ones(n, bool)), n + 4).values
+        ours = score_table(distance_table(lips, sounds, np.ones(n, bool)), n + 4).values
         theirs = find_offset(torch.from_numpy(lips), torch.from_numpy(sounds))
         assert ours["offset"] == -theirs.frames
         assert ours["d"] == pytest.approx(1 - theirs.cosine, abs=1e-6)

@@ -17,7 +17,7 @@ from bench.metrics import tracked
 from bench.metrics.base import ClipInfo, Context
 from bench.metrics.lossy import AviWriter, JpegEncoder, avi_frames, decode_jpeg
 from bench.metrics.lse import LseTracked
-from bench.metrics.syncnet import Sync, SyncNet, SyncReader
+from bench.metrics.syncnet import Sync, SyncNetV2, SyncReader
 from bench.metrics.tracked import Track, crops, find_shots, find_tracks, overlap
 from bench.weights.store import Entry, WeightStore
 from tests.bench.metrics.fake_syncnet import moving_pictures, score, voice, weight_store
@@ -257,7 +257,7 @@ def test_the_figures_are_the_means_over_the_tracks_with_their_own_sound(
         return Sync(10 - 6 * k, 3.0 * k, 2.0 * k, np.full(n, 3.0 * k), np.full(n, 2.0 * k))
 
     monkeypatch.setattr(SyncReader, "finish", fake_finish)
-    monkeypatch.setattr(SyncNet, "lip_features", lambda self, p: np.zeros((len(p) - 4, 1), np.float32))
+    monkeypatch.setattr(SyncNetV2, "lip_features", lambda self, p: np.zeros((len(p) - 4, 1), np.float32))
     shots = [range(N), range(N, N + 3), range(N + 3, 2 * N + 3)]
     monkeypatch.setattr(tracked, "find_shots", lambda video, n: shots)
     black = np.zeros((3, 180, 200, 3), np.uint8)

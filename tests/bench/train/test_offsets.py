@@ -20,7 +20,7 @@ import bench.cli
 from bench.clips.clip_lists import read_clips
 from bench.common.errors import BenchError, Unscorable
 from bench.common.methods import METHODS
-from bench.metrics.lse_expert import ExpertFile
+from bench.metrics.expert_file import ExpertFile
 from bench.train.config import RunConfig
 from bench.train.log import read_log
 from bench.train.offsets import Rule, Summary, judge, write_offsets
@@ -99,8 +99,8 @@ def bench_(
     monkeypatch.setitem(METHODS.entries, "fake", ENTRY)
     monkeypatch.chdir(tmp_path)
     found = ExpertFile(tmp_path / "expert", tmp_path / "expert.safetensors", "0123456789abcdef")
-    monkeypatch.setattr("bench.metrics.lse_expert.find_expert", lambda run: found)
-    monkeypatch.setattr("bench.metrics.lse_expert.load_expert", lambda file, device: expert())
+    monkeypatch.setattr("bench.metrics.expert_file.find_expert", lambda run: found)
+    monkeypatch.setattr("bench.metrics.expert_file.load_expert", lambda file, device: expert())
 
     def run(*words: str | Path, code: int = 0) -> str:
         monkeypatch.setattr(sys, "argv", ["bench", *map(str, words)])
