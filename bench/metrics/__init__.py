@@ -1,15 +1,21 @@
-"""The metric variants, by name; a family's file is imported when one of its variants is first asked for."""
+"""The metric variants, by name; a family's file is imported when one of its variants is first asked for.
+
+Other packages bring theirs through entry points of the group ``talking_face_bench.metrics``: the name of the variant
+leads to ``module:class``, as here.
+"""
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import TYPE_CHECKING
+
+from bench.common.errors import BenchError
+from models.registry import METRIC_GROUP, Registry
 
 if TYPE_CHECKING:
     from bench.metrics.base import Metric, Spec
 
-#: Name → where its class lies. The order is that of tables.
-METRICS: dict[str, str] = {
+#: Name → where its class lies. The order is that of tables; those of other packages come last.
+_OWN: dict[str, str] = {
     "psnr.frame": "bench.metrics.psnr:PsnrFrame",
     "psnr.video": "bench.metrics.psnr:PsnrVideo",
     "psnr.grey": "bench.metrics.psnr:PsnrGrey",
@@ -43,6 +49,8 @@ METRICS: dict[str, str] = {
     "syncscore": "bench.metrics.lse:SyncScore",
 }
 
+METRICS = Registry(_OWN, "metric", METRIC_GROUP)
+
 #: Short names: one default each.
 ALIASES: dict[str, str] = {
     "psnr": "psnr.frame",
@@ -69,12 +77,23 @@ DEFAULT: tuple[str, ...] = (
 
 
 def get_metric(name: str) -> type[Metric]:
-    """The class of a variant, by its name or its short name. Raises ``PrepError`` for an unknown one."""
+    """The class of a variant, by its name or its short name.
+
+    Raises:
+        PrepError: there is none of that name.
+        BenchError: it is another package's, and cannot be imported or has another name there.
+    """
     from prep.names import known
 
     (name,) = known("metric", [ALIASES.get(name, name)], METRICS)
-    module, _, attribute = METRICS[name].partition(":")
-    found: type[Metric] = getattr(import_module(module), attribute)
+    try:
+        found: type[Metric] = METRICS[name]
+    except ImportError as error:
+        raise BenchError(str(error)) from error
+    if found.spec.name != name:
+        raise BenchError(
+            f"the metric {name} calls itself {found.spec.name}: its entry point must have that name"
+        )
     return found
 
 

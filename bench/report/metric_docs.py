@@ -40,7 +40,7 @@ def render() -> str:
         "| --- | --- | --- | --- | --- |",
     ]
     short = {name: alias for alias, name in ALIASES.items()}
-    specs = [get_spec(name) for name in METRICS]
+    specs = [get_spec(name) for name in METRICS.entries]
     for spec in specs:
         figures = ", ".join(f"{o.label} {_ARROWS[o.better]}".strip() for o in spec.outputs).replace(
             "|", r"\|"

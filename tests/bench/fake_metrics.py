@@ -6,6 +6,7 @@ import numpy as np
 
 from bench.common.errors import Unavailable, Unscorable
 from bench.metrics.base import Batch, ClipInfo, Context, Meter, Metric, Output, Score, SetScore, Spec
+from models.registry import Registry
 
 
 def _spec(name: str, **changes: object) -> Spec:
@@ -126,7 +127,10 @@ class Broken(Metric):
         raise RuntimeError("a fault of ours")
 
 
-NAMES = {
-    metric.spec.name: f"tests.bench.fake_metrics:{metric.__name__}"
-    for metric in (MeanDifference, SetDifference, Loudness, FramesSeen, Absent, Broken)
-}
+NAMES = Registry(
+    {
+        metric.spec.name: f"tests.bench.fake_metrics:{metric.__name__}"
+        for metric in (MeanDifference, SetDifference, Loudness, FramesSeen, Absent, Broken)
+    },
+    "metric",
+)
