@@ -12,7 +12,7 @@ from bench.eval.plan import EvalOptions, plan_evaluation
 from bench.eval.score import Step, default_workers, score_clips
 from bench.eval.summarise import summarise
 from bench.eval.write import PARTS, claimed, write_evaluation
-from bench.metrics import ALIASES, DEFAULT, METRICS
+from bench.metrics import DEFAULT, full_names
 from bench.metrics.regions import REGIONS
 from bench.results import Result
 from bench.weights.store import WeightStore
@@ -92,11 +92,10 @@ def evaluate(
     """
     known("audio", [audio], ("prediction", "truth"))
     default = (*DEFAULT, "lse.expert") if sync_expert else DEFAULT
-    names = default if metrics is None else [ALIASES.get(name, name) for name in metrics]
     folders = dict(predictions or {})
     told = training_data if isinstance(training_data, Mapping) else dict.fromkeys(folders, training_data)
     options = EvalOptions(
-        metrics=known("metric", names, METRICS),
+        metrics=full_names(default if metrics is None else metrics),
         regions=known("region", list(regions), REGIONS),
         audio=audio,
         seed=seed,

@@ -6,6 +6,7 @@ leads to ``module:class``, as here.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from bench.common.errors import BenchError
@@ -76,6 +77,13 @@ DEFAULT: tuple[str, ...] = (
 )
 
 
+def full_names(names: Sequence[str]) -> tuple[str, ...]:
+    """Names of variants, where short names may stand for them. Raises ``PrepError`` for an unknown one."""
+    from prep.names import known
+
+    return known("metric", [ALIASES.get(name.strip(), name) for name in names], METRICS)
+
+
 def get_metric(name: str) -> type[Metric]:
     """The class of a variant, by its name or its short name.
 
@@ -83,9 +91,7 @@ def get_metric(name: str) -> type[Metric]:
         PrepError: there is none of that name.
         BenchError: it is another package's, and cannot be imported or has another name there.
     """
-    from prep.names import known
-
-    (name,) = known("metric", [ALIASES.get(name, name)], METRICS)
+    (name,) = full_names([name])
     try:
         found: type[Metric] = METRICS[name]
     except ImportError as error:
