@@ -4,6 +4,7 @@ import pickle
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -146,3 +147,21 @@ def test_planes_refuse_other_sizes_and_other_things() -> None:
         decode_planes([small[:-30]], 8, 8)
     with pytest.raises(ValueError):
         decode_planes([b"something else"], 8, 8)
+
+
+def test_the_only_value_of_a_chunk(tmp_path: Path) -> None:
+    path = tmp_path / "a.parquet"
+    values = [b"first", b"", bytes(range(256)) * 300]
+    for nullable in (False, True):
+        schema = pa.schema([pa.field("value", pa.binary(), nullable=nullable)])
+        with pq.ParquetWriter(path, schema, compression="NONE", use_dictionary=False) as writer:
+            for value in values:
+                writer.write_table(pa.table({"value": [value]}, schema))
+        metadata, data = pq.read_metadata(path), memoryview(path.read_bytes())
+        for group, value in enumerate(values):
+            column = metadata.row_group(group).column(0)
+            chunk = data[column.data_page_offset :][: column.total_compressed_size]
+            assert bytes(pages.last_value(chunk, len(value))) == value
+        for wrong in (len(value) - 1, len(value) + 1, len(chunk)):
+            with pytest.raises(ValueError, match="do not hold one value"):
+                pages.last_value(chunk, wrong)
