@@ -4,24 +4,24 @@ A view turns a clip's landmarks into one 2×3 matrix a frame that maps full-fram
 are *continuous* coordinates: pixel (column j, row i) covers [j, j+1) × [i, i+1). Points map both ways with
 :func:`map_points` and :func:`unmap_points`; the matrix, even as float32, is also all that a crop needs.
 
-A new view is a file beside this one with a ``VIEW``, and a line in :data:`VIEWS`.
+A new view is a file beside this one that is called like it and holds it as ``VIEW``, and a line in :data:`NAMES`.
 """
 
 from __future__ import annotations
 
-from prep.views import aligned512, box128, face96, lower512, mouth416x320
+from importlib import import_module
+
 from prep.views.geometry import View, landmark_box, map_points, over_box, unmap_points
 
-__all__ = ["VIEWS", "View", "landmark_box", "map_points", "over_box", "unmap_points"]
+__all__ = ["NAMES", "VIEWS", "View", "landmark_box", "map_points", "over_box", "unmap_points"]
 
-#: All views by name, in the order of a shard's columns.
-VIEWS: dict[str, View] = {
-    view.name: view
-    for view in (
-        box128.VIEW,
-        face96.VIEW,
-        aligned512.VIEW,
-        mouth416x320.VIEW,
-        lower512.VIEW,
-    )
-}
+#: All views, in the order of a shard's columns.
+NAMES = (
+    "box128",
+    "face96",
+    "aligned512",
+    "mouth416x320",
+    "lower512",
+)
+#: Name → view.
+VIEWS: dict[str, View] = {name: import_module(f"prep.views.{name}").VIEW for name in NAMES}
