@@ -18,7 +18,7 @@ import torch
 from torch.utils.data import Dataset
 
 from prep.derived_reading import DerivedColumns
-from prep.errors import PrepError
+from prep.errors import NoSamples, PrepError
 from prep.index import ClipIndex, build_index, identities
 from prep.landmark_sets import FACE_131, LANDMARK_SETS
 from prep.pages import MappedShards, binary_places, binary_value, fixed_values, float_values, last_value
@@ -136,7 +136,7 @@ class WindowDataset(Dataset[Sample]):
         # In shared memory, so that set_epoch() reaches data-loader workers that are already running.
         self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
         if not len(self):
-            raise PrepError(
+            raise NoSamples(
                 f"nothing of {' or '.join(splits)} in {', '.join(map(str, folders))}: {self.report()}"
             )
 

@@ -21,3 +21,7 @@ class ClipError(Exception):
 
 class PrepError(Exception):
     """The run cannot start or go on; the message is one line that names the file and the remedy."""
+
+
+class NoSamples(PrepError):
+    """The clips that were asked for offer no sample: there are none, or too few of their frames show a face."""

@@ -94,10 +94,6 @@ class Checkpoints:
             ) from error
         return place
 
-    def mark_best(self, name: str) -> None:
-        """Let ``best`` point at a checkpoint that exists."""
-        _write(self.folder / "best", f"{name}\n".encode())
-
     def last(self) -> Path | None:
         """The newest checkpoint, or None."""
         return self._pointed("last")

@@ -20,7 +20,7 @@ from bench.clips.clip_lists import read_clips
 from bench.common import provenance
 from bench.common.errors import BenchError
 from bench.common.methods import get_method
-from bench.train.loading import open_dataset
+from bench.train.loading import PARTS, open_part
 from bench.weights.digests import file_sha256
 from models.base import DataInfo
 from prep.dataset import clip_ids
@@ -35,8 +35,6 @@ if TYPE_CHECKING:
     from models.base import Stage, Trainable
 
 PROVENANCE = "provenance.json"
-#: Splits that every training reads.
-SPLITS = ("train", "val")
 
 
 def build_method(config: RunConfig, data: DataInfo | None = None) -> Trainable:
@@ -59,40 +57,34 @@ def build_method(config: RunConfig, data: DataInfo | None = None) -> Trainable:
 # Data ---------------------------------------------------------------------------------------------------------
 
 
-def check_data(folders: Sequence[Path], stages: Sequence[Stage], clips: Path | None = None) -> None:
+def check_data(config: RunConfig, stages: Sequence[Stage]) -> None:
     """See that data sets are whole and hold what stages ask for, the last one too, before the first is trained.
 
     Args:
-        folders: prepared data sets.
+        config: of the run, with its data sets and, where it has one, its list of clips.
         stages: that will be trained.
-        clips: list of the clips to train on; None: all.
 
     Raises:
         BenchError: one is not or does not; names the ``bench prep`` that mends it. Or the list of clips is none, or
             names clips that are not in the data sets.
-        PrepError: one is no data set at all, or offers no sample to a stage.
+        PrepError: one is no data set at all, or offers no sample to a stage; :class:`prep.errors.NoSamples` where it
+            only lacks clips.
     """
+    folders = config.data
     for folder in folders:
         manifest = read_manifest(folder)
         if not manifest.get("complete"):
             raise BenchError(f"{folder} is not complete; finish it: {prep_command(manifest, folder)}")
         for stage in stages:
             _check_columns(folder, manifest, stage)
-    for split in SPLITS:
-        if not any(path for folder in folders for path in (folder / SHARDS).glob(f"{split}-*.parquet")):
-            command = prep_command(read_manifest(folders[0]), Path(f"{folders[0]}-{split}"))
-            raise BenchError(
-                f"{', '.join(map(str, folders))}: no split {split}, which training needs; "
-                f"prepare one that has: {command}"
-            )
-    listed = None
-    if clips is not None:
-        listed = read_clips(clips)
-        _check_clips(folders, clips, listed)
+    if config.person is None:
+        _check_splits(folders)
+        if config.clips is not None:
+            _check_clips(folders, config.clips, read_clips(config.clips))
     for stage in stages:
-        for split in SPLITS:
+        for part in PARTS:
             try:
-                open_dataset(folders, split, stage, 0, listed if split == "train" else None)
+                open_part(config, part, stage)
             except ValueError as error:
                 raise BenchError(f"stage {stage.name} asks for samples that cannot be: {error}") from error
 
@@ -118,6 +110,16 @@ def _check_columns(folder: Path, manifest: Mapping[str, Any], stage: Stage) -> N
         raise BenchError(
             f"{folder} lacks the 68 landmarks that stage {stage.name} needs; prepare them: {command}"
         )
+
+
+def _check_splits(folders: Sequence[Path]) -> None:
+    for split in PARTS:
+        if not any(path for folder in folders for path in (folder / SHARDS).glob(f"{split}-*.parquet")):
+            command = prep_command(read_manifest(folders[0]), Path(f"{folders[0]}-{split}"))
+            raise BenchError(
+                f"{', '.join(map(str, folders))}: no split {split}, which training needs; "
+                f"prepare one that has: {command}"
+            )
 
 
 def _check_clips(folders: Sequence[Path], clips: Path, listed: Set[str]) -> None:

@@ -5,18 +5,55 @@ from __future__ import annotations
 import signal
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch.utils.data import DataLoader, Dataset, IterableDataset
 
+from bench.clips.clip_lists import read_clips
 from models.base import Batch, Stage
 from prep.dataset import StillDataset, WindowDataset
 from prep.order import WindowStream
 from prep.sample_spec import SampleSpec
 
+if TYPE_CHECKING:
+    from bench.train.config import RunConfig
+
+#: Splits that a data set may have.
+SPLITS = ("train", "val", "test", "pretrain")
+#: What clips of a run are for.
+Part = Literal["train", "val"]
+PARTS: tuple[Part, ...] = ("train", "val")
+
+
+def part_clips(config: RunConfig, part: Part) -> tuple[tuple[str, ...], frozenset[str] | None]:
+    """Which clips a run trains on, or validates with.
+
+    Returns:
+        Splits of its data sets, and ids of the clips in them; None: all.
+
+    Raises:
+        BenchError: its list of clips cannot be read.
+    """
+    if config.person is not None:
+        return SPLITS, frozenset(config.person.train if part == "train" else config.person.val)
+    if part == "train" and config.clips is not None:
+        return (part,), read_clips(config.clips)
+    return (part,), None
+
+
+def open_part(config: RunConfig, part: Part, stage: Stage) -> WindowDataset:
+    """The data set that a stage of a run trains on, or validates with; raises as the two functions around it."""
+    splits, clips = part_clips(config, part)
+    return open_dataset(config.data, splits, stage, config.runner.seed, clips)
+
 
 def open_dataset(
-    data: Sequence[Path], split: str, stage: Stage, seed: int, clips: Collection[str] | None = None
+    data: Sequence[Path],
+    split: str | Sequence[str],
+    stage: Stage,
+    seed: int,
+    clips: Collection[str] | None = None,
 ) -> WindowDataset:
     """The data set that a stage asks for; of these ``clips`` only, where any are given.
 

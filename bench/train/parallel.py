@@ -6,6 +6,7 @@ networks in any order, as often as it likes, and take a loss with respect to som
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
@@ -21,6 +22,16 @@ if TYPE_CHECKING:
 
 #: Elements that are averaged in one message.
 BUCKET = 1 << 24
+
+
+#: What starters of several processes call their numbers; that of torch's first.
+_RANKS = ("RANK", "PMI_RANK", "OMPI_COMM_WORLD_RANK", "MV2_COMM_WORLD_RANK")
+
+
+def is_main_process() -> bool:
+    """Whether this process is the one that writes; ``accelerate launch`` starts several."""
+    found = [os.environ[name] for name in _RANKS if name in os.environ]
+    return not found or int(found[0]) == 0
 
 
 def make_accelerator(config: RunConfig) -> Accelerator:

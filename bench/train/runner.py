@@ -7,7 +7,8 @@ stopping and checkpoints: :mod:`bench.train.stepping`, :mod:`bench.train.stage_r
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -31,22 +32,29 @@ class TrainResult:
     """How training ended.
 
     Attributes:
+        run: its folder.
         stopped: it was asked to stop (SIGTERM or Ctrl-C) and left a checkpoint to go on from.
-        best: stage → figures of its best validation; empty where it had none.
+        best: stage → figures of its best validation, and its ``step``; empty where it had none, and for a run set.
+        speakers: of a run set: person → how that person's training ended, in order; else empty.
+        skipped: of a run set: person → why there is no run; else empty.
     """
 
+    run: Path
     stopped: bool
     best: dict[str, dict[str, float]] = field(default_factory=dict)
+    speakers: dict[str, TrainResult] = field(default_factory=dict)
+    skipped: dict[str, str] = field(default_factory=dict)
 
 
-def train(
+def train_stages(
     config: RunConfig,
     method: Trainable,
-    stages: Sequence[str],
+    stages: Collection[str],
     run: Path,
     resume: bool,
     reporter: Reporter,
     accelerator: Accelerator | None = None,
+    stop: Stop | None = None,
 ) -> TrainResult:
     """Train stages of a method, one after the other, each from the best weights of those before it.
 
@@ -58,6 +66,7 @@ def train(
         resume: go on where the run stands; a finished stage is passed over.
         reporter: is told what happens; only that of the main process should show it.
         accelerator: made from the configuration by default.
+        stop: already entered; says when to end early. None: one of its own, which listens for signals meanwhile.
 
     Raises:
         BenchError: a loss is not finite, a checkpoint cannot be written or does not fit.
@@ -67,7 +76,7 @@ def train(
     torch.use_deterministic_algorithms(config.runner.deterministic)
     load_networks(run, method)
     best = {}
-    with Stop() as stop:
+    with Stop() if stop is None else nullcontext(stop) as stop:
         for name, stage in method.stages.items():
             if name not in stages:
                 continue
@@ -75,7 +84,7 @@ def train(
             try:
                 best[name] = stage_run.train(resume)
             except Stopped:
-                return TrainResult(True, best)
+                return TrainResult(run, True, best)
             # The next stage and generation build on what was best, not on what was last.
             load_networks(run, method)
-    return TrainResult(False, best)
+    return TrainResult(run, False, best)

@@ -14,11 +14,10 @@ from accelerate import Accelerator
 from accelerate.utils import gather_object
 from torch import Tensor
 
-from bench.clips.clip_lists import read_clips
 from bench.common.errors import BenchError
 from bench.train.averages import Averages
 from bench.train.checkpoint import Checkpoints, read_state
-from bench.train.loading import open_dataset, to_device, training_loader
+from bench.train.loading import open_part, to_device, training_loader
 from bench.train.log import Reporter, Speed
 from bench.train.parallel import any_of
 from bench.train.stage_state import Counters, StageState, generator_states, set_generators
@@ -95,12 +94,11 @@ class StageRun:
     # Before the first step --------------------------------------------------------------------------------------
 
     def _open_data(self) -> None:
-        config, accelerator = self._config, self._accelerator
-        clips = None if config.clips is None else read_clips(config.clips)
-        dataset = open_dataset(config.data, "train", self._stage, config.runner.seed, clips)
+        accelerator = self._accelerator
+        dataset = open_part(self._config, "train", self._stage)
         size, world_size = self._train.batch_size, accelerator.num_processes
         self._stream = WindowStream(dataset, size, rank=accelerator.process_index, world_size=world_size)
-        self._held_out = open_dataset(config.data, "val", self._stage, config.runner.seed)
+        self._held_out = open_part(self._config, "val", self._stage)
         self._reporter.note(f"{self._stage.name}: train {dataset.report()}; val {self._held_out.report()}")
         self._batch = size * self._train.accumulate * world_size
         limits = [self._train.steps] if self._train.steps else []

@@ -137,8 +137,6 @@ def test_last_and_best_point_apart(tmp_path: Path) -> None:
     assert (checkpoints.best(), checkpoints.last()) == (best, last)
     failed = checkpoints.save("failed-00000003", {"net": weights(3)}, {}, {}, last=False)
     assert failed.is_dir() and checkpoints.last() == last
-    checkpoints.mark_best(last.name)
-    assert checkpoints.best() == last
 
 
 def test_without_a_best_one_the_newest_counts(tmp_path: Path) -> None:

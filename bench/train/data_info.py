@@ -1,0 +1,140 @@
+"""What a method is told of its training data when it is built, and the copy of it that a run keeps."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from bench.clips.speakers import speaker_of
+from bench.common.errors import BenchError
+from bench.train.inputs import check_view
+from models.base import DataInfo
+from prep import images
+from prep.dataset import split_shards
+from prep.shards import AtomicFile, open_shard, read_clip, write_json
+
+DATA = "data.json"
+BACKGROUND = "background.png"
+#: Frames over which the median of the background is taken, at most.
+FRAMES = 64
+
+_COLUMNS = ("clip_id", "n_frames", "width", "height", "speaker")
+
+
+def gather(
+    data: Sequence[Path],
+    splits: Sequence[str],
+    clips: Collection[str] | None = None,
+    background: str | None = None,
+) -> DataInfo:
+    """Find out what a method is told of its training data.
+
+    Args:
+        data: prepared data sets.
+        splits: that are trained on.
+        clips: ids of the clips to train on; None: all of the splits.
+        background: the view whose median is wanted, over up to :data:`FRAMES` frames with a face, evenly spaced over
+            all training clips in the order of the shards; None: none is.
+
+    Returns:
+        Counts over the clips, the frames' size where all have the same, and the background.
+
+    Raises:
+        BenchError: the data lacks that view, or a picture is damaged.
+        PrepError: a folder is no data set, or none has such a split.
+    """
+    columns = [*_COLUMNS, *(["detected"] if background is not None else [])]
+    paths = split_shards(data, splits)
+    rows = []
+    for path in paths:
+        table = open_shard(path).read(columns=columns, use_threads=False)
+        rows += [
+            {**row, "path": path, "row": number}
+            for number, row in enumerate(table.to_pylist())
+            if clips is None or row["clip_id"] in clips
+        ]
+    sizes = {(row["width"], row["height"]) for row in rows}
+    width, height = sizes.pop() if len(sizes) == 1 else (None, None)
+    picture = None
+    if background is not None:
+        for folder in sorted({path.parent.parent for path in paths}):
+            check_view(folder, background, "of whose training frames the method needs the median")
+        picture = _median(
+            [(row["path"], row["row"], t) for row in rows for t, seen in enumerate(row["detected"]) if seen],
+            background,
+        )
+    return DataInfo(
+        clips=len(rows),
+        frames=sum(row["n_frames"] for row in rows),
+        width=width,
+        height=height,
+        identities=len({speaker_of(row["clip_id"], row["speaker"]) for row in rows}),
+        background=picture,
+    )
+
+
+def save_info(run: Path, info: DataInfo) -> None:
+    """Write ``data.json`` and, where there is a background, ``background.png`` into a run, atomically."""
+    if info.background is not None:
+        with AtomicFile(run / BACKGROUND) as sink:
+            sink.write(images.encode(info.background, "png"))
+            sink.commit()
+    write_json(
+        run / DATA,
+        {
+            "clips": info.clips,
+            "frames": info.frames,
+            "width": info.width,
+            "height": info.height,
+            "identities": info.identities,
+            "background": BACKGROUND if info.background is not None else None,
+        },
+    )
+
+
+def load_info(run: Path) -> DataInfo:
+    """What :func:`save_info` wrote; nothing is known of imported weights, and of runs of earlier versions.
+
+    Raises:
+        BenchError: a file is damaged.
+    """
+    path = run / DATA
+    try:
+        stored = json.loads(path.read_text("utf-8"))
+    except FileNotFoundError:
+        return DataInfo()
+    except (OSError, ValueError) as error:
+        raise BenchError(f"{path} cannot be read: {error}") from None
+    try:
+        name = stored.pop("background")
+        return DataInfo(**stored, background=None if name is None else _read_picture(run / name))
+    except (AttributeError, KeyError, TypeError) as error:
+        raise BenchError(f"{path} does not say what the training data was ({error})") from None
+
+
+def _read_picture(path: Path) -> np.ndarray:
+    try:
+        return images.decode(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise BenchError(f"{path} cannot be read ({error}): it belongs to the run, bring it back") from None
+
+
+def _median(places: Sequence[tuple[Path, int, int]], view: str) -> np.ndarray | None:
+    """(H, W, 3) uint8 RGB, of frames (shard, row, frame of the clip) in order; None where there are none."""
+    if not places:
+        return None
+    chosen = np.unique(np.linspace(0, len(places) - 1, min(len(places), FRAMES)).round().astype(int))
+    pictures = []
+    for path, row, frame in (places[i] for i in chosen.tolist()):
+        encoded = read_clip(open_shard(path), row, [view]).images[view][frame]
+        try:
+            pictures.append(images.decode(encoded or b""))
+        except ValueError as error:
+            folder = path.parent.parent
+            raise BenchError(
+                f"{path}, row {row}, frame {frame}: {error}; check it: bench inspect {folder} --verify"
+            ) from None
+    return np.median(np.stack(pictures), axis=0).round().astype(np.uint8)

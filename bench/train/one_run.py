@@ -1,0 +1,113 @@
+"""One training run from its configuration: what is checked, loaded and recorded around the stages."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from bench.common.errors import BenchError
+from bench.common.lock import exclusive
+from bench.common.methods import get_method
+from bench.train.assets import load_assets
+from bench.train.config import CONFIG, RunConfig, differences
+from bench.train.data_info import gather, load_info, save_info
+from bench.train.inputs import build_method, check_data, record
+from bench.train.loading import part_clips
+from bench.train.log import Reporter, RunLog, Several
+from bench.train.parallel import is_main_process
+from bench.train.runner import TrainResult, train_stages
+from bench.train.stopping import Stop
+from bench.weights.store import WeightStore
+from models.base import DataInfo
+from prep.names import known
+
+
+def train_run(
+    config: RunConfig,
+    saved: RunConfig | None,
+    *,
+    stages: Sequence[str] = (),
+    store: WeightStore,
+    reporter: Reporter | None = None,
+    stop: Stop | None = None,
+) -> TrainResult:
+    """Train stages of one run. Its folder is made once everything is known to be there.
+
+    Args:
+        config: of the run, resolved.
+        saved: the configuration that it went on with so far; None: it begins.
+        stages: names, in any order; all where none is named.
+        store: where weights of others are found.
+        reporter: is told what happens, beside the log of the run; in the main process only.
+        stop: says when to end early; None: it listens for signals while stages are trained.
+
+    Raises:
+        BenchError: data, weights or options will not do, the run is being trained by another process, a loss is not
+            finite, or something cannot be written.
+        PrepError: a data set is none, or lacks what a stage needs.
+    """
+    main = is_main_process()
+    info = _data_info(config)
+    method = build_method(config, info)
+    wanted = known("stage", stages, method.stages) if stages else tuple(method.stages)
+    chosen = [stage for name, stage in method.stages.items() if name in wanted]
+    if main or config.person is not None:
+        # Of a run set, all processes must know whom to pass over.
+        check_data(config, chosen)
+    digests = load_assets(method, {"train"}, store, stages=chosen)
+    if not main:
+        return train_stages(config, method, wanted, config.out, saved is not None, Several(), stop=stop)
+    with writing(config.out, config.method, fresh=saved is None):
+        changed = None if saved is None else differences(saved, config)
+        with one_line(config.out):
+            record(config.out, config, digests, changed)
+            if saved is None:
+                save_info(config.out, info)
+            # Last, since it makes the folder a run.
+            config.save(config.out)
+        with RunLog(config.out, tensorboard=config.runner.tensorboard) as log:
+            reporters = Several([log] if reporter is None else [log, reporter])
+            return train_stages(config, method, wanted, config.out, saved is not None, reporters, stop=stop)
+
+
+def refuse_used(folder: Path) -> None:
+    """See that nothing is in a folder that a new run is to be written into.
+
+    Raises:
+        BenchError: it is there and not empty, or no folder.
+    """
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise BenchError(f"{folder} is there already: go on with it by --resume, or name another with --run")
+
+
+@contextmanager
+def writing(folder: Path, method: str, *, fresh: bool) -> Iterator[None]:
+    """Make the folder of a run, and keep other processes from writing it while the block runs.
+
+    Raises:
+        BenchError: one does, ``fresh`` and something is there already, or the folder cannot be made.
+    """
+    with one_line(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    with exclusive(folder, f"bench train {method}"):
+        if fresh:
+            # Another process may have begun since it was looked at.
+            refuse_used(folder)
+        yield
+
+
+@contextmanager
+def one_line(folder: Path) -> Iterator[None]:
+    """Turn an error of the file system into one line about the folder."""
+    try:
+        yield
+    except OSError as error:
+        raise BenchError(f"{folder} cannot be written: {error.strerror}") from error
+
+
+def _data_info(config: RunConfig) -> DataInfo:
+    if (config.out / CONFIG).is_file():
+        return load_info(config.out)
+    splits, clips = part_clips(config, "train")
+    return gather(config.data, splits, clips, get_method(config.method).background)
