@@ -219,14 +219,18 @@ def load_run(run: Path) -> tuple[RunConfig, Trainable]:
         Its configuration, and the method on the CPU, its networks in evaluation mode; its assets are not loaded.
 
     Raises:
-        BenchError: not the folder of a run, a network that it needs was not trained yet, or a damaged file.
+        BenchError: not the folder of a run, a network that it needs was not trained yet, a method that cannot be
+            built, or a damaged file.
     """
     from bench.common.methods import get_method
     from bench.train.config import RunConfig
-    from models.base import DataInfo
+    from bench.train.data_info import load_info
 
     config = RunConfig.load(run)
-    method = get_method(config.method)(config.method_config, DataInfo())
+    try:
+        method = get_method(config.method)(config.method_config, load_info(run))
+    except ValueError as error:
+        raise BenchError(f"{run}: {config.method} cannot be built from it: {error}") from error
     found = load_networks(run, method)
     for name in method.needed_networks:
         if name not in found:

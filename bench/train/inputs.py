@@ -57,30 +57,39 @@ def build_method(config: RunConfig, data: DataInfo | None = None) -> Trainable:
 # Data ---------------------------------------------------------------------------------------------------------
 
 
-def check_data(config: RunConfig, stages: Sequence[Stage]) -> None:
-    """See that data sets are whole and hold what stages ask for, the last one too, before the first is trained.
-
-    Args:
-        config: of the run, with its data sets and, where it has one, its list of clips.
-        stages: that will be trained.
+def check_folders(config: RunConfig) -> None:
+    """See that the data sets of a run are whole and have the clips that it trains on.
 
     Raises:
-        BenchError: one is not or does not; names the ``bench prep`` that mends it. Or the list of clips is none, or
+        BenchError: one is not or has not; names the ``bench prep`` that mends it. Or the list of clips is none, or
             names clips that are not in the data sets.
-        PrepError: one is no data set at all, or offers no sample to a stage; :class:`prep.errors.NoSamples` where it
-            only lacks clips.
+        PrepError: one is no data set at all.
     """
-    folders = config.data
-    for folder in folders:
+    for folder in config.data:
         manifest = read_manifest(folder)
         if not manifest.get("complete"):
             raise BenchError(f"{folder} is not complete; finish it: {prep_command(manifest, folder)}")
-        for stage in stages:
-            _check_columns(folder, manifest, stage)
     if config.person is None:
-        _check_splits(folders)
+        _check_splits(config.data)
         if config.clips is not None:
-            _check_clips(folders, config.clips, read_clips(config.clips))
+            _check_clips(config.data, config.clips, read_clips(config.clips))
+
+
+def check_samples(config: RunConfig, stages: Sequence[Stage]) -> None:
+    """See that data sets hold what stages ask for, the last one too, before the first is trained.
+
+    Args:
+        config: of the run.
+        stages: that will be trained.
+
+    Raises:
+        BenchError: one does not; names the ``bench prep`` that mends it.
+        NoSamples: of prep; clips offer no sample to a stage.
+        PrepError: a data set is damaged.
+    """
+    for folder in config.data:
+        for stage in stages:
+            _check_columns(folder, read_manifest(folder), stage)
     for stage in stages:
         for part in PARTS:
             try:

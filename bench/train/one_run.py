@@ -12,7 +12,7 @@ from bench.common.methods import get_method
 from bench.train.assets import load_assets
 from bench.train.config import CONFIG, RunConfig, differences
 from bench.train.data_info import gather, load_info, save_info
-from bench.train.inputs import build_method, check_data, record
+from bench.train.inputs import build_method, check_folders, check_samples, record
 from bench.train.loading import part_clips
 from bench.train.log import Reporter, RunLog, Several
 from bench.train.parallel import is_main_process
@@ -48,13 +48,15 @@ def train_run(
         PrepError: a data set is none, or lacks what a stage needs.
     """
     main = is_main_process()
+    if main:
+        check_folders(config)
     info = _data_info(config)
     method = build_method(config, info)
     wanted = known("stage", stages, method.stages) if stages else tuple(method.stages)
     chosen = [stage for name, stage in method.stages.items() if name in wanted]
     if main or config.person is not None:
         # Of a run set, all processes must know whom to pass over.
-        check_data(config, chosen)
+        check_samples(config, chosen)
     digests = load_assets(method, {"train"}, store, stages=chosen)
     if not main:
         return train_stages(config, method, wanted, config.out, saved is not None, Several(), stop=stop)

@@ -99,7 +99,8 @@ def test_options_reach_the_run(bench_: Command, data: Path) -> None:
     )
     config = RunConfig.load(Path("mine"))
     assert config.runner.precision == "bf16"
-    assert sorted(path.name for path in Path("mine").iterdir()) == ["config.json", "provenance.json", "shade"]
+    names = ["config.json", "data.json", "provenance.json", "shade"]
+    assert sorted(path.name for path in Path("mine").iterdir()) == names
     assert any(Path("mine/shade/tensorboard").iterdir())
     assert [step for step, _ in losses(Path("mine"), "shade")] == [1]
 
@@ -400,13 +401,13 @@ def test_only_the_main_process_writes_and_tells(
     monkeypatch.setenv("OMPI_COMM_WORLD_RANK", "1")
     told: list[object] = []
 
-    def train(*arguments: object) -> object:
-        from bench.train.runner import TrainResult
+    def train_stages(*arguments: object, stop: object) -> object:
+        from bench.train import TrainResult
 
         told.append(arguments[-1])
-        return TrainResult(False)
+        return TrainResult(Path("runs/fake"), False)
 
-    monkeypatch.setattr("bench.train.runner.train", train)
+    monkeypatch.setattr("bench.train.one_run.train_stages", train_stages)
     assert bench_("train", "fake", "--data", data, "--preset", "tiny") == ""
     assert not Path("runs").exists()
     told[0].note("to nobody")  # type: ignore[attr-defined]

@@ -25,7 +25,7 @@ from bench.train.checkpoint import (
     read_tensors,
     write_networks,
 )
-from bench.train.runner import TrainResult, train
+from bench.train.runner import TrainResult, train_stages
 from models.base import DataInfo
 from prep.errors import PrepError
 from tests.bench.fake_training import ENTRY, NAME, Fake, Recorder, config_for
@@ -61,7 +61,7 @@ def run_training(
     torch.manual_seed(config.runner.seed)
     method = Fake(config.method_config, DataInfo())
     recorder = recorder or Recorder()
-    result = train(config, method, stages or list(method.stages), run, resume, recorder)
+    result = train_stages(config, method, stages or list(method.stages), run, resume, recorder)
     return recorder, method, result
 
 
