@@ -69,8 +69,10 @@ def train_set(
         BenchError: there is no such person, or as :func:`bench.train.one_run.train_run`.
         PrepError: a data set lacks what a stage needs.
     """
-    chosen = [run_set.person(name) for name in dict.fromkeys(speakers)] or list(run_set.persons)
-    runs = [_run_of(config, person, resume) for person in chosen]
+    chosen = [run_set.person(name) for name in dict.fromkeys(speakers)] or run_set.persons
+    # All are looked at, also those not chosen: the runs of a set have the same options.
+    every = [_run_of(config, person, resume) for person in run_set.persons]
+    runs = [run for run in every if run.person in chosen]
     if not is_main_process():
         return _Training(run_set, stages, store, Several()).train(runs)
     with writing(run_set.out, f"{config.method} --per speaker", fresh=not resume):
