@@ -7,11 +7,12 @@ networks in any order, as often as it likes, and take a loss with respect to som
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
 import torch
 from accelerate import Accelerator
+from accelerate.utils import broadcast
 from torch import Tensor, nn
 from torch._utils import _flatten_dense_tensors, _unflatten_dense_tensors
 
@@ -78,6 +79,21 @@ def any_of(accelerator: Accelerator | None, *flags: bool) -> tuple[bool, ...]:
         return flags
     raised = torch.tensor(flags, dtype=torch.float32, device=accelerator.device)
     return tuple(value > 0 for value in accelerator.reduce(raised, "sum").tolist())
+
+
+def exchange(accelerator: Accelerator) -> dict[str, Callable[[Tensor], Tensor]]:
+    """The functions of :class:`models.base.Progress` by which a stage's processes exchange numbers.
+
+    Returns:
+        ``sum``, ``mean`` and ``first``; none where this process is the only one.
+    """
+    if accelerator.num_processes == 1:
+        return {}
+    return {
+        "sum": lambda tensor: accelerator.reduce(tensor, "sum"),
+        "mean": lambda tensor: accelerator.reduce(tensor, "mean"),
+        "first": lambda tensor: broadcast(tensor.clone(), from_process=0),
+    }
 
 
 def _buckets(tensors: Sequence[Tensor]) -> Iterable[list[Tensor]]:

@@ -19,7 +19,7 @@ from bench.train.averages import Averages
 from bench.train.checkpoint import Checkpoints, read_state
 from bench.train.loading import open_part, to_device, training_loader
 from bench.train.log import Reporter, Speed
-from bench.train.parallel import any_of
+from bench.train.parallel import any_of, exchange
 from bench.train.stage_state import Counters, StageState, generator_states, set_generators
 from bench.train.stepping import NotFinite, Stepper
 from bench.train.stopping import Stop, Stopped
@@ -56,6 +56,7 @@ class StageRun:
         self._stage = stage
         self._train = stage.train
         self._accelerator = accelerator
+        self._exchange = exchange(accelerator)
         self._reporter = reporter
         self._stop = stop
         self._checkpoints = Checkpoints(run / stage.name / "checkpoints", config.runner.keep_last)
@@ -217,7 +218,7 @@ class StageRun:
         )
 
     def _progress(self) -> Progress:
-        return Progress(self._counters.step, self._stream.epoch)
+        return Progress(self._counters.step, self._stream.epoch, **self._exchange)
 
     # Between steps ----------------------------------------------------------------------------------------------
 

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
-import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 _NEVER = 1 << 40
+
+
+def _alone(tensor: Tensor) -> Tensor:
+    return tensor
 
 
 class Quantized(NamedTuple):
@@ -30,7 +34,7 @@ class Codebook(nn.Module):
     """C of section 3.1: n vectors of which the nearest takes a feature's place.
 
     It remembers for how long each code has not been chosen. That is told to it by :meth:`note`, and is the same in
-    all processes that train together.
+    all processes that train together, as long as each gives its functions to :meth:`note` and :meth:`restart`.
 
     Args:
         n: number of codes.
@@ -72,11 +76,14 @@ class Codebook(nn.Module):
         return F.embedding(codes, self.codes).permute(0, 3, 1, 2)
 
     @torch.no_grad()
-    def note(self, codes: Tensor) -> None:
-        """Take note of the codes, int64 of any shape, that a step has chosen, in all processes together."""
-        chosen = torch.bincount(codes.flatten(), minlength=len(self.idle))
-        if _several():
-            dist.all_reduce(chosen)
+    def note(self, codes: Tensor, add_up: Callable[[Tensor], Tensor] = _alone) -> None:
+        """Take note of the codes that a step has chosen, in all processes together.
+
+        Args:
+            codes: int64, of any shape, of this process.
+            add_up: :attr:`models.base.Progress.sum`; by default this process is the only one.
+        """
+        chosen = add_up(torch.bincount(codes.flatten(), minlength=len(self.idle)))
         self.idle.add_(1).masked_fill_(chosen > 0, 0)
 
     def usage(self, steps: int) -> Tensor:
@@ -84,7 +91,7 @@ class Codebook(nn.Module):
         return (self.idle < steps).float().mean()
 
     @torch.no_grad()
-    def restart(self, features: Tensor, unused: Tensor) -> None:
+    def restart(self, features: Tensor, unused: Tensor, first: Callable[[Tensor], Tensor] = _alone) -> None:
         """Place codes at randomly drawn features, in all processes at the same ones.
 
         :attr:`idle` stays as it is until such a code is chosen.
@@ -92,20 +99,15 @@ class Codebook(nn.Module):
         Args:
             features: (B, d, h, w) float; fewer than are needed serve several times.
             unused: (n,) bool, the codes to place anew; the same in all processes.
+            first: :attr:`models.base.Progress.first`; by default this process is the only one.
         """
         flat = _flat(features)
         count = int(unused.sum())
         # Without repetition where there are enough: codes at the same place are of no use.
         order = torch.randperm(len(flat)).repeat(-(-count // len(flat)))[:count]
-        self.codes[unused] = flat[order.to(flat.device)].to(self.codes.dtype)
-        if _several():
-            dist.broadcast(self.codes, src=0)
+        self.codes[unused] = first(flat[order.to(flat.device)].to(self.codes.dtype))
 
 
 def _flat(features: Tensor) -> Tensor:
     """(B, d, h, w) → (B h w, d)."""
     return features.permute(0, 2, 3, 1).flatten(0, 2)
-
-
-def _several() -> bool:
-    return dist.is_available() and dist.is_initialized()

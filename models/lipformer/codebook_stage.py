@@ -202,16 +202,16 @@ class CodebookStage(Stage):
             truth = augmented(truth, self.config.augment)
         features = self._features(truth)
         if progress.step == 0 and not self._placed:
-            self._place(features)
+            self._place(features, progress)
         made = self._reconstruct(features)
         losses = self._losses(made, truth)
         discriminator = self._discriminator if progress.step >= self.config.adversarial_from else None
         if discriminator is not None:
             losses["adversarial"] = generator_loss(discriminator(made.face))
-        self._upper.note(made.upper.codes)
-        self._lower.note(made.lower.codes)
+        self._upper.note(made.upper.codes, progress.sum)
+        self._lower.note(made.lower.codes, progress.sum)
         yield Update(self._face.weighted(losses), "autoencoder", {**losses, **self._usage()})
-        self._restart(features, progress.step + 1)
+        self._restart(features, progress)
         if discriminator is not None:
             yield self._face.judge(discriminator, truth, made.face, progress.step)
 
@@ -260,17 +260,17 @@ class CodebookStage(Stage):
     def _usage(self) -> dict[str, Tensor]:
         return {"usage_upper": self._upper.usage(RECENT), "usage_lower": self._lower.usage(RECENT)}
 
-    def _place(self, features: tuple[Tensor, Tensor]) -> None:
+    def _place(self, features: tuple[Tensor, Tensor], progress: Progress) -> None:
         for codebook, found in zip((self._upper, self._lower), features, strict=True):
-            codebook.restart(found, torch.ones_like(codebook.idle, dtype=torch.bool))
+            codebook.restart(found, torch.ones_like(codebook.idle, dtype=torch.bool), progress.first)
         self._placed = True
 
-    def _restart(self, features: tuple[Tensor, Tensor], steps: int) -> None:
+    def _restart(self, features: tuple[Tensor, Tensor], progress: Progress) -> None:
         after = self.config.restart_after
-        if not after or steps % after:
+        if not after or (progress.step + 1) % after:
             return
         for codebook, found in zip((self._upper, self._lower), features, strict=True):
-            codebook.restart(found, codebook.idle >= after)
+            codebook.restart(found, codebook.idle >= after, progress.first)
 
 
 def _share(codes: Tensor, n: int) -> Tensor:

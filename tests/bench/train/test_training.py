@@ -249,6 +249,7 @@ def test_a_set_goes_on_as_it_began(tmp_path: Path) -> None:
             per="speaker",
             run=Path("set"),
             resume=True,
+            speakers=["anna"],
             overrides=["shade.hidden=4", "colour.hidden=4"],
         )
     with pytest.raises(BenchError, match=r"set is a run set: go on with it by --per speaker --resume"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -189,30 +190,40 @@ def test_restart_of_none() -> None:
 
 PROCESS = """
 import sys
-from collections.abc import Callable
-import torch, torch.distributed as dist
+import torch
+from accelerate import Accelerator
+from bench.train.parallel import exchange
+from models.base import Progress
 from models.lipformer.codebook import Codebook
-rank = int(sys.argv[1])
-dist.init_process_group("gloo", init_method="file://" + sys.argv[2], rank=rank, world_size=2)
+accelerator = Accelerator(cpu=True)
+progress = Progress(0, 0.0, **exchange(accelerator))
+rank = accelerator.process_index
 torch.manual_seed(0)
 book = Codebook(4, 2)
 torch.manual_seed(rank)
-book.note(torch.tensor([rank]))
-book.restart(torch.randn(1, 2, 3, 3), book.idle > 0)
-torch.save((book.codes.detach(), book.idle), sys.argv[2] + str(rank))
+book.note(torch.tensor([rank]), progress.sum)
+book.restart(torch.randn(1, 2, 3, 3), book.idle > 0, progress.first)
+mean = progress.mean(torch.tensor([1.0 + 2 * rank]))
+torch.save((book.codes.detach(), book.idle, mean), sys.argv[1] + str(rank))
 """
 
 
 @pytest.mark.slow
 def test_processes_agree(tmp_path: Path) -> None:
     """Each sees its own batch, yet both note the use of all and place codes alike."""
-    script = (
-        "import subprocess, sys\n"
-        "ours = [subprocess.Popen([sys.executable, '-c', sys.argv[1], str(r), sys.argv[2]]) for r in (0, 1)]\n"
-        "sys.exit(max(one.wait() for one in ours))"
-    )
-    command = [sys.executable, "-c", script, PROCESS, str(tmp_path / "meeting")]
-    run(command, cwd=REPOSITORY, check=True, timeout=120)
-    (codes, idle), (others, other_idle) = (torch.load(tmp_path / f"meeting{rank}") for rank in (0, 1))
-    assert torch.equal(codes, others) and torch.equal(idle, other_idle)
+    script = tmp_path / "two.py"
+    script.write_text(PROCESS)
+    launcher = ["torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    command = [sys.executable, "-m", *launcher, str(script), str(tmp_path / "found")]
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"}
+    run(command, cwd=REPOSITORY, check=True, timeout=300, env=environment)
+    (codes, idle, mean), others = (torch.load(tmp_path / f"found{rank}") for rank in (0, 1))
+    assert all(torch.equal(a, b) for a, b in zip((codes, idle, mean), others, strict=True))
     assert (idle == 0).tolist() == [True, True, False, False]
+    assert mean.tolist() == [2.0]
+    # What stood at the first process's features, and the two codes that were chosen, where they were.
+    torch.manual_seed(0)
+    alone = Codebook(4, 2)
+    torch.manual_seed(0)
+    alone.restart(torch.randn(1, 2, 3, 3), torch.tensor([False, False, True, True]))
+    assert torch.equal(codes, alone.codes.detach())
