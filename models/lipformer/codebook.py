@@ -9,6 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from models.layers.precision import full
+
 _NEVER = 1 << 40
 
 
@@ -66,7 +68,7 @@ class Codebook(nn.Module):
     def nearest(self, features: Tensor) -> Tensor:
         """(B, d, h, w) float → (B, h, w) int64, the codes at the least Euclidean distance."""
         with torch.autocast(features.device.type, enabled=False):
-            flat, codes = _flat(features).float(), self.codes.float()
+            flat, codes = full(_flat(features)), full(self.codes)
             # Squared distances, less what all codes have in common.
             distances = torch.addmm(codes.square().sum(1), flat, codes.T, alpha=-2)
             return distances.argmin(1).view(features.shape[0], *features.shape[2:])

@@ -10,6 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from models.layers.precision import full
+
 
 class KeypointExtractor(nn.Module):
     """F_e: heat maps of k key points that nobody names (equation 6).
@@ -35,7 +37,7 @@ class KeypointExtractor(nn.Module):
 
         Each map is a softmax over its positions: positive, with sum 1.
         """
-        maps = self.layers(encodings).float()
+        maps = full(self.layers(encodings))
         return maps.flatten(2).softmax(dim=2).view_as(maps)
 
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.optim import Adam, Optimizer
 
 from models.base import Batch, Progress, Stage, TrainConfig, Update
+from models.layers.precision import full
 from models.layers.stylegan2 import StyleGAN2Discriminator, generator_loss
 from models.layers.vgg import VGG19
 from models.lipformer.audio import AudioEncoder
@@ -214,7 +215,7 @@ class LipFormerStage(Stage):
             lower = self._mixed(gumbel_softmax(logits, temperature, config.hard))
         else:
             lower = self.lips.lower.look_up(logits.argmax(dim=1))
-        generated = self.lips.decoder(upper, lower).float()
+        generated = full(self.lips.decoder(upper, lower))
         losses = {
             "cross_entropy": code_loss(logits, self.lips.lip_codes(truth), config.mouth_weight),
             **self._face.likeness(generated, truth),
@@ -242,7 +243,7 @@ class LipFormerStage(Stage):
         truth, reference = as_float(batch["target"]), as_float(batch["reference"])
         upper, logits = self._predict(truth, reference, batch["mel"])
         true_codes, codes = self.lips.lip_codes(truth), logits.argmax(dim=1)
-        generated = self.lips.decoder(upper, self.lips.lower.look_up(codes)).float()
+        generated = full(self.lips.decoder(upper, self.lips.lower.look_up(codes)))
         still = self.lips.lip_codes(reference)
         losses = {
             "cross_entropy": F.cross_entropy(logits, true_codes),

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from models.layers.precision import full
 from models.layers.vgg import MEAN, STD, VGG19
 from models.losses import psnr
 
@@ -33,8 +34,8 @@ MOUTH_ROWS, MOUTH_COLUMNS = (0.64, 0.92), (0.3, 0.7)
 
 
 def as_float(stored: Tensor) -> Tensor:
-    """(B, 3, S, S) uint8 → float32 in [0, 1]."""
-    return stored.float() / 255
+    """(B, 3, S, S) uint8 → float32 in [0, 1]; float64 in [0, 255] → float64."""
+    return full(stored) / 255
 
 
 def of_mouth(faces: Tensor) -> Tensor:
@@ -74,7 +75,7 @@ def pixel_loss(found: Tensor, wanted: Tensor, mouth_weight: float) -> Tensor:
         wanted: likewise.
         mouth_weight: not below 0; the papers have none.
     """
-    error = (found.float() - wanted.float()).square()
+    error = (full(found) - full(wanted)).square()
     return error.mean() + mouth_weight * of_mouth(error).mean() if mouth_weight else error.mean()
 
 

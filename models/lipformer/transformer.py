@@ -9,6 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from models.layers.precision import full
+
 #: What the queries of a layer are made of, see :class:`LipTransformer`.
 Queries = Literal["reference", "state"]
 
@@ -194,13 +196,13 @@ class LipTransformer(nn.Module):
         Returns:
             (B, h' w', n) float32, positions row by row.
         """
-        unit = codes.detach().float().square().mean().sqrt().clamp(min=1e-8)
+        unit = full(codes.detach()).square().mean().sqrt().clamp(min=1e-8)
         codes = codes / unit
         reference = warped.flatten(2).transpose(1, 2) / unit
         state = queries = reference + self.position
         for layer in self.layers:
             state = layer(state, queries if self.queries == "reference" else state, codes, audio)
-        logits = self.head(state).float()
+        logits = full(self.head(state))
         if self.log_strength is not None:
             logits = logits - self.log_strength.exp() * squared_distances(reference, codes)
         return logits
@@ -210,6 +212,6 @@ def squared_distances(found: Tensor, codes: Tensor) -> Tensor:
     """(B, P, d) float and (n, d) float → (B, P, n) float32: squared Euclidean distances by d."""
     # Differences of squares lose too much in half precision.
     with torch.autocast(found.device.type, enabled=False):
-        found, codes = found.float(), codes.float()
+        found, codes = full(found), full(codes)
         squares = found.square().sum(2, keepdim=True) + codes.square().sum(1)
         return (squares - 2 * found @ codes.T).clamp(min=0) / codes.shape[1]

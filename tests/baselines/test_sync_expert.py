@@ -82,9 +82,8 @@ class Told(nn.Module):
 
 
 def told(cosine: Callable[[Tensor, Tensor], Tensor], **changes: Any) -> tuple[ExpertStage, Told]:
-    stage, network = made(**changes), Told(cosine)
-    stage._expert = network  # type: ignore[assignment]
-    return stage, network
+    network = Told(cosine)
+    return ExpertStage(config(**changes), network), network  # type: ignore[arg-type]
 
 
 # The network -------------------------------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ from torch.autograd import gradcheck
 from models.base import Progress, TrainConfig, Update
 from models.layers.vgg import VGG19
 from models.lipformer.autoencoder import FaceDecoder
+from models.lipformer.codebook import Quantized
 from models.lipformer.codebook_stage import CodebookConfig, CodebookStage
 from models.lipformer.pictures import perceptual_loss, scaled
 from prep.sample_spec import StillSpec
@@ -349,9 +350,12 @@ def test_upper_and_lower_halves_have_codebooks_of_their_own() -> None:
     stage, held = build(), batch(1)
     upper_changed = {"picture": held["picture"].clone()}  # type: ignore[attr-defined]
     upper_changed["picture"][:, :, :8] = 255 - upper_changed["picture"][:, :, :8]
-    first, second = (
-        stage._reconstruct(stage._features(b["picture"].float() / 255)) for b in (held, upper_changed)
-    )
-    assert torch.equal(first.lower.codes, second.lower.codes)
-    assert torch.equal(first.lower.values, second.lower.values)
-    assert not torch.equal(first.upper.codes, second.upper.codes)
+    found: dict[str, list[Quantized]] = {"upper": [], "lower": []}
+    for name, given in found.items():
+        stage.networks[name].register_forward_hook(lambda _, asked, made, given=given: given.append(made))
+    for b in (held, upper_changed):
+        stage.validate(b)
+    first, second = found["lower"]
+    assert torch.equal(first.codes, second.codes) and torch.equal(first.values, second.values)
+    first, second = found["upper"]
+    assert not torch.equal(first.codes, second.codes)
