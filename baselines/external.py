@@ -1,4 +1,4 @@
-"""Other people's code as a baseline: the command line that makes one of its videos, as a template.
+"""The code of others as a baseline: the command line that makes one of its videos, as a template.
 
 Nothing is run here; :mod:`bench.generate.external` fills the template for every pair and runs it.
 """

@@ -1,4 +1,4 @@
-"""Rows that no network makes: the floor and the ceiling that stand in every table.
+"""Rows without any network, with which every table compares.
 
 All of them are made from the true video. Frames are uint8 (H, W, 3), RGB, one at a time; sound is int16, mono, 16 kHz.
 """
@@ -13,10 +13,10 @@ import numpy.typing as npt
 
 #: Name of the row → what it is, and which end of which scale it shows.
 TRIVIAL: dict[str, str] = {
-    "ground_truth": "the true video with its own sound: the ceiling of every metric",
-    "reencoded": "the true video, coded as the predictions are: what is left of the ceiling in such files",
+    "ground_truth": "the true video with its own sound: what a perfect method would reach",
+    "reencoded": "the true video, coded as the predictions are: what a perfect method would reach in such files",
     "still": "the first true frame throughout, with the true sound: perfect pictures of a mouth that never moves",
-    "wrong_audio": "the true video with the sound of another clip: the floor of lip sync, under perfect pictures",
+    "wrong_audio": "the true video with the sound of another clip: perfect pictures with wrong lip sync",
 }
 
 #: Samples a frame: 16,000 a second at 25 frames a second.
@@ -47,8 +47,9 @@ def reencoded(frames: Frames, roundtrip: Callable[[Frames], Iterable[np.ndarray]
 def wrong_audio(clip_ids: Iterable[str], seed: int) -> dict[str, str]:
     """For every clip another one, whose sound it gets; every clip gives its sound once.
 
-    The clips stand in a circle, ordered by SHA-256 of seed and id, and each takes the sound of the next: the choice
-    depends on nothing but the seed and the set of ids, and a clip that is missing changes one other clip's sound.
+    The clips are sorted by SHA-256 of seed and id, and each takes the sound of the next one, the last that of the
+    first. The choice depends on nothing but the seed and the set of ids, and a clip that is missing changes one other
+    clip's sound.
 
     Args:
         clip_ids: in any order.

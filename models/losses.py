@@ -15,7 +15,7 @@ def point_l1(predicted: Tensor, truth: Tensor) -> Tensor:
 
     Args:
         predicted: (B, T, P, 2) float.
-        truth: likewise.
+        truth: of the same shape.
 
     Returns:
         () float32.
@@ -28,13 +28,13 @@ def point_l1(predicted: Tensor, truth: Tensor) -> Tensor:
 
 
 def continuity(predicted: Tensor, truth: Tensor, groups: Sequence[int] | None = None) -> Tensor:
-    """How far the movement from frame to frame is off: Euclidean norm over points, mean over pairs of frames.
+    """Error of the movement from frame to frame: Euclidean norm over points, mean over pairs of frames.
 
     IP-LAP's code takes one norm over all points; its equation 11 adds one of the jaw and one of the lips.
 
     Args:
         predicted: (B, T, P, 2) float, consecutive frames, T at least 2.
-        truth: likewise.
+        truth: of the same shape.
         groups: sizes of consecutive groups of points that get a norm each, to be added; one group where None.
 
     Returns:
@@ -50,7 +50,7 @@ def continuity(predicted: Tensor, truth: Tensor, groups: Sequence[int] | None = 
     if groups is not None and sum(groups) != points:
         raise ValueError(f"groups of {list(groups)} points are not the {points} points given")
     off = (predicted.float() - truth.float()).diff(dim=1)
-    # The official function's shift of every coordinate keeps the gradient finite where nothing is off.
+    # The official function's shift of every coordinate keeps the gradient finite where the error is 0.
     shifted = off + 1e-6
     parts = shifted.split(list(groups) if groups is not None else [points], dim=2)
     return sum((part.flatten(2).norm(dim=2).mean() for part in parts), start=predicted.new_zeros(()).float())

@@ -1,1 +1,1 @@
-"""The lip-sync expert of Wav2Lip: does this mouth say this sound?"""
+"""The lip-sync expert of Wav2Lip: do this mouth and this sound belong together?"""

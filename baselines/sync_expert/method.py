@@ -17,11 +17,11 @@ class SyncExpertConfig(Section):
 
 
 class SyncExpert(Trainable):
-    """The expert that Wav2Lip and its successors are trained against (Prajwal et al., ACM MM 2020).
+    """The expert that Wav2Lip and its successors are trained with (Prajwal et al., ACM MM 2020).
 
     Args:
         config: a :class:`SyncExpertConfig`.
-        data: of no influence.
+        data: not used.
     """
 
     name = "sync-expert"

@@ -1,4 +1,5 @@
-"""The expert's network: a colour SyncNet (Prajwal et al., ACM MM 2020, section 3.2), and what it looks at."""
+"""The expert's network: a colour SyncNet (Prajwal et al., ACM MM 2020, section 3.2), and the part of the picture that
+it sees."""
 
 from __future__ import annotations
 
@@ -19,7 +20,7 @@ SOUND = Sound("mel")
 
 @dataclass(frozen=True)
 class Lips:
-    """What the expert sees of a view.
+    """The part of a view that the expert sees.
 
     Attributes:
         top: first row.
@@ -97,7 +98,7 @@ def cosine_bce(cosine: Tensor, target: float) -> Tensor:
     """Binary cross-entropy with a cosine as the probability that sound and mouth belong together.
 
     The official loss: the embeddings come out of a ReLU, so that their cosine is never negative, and no sigmoid
-    is put over it. It is kept away from 0 and 1, where rounding leads it and loss or gradient would be infinite.
+    is put over it. It is kept away from 0 and 1, which rounding can reach and where loss or gradient would be infinite.
 
     Args:
         cosine: any shape, in [0, 1].

@@ -1,7 +1,7 @@
-"""What an expert says of a whole clip: by how many frames its sound is off, and how sure that is.
+"""The offset of the sound of a whole clip, by a trained expert: how many frames, and with which confidence.
 
-The rule is SyncNet's (Chung and Zisserman, 2016), with cosines for distances. Clips whose sound is off teach an
-expert nothing, and a half-trained expert finds them: train, filter, train again.
+The rule is SyncNet's (Chung and Zisserman, 2016), with cosines for distances. Clips whose sound is off are
+harmful for training, and a half-trained expert finds them: train, filter, train again.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class Offset:
     confidence: float
 
     def in_sync(self, most: int = 1, confidence: float = 0.05) -> bool:
-        """Whether the clip is fit for training: at most ``most`` frames off, and surely so."""
+        """Whether the clip is fit for training: at most ``most`` frames off, with enough confidence."""
         return abs(self.frames) <= most and self.confidence >= confidence
 
 

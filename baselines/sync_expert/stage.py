@@ -1,7 +1,7 @@
 """Training of the lip-sync expert (Prajwal et al., ACM MM 2020, section 3.2; ``color_syncnet_train.py``).
 
-Lips meet the sound that belongs to them and, at once, sound that does not: every batch is balanced, and what the
-network makes of a face alone cancels out. The official code tosses a coin for each window instead.
+Lips are compared with the sound that belongs to them and, in the same step, with sound that does not: every batch is
+balanced, and the loss cannot fall by the face alone. The official code chooses one of both at random for each window.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from prep.sample_spec import SampleSpec
 
 
 class ExpertConfig(Section):
-    """The expert's stage; defaults are the official code's, or where it has no such thing, off.
+    """The expert's stage; defaults are the official code's; options that it does not have are off.
 
-    Wrong sound comes from the same clip, so that neither voice nor face tells it: *far* sound, and *near* sound,
-    which is harder to tell and may come in later. The official code takes one window of a clip, and one other chunk
-    of its sound. With more ``windows``, the sound of each is wrong for all others: every embedding is used that
-    often.
+    Wrong sound comes from the same clip, so that it cannot be recognised by voice or face: *far* sound, and *near*
+    sound, which is harder to detect and may be used later. The official code takes one window of a clip, and one
+    other chunk of its sound. With more ``windows``, the sound of each is wrong for all others: every embedding is
+    used that often.
 
     Attributes:
         view: the faces that it looks at, a key of :data:`baselines.sync_expert.network.LIPS`.
@@ -41,8 +41,8 @@ class ExpertConfig(Section):
         near_over: steps in which the weight of near sound then rises to ``near_share``.
         near_share: weight of near sound in the cross-entropy of wrong sound; the rest is that of far sound.
         contrast: weight of a second loss, by which the right sound is to be picked out of all that a window
-            meets, and the right window for a sound (multi-way matching: Chung et al., "Perfect Match", ICASSP 2019).
-            The official code has none.
+            is compared with, and the right window for a sound (multi-way matching: Chung et al., "Perfect Match",
+            ICASSP 2019). The official code has none.
         temperature: of its softmax over cosines.
         flip: mirror half of the windows.
         learning_rate: of Adam.
@@ -82,7 +82,7 @@ class ExpertConfig(Section):
         return SyncNet(self.view, self.width, self.coarse)
 
     def distances(self) -> Tensor:
-        """(windows, sounds) int64: frames between a window and each of the chunks that it meets; 0: its own."""
+        """(windows, sounds) int64: frames between a window and each chunk that it is compared with; 0: its own."""
         if self.windows == 1:
             return torch.tensor([[0, self.far]])
         starts = self.stride * torch.arange(self.windows)
@@ -138,7 +138,7 @@ class ExpertStage(Stage):
     def updates(self, batch: Batch, progress: Progress) -> Iterator[Update]:
         """One step on the cross-entropy of right and wrong sound, half each, and on the contrast.
 
-        Logs ``loss``, the cross-entropy, which is ln 2 for whoever knows nothing; ``contrast``, where it is
+        Logs ``loss``, the cross-entropy, which is ln 2 for guessing; ``contrast``, where it is
         used; ``accuracy``, the share of cosines on their side of 0.5; ``cosine_sync`` and ``cosine_shifted``.
         """
         lips = self._lips(batch)
@@ -214,7 +214,7 @@ class ExpertStage(Stage):
             mels = torch.stack([batch["window_mel"], batch["negative_mel"]], dim=1)
         else:
             mels = batch["frame_mel"][:, self._starts]
-        # All sound at once: normalisation must not tell one kind from another.
+        # All sound at once: normalisation must not distinguish one kind from another.
         sounds = self._expert.hear(mels.flatten(0, 1)).unflatten(0, mels.shape[:2])
         return self._expert.see(lips).unflatten(0, (len(mels), -1)) @ sounds.transpose(1, 2)
 

@@ -1,1 +1,1 @@
-"""Wav2Lip: the lower half of a face, painted anew from sound (Prajwal et al., ACM MM 2020)."""
+"""Wav2Lip: the lower half of a face, generated from sound (Prajwal et al., ACM MM 2020)."""

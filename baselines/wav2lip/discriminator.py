@@ -1,4 +1,4 @@
-"""Wav2Lip's judge of visual quality (Prajwal et al., ACM MM 2020, section 3.4), of the variant with a GAN."""
+"""The visual quality discriminator of Wav2Lip + GAN (Prajwal et al., ACM MM 2020, section 3.4)."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from baselines.wav2lip.network import HALF
 
 
 class QualityDiscriminator(nn.Module):
-    """Tells painted lower halves from filmed ones, frame by frame; with ``width=1`` its keys are the official ones.
+    """Distinguishes generated lower halves from real ones, frame by frame; the keys are official with ``width=1``.
 
     Args:
         width: factor on the channels of every layer; 1 is the official size.
@@ -39,7 +39,7 @@ class QualityDiscriminator(nn.Module):
         return x
 
     def forward(self, frames: Tensor) -> Tensor:
-        """(N, 3, 96, 96) in [0, 1], BGR → (N,) logits: above 0 where a frame looks filmed."""
+        """(N, 3, 96, 96) in [0, 1], BGR → (N,) logits: above 0 where a frame looks real."""
         return self.binary_pred(self.features(frames)).flatten()
 
 

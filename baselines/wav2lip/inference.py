@@ -28,8 +28,8 @@ class GenerateConfig(Section):
         feather: width of soft edges, as a share of the face's box, of which less than a tenth lies under the chin.
         batch_size: frames that are generated at once (code: 128).
         reference: which picture of the face the generator is given besides the upper half. ``self``: the frame itself,
-            mouth and all, as in the official code, so that where a clip is driven by its own sound, the generator has
-            seen what it is to paint; ``first``: the first frame with a face.
+            with its mouth, as in the official code, so that where a clip is driven by its own sound, the generator sees
+            the mouth that it is to generate; ``first``: the first frame with a face.
         sound: what is heard with a frame, a key of :data:`baselines.wav2lip.sound.SOUNDS`. ``wav2lip``: as the
             official inference; ``wav2lip-generator``: as the official training, a frame earlier.
     """
@@ -52,7 +52,7 @@ class GenerateConfig(Section):
 def speak(
     config: GenerateConfig, generator: Generator, footage: Footage, speech: Speech
 ) -> Iterator[np.ndarray]:
-    """See :meth:`models.base.Talker.generate`. A batch of frames is held at a time."""
+    """See :meth:`models.base.Talker.generate`. One batch of frames is in memory at a time."""
     mask = config.mask()
     waiting: list[tuple[Shot, Crop | None]] = []
     reference = None
@@ -102,5 +102,5 @@ def _trapezium(start: int, stop: int, feather: float) -> np.ndarray:
     inside = np.arange(SIZE, dtype=np.float32)
     ramp = np.minimum(inside - start, stop - 1 - inside) / (feather * SIZE)
     ramp = np.clip(ramp, 0, 1)
-    # Without a kink, which the eye would see on a smooth cheek.
+    # Without a kink, which would be visible on a smooth cheek.
     return ramp * ramp * (3 - 2 * ramp)

@@ -28,7 +28,7 @@ class Wav2Lip(Talker):
 
     Args:
         config: a :class:`Wav2LipMethodConfig`.
-        data: of no influence.
+        data: not used.
     """
 
     name = "wav2lip"

@@ -11,20 +11,20 @@ from models.layers.conv import ConvBlock, audio_encoder
 
 #: Side of the face, and the first row of the half that is painted, in pixels.
 SIZE, HALF = 96, 48
-#: Rows and columns within which mouths lie.
+#: Rows and columns of the mouth region.
 MOUTH = (slice(56, 88), slice(24, 72))
 
 
 class Generator(nn.Module):
-    """Paints the masked lower half of a face, given what is heard and another picture of the face.
+    """Generates the masked lower half of a face, from the sound and another picture of the face.
 
-    A U-Net whose narrowest place is the embedding of the sound; with ``width=1`` its keys are the official ones.
+    A U-Net with the embedding of the sound at its bottleneck; with ``width=1`` its keys are the official ones.
 
     Args:
         width: factor on the channels of every layer; 1 is the official size.
-        least: channels that no layer falls below, but those of the sound: two or four hold no colours.
+        least: the smallest number of channels of a layer, except those of the sound: two or four cannot carry colours.
         residual: what is painted is added, as logits, to the frame's upper and the reference's lower half, which the
-            untrained network returns. The official network paints afresh.
+            untrained network returns. The official network adds nothing.
     """
 
     def __init__(self, width: float = 1.0, least: int = 1, residual: bool = False) -> None:
@@ -84,7 +84,7 @@ class Generator(nn.Module):
         if not self.residual:
             return self.output_block(x)
         under = torch.cat([faces[:, :3, :HALF], faces[:, 3:, HALF:]], dim=2)
-        # So far from black and white that logits are moderate and gradients alive.
+        # Far enough from black and white for moderate logits and useful gradients.
         return (self.output_block[:2](x) + under.clamp(0.02, 0.98).logit()).sigmoid()
 
 
@@ -93,7 +93,7 @@ def see(frames: Tensor, references: Tensor) -> Tensor:
 
     Args:
         frames: (N, 3, 96, 96) float in [0, 1], RGB.
-        references: likewise, of the same person.
+        references: (N, 3, 96, 96) float in [0, 1], RGB, of the same person.
 
     Returns:
         (N, 6, 96, 96), BGR.

@@ -24,8 +24,8 @@ class Wav2LipConfig(Section):
 
     Attributes:
         width: factor on the channels of generator and discriminator; 1 is the official size.
-        least: channels that no layer of the generator falls below.
-        residual: the generator changes the reference's lower half instead of painting afresh; see
+        least: the smallest number of channels of a layer of the generator.
+        residual: the output of the generator is added to the reference's lower half; see
             :class:`baselines.wav2lip.network.Generator`.
         expert: the trained expert: the folder of a run of ``sync-expert``, or ``wav2lip_syncnet``, the official
             weights.
@@ -36,11 +36,11 @@ class Wav2LipConfig(Section):
         mouth_weight: of L1 within :data:`baselines.wav2lip.network.MOUTH`, added to that over the face, as a
             multiple of the latter's weight. Neither paper nor code has it.
         gan_weight: s_g, of the quality discriminator's loss; 0: there is none; 0.07: Wav2Lip + GAN. L1
-            has the weight that is left of 1 by what takes part.
+            has the rest of the weight, up to a sum of 1.
         learning_rate: of the generator's Adam.
-        betas: likewise (``hq_wav2lip_train.py``, with the GAN: 0.5 and 0.999).
+        betas: of the generator's Adam (``hq_wav2lip_train.py``, with the GAN: 0.5 and 0.999).
         discriminator_learning_rate: of the discriminator's Adam.
-        discriminator_betas: likewise.
+        discriminator_betas: of the discriminator's Adam.
         train: how the runner trains it.
     """
 
@@ -143,7 +143,7 @@ class Wav2LipStage(Stage):
     def validate(self, batch: Batch) -> dict[str, Tensor]:
         """``L1``, ``mouth`` and ``gan`` where they have weights; ``sync``, from the beginning; ``psnr`` in decibels.
 
-        ``loss`` is their sum with the weights that they have in the end, so that it can be compared all along.
+        ``loss`` is their sum with the weights that they have in the end, so that it can be compared at all steps.
         ``psnr`` is of the painted halves.
         """
         truth, painted = self._paint(batch)

@@ -167,7 +167,7 @@ class DataInfo:
         clips: of the training split, or of the list of clips.
         frames: of these clips together, at 25 a second.
         width: pixels of a full frame; None where clips differ, or nothing is known (imported weights).
-        height: pixels; None likewise.
+        height: pixels; None as for ``width``.
         identities: how many persons speak; a clip whose corpus names no speaker counts as a person of its own.
         background: (H, W, 3) uint8 RGB, the median over the training frames of :attr:`Trainable.background`; None
             where the method asks for none.

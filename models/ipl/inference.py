@@ -1,6 +1,6 @@
 """Generation with IP-LAP: landmarks from sound, sketches, faces, and full frames with the faces in them.
 
-Zhong et al., CVPR 2023, sections 3 and 4.1, and ``inference_single.py`` where the paper is silent: every frame
+Zhong et al., CVPR 2023, sections 3 and 4.1, and ``inference_single.py`` where the paper says nothing: every frame
 has a window of its own, whose landmarks are predicted together and drawn as the sketches around that frame.
 """
 
@@ -64,7 +64,7 @@ class GenerateConfig(Section):
 
 
 class Generation:
-    """One footage that is made to speak. Memory grows with the references, not with the footage's pictures.
+    """Generates the frames of one footage. Memory grows with the references, not with the footage's pictures.
 
     Args:
         config: how.
@@ -155,7 +155,7 @@ class Generation:
         """(B, 5, 3, 128, 128) target sketches and (B, 80, 16) mel chunks of (B,) frames.
 
         A window that leaves the footage repeats its first or last frame; where a frame of it has no face, the
-        nearest one lends its pose.
+        pose of the nearest frame with a face is used.
         """
         before = self.window // 2
         windows = frames[:, None] + np.arange(-before, self.window - before)

@@ -1,7 +1,7 @@
 """IP-LAP's landmark generator: lips and jaw from sound, the pose of the face and landmarks of other frames.
 
 Zhong et al., CVPR 2023, section 3.1. Keys of state dicts, odd spellings included, are those of the official
-checkpoints. What the official code does otherwise than the paper's text says, and is done here: 17 points of the
+checkpoints. Where the official code differs from the text of the paper, this is as in the code: 17 points of the
 jaw and 40 of the lips (paper: 16 and 41); layer normalisation after attention and MLP (equation 7: before; see
 ``norm_first``); a linear layer as each head (equations 8 and 9: an MLP); the three embeddings go through one
 layer normalisation before they are added to position and type.
@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from models.layers.conv import audio_encoder
 
-#: Points that give the head's pose, and points that speak; they come in this order, jaw before lips.
+#: Points of the head's pose, and points of jaw and lips, which are predicted; they come in this order, jaw before lips.
 POSE, JAW, LIPS = 74, 17, 40
 CONTENT = JAW + LIPS
 
@@ -31,9 +31,9 @@ class PointBlock(nn.Module):
     Args:
         cin: input channels.
         cout: output channels; equal to ``cin`` where ``residual``.
-        kernel_size: of points.
-        stride: likewise.
-        padding: likewise.
+        kernel_size: points.
+        stride: points.
+        padding: points.
         residual: add the input before the activation.
         act: activation; ReLU where None.
     """
@@ -235,7 +235,7 @@ class LandmarkGenerator(LandmarkNetwork):
         feedforward: inner size of its MLPs.
         dropout: rate, of tokens and within the encoder.
         width: see :class:`LandmarkNetwork`.
-        norm_first: layer normalisation before attention and MLP, as equation 7 has it and the code has not.
+        norm_first: layer normalisation before attention and MLP, as in equation 7, but not in the code.
         residual: see :class:`LandmarkNetwork`.
     """
 
@@ -271,7 +271,7 @@ class LSTMLandmarkGenerator(LandmarkNetwork):
         layers: of the LSTM.
         dropout: rate, between these layers.
         width: see :class:`LandmarkNetwork`.
-        residual: likewise.
+        residual: see :class:`LandmarkNetwork`.
     """
 
     def __init__(

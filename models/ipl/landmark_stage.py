@@ -19,7 +19,7 @@ from prep.sample_spec import SampleSpec
 
 
 class LandmarkConfig(Section):
-    """The landmark stage; defaults are the paper's, or its code's where the paper is silent.
+    """The landmark stage; defaults are the paper's, or its code's where the paper says nothing.
 
     Attributes:
         backbone: the paper's transformer, or its variant with a bidirectional LSTM (Table 3).
@@ -31,12 +31,12 @@ class LandmarkConfig(Section):
         heads: of attention.
         feedforward: inner size of the transformer's MLPs.
         dropout: rate.
-        norm_first: layer normalisation before attention and MLP, as equation 7 has it and the code has not.
+        norm_first: layer normalisation before attention and MLP, as in equation 7, but not in the code.
         residual: predict what is added to the mean jaw and lips of the references, at first 0. It is not in the
             paper, whose absolute positions start at random and need more than a hundred steps to come near that mean.
         loss_form: ``code``: L_1 is a mean over coordinates, and L_c takes the norm of all 57 points; ``paper``:
             equations 10 and 11, where L_1 is a sum over coordinates, 114 times as much, and L_c takes jaw and
-            lips apart. With the same ``continuity_weight`` the two put quite different weights on L_c.
+            lips apart. With the same ``continuity_weight`` the two give quite different weights to L_c.
         continuity_weight: λ_c of equation 12.
         learning_rate: of Adam.
         train: how the runner trains it.

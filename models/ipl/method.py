@@ -29,7 +29,7 @@ class IPL(Talker):
 
     Args:
         config: an :class:`IPLConfig`.
-        data: of no influence.
+        data: not used.
     """
 
     name = "ipl"
@@ -52,7 +52,7 @@ class IPL(Talker):
 
     @property
     def assets(self) -> dict[str, Asset]:
-        """VGG-19, unless ``render.perceptual`` does without it."""
+        """VGG-19, unless ``render.perceptual`` is ``pixels``."""
         if self._vgg is None:
             return {}
         purpose = "the warping, reconstruction and style losses of the renderer"

@@ -12,7 +12,7 @@ from models.layers.patchgan import Maps
 from models.layers.vgg import MEAN, STD, VGG19
 
 #: How pictures are given to VGG-19. ``iplap``: as the official code does, which takes BGR in [0, 1] for RGB in
-#: [-1, 1]; the paper, which does not speak of it, found its weights so. ``imagenet``: as VGG-19 was trained.
+#: [-1, 1]; the paper does not mention it, and its loss weights were found with it. ``imagenet``: as VGG-19 was trained.
 Reading = Literal["iplap", "imagenet"]
 
 
@@ -64,7 +64,7 @@ def feature_matching_loss(fake: Maps, real: Maps) -> Tensor:
 
 
 def pixel_loss(found: Tensor, wanted: Tensor, scales: int = 3) -> Tensor:
-    """What stands in for the losses by VGG-19 where its weights are not at hand; not of the paper.
+    """Replaces the losses by VGG-19 where its weights are not available; not in the paper.
 
     The mean absolute difference of (B, C, H, W) float pictures, summed over ``scales`` resolutions, each half
     the one before.

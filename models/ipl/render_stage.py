@@ -33,7 +33,7 @@ _MIDDLE = SKETCHES // 2
 
 
 class RenderConfig(Section):
-    """The rendering stage; defaults are the paper's, or its code's where the paper is silent.
+    """The rendering stage; defaults are the paper's, or its code's where the paper says nothing.
 
     Attributes:
         width: factor on the channels of renderer and discriminator.
@@ -43,8 +43,8 @@ class RenderConfig(Section):
         hidden: share of the target's rows, from the lowest up, that the renderer must not see.
         shrink: factor by which the networks see pictures smaller than 128 × 128; 1 is the paper's.
         residual: what is made is added to the visible target and the warped references; not in the paper.
-        perceptual: ``vgg19``: L_w, L_r and L_s; ``pixels``: in their place, where VGG-19's weights are not at
-            hand, ``warp_pixels`` and ``face_pixels``, mean absolute differences at three resolutions. That is
+        perceptual: ``vgg19``: L_w, L_r and L_s; ``pixels``: in their place, where VGG-19's weights are not
+            available, ``warp_pixels`` and ``face_pixels``, mean absolute differences at three resolutions. That is
             not the paper's training.
         reading: how VGG-19 is given pictures, see :data:`models.ipl.render_losses.Reading`.
         lambda_w: weight of the warping loss L_w, as the next four of equation 20 and section 3.2.3.
@@ -54,14 +54,14 @@ class RenderConfig(Section):
         lambda_f: of the feature matching loss L_f. Where this and ``lambda_g`` are 0, no discriminator is
             trained.
         lambda_warp_pixels: of ``warp_pixels``, where ``perceptual`` is ``pixels``.
-        lambda_face_pixels: of ``face_pixels``, likewise.
+        lambda_face_pixels: of ``face_pixels``, where ``perceptual`` is ``pixels``.
         warp_only_epochs: passes over the training split with L_w alone. The paper trains jointly, hence 0; its
             code has 26.
         warp_only_steps: optimizer steps with L_w alone; the longer of the two counts.
         learning_rate: of the generator's Adam (code: 1e-4).
-        betas: likewise (code: torch's).
+        betas: of the generator's Adam (code: torch's).
         discriminator_learning_rate: of the discriminator's Adam (code: 1e-4).
-        discriminator_betas: likewise (code: 0.5 and 0.999).
+        discriminator_betas: of the discriminator's Adam (code: 0.5 and 0.999).
         train: how the runner trains it.
     """
 
@@ -109,7 +109,7 @@ class RenderConfig(Section):
         return PatchGAN(width=self.width) if self.adversarial else None
 
     def build_vgg(self) -> VGG19 | None:
-        """Build the loss network, whose weights are yet to come; None where ``perceptual`` does without it."""
+        """Build the loss network, without its weights; None where ``perceptual`` does not use it."""
         return VGG19() if self.perceptual == "vgg19" else None
 
 
@@ -120,9 +120,9 @@ class RenderStage(Stage):
 
     Args:
         config: of this stage.
-        renderer: what :meth:`RenderConfig.build_renderer` gave, and so on.
-        discriminator: likewise.
-        vgg: likewise, with its weights loaded before training starts.
+        renderer: from :meth:`RenderConfig.build_renderer`; the others from the method of their name.
+        discriminator: None: none is trained.
+        vgg: with its weights loaded before training starts; None: the losses on pixels are used.
     """
 
     name = "render"

@@ -22,7 +22,7 @@ SKETCHES = 5
 _EPSILON = 1e-5
 # Colours nearer than this to 0 and 1 count as so near, for logits to stay finite.
 _MARGIN = 2e-3
-# Share of a picture's rows over which the visible target gives way to the warped references.
+# Share of a picture's rows over which the visible target fades into the warped references.
 _FADE = 1 / 8
 
 
@@ -81,8 +81,8 @@ class Renderer(nn.Module):
         shrink: factor by which pictures are made smaller for the networks, and the result larger again; 1 is
             the paper's. It divides their height and width, and leaves an even number.
         residual: what the translation module gives is added, before the sigmoid, to the target where it is visible
-            and to the warped references elsewhere, which keep their full size. It is not in the paper; little
-            training then goes a long way.
+            and to the warped references elsewhere, which keep their full size. It is not in the paper; it
+            makes short training more effective.
     """
 
     def __init__(
@@ -128,7 +128,7 @@ class Renderer(nn.Module):
         small = aligned._replace(picture=self._smaller(aligned.picture))
         made = self._larger(self.translation(target, small, mels))
         if self.residual:
-            # The target fades out above the hidden part, for no edge to show.
+            # The target fades out above the hidden part, so that no edge is visible.
             share = ((end - rows - 0.5) / (_FADE * face.shape[-2])).clamp(0, 1)
             made = made + torch.logit(torch.lerp(aligned.picture, face, share), _MARGIN)
         return Rendered(torch.sigmoid(made), aligned.picture)
@@ -166,7 +166,7 @@ class AlignmentModule(nn.Module):
 
     Args:
         width: as in :class:`Renderer`.
-        warping: likewise.
+        warping: as in :class:`Renderer`.
     """
 
     def __init__(self, width: float, warping: bool) -> None:
@@ -224,7 +224,7 @@ class TranslationModule(nn.Module):
 
     Args:
         width: as in :class:`Renderer`.
-        audio: likewise.
+        audio: as in :class:`Renderer`.
     """
 
     def __init__(self, width: float, audio: bool) -> None:

@@ -1,4 +1,4 @@
-"""IP-LAP's sketches: line drawings of its 131 landmarks, which its renderer takes for the face's outline."""
+"""IP-LAP's sketches: line drawings of its 131 landmarks, which are the renderer's input for the outline of the face."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where the face of a footage is, frame by frame: boxes, landmarks in them, and which frames to look up to."""
+"""Where the face of a footage is, frame by frame: boxes, landmarks in them, and which frames are used as references."""
 
 from __future__ import annotations
 

@@ -14,8 +14,8 @@ class ConvBlock(nn.Module):
         cin: input channels.
         cout: output channels; equal to ``cin`` where ``residual``.
         kernel_size: as :class:`torch.nn.Conv2d` takes it.
-        stride: likewise.
-        padding: likewise.
+        stride: as :class:`torch.nn.Conv2d` takes it.
+        padding: as :class:`torch.nn.Conv2d` takes it.
         residual: add the input before the activation.
     """
 

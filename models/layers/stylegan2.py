@@ -71,12 +71,12 @@ def batch_deviation(x: Tensor) -> Tensor:
 
 
 def generator_loss(logits: Tensor) -> Tensor:
-    """The non-saturating loss of made pictures: (B,) logits → () float."""
+    """The non-saturating loss of generated pictures: (B,) logits → () float."""
     return F.softplus(-logits).mean()
 
 
 def discriminator_loss(real: Tensor, fake: Tensor) -> Tensor:
-    """The logistic loss of (B,) logits of true and of made pictures: () float."""
+    """The logistic loss of (B,) logits of true and of generated pictures: () float."""
     return F.softplus(-real).mean() + F.softplus(fake).mean()
 
 
@@ -86,7 +86,7 @@ def r1_penalty(pictures: Tensor, logits: Tensor) -> Tensor:
     It is weighted with γ / 2. The gradient is with respect to pictures in [-1, 1], for which StyleGAN2's γ is meant.
 
     Args:
-        pictures: (B, 3, S, S) float in [0, 1], true ones, which ask for a gradient.
+        pictures: (B, 3, S, S) float in [0, 1], true ones, which require a gradient.
         logits: (B,) float, what the discriminator made of them.
 
     Returns:
@@ -106,7 +106,7 @@ def judge(
     Args:
         discriminator: to be trained.
         real: (B, 3, S, S) float in [0, 1].
-        fake: likewise; no gradient reaches what made them.
+        fake: generated pictures, of the same shape; their generator gets no gradient.
         r1_weight: γ; 0: no regularisation.
         r1_every: steps between two regularised ones.
         step: optimizer steps made so far.

@@ -1,4 +1,4 @@
-"""VGG-19 as a measure of likeness (Simonyan and Zisserman, ICLR 2015; Johnson et al., ECCV 2016)."""
+"""VGG-19 as a measure of similarity (Simonyan and Zisserman, ICLR 2015; Johnson et al., ECCV 2016)."""
 
 from __future__ import annotations
 

@@ -8,9 +8,9 @@ from models.layers.conv import audio_encoder
 
 
 class AudioEncoder(nn.Module):
-    """E_Aud: what is heard around a frame, as a vector.
+    """E_Aud: the sound around a frame, as a vector.
 
-    The paper asks for "a convolutional network" on Wav2Lip's 16 × 80 mel spectrogram, so it is Wav2Lip's.
+    The paper names "a convolutional network" on Wav2Lip's 16 × 80 mel spectrogram, so it is Wav2Lip's.
 
     Args:
         width: factor on the channels of every layer; 1 is Wav2Lip's size.

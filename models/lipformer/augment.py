@@ -1,4 +1,4 @@
-"""Other faces out of the same ones: what a codebook learns from few people serves others only if it saw variety."""
+"""Augmentation of faces: a codebook that is trained on few people needs variety to work for others."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ from torch import Tensor
 
 
 def augmented(pictures: Tensor, strength: float, alike: int = 1) -> Tensor:
-    """Mirror, turn, scale, shift and recolour pictures, each in its own way, by torch's default generator.
+    """Mirror, rotate, scale, shift and recolour pictures, each differently, with torch's default generator.
 
     Args:
         pictures: (B, 3, S, S) float in [0, 1].
-        strength: 0: pictures are only mirrored, half of them; at 1 they are also turned by up to 15 degrees, scaled by
+        strength: 0: pictures are only mirrored, half of them; at 1 they are also rotated by up to 15 degrees, scaled by
             up to a fifth, shifted by up to a tenth of their size, and their colours mixed and shifted by about a fifth.
-        alike: the batch is so many batches one after the other, of which the n-th pictures are changed alike.
+        alike: the batch consists of so many batches, one after the other, whose n-th pictures are changed in the same
+            way.
 
     Returns:
         (B, 3, S, S) float in [0, 1].

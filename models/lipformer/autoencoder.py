@@ -22,7 +22,7 @@ class FaceEncoder(nn.Module):
     """Enc of equation 1: half a face to features.
 
     Features are of unit length at every position (as in Yu et al., ICLR 2022), so that the codes of a codebook need
-    not follow their scale, which nothing else would hold.
+    not follow their scale, which nothing else would fix.
 
     Args:
         channels: of each resolution, the highest first; f = patch * 2 ** (len(channels) - 1).
@@ -66,11 +66,11 @@ class FaceDecoder(nn.Module):
     """Dec of equation 2: the encodings of both halves to the whole face.
 
     Args:
-        channels: as of :class:`FaceEncoder`.
-        dim: likewise.
-        blocks: likewise.
-        attention: likewise.
-        patch: likewise.
+        channels: as in :class:`FaceEncoder`, also the arguments below.
+        dim: d.
+        blocks: residual blocks a resolution.
+        attention: self-attention at the lowest resolution.
+        patch: pixels along an edge that the last layer makes of one position.
     """
 
     def __init__(
@@ -91,7 +91,7 @@ class FaceDecoder(nn.Module):
     def forward(self, upper: Tensor, lower: Tensor) -> Tensor:
         """(B, dim, h', w') float each, one above the other → (B, 3, 2 f h', f w') float, RGB.
 
-        About in [0, 1], but not held there.
+        About in [0, 1], but not clipped to it.
         """
         return (F.pixel_shuffle(self.layers(torch.cat([upper, lower], dim=2)), self.patch) + 1) / 2
 

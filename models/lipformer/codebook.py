@@ -1,4 +1,4 @@
-"""Codebooks: vectors that stand for features (van den Oord et al., NeurIPS 2017; LipFormer, section 3.1)."""
+"""Codebooks: vectors that replace features (van den Oord et al., NeurIPS 2017; LipFormer, section 3.1)."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def _alone(tensor: Tensor) -> Tensor:
 
 
 class Quantized(NamedTuple):
-    """Features and what stands for them.
+    """Features and the codes that replace them.
 
     Attributes:
         values: (B, d, h, w) float, the codes' vectors; a gradient passes them as if they were the features.
@@ -33,9 +33,9 @@ class Quantized(NamedTuple):
 
 
 class Codebook(nn.Module):
-    """C of section 3.1: n vectors of which the nearest takes a feature's place.
+    """C of section 3.1: n vectors, of which the nearest one replaces a feature.
 
-    It remembers for how long each code has not been chosen. That is told to it by :meth:`note`, and is the same in
+    It remembers for how long each code has not been chosen. It learns that from :meth:`note`, and it is the same in
     all processes that train together, as long as each gives its functions to :meth:`note` and :meth:`restart`.
 
     Args:
@@ -94,13 +94,13 @@ class Codebook(nn.Module):
 
     @torch.no_grad()
     def restart(self, features: Tensor, unused: Tensor, first: Callable[[Tensor], Tensor] = _alone) -> None:
-        """Place codes at randomly drawn features, in all processes at the same ones.
+        """Set codes to randomly drawn features, the same in all processes.
 
         :attr:`idle` stays as it is until such a code is chosen.
 
         Args:
-            features: (B, d, h, w) float; fewer than are needed serve several times.
-            unused: (n,) bool, the codes to place anew; the same in all processes.
+            features: (B, d, h, w) float; if there are too few, some are used several times.
+            unused: (n,) bool, the codes to replace; the same in all processes.
             first: :attr:`models.base.Progress.first`; by default this process is the only one.
         """
         flat = _flat(features)

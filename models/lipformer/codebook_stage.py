@@ -37,8 +37,8 @@ class CodebookConfig(FaceLossConfig):
         upper_codes: n of C_U.
         lower_codes: n of C_B.
         beta: β of equation 3.
-        restart_after: batches that a code may stay unused before it is placed at a feature of the batch at hand,
-            which is looked into as often; 0: never.
+        restart_after: batches after which an unused code is replaced by a feature of the current batch; unused codes
+            are looked for as often; 0: never.
         augment: how much pictures of training are changed, see :func:`models.lipformer.augment.augmented`; 0: not at
             all, not even mirrored, as in the paper, which has FFHQ for variety.
         adversarial_from: optimizer steps that the discriminator waits.
@@ -88,7 +88,7 @@ class CodebookConfig(FaceLossConfig):
         return 2 * self.rows
 
     def build_encoder(self) -> FaceEncoder:
-        """Build Enc, with torch's default generator; so all that follow."""
+        """Build Enc, with torch's default generator; so do the methods below."""
         return FaceEncoder(self.channels, self.dim, self.blocks, self.attention, self.patch)
 
     def build_decoder(self) -> FaceDecoder:
@@ -104,13 +104,13 @@ class CodebookConfig(FaceLossConfig):
         return Codebook(self.lower_codes, self.dim, self.beta)
 
     def build_discriminator(self) -> StyleGAN2Discriminator | None:
-        """Build the discriminator; None where none takes part."""
+        """Build the discriminator; None where none is used."""
         return (
             StyleGAN2Discriminator(self.size, self.discriminator_width) if self.adversarial_weight else None
         )
 
     def build_vgg(self) -> VGG19 | None:
-        """Build the loss network, whose weights are yet to come; None where it takes no part."""
+        """Build the loss network, without its weights; None where it is not used."""
         return VGG19() if self.perceptual_weight else None
 
 
@@ -131,16 +131,16 @@ class Reconstruction(NamedTuple):
 class CodebookStage(Stage):
     """Faces through two codebooks and back.
 
-    At the first step the codes are placed at features of the first batch, so that none starts where no feature is.
+    At the first step the codes are set to features of the first batch, so that none starts far from all features.
 
     Args:
         config: of this stage.
-        encoder: what :meth:`CodebookConfig.build_encoder` gave, and so on.
-        decoder: likewise.
-        upper: likewise.
-        lower: likewise.
-        discriminator: likewise.
-        vgg: likewise, with its weights loaded before training starts.
+        encoder: from :meth:`CodebookConfig.build_encoder`; the others from the method of their name.
+        decoder: Dec.
+        upper: C_U.
+        lower: C_B.
+        discriminator: None: none is trained.
+        vgg: with its weights loaded before training starts; None: no perceptual loss.
     """
 
     name = "codebook"
@@ -219,8 +219,8 @@ class CodebookStage(Stage):
     def validate(self, batch: Batch) -> dict[str, Tensor]:
         """Likeness losses as in training and ``loss``, their weighted sum; figures of likeness and of use.
 
-        ``psnr``, ``psnr_lower`` and ``psnr_mouth``, dB, of the whole face, its lower half, and where mouths lie.
-        ``usage_upper`` and ``usage_lower`` are those of training: a fact of the codebooks and not of the held-out
+        ``psnr``, ``psnr_lower`` and ``psnr_mouth``, dB, of the whole face, its lower half, and the mouth region.
+        ``usage_upper`` and ``usage_lower`` are those of training: they describe the codebooks, not the held-out
         pictures. ``held_out_upper`` and ``held_out_lower``: the share of the codes that one batch chooses; all
         batches together choose at least as many.
         """

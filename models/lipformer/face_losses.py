@@ -1,4 +1,4 @@
-"""What both stages ask of a made face: likeness to the true one, and a discriminator's consent (equations 4 and 11)."""
+"""Losses on generated faces, for both stages: pixel, perceptual and adversarial losses (equations 4 and 11)."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ class FaceLossConfig(Section):
 
     Attributes:
         pixel_weight: of the L2 loss, a mean over pixels and channels, which has no weight in equations 4 and 11.
-        mouth_weight: of the same over the mouth, as a multiple, and of the cross-entropy of lip codes likewise; not in
-            the paper.
-        perceptual_weight: of equation 4, λ_per of equation 11; 0: no VGG-19 takes part.
-        adversarial_weight: of equation 4, λ_adv of equation 11; 0: no discriminator takes part.
+        mouth_weight: of the L2 loss over the mouth, and of the cross-entropy of lip codes there, as multiples of the
+            losses over the whole face; not in the paper.
+        perceptual_weight: of equation 4, λ_per of equation 11; 0: VGG-19 is not used.
+        adversarial_weight: of equation 4, λ_adv of equation 11; 0: no discriminator is used.
         r1_weight: γ of StyleGAN2's R1 regularisation of the discriminator.
         r1_every: steps between two of those.
         learning_rate: of Adam.
         betas: of Adam.
         discriminator_learning_rate: of the discriminator's Adam.
-        discriminator_betas: likewise.
+        discriminator_betas: of the discriminator's Adam.
     """
 
     pixel_weight: float = Field(1.0, ge=0)
@@ -48,8 +48,8 @@ class FaceLosses:
     Args:
         config: of the stage.
         codes: name → weight of the stage's loss on codes.
-        discriminator: None: none takes part.
-        vgg: None: no perceptual loss takes part.
+        discriminator: None: none is used.
+        vgg: None: no perceptual loss.
     """
 
     def __init__(
@@ -84,7 +84,7 @@ class FaceLosses:
         return torch.stack([self._weights[name] * loss for name, loss in losses.items()]).sum()
 
     def optimizers(self) -> dict[str, Optimizer]:
-        """``discriminator``, Adam; nothing where none takes part."""
+        """``discriminator``, Adam; empty where none is used."""
         if self._discriminator is None:
             return {}
         config = self._config

@@ -1,6 +1,6 @@
 """LipFormer's adaptive face warping (Wang et al., CVPR 2023, section 3.2, equations 6 and 7, figure 3).
 
-Head and mouth move together, so how the upper half of the face has moved from the reference to the target tells how to
+Head and mouth move together, so the motion of the upper half of the face from the reference to the target shows how to
 move the reference's lower half. Everything happens in the latent space of the codebooks.
 """
 
@@ -14,7 +14,7 @@ from models.layers.precision import full
 
 
 class KeypointExtractor(nn.Module):
-    """F_e: heat maps of k key points that nobody names (equation 6).
+    """F_e: heat maps of k key points, which are learnt without labels (equation 6).
 
     Args:
         dim: d, elements of an encoding.
@@ -44,8 +44,8 @@ class KeypointExtractor(nn.Module):
 class OffsetRegressor(nn.Module):
     """F_d: from the displacement of heat maps to offsets (equation 7).
 
-    An hourglass: what has moved above is needed everywhere below. The last layer starts at zero, so that the warp
-    starts as the identity.
+    An hourglass: motion in the upper half is needed everywhere in the lower half. The last layer starts at zero, so
+    that the warp starts as the identity.
 
     Args:
         keypoints: k.

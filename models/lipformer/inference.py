@@ -19,7 +19,7 @@ from models.lipformer.lips import Halves, Lips
 from models.lipformer.pictures import scaled
 from prep.sample_spec import Sound
 
-#: What is heard with a frame: 16 columns of mel, centred on the frame to within one of them.
+#: The sound of a frame: 16 columns of mel, centred on the frame to within one of them.
 SOUND = Sound("mel", offset=-2)
 
 #: Pixels of the view ``aligned512``, along both edges.
@@ -30,8 +30,8 @@ SIDE = 512
 # mouth at 0.75 and the chin at about 0.93; cheeks are within 0.3 of the middle.
 _FACE = 0.32
 
-# Difference of two faces, 0 to 1, at which detail of one serves the other by a factor of 1 / e. With 0.05, 0.1 and none
-# LipLMD on the toy test clips was 0.0204, 0.0202 and 0.0222.
+# Difference of two faces, 0 to 1, at which the detail of one is added to the other with a factor of 1 / e. With 0.05,
+# 0.1 and none LipLMD on the toy test clips was 0.0204, 0.0202 and 0.0222.
 _ALIKE = 0.1
 
 
@@ -39,8 +39,8 @@ class GenerateConfig(Section):
     """How faces are generated.
 
     Attributes:
-        reference: the frame whose mouth lends its texture: the ``first`` with a face (section 4.2), or the one with a
-            face that is nearest to the ``middle`` of the video.
+        reference: the frame from which the texture of the mouth is taken: the ``first`` with a face (section 4.2), or
+            the one with a face that is nearest to the ``middle`` of the video.
         smooth: frames, odd, over which probabilities of lip codes are averaged, those farther away counting less, so
             that a still mouth does not flicker between codes of about the same probability; 1: none.
         paste: what of the generated face goes back into the frame: the lower half of the ``face``, or all of the
@@ -76,16 +76,16 @@ class GenerateConfig(Section):
         else:
             inside = np.minimum(np.minimum(0.5 - middle, 0.5 - below), below)
         share = np.clip(inside / self.feather, 0, 1)
-        # Without a kink, which the eye would see on a smooth cheek.
+        # Without a kink, which would be visible on a smooth cheek.
         return (share * share * (3 - 2 * share)).astype(np.float32)
 
 
 class Detail:
-    """What codes lose of the reference, for frames that are like it.
+    """What codes lose of the reference, for frames that are similar to it.
 
     Where a decoded frame differs from the decoded reference, as an open mouth from a closed one, the reference's detail
-    would be a shadow; there it fades, by half at a difference of 0.08 (mean of the colours, about a twenty-fifth of the
-    face around).
+    would look like a shadow; there its weight falls, by half at a difference of 0.08 (mean over the colours and a
+    neighbourhood of about a twenty-fifth of the face).
 
     Args:
         reference: (1, 3, S, S) float in [0, 1].
@@ -124,8 +124,8 @@ class _Pending:
     Attributes:
         shot: it.
         transform: (2, 3) float64, full-frame to view pixels; None where no face was found.
-        upper: H_TU, (d, h', w') float; likewise.
-        probabilities: of the lip codes, (n, h', w') float32; likewise.
+        upper: H_TU, (d, h', w') float; None where no face was found.
+        probabilities: of the lip codes, (n, h', w') float32; None where no face was found.
     """
 
     shot: Shot
@@ -135,7 +135,7 @@ class _Pending:
 
 
 class Generation:
-    """One footage that is made to speak. Some ``batch_size`` frames are held at a time.
+    """Generates the frames of one footage. About ``batch_size`` frames are in memory at a time.
 
     Args:
         config: how.
@@ -188,7 +188,7 @@ class Generation:
             yield waiting
 
     def _reference(self) -> _Reference | None:
-        """What frames take from the reference; None where no frame has a face."""
+        """What generation takes from the reference; None where no frame has a face."""
         found = np.flatnonzero(self.footage.detected[: self.footage.n_unique])
         if self.config.reference == "middle":
             found = found[np.argsort(np.abs(found - (self.footage.n_unique - 1) / 2), kind="stable")]

@@ -38,17 +38,17 @@ class LipFormerConfig(FaceLossConfig):
         heads: of attention, a divisor of ``codebook.dim``.
         feedforward: inner size of the transformer's feed-forward networks.
         queries: see :class:`models.lipformer.transformer.LipTransformer`.
-        residual: likewise; not in the paper.
-        neighbours: likewise.
-        gumbel: False: figure 8's "without Gumbel-softmax": codes by argmax, so that pictures teach the decoder alone
-            and the cross-entropy all else.
+        residual: as ``queries``; not in the paper.
+        neighbours: as ``queries``.
+        gumbel: False: figure 8's "without Gumbel-softmax": codes by argmax, so that the picture losses train the
+            decoder alone, and the cross-entropy everything else.
         hard: the decoder sees one code at each position, and the gradient that of the softmax (Jang et al., ICLR
             2017, "straight-through"); otherwise it sees the mixture.
         temperature: τ of the Gumbel-softmax at the first step.
         temperature_final: τ from ``temperature_steps`` on; exponential between.
         temperature_steps: optimizer steps; 0: ``temperature_final`` from the beginning.
-        augment: how much target and reference are changed alike, see :func:`models.lipformer.augment.augmented`; 0: not
-            at all, as in the paper.
+        augment: how much target and reference are changed, both in the same way, see
+            :func:`models.lipformer.augment.augmented`; 0: not at all, as in the paper.
         cross_entropy_weight: λ_Tr of equation 11.
         transformer_learning_rate: of Adam, for the transformer; ``learning_rate`` is that of all else.
         decoder_learning_rate: of Adam, for the decoder; None: as all else.
@@ -79,13 +79,11 @@ class LipFormerConfig(FaceLossConfig):
     @model_validator(mode="after")
     def _something_teaches_every_network(self) -> LipFormerConfig:
         if not self.pixel_weight and not self.perceptual_weight:
-            raise ValueError(
-                "pixel_weight and perceptual_weight are both 0: nothing teaches the decoder the face"
-            )
+            raise ValueError("pixel_weight and perceptual_weight are both 0: no loss trains the decoder")
         if self.train.batch_size < 2:
             raise ValueError("train.batch_size is at least 2: the audio encoder normalises over the batch")
         if not self.gumbel and not self.cross_entropy_weight:
-            raise ValueError("gumbel=false with cross_entropy_weight=0: nothing teaches the transformer")
+            raise ValueError("gumbel=false with cross_entropy_weight=0: no loss trains the transformer")
         return self
 
     def build_audio(self) -> AudioEncoder:
@@ -125,7 +123,7 @@ class LipFormerConfig(FaceLossConfig):
 
 
 class LipFormerStage(Stage):
-    """Lip codes from a reference, the upper half and the sound, and a decoder that goes on learning.
+    """Lip codes from a reference, the upper half and the sound, and a decoder that is trained further.
 
     The decoder is the module that the stage ``codebook`` trained; so is the discriminator, where that had one.
 
@@ -186,7 +184,7 @@ class LipFormerStage(Stage):
         }
 
     def optimizers(self) -> dict[str, Optimizer]:
-        """``lipformer``: Adam, transformer and decoder at learning rates of their own; ``discriminator``: Adam."""
+        """``lipformer``: Adam, transformer and decoder with their own learning rates; ``discriminator``: Adam."""
         config = self.config
         rates = {
             "transformer": config.transformer_learning_rate,
@@ -234,10 +232,10 @@ class LipFormerStage(Stage):
         """Figures of pictures decoded from the most probable codes.
 
         ``cross_entropy``, nats a position; ``marginal_entropy``, that of the batch's true codes regardless of place:
-        what a guess by their frequencies cannot beat. Taken in one batch, it is too low rather than too high.
+        the lowest cross-entropy possible without any input. Estimated from one batch, it is rather too low.
         ``code_accuracy``, and ``reference_accuracy`` for the codes of the reference instead of predicted ones: shares
         of positions. ``L2``; ``loss``, its weighted sum with ``cross_entropy``. ``psnr``, ``psnr_lower`` and
-        ``psnr_mouth``, dB, of the whole face, its lower half, and where mouths lie; ``mouth_cross_entropy`` and
+        ``psnr_mouth``, dB, of the whole face, its lower half, and the mouth region; ``mouth_cross_entropy`` and
         ``mouth_accuracy``, of the positions there.
         """
         truth, reference = as_float(batch["target"]), as_float(batch["reference"])

@@ -46,7 +46,7 @@ class Lips:
 
     @torch.no_grad()
     def encode_upper(self, pictures: Tensor) -> Tensor:
-        """(B, 3, S, S) float in [0, 1] → H_U (B, d, h', w') float; the lower halves are not looked at."""
+        """(B, 3, S, S) float in [0, 1] → H_U (B, d, h', w') float; the lower halves are not used."""
         top = pictures[:, :, : pictures.shape[2] // 2]
         return self.upper.look_up(self.upper.nearest(self.encoder(top)))
 

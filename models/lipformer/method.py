@@ -36,12 +36,12 @@ class LipFormer(Talker):
     """High-fidelity and Generalizable Talking Face Generation with A Pre-learned Facial Codebook (Wang et al.,
     CVPR 2023).
 
-    Both stages hold the same decoder, and the same discriminator where both have one: the second stage goes on with
-    what the first has made of them.
+    Both stages hold the same decoder, and the same discriminator where both have one: the second stage trains
+    further what the first has trained.
 
     Args:
         config: a :class:`LipFormerMethodConfig`.
-        data: of no influence.
+        data: not used.
     """
 
     name = "lipformer"
@@ -88,7 +88,7 @@ class LipFormer(Talker):
 
     @property
     def assets(self) -> dict[str, Asset]:
-        """VGG-19, unless both stages do without it."""
+        """VGG-19, where a stage uses it."""
         if self._vgg is None:
             return {}
         stages = [name for name in self.stages if "vgg" in self.stages[name].frozen]

@@ -1,4 +1,4 @@
-"""What both stages do with pictures: scale them, and measure how far a made one is off."""
+"""What both stages do with pictures: scale them, and measure the error of a generated one."""
 
 from __future__ import annotations
 
@@ -54,10 +54,10 @@ def of_lips(cells: Tensor) -> Tensor:
 
 
 def likeness_figures(made: Tensor, truth: Tensor) -> dict[str, Tensor]:
-    """How alike (B, 3, S, S) float faces are that are validated, in dB, () float32 each.
+    """PSNR between (B, 3, S, S) float generated and true faces at validation, in dB, () float32 each.
 
-    ``psnr`` of the whole face, ``psnr_lower`` of its lower half, ``psnr_mouth`` where mouths lie; a made face is cut to
-    [0, 1] first.
+    ``psnr`` of the whole face, ``psnr_lower`` of its lower half, ``psnr_mouth`` of the mouth region; a generated
+    face is clipped to [0, 1] first.
     """
     shown, half = made.clamp(0, 1), made.shape[-2] // 2
     return {
@@ -72,7 +72,7 @@ def pixel_loss(found: Tensor, wanted: Tensor, mouth_weight: float) -> Tensor:
 
     Args:
         found: (B, 3, S, S) float, faces of the view ``aligned512`` scaled to S.
-        wanted: likewise.
+        wanted: the true faces, of the same shape.
         mouth_weight: not below 0; the papers have none.
     """
     error = (full(found) - full(wanted)).square()
@@ -102,7 +102,7 @@ def perceptual_loss(vgg: VGG19, found: Tensor, wanted: Tensor) -> Tensor:
     Args:
         vgg: its weights must not ask for a gradient.
         found: (B, 3, H, W) float in [0, 1], RGB; H and W at least 16.
-        wanted: likewise; no gradient is taken for it.
+        wanted: the true faces, of the same shape; no gradient is taken for them.
     """
     with torch.no_grad():
         goals = _features(vgg, wanted)

@@ -14,8 +14,8 @@ from models.layers.precision import full
 #: What the queries of a layer are made of, see :class:`LipTransformer`.
 Queries = Literal["reference", "state"]
 
-# Of how near the warped reference is to each code, at first: where that alone predicts held-out codes best, to a factor
-# of two, after a short training on the embedded corpus.
+# Initial weight of the similarity of the warped reference to each code: the value at which the similarity alone
+# predicts held-out codes best, to a factor of two, after a short training on the embedded corpus.
 _STRENGTH = 20.0
 
 
@@ -49,7 +49,7 @@ class CrossAttention(nn.Module):
     """Multi-head attention whose keys and values are the codebook (equation 8 and 9, without the residual).
 
     Scores are scaled by the root of a head's size, as in the transformer that the paper builds on; equation 9 leaves
-    that out, and at 256 elements a softmax of unscaled scores is all but one-hot.
+    that out, and at 256 elements a softmax of unscaled scores is almost one-hot.
 
     Args:
         dim: d, elements of an encoding.
@@ -82,8 +82,8 @@ class FeedForward(nn.Sequential):
     Args:
         dim: d.
         hidden: elements between.
-        neighbours: how far a position sees to each side; 0 in any transformer.
-        columns: w', by which positions are told apart into rows.
+        neighbours: how many positions each one sees to either side; 0 in other transformers.
+        columns: w', the number of positions in a row.
     """
 
     def __init__(self, dim: int, hidden: int, neighbours: int, columns: int) -> None:
@@ -113,7 +113,7 @@ class Layer(nn.Module):
         feedforward: inner size of the feed-forward network.
         audio: elements of F_Aud.
         neighbours: see :class:`FeedForward`.
-        columns: likewise.
+        columns: see :class:`FeedForward`.
     """
 
     def __init__(
@@ -144,12 +144,12 @@ class LipTransformer(nn.Module):
         layers: N.
         heads: of attention, a divisor of ``dim``.
         feedforward: inner size of the feed-forward networks.
-        queries: ``reference``: every layer asks with the warped reference, as equation 8 has it; ``state``: with Z_i,
-            as in any transformer.
-        residual: logits are added to how near the warped reference is to each code; the layers' share starts at 0,
-            so that the lips start as the reference's. It is not in the paper.
-        neighbours: how many positions to each side the feed-forward networks see; 0 as in the paper, where a position
-            never learns of another.
+        queries: ``reference``: the queries of every layer are the warped reference, as in equation 8; ``state``: they
+            are Z_i, as in other transformers.
+        residual: the logits are added to the similarity of the warped reference to each code; the layers' share starts
+            at 0, so that the lips start as the reference's. It is not in the paper.
+        neighbours: how many positions to each side the feed-forward networks see; 0 as in the paper, where no position
+            depends on another one.
 
     Raises:
         ValueError: ``dim`` is not a multiple of ``heads``.

@@ -369,8 +369,8 @@ def test_without_warping_the_reference_goes_straight_into_the_transformer():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"pixel_weight": 0}, "nothing teaches the decoder"),
-        ({"gumbel": False, "cross_entropy_weight": 0}, "nothing teaches the transformer"),
+        ({"pixel_weight": 0}, "no loss trains the decoder"),
+        ({"gumbel": False, "cross_entropy_weight": 0}, "no loss trains the transformer"),
         ({"temprature": 1}, "temprature"),
     ],
 )
