@@ -108,9 +108,9 @@ def probe_codec(path: Path) -> Codec:
         context = _pictures(container).codec_context
         coding, pix_fmt = context.codec.canonical_name, context.pix_fmt
     if coding in LOSSLESS:
-        return Codec(coding, _convertible(pix_fmt, coding))
-    encoder = _checked(ENCODERS.get(coding, ""), pix_fmt, coding)
-    return Codec(encoder, pix_fmt, max(1, round(_bits(path) * rates.FPS / n_frames)))
+        return Codec(coding, convertible(pix_fmt, coding))
+    encoder = checked_encoder(ENCODERS.get(coding, ""), pix_fmt, coding)
+    return Codec(encoder, pix_fmt, max(1, round(picture_bits(path) * rates.FPS / n_frames)))
 
 
 def reencode(frames: Iterable[np.ndarray], codec: Codec) -> Iterator[np.ndarray]:
@@ -140,7 +140,7 @@ def reencode(frames: Iterable[np.ndarray], codec: Codec) -> Iterator[np.ndarray]
     from prep import video_reading
 
     with TemporaryDirectory(prefix="bench-codec-") as folder:
-        coded, height, width, n_frames = _code(Path(folder), frames, codec)
+        coded, height, width, n_frames = code_file(Path(folder), frames, codec)
         if not n_frames:
             return
         given = 0
@@ -151,16 +151,16 @@ def reencode(frames: Iterable[np.ndarray], codec: Codec) -> Iterator[np.ndarray]
             raise ClipError("video", f"{codec.name} gave {given} of {n_frames} frames back")
 
 
-def _code(folder: Path, frames: Iterable[np.ndarray], codec: Codec) -> tuple[Path, int, int, int]:
+def code_file(folder: Path, frames: Iterable[np.ndarray], codec: Codec) -> tuple[Path, int, int, int]:
     """The coded file, and height, width and number of the frames in it."""
     if codec.bit_rate is None:
         path = folder / "coded.mkv"
-        return path, *_encode(path, frames, codec, {"crf": str(codec.crf)})
+        return path, *write_coded(path, frames, codec, {"crf": str(codec.crf)})
     from prep import rates, video_reading
 
     # Every attempt takes the frames anew; coded without loss, at a tenth of their size.
     whole = folder / "whole.mkv"
-    shape = _encode(whole, frames, Codec("libx264rgb", "rgb24"), {})
+    shape = write_coded(whole, frames, Codec("libx264rgb", "rgb24"), {})
     if not shape[2]:
         return whole, *shape
     knob = _KNOBS.get(codec.name, _RATE)
@@ -168,8 +168,8 @@ def _code(folder: Path, frames: Iterable[np.ndarray], codec: Codec) -> tuple[Pat
     value = knob.start
     while value not in excess and len(excess) < RATE_ATTEMPTS:
         path = folder / f"{value:g}.mkv"
-        _encode(path, video_reading.frames(whole), codec, knob.options(value, codec.bit_rate))
-        found = math.log(_bits(path) * rates.FPS / shape[2] / codec.bit_rate)
+        write_coded(path, video_reading.frames(whole), codec, knob.options(value, codec.bit_rate))
+        found = math.log(picture_bits(path) * rates.FPS / shape[2] / codec.bit_rate)
         # The same again, and still all on one side: the encoder is at its finest or coarsest.
         stuck = found in excess.values() and len({known > 0 for known in excess.values()}) == 1
         excess[value] = found
@@ -202,7 +202,7 @@ def _nearer(excess: Mapping[float, float], knob: _Knob) -> float:
     return round(round(value / knob.step) * knob.step, 6)
 
 
-def _encode(
+def write_coded(
     path: Path, frames: Iterable[np.ndarray], codec: Codec, rate: dict[str, str]
 ) -> tuple[int, int, int]:
     """Write frames to a Matroska file; returns their height, width and number."""
@@ -268,7 +268,7 @@ def _converted(frames: Iterable[np.ndarray], pix_fmt: str) -> Iterator[np.ndarra
         yield frame.to_ndarray()[:height, :width]
 
 
-def _convertible(pix_fmt: str, coding: str) -> str:
+def convertible(pix_fmt: str, coding: str) -> str:
     """The pixel format. Raises ClipError where nothing can be converted to it (a palette)."""
     import av
 
@@ -279,7 +279,7 @@ def _convertible(pix_fmt: str, coding: str) -> str:
     return pix_fmt
 
 
-def _checked(encoder: str, pix_fmt: str, coding: str) -> str:
+def checked_encoder(encoder: str, pix_fmt: str, coding: str) -> str:
     """The encoder's name. Raises ClipError where this build of FFmpeg lacks it, or it the pixel format."""
     from av.codec.codec import Codec as Encoder
     from av.codec.codec import UnknownCodecError
@@ -312,7 +312,7 @@ def _pictures(container: Any) -> Any:
     return next(s for s in container.streams.video if not s.disposition & Disposition.attached_pic)
 
 
-def _bits(path: Path) -> int:
+def picture_bits(path: Path) -> int:
     """Bits of the picture's packets."""
     with _opened(path) as container:
         return 8 * sum(packet.size for packet in container.demux(_pictures(container)))

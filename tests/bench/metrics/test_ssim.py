@@ -72,11 +72,11 @@ def test_down_sampling_moves_a_large_picture_only():
     random = np.random.default_rng(3)
     large = cv2.GaussianBlur(random.integers(0, 256, (1, 512, 520, 3), dtype=np.uint8)[0], (0, 0), 2)[None]
     noisy = np.clip(large + random.normal(0, 10, large.shape), 0, 255).astype(np.uint8)
-    shrunk = ssim.ssim_gaussian(ssim._shrunk(noisy), ssim._shrunk(large))[0]
+    shrunk = ssim.ssim_gaussian(ssim.shrunk(noisy), ssim.shrunk(large))[0]
     assert abs(shrunk - ssim.ssim_gaussian(noisy, large)[0]) > 0.02
-    assert ssim._shrunk(large).shape == (1, 256, 260, 3)
+    assert ssim.shrunk(large).shape == (1, 256, 260, 3)
     small = large[:, :200, :200]
-    assert ssim._shrunk(small) is small
+    assert ssim.shrunk(small) is small
 
 
 @pytest.mark.parametrize(("height", "width"), [(512, 520), (401, 899)])
@@ -92,7 +92,7 @@ def test_down_sampling_is_that_of_piq(height, width):
 
     wang = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False}
     expected = similarity(pooled(truth), pooled(pred), data_range=255, channel_axis=2, **wang)
-    found = ssim.ssim_gaussian(ssim._shrunk(pred[None]), ssim._shrunk(truth[None]))[0]
+    found = ssim.ssim_gaussian(ssim.shrunk(pred[None]), ssim.shrunk(truth[None]))[0]
     assert found == pytest.approx(expected, abs=1e-9)
 
 
