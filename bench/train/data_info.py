@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 
-from bench.clips.speakers import speaker_of
 from bench.common.errors import BenchError
 from bench.train.inputs import check_view
 from models.base import DataInfo
@@ -21,7 +20,7 @@ BACKGROUND = "background.png"
 #: Frames over which the median of the background is taken, at most.
 FRAMES = 64
 
-_COLUMNS = ("clip_id", "n_frames", "width", "height", "speaker")
+_COLUMNS = ("clip_id", "n_frames", "width", "height", "dataset", "speaker")
 
 
 def gather(
@@ -40,7 +39,8 @@ def gather(
             all training clips in the order of the shards; None: none is.
 
     Returns:
-        Counts over the clips, the frames' size where all have the same, and the background.
+        Counts over the clips, the frames' size where all have the same, and the background. Identities are counted as
+        :func:`prep.index.identities` numbers them: over all clips of the splits, whichever are trained on.
 
     Raises:
         BenchError: the data lacks that view, or a picture is damaged.
@@ -49,13 +49,14 @@ def gather(
     columns = [*_COLUMNS, *(["detected"] if background is not None else [])]
     paths = split_shards(data, splits)
     rows = []
+    identities = set()
     for path in paths:
         table = open_shard(path).read(columns=columns, use_threads=False)
-        rows += [
-            {**row, "path": path, "row": number}
-            for number, row in enumerate(table.to_pylist())
-            if clips is None or row["clip_id"] in clips
-        ]
+        for number, row in enumerate(table.to_pylist()):
+            named = row["speaker"]
+            identities.add((row["dataset"], named or row["clip_id"], bool(named)))
+            if clips is None or row["clip_id"] in clips:
+                rows.append({**row, "path": path, "row": number})
     sizes = {(row["width"], row["height"]) for row in rows}
     width, height = sizes.pop() if len(sizes) == 1 else (None, None)
     picture = None
@@ -71,7 +72,7 @@ def gather(
         frames=sum(row["n_frames"] for row in rows),
         width=width,
         height=height,
-        identities=len({speaker_of(row["clip_id"], row["speaker"]) for row in rows}),
+        identities=len(identities),
         background=picture,
     )
 

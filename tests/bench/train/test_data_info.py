@@ -13,7 +13,9 @@ from bench.common.errors import BenchError
 from bench.train.data_info import BACKGROUND, DATA, FRAMES, gather, load_info, save_info
 from models.base import DataInfo
 from prep import images
+from prep.dataset import WindowDataset
 from prep.errors import PrepError
+from prep.sample_spec import SampleSpec
 from prep.schema import Clip
 from tests.prep.fakes import fake_clip, write_fake_dataset
 
@@ -41,9 +43,11 @@ def test_clips_are_counted_over_data_sets(tmp_path: Path) -> None:
     write_fake_dataset(tmp_path / "b", b)
     found = gather([tmp_path / "a", tmp_path / "b"], ["train"])
     assert found == DataInfo(clips=5, frames=30, width=160, height=200, identities=4)
+    sample = WindowDataset([tmp_path / "a", tmp_path / "b"], "train", SampleSpec(window=1, identity=True))
+    assert len(sample.identities) == found.identities
     assert found.background is None
     listed = gather([tmp_path / "a", tmp_path / "b"], ["train", "val"], {"anna/1", "x/1", "nobody"})
-    assert listed == DataInfo(clips=2, frames=14, width=160, height=200, identities=2)
+    assert listed == DataInfo(clips=2, frames=14, width=160, height=200, identities=5)
 
 
 def test_sizes_that_differ_are_none(tmp_path: Path) -> None:
