@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -212,6 +213,20 @@ def test_a_mistake_is_one_line_and_leaves_nothing(
     assert said.startswith("error: ") and len(said.strip().splitlines()) == 1
     assert message in said
     assert not Path("runs").exists() and not Path("none").exists()
+
+
+def test_a_run_for_each_person(bench_: Command, tmp_path: Path) -> None:
+    clips = [replace(fake_clip(f"{who}/{i}", 8), speaker=who) for who in ("anna", "bert") for i in range(4)]
+    write_fake_dataset(tmp_path / "people", [*clips, replace(fake_clip("carl/1", 8), speaker="carl")])
+    words = ("train", "fake", "--data", "people", "--preset", "tiny", "--per", "speaker", "--run", "set")
+    said = bench_(*words, "--speaker", "bert", "--stage", "colour")
+    assert "carl is skipped: clips: 1, and 3 are needed" in said and "bert: set/bert: trained" in said
+    assert said.endswith("set: trained\n") and not Path("set/anna").exists()
+    said = bench_("train", "fake", "--per", "speaker", "--run", "set", "--resume")
+    assert "anna (1 of 2): set/anna" in said and "anna: set/anna: trained" in said
+    assert [step for step, _ in losses(Path("set/bert"), "shade")] == [2, 4]
+    said = bench_("train", "fake", "--per", "speakers", code=1)
+    assert "unknown --per 'speakers': did you mean speaker?" in said
 
 
 # Data ---------------------------------------------------------------------------------------------------------

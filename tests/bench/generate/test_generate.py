@@ -23,6 +23,7 @@ from bench.common.lock import exclusive
 from bench.eval import EvalOptions, evaluate_inputs
 from bench.generate.fit import Fit
 from bench.generate.over_data import Generation, Options, Plan, generate, read_generation
+from bench.train.config import RunConfig
 from bench.train.official import import_official
 from bench.weights.store import WeightStore
 from models.base import DataInfo, Drive, Talker
@@ -436,6 +437,15 @@ def test_official_weights_become_a_run(preset: Path, data: Path, tmp_path: Path)
     assert make(tmp_path / "theirs", data, tmp_path / "out", limit=1).made == 1
     with pytest.raises(BenchError, match="theirs is there already"):
         import_official("fake", [tmp_path / "net.pth"], tmp_path / "theirs", str(preset))
+
+
+def test_official_weights_say_how_their_sound_was_prepared(preset: Path, tmp_path: Path) -> None:
+    torch.save({"their.weight": torch.ones(1, 3), "their.bias": torch.ones(1)}, tmp_path / "net.pth")
+    words = ["size=3", "sound.mel_padding=reflect"]
+    import_official("fake", [tmp_path / "net.pth"], tmp_path / "a", str(preset), words)
+    import_official("fake", [tmp_path / "net.pth"], tmp_path / "b", str(preset), words[:1])
+    paddings = [RunConfig.load(tmp_path / name).sound.mel_padding for name in "ab"]
+    assert paddings == ["reflect", "constant"]
 
 
 def test_official_weights_that_do_not_fit_are_refused(preset: Path, tmp_path: Path) -> None:
