@@ -299,7 +299,7 @@ class CsimFrame112(Metric):
         reference="dc3ea9f/vico_challenge_baseline, evaluations/arcface_torch/compute_csim.py at 16424c0",
         traps=(
             _UNALIGNED,
-            "The script pools the frames of all clips, so that long clips weigh more; here clips count alike.",
+            "The script pools the frames of all clips, so that long clips weigh more; here all clips weigh the same.",
             "Until July 2023 the script took the mean over all pairs of frames: csim.vico_pairs.",
             _NETWORKS,
         ),

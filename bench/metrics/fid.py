@@ -250,7 +250,7 @@ _TRAPS = (
     "Frames of a clip are near-duplicates: the interval is over clips.",
     "Below 2049 frames the covariances are singular, and scipy.linalg.sqrtm, by which others take the root, is inexact "
     "(here seen: 1e-6 to 1e-4 of the figure); here the root is exact.",
-    "Resizing with or without a low-pass filter, saving as JPEG, whole frames or faces: each moves it.",
+    "Resizing with or without a low-pass filter, saving as JPEG, whole frames or faces: each changes it.",
 )
 
 
@@ -311,7 +311,7 @@ class FidAt128(_Fid):
         parameters=_parameters(size="squashed to 128² by cv2.resize, bilinear"),
         formula=_FORMULA,
         reference="the pictures of IP-LAP's train_video_renderer.py (Zhong et al., CVPR 2023)",
-        traps=(*_TRAPS, "Kept to tell what the small pictures of fid.batch96 do from what its batches do."),
+        traps=(*_TRAPS, "Kept to separate two effects in fid.batch96: small pictures, and batches."),
         paired=False,
         weights=(_WEIGHTS,),
         aggregate="set",
@@ -337,7 +337,7 @@ class FidBatches(FidAt128):
         formula=_FORMULA.replace("all frames", "a batch, mean over batches"),
         reference="Weizhi-Zhong/IP_LAP at 9b9dc03, train_video_renderer.py, with FID of package piq",
         traps=(
-            "96 frames in 2048 dimensions: its 'about 20 or less' stands beside no FID of a test set.",
+            "96 frames in 2048 dimensions: its 'about 20 or less' cannot be compared with the FID of a test set.",
             "The code draws clips and frames anew each time; here clips come in one fixed shuffled order, of each its "
             "middle frame, or several spread evenly where there are fewer than 96 clips.",
             "piq takes the root by Newton and Schulz's iteration; here it is exact.",

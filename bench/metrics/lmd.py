@@ -202,11 +202,11 @@ class LmdMean68(LandmarkMetric):
             r"$\frac1{68T}\sum_t\sum_p\lVert\hat x_{tp}-x_{tp}\rVert_2\cdot\frac{128}{h}$ with the median height $h$ "
             "of the truth's face box"
         ),
-        reference="F-LMD as the words are commonly taken; no single reference implementation",
+        reference="F-LMD as the term is commonly used; no single reference implementation",
         traps=(
             "Not centred: a head in the wrong place or pose counts, and soon more than the lips.",
             "EAT's script (yuangan/evaluation_eat, test_lmd.py) calls F-LMD the same mean over dlib's 68 points, but "
-            "takes the face's own mean off first, so that a displaced face costs nothing there.",
+            "takes the face's own mean off first, so that a displaced face does not count there.",
             _SCALE,
             _DETECTORS,
         ),
@@ -237,7 +237,7 @@ class LmdLipNorm(LandmarkMetric):
         ),
         traps=(
             "The normaliser is not in the paper: compare with its Table 1 in size only.",
-            "Not centred: a still head scores 0.05 to 0.18 on moving ones, however right its lips are.",
+            "Not centred: a still head scores 0.05 to 0.18 on moving ones, even if its lips are right.",
             "ViCo's script, which IP-LAP's page links, normalises by nothing: lmd.vico_l1.",
         ),
     )
@@ -259,7 +259,7 @@ class LmdViCo(LandmarkMetric):
         reference="dc3ea9f/vico_challenge_baseline, compute_lmd.py, with FaceMesh in place of FAN",
         traps=(
             "Grows with the size of the video and of the face in it: not comparable between data sets.",
-            "The script pools the frames of all clips, so that long clips weigh more; here clips count alike.",
+            "The script pools the frames of all clips, so that long clips weigh more; here all clips weigh the same.",
             "It takes the first face in the list, skips a frame where the truth's has none and fails where the "
             "prediction's has none. The challenge of 2023 used 3DDFA_V2 instead.",
             _DETECTORS,

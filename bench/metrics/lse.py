@@ -74,11 +74,11 @@ _OUTPUTS = (
 )
 
 _TRAPS = (
-    "LSE-D is taken at the best shift: a video that is constantly late scores as well as one in step. See |offset|.",
+    "LSE-D is taken at the best shift: a video that is constantly late scores as well as one in sync. See |offset|.",
     "Shifts compare with zeros beyond the ends of the clip: at 15 frames a third of the comparisons in a clip of two "
     "seconds, 6 % in one of ten. LSE-C depends on the length of the clip: compare sets of equal lengths.",
     "Sound scaled to -1 … 1 moves the energy term of the MFCC, and every figure.",
-    "Generators that were trained against SyncNet score better than true videos. Read the row of the ground truth.",
+    "Generators trained with SyncNet as a loss score better than true videos. Read the row of the ground truth.",
     "The reference takes JPEG from the decoded YUV; here decoded RGB is converted, so that chroma is halved once more.",
 )
 
@@ -133,8 +133,8 @@ class SyncScore(LseLrs):
         formula=_FORMULA + r" $\text{SyncScore} = \text{LSE-C}$.",
         reference="Zhong et al., CVPR 2023, section 4.1; the confidence of Chung and Zisserman 2016",
         traps=(
-            "The paper does not say which pictures SyncNet sees, nor how distances become a score: whole frames and "
-            "the confidence are assumed.",
+            "The paper does not say which pictures SyncNet sees, nor how distances are turned into a score: whole frames "
+            "and the confidence are assumed.",
             *_TRAPS,
         ),
         needs=frozenset({"audio"}),
@@ -204,7 +204,7 @@ class LseTracked(Metric):
         ),
         traps=(
             "A clip without a track of more than 100 detections (4 s) yields no line in the reference, and is "
-            "missing from its mean without a word. Others lower the limit to 50.",
+            "missing from its mean, without a message. Others lower the limit to 50.",
             "The reference prints a line a track and does not say how to join them: here, the mean.",
             "Four lossy codings come before SyncNet: the versions of FFmpeg and OpenCV are part of the figure.",
             "The reference also codes the sound, as MP3 in its AVI; here it is taken as it is.",

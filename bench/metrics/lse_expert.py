@@ -109,9 +109,9 @@ class LseExpert(Metric):
             "These are not LSE-D and LSE-C, which are SyncNet v2's: neither scale nor order of methods is the same.",
             "Another expert gives other figures: results with different digests are never put in one column. Compare "
             "with the row of the ground truth, and with that of the wrong audio.",
-            "A generator that was trained against this very expert scores better than it deserves.",
-            "An expert knows the faces and voices that it was trained on: score clips that it never saw.",
-            "The distance is taken at the best shift: a video that is constantly late scores as well as one in step. "
+            "A generator that was trained against this very expert gets figures that are too good.",
+            "An expert knows the faces and voices that it was trained on: score clips that are not among them.",
+            "The distance is taken at the best shift: a video that is constantly late scores as well as one in sync. "
             "See |offset|.",
             "In clips of less than 34 frames the largest shifts do not count, and the confidence is the median of "
             "fewer: compare sets of equal lengths.",
