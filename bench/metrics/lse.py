@@ -133,8 +133,8 @@ class SyncScore(LseLrs):
         formula=_FORMULA + r" $\text{SyncScore} = \text{LSE-C}$.",
         reference="Zhong et al., CVPR 2023, section 4.1; the confidence of Chung and Zisserman 2016",
         traps=(
-            "The paper does not say which pictures SyncNet sees, nor how distances are turned into a score: whole frames "
-            "and the confidence are assumed.",
+            "The paper does not say which pictures SyncNet sees, nor how distances are turned into a score: whole "
+            "frames and the confidence are assumed.",
             *_TRAPS,
         ),
         needs=frozenset({"audio"}),
