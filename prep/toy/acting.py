@@ -1,4 +1,4 @@
-"""What a head does while it speaks, besides speaking: sway, nod, raise the brows, blink."""
+"""Movements of a head during speech, apart from the mouth: sway, nod, raised brows, blinks."""
 
 from __future__ import annotations
 

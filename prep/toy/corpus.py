@@ -1,12 +1,12 @@
 """The embedded corpus: ten synthetic people who speak synthetic sentences, laid out as LRS2 is.
 
 ``bench toy`` needs no download: the portraits lie in the wheels of scikit-image and Matplotlib, the synthesiser in that
-of ``espeakng-loader``. It is data for regression tests and for learning the tool, and for nothing else.
+of ``espeakng-loader``. It is only for regression tests and for learning the tool.
 
     OUT/mvlrs_v1/main/<speaker>/<n>.mp4     25 fps, H.264; 16 kHz mono, AAC
     OUT/mvlrs_v1/main/<speaker>/<n>.txt     Text and Conf, as LRS2 has them
     OUT/mvlrs_v1/{train,val,test}.txt       the lists; test lines carry the tag NF
-    OUT/toy.json                            what was asked for, and for every clip what the mouth was meant to do
+    OUT/toy.json                            what was asked for, and for every clip the intended movement of the mouth
 
 Nobody in the training split appears in another one, and no sentence does. A clip is as many whole sentences as fit
 into ``seconds``, with some silence before and after; it is rarely exactly that long.
@@ -271,7 +271,7 @@ def _run(
         for future in as_completed(futures):
             yield future.result()
     except BrokenProcessPool:
-        raise PrepError("a process was killed, perhaps for want of memory; try fewer workers") from None
+        raise PrepError("a process was killed, perhaps because memory ran out; try fewer workers") from None
     finally:
         executor.shutdown(cancel_futures=True)
 
@@ -296,7 +296,7 @@ _state: dict[str, Any] = {}
 
 
 def _start_worker(options: _Options, root: Path, bases: dict[tuple[str, bool], Head]) -> None:
-    # Ctrl-C reaches the whole group of processes; the parent alone decides what becomes of it.
+    # Ctrl-C reaches the whole group of processes; only the parent handles it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     _start(options, root, bases)
 

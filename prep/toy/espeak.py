@@ -1,4 +1,4 @@
-"""Speaks sentences with espeak-ng: a script of its own, so that every clip is spoken by a fresh synthesiser.
+"""Speaks sentences with espeak-ng, as a separate script, so that every clip gets a new synthesiser.
 
 The library keeps state from one utterance to the next (the phase of its noise, its random numbers), so the same
 sentence sounds different the second time. A new process a clip makes a clip's sound depend on nothing but its own

@@ -1,8 +1,8 @@
-"""Mouth shapes of the phonemes, and how they run into one another.
+"""Mouth shapes of the phonemes, and the transitions between them.
 
-Every phoneme has a target for each channel of the mouth and a dominance that says how much it insists; targets are
+Every phoneme has a target for each channel of the mouth and a dominance, its weight in the blend; targets are
 blended by dominance over time, as in Cohen and Massaro, "Modeling coarticulation in synthetic visual speech" (1993).
-What cannot be blended away, the closure of m, b and p, is imposed afterwards.
+The closure of m, b and p must not be lost in the blend, so it is set afterwards.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ _CONSONANTS: dict[str, tuple[tuple[float, ...], float, float]] = {
 }
 _SILENCE = ((0.0, 0.0, 0.0, 0.0, 0.0, 0.0), 1.0, 0.4)
 _CLOSED = frozenset("mbp")
-#: Seconds by which a sound is felt before and after itself.
+#: Seconds by which a sound has an effect before and after itself.
 _REACH = 0.035
 #: The mouth is ahead of the sound: shapes are taken up a little before they are heard.
 _AHEAD = 0.012
@@ -112,7 +112,7 @@ def articulate(phonemes: Sequence[Phoneme], times: Floats) -> Floats:
     pieces = [piece for phoneme in around for piece in _pieces(phoneme)]
     goals = np.array([piece.goal for piece in pieces])
     start, stop, opening, shape = np.array([(p.start, p.stop, p.opening, p.shape) for p in pieces]).T
-    # Each piece is felt as a box of its length with smooth flanks.
+    # Each piece has the effect of a box of its length with smooth flanks.
     heard = times[:, None] + _AHEAD
     felt = expit(2.2 * (heard - start) / _REACH) * expit(2.2 * (stop - heard) / _REACH) + 1e-9
     blended = np.empty((len(times), len(CHANNELS)))
