@@ -1,4 +1,4 @@
-"""How a video is coded, and other pictures coded likewise: what is left of the truth in files like the predictions'."""
+"""How a video is coded, and coding other pictures in the same way: what the truth looks like in such a file."""
 
 from __future__ import annotations
 

@@ -52,7 +52,7 @@ class Voice:
 
 @dataclass(frozen=True)
 class Codec:
-    """How a video is coded, so that the truth can be coded likewise.
+    """How a video is coded, so that the truth can be coded in the same way.
 
     Attributes:
         name: FFmpeg's name of the encoder: ``libx264``, ``mpeg4`` …

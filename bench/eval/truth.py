@@ -224,7 +224,7 @@ class Truth:
 
 
 def next_frames(stream: Iterator[np.ndarray], n: int, on_error: Callable[[str], None]) -> Frames:
-    """The next ``n`` frames, fewer at the end; none where they cannot be decoded, of which ``on_error`` is told."""
+    """The next ``n`` frames, fewer at the end; none where they cannot be decoded: ``on_error`` gets the reason."""
     try:
         return list(islice(stream, n))
     except ClipError as error:

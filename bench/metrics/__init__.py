@@ -63,7 +63,7 @@ ALIASES: dict[str, str] = {
     "lse": "lse.lrs",
 }
 
-#: What `bench eval` computes unless it is told otherwise.
+#: What `bench eval` computes where no metrics are named.
 DEFAULT: tuple[str, ...] = (
     "psnr.frame",
     "ssim.wang11",

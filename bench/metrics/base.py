@@ -170,7 +170,7 @@ class Batch:
 
 @dataclass(frozen=True)
 class ClipInfo:
-    """What a meter is told of its clip before the first frame.
+    """What a meter knows of its clip before the first frame.
 
     Attributes:
         clip_id: name.

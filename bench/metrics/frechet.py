@@ -23,7 +23,7 @@ from bench.common.errors import Unscorable
 
 Array = npt.NDArray[np.floating[Any]]
 Float = npt.NDArray[np.float64]
-Pair = tuple[Array, Array]
+FeaturePair = tuple[Array, Array]
 
 #: Groups of clips that the jackknife leaves out in turn, at most.
 GROUPS = 20
@@ -108,7 +108,7 @@ def distance(mean_a: Array, factor_a: Float, mean_b: Array, factor_b: Float) -> 
     return max(0.0, float(value))
 
 
-def distance_of(pairs: Sequence[Pair]) -> float:
+def distance_of(pairs: Sequence[FeaturePair]) -> float:
     """The Fréchet distance between all vectors on the one side and all on the other.
 
     Args:
@@ -118,7 +118,7 @@ def distance_of(pairs: Sequence[Pair]) -> float:
     return distance(a.mean(axis=0), factor_of(a), b.mean(axis=0), factor_of(b))
 
 
-def moments_of(clips: Iterable[Pair]) -> tuple[Moments, Moments]:
+def moments_of(clips: Iterable[FeaturePair]) -> tuple[Moments, Moments]:
     """Number, mean and scatter of either side of at least one clip, taken one at a time."""
     sides: tuple[Moments, ...] = ()
     for clip in clips:
@@ -164,7 +164,7 @@ class Estimate:
     groups: int = 0
 
 
-def estimate(clips: Sequence[Pair]) -> Estimate:
+def estimate(clips: Sequence[FeaturePair]) -> Estimate:
     r"""The Fréchet distance over clips, with an interval by a jackknife that leaves out groups of clips.
 
     Clips, not frames: frames of one clip are near-duplicates. The clips are cut into at most :data:`GROUPS` successive
@@ -199,9 +199,9 @@ def _groups(n: int) -> list[range]:
     return [range(n * i // count, n * (i + 1) // count) for i in range(count)]
 
 
-def _few(clips: Sequence[Pair]) -> list[Pair] | None:
+def _few(clips: Sequence[FeaturePair]) -> list[FeaturePair] | None:
     """All clips, or None where a side holds more vectors than dimensions."""
-    held: list[Pair] = []
+    held: list[FeaturePair] = []
     seen = np.zeros(2, np.int64)
     for i in range(len(clips)):
         held.append(clips[i])
@@ -219,7 +219,7 @@ class _Vectors:
         same: whether both sides are equal.
     """
 
-    def __init__(self, pairs: Sequence[Pair]) -> None:
+    def __init__(self, pairs: Sequence[FeaturePair]) -> None:
         self._pairs = pairs
         self.counts = np.array([[len(side) for side in pair] for pair in pairs]).reshape(-1, 2)
         self.same = all(np.array_equal(*pair) for pair in pairs)
@@ -236,12 +236,12 @@ class _Vectors:
 class _Sums:
     """So many vectors that only their sums are kept; attributes as of :class:`_Vectors`."""
 
-    def __init__(self, clips: Sequence[Pair]) -> None:
+    def __init__(self, clips: Sequence[FeaturePair]) -> None:
         self._clips = clips
         self.same = True
         counts: list[list[int]] = []
 
-        def watched() -> Iterator[Pair]:
+        def watched() -> Iterator[FeaturePair]:
             for clip in self._read(range(len(clips))):
                 counts.append([len(side) for side in clip])
                 self.same = self.same and np.array_equal(*clip)
@@ -250,7 +250,7 @@ class _Sums:
         self._sides = moments_of(watched())
         self.counts = np.array(counts)
 
-    def _read(self, wanted: range) -> Iterator[Pair]:
+    def _read(self, wanted: range) -> Iterator[FeaturePair]:
         return (self._clips[i] for i in wanted)
 
     def distance(self) -> float:

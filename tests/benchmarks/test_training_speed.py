@@ -123,7 +123,9 @@ def test_a_step_costs_what_its_modules_cost(
     monkeypatch.setattr(stage_run, "training_loader", lambda *_, **__: iter(lambda: batch, None))
     turns = Turns(plain_steps(other.stages[name], batch))
     (tmp_path / "run").mkdir()
-    benchmark.pedantic(runner.train_stages, (config, method, [name], tmp_path / "run", False, turns), rounds=1)
+    benchmark.pedantic(
+        runner.train_stages, (config, method, [name], tmp_path / "run", False, turns), rounds=1
+    )
     pairs = list(zip(turns.ours[1:], turns.theirs[1:], strict=True))
     # Other work on the machine only adds time: the quarter that it touched least is compared.
     ours, theirs = (quantiles(side, n=4)[0] for side in zip(*pairs, strict=True))

@@ -25,7 +25,7 @@ NO_AUDIO = "the sound of the pair is missing: give the folder of the list's file
 
 
 @dataclass(frozen=True)
-class Pair:
+class PairLine:
     """One line of a list: names relative to the folder of the media, with or without their suffix."""
 
     video: str
@@ -101,7 +101,7 @@ def from_pairs(
     return in_view(inputs, declared)
 
 
-def read_pairs(path: Path, order: Order = "auto") -> list[Pair]:
+def read_pairs(path: Path, order: Order = "auto") -> list[PairLine]:
     """Read a list.
 
     A line holds two names, separated by blanks, or by a tab where names hold blanks. The lists for LRS2, LRS3 and
@@ -122,7 +122,7 @@ def read_pairs(path: Path, order: Order = "auto") -> list[Pair]:
         raise BenchError(f"the list {path} cannot be read: {reason}") from None
     if not lines:
         raise BenchError(f"the list {path} is empty")
-    pairs: list[Pair] = []
+    pairs: list[PairLine] = []
     first = ""
     for number, line in enumerate(lines, 1):
         try:
@@ -137,7 +137,7 @@ def read_pairs(path: Path, order: Order = "auto") -> list[Pair]:
                 raise _Malformed(f"names the sound {video} where the video should be")
         except _Malformed as error:
             raise BenchError(f"{path}, line {number}: {error}") from None
-        pairs.append(Pair(video, audio))
+        pairs.append(PairLine(video, audio))
     return pairs
 
 
@@ -176,7 +176,7 @@ def _words(order: str) -> str:
     return " before ".join({"audio": "the sound", "video": "the video"}[part] for part in order.split("-"))
 
 
-def _clip_id(number: int, pair: Pair, count: int) -> str:
+def _clip_id(number: int, pair: PairLine, count: int) -> str:
     """``00017_<video>_<sound>``: the number of the prediction's file first, so that ids sort as lines do."""
     names = (re.sub(r"[^\w.-]+", "-", name)[:80] for name in (pair.video, pair.audio))
     return "_".join([f"{number:0{max(5, len(str(count - 1)))}d}", *names])
@@ -185,7 +185,7 @@ def _clip_id(number: int, pair: Pair, count: int) -> str:
 class _Media:
     """The files that a list names, below its root; each looked for once."""
 
-    def __init__(self, root: Path | None, pairs: Iterable[Pair]) -> None:
+    def __init__(self, root: Path | None, pairs: Iterable[PairLine]) -> None:
         self._videos: dict[str, Path | None] = {}
         self._sounds: dict[str, Path | None] = {}
         if root is None:
@@ -202,10 +202,10 @@ class _Media:
                 f"{root} holds none of the list's videos ({some(self._videos)}): give their folder with --truth"
             )
 
-    def video(self, pair: Pair) -> Path | None:
+    def video(self, pair: PairLine) -> Path | None:
         return self._videos.get(pair.video)
 
-    def voice(self, pair: Pair) -> Voice | None:
+    def voice(self, pair: PairLine) -> Voice | None:
         path = self._sounds.get(pair.audio)
         return None if path is None else Voice(path)
 

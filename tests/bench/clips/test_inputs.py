@@ -28,7 +28,7 @@ from bench.clips.inputs import (
 from bench.clips.inputs.base import NO_PREDICTION
 from bench.clips.inputs.dataset import NO_SOURCE
 from bench.clips.inputs.declared import GENERATION
-from bench.clips.inputs.pairs import NO_AUDIO, NO_VIDEO, Pair, read_pairs
+from bench.clips.inputs.pairs import NO_AUDIO, NO_VIDEO, PairLine, read_pairs
 from bench.clips.inputs.reading import count_frames, take_frames, voice_samples
 from bench.clips.inputs.rows import NO_CODEC, NO_OTHER_CLIP, NO_SOUND, OWN_SOUND
 from bench.clips.job import TRIVIAL, Candidate, Codec, Take, Voice
@@ -436,23 +436,26 @@ def test_without_a_root_only_the_predictions_are_there(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "pairs"),
     [
-        ("a/1 b/2\r\nc d\r\n\r\n", [Pair("b/2", "a/1"), Pair("d", "c")]),
-        ("one.mp4 two.mp4\n", [Pair("one.mp4", "two.mp4")]),
-        ("one.mp4 two.wav\none.mp4 two.mp4", [Pair("one.mp4", "two.wav"), Pair("one.mp4", "two.mp4")]),
-        ("two.wav one.mp4", [Pair("one.mp4", "two.wav")]),
-        ("\ufeffv 1.5 x\tv2\n", [Pair("v2", "v 1.5 x")]),
-        ("ABOUT_00017  WITHOUT_00042 \n", [Pair("WITHOUT_00042", "ABOUT_00017")]),
+        ("a/1 b/2\r\nc d\r\n\r\n", [PairLine("b/2", "a/1"), PairLine("d", "c")]),
+        ("one.mp4 two.mp4\n", [PairLine("one.mp4", "two.mp4")]),
+        (
+            "one.mp4 two.wav\none.mp4 two.mp4",
+            [PairLine("one.mp4", "two.wav"), PairLine("one.mp4", "two.mp4")],
+        ),
+        ("two.wav one.mp4", [PairLine("one.mp4", "two.wav")]),
+        ("\ufeffv 1.5 x\tv2\n", [PairLine("v2", "v 1.5 x")]),
+        ("ABOUT_00017  WITHOUT_00042 \n", [PairLine("WITHOUT_00042", "ABOUT_00017")]),
     ],
 )
-def test_lists_are_read(tmp_path: Path, text: str, pairs: list[Pair]) -> None:
+def test_lists_are_read(tmp_path: Path, text: str, pairs: list[PairLine]) -> None:
     (tmp_path / "list.txt").write_text(text, encoding="utf-8")
     assert read_pairs(tmp_path / "list.txt") == pairs
 
 
 def test_an_order_that_is_given_is_taken(tmp_path: Path) -> None:
     (tmp_path / "list.txt").write_text("one.mp4 two.mp4\n")
-    assert read_pairs(tmp_path / "list.txt", "audio-video") == [Pair("two.mp4", "one.mp4")]
-    assert read_pairs(tmp_path / "list.txt", "video-audio") == [Pair("one.mp4", "two.mp4")]
+    assert read_pairs(tmp_path / "list.txt", "audio-video") == [PairLine("two.mp4", "one.mp4")]
+    assert read_pairs(tmp_path / "list.txt", "video-audio") == [PairLine("one.mp4", "two.mp4")]
 
 
 @pytest.mark.parametrize(

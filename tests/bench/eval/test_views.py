@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from bench.cli import app
 from bench.clips.inputs import from_dataset, from_folders, with_trivial
 from bench.clips.inputs.declared import GENERATION
 from bench.common.errors import BenchError
@@ -207,3 +208,32 @@ def test_the_reencoded_row_is_made_of_the_pictures_whose_codec_it_has(made, tmp_
         result = scored((data, chosen), tmp_path / f"first {order[0]}", with_trivial=True)
         figure = result.figure("reencoded", "psnr.frame", "full")
         assert figure.scored == 2 and 10 < figure.value < 60
+
+
+def test_the_command_scores_listed_clips(made, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data, folders = made
+    (tmp_path / "clips.txt").write_text("speaker/some\n")
+    words = [
+        "eval",
+        f"mine={folders['painted']}",
+        "--data",
+        str(data),
+        "--clips",
+        str(tmp_path / "clips.txt"),
+    ]
+    words += [
+        "--metrics",
+        "psnr",
+        "--region",
+        "full",
+        "--out",
+        str(tmp_path / "out"),
+        "--device",
+        "cpu",
+        "--json",
+    ]
+    assert not app(words, standalone_mode=False)
+    printed = Result.model_validate_json(capsys.readouterr().out)
+    assert printed == read_result(tmp_path / "out")
+    assert (printed.data.clips, printed.data.split, printed.output) == (1, "test", VIEW)
+    assert printed.figure("mine", "psnr.frame", "full").value == math.inf
