@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,9 +17,10 @@ import pytest
 from bench.clips.inputs import from_folders, with_trivial
 from bench.clips.job import TRIVIAL
 from bench.common.errors import BenchError
-from bench.eval import EvalOptions, evaluate_inputs, short_coverage
+from bench.eval import EvalOptions, evaluate, evaluate_inputs, short_coverage
 from bench.results import CLIPS, FRAMES, PREVIEWS, read_result
 from bench.weights.store import WeightStore
+from prep.errors import PrepError
 from prep.video_writing import write_video
 from tests.bench import fake_metrics
 from tests.bench.fake_metrics import NAMES
@@ -243,3 +246,26 @@ def test_result_survives_infinities_and_is_strict_json(folders, tmp_path):
     text = result.model_dump_json()
     json.loads(text, parse_constant=lambda word: pytest.fail(word))
     assert type(result).model_validate_json(text).methods[0].figures[0].value == math.inf
+
+
+def test_the_library_scores_folders_and_is_light_to_import(folders, tmp_path):
+    pred, truth = folders
+    heard = []
+    result = evaluate(
+        {"mine": pred},
+        truth=truth,
+        out=tmp_path / "out",
+        metrics=["fake.mean"],
+        regions=["full"],
+        limit=2,
+        training_data="LRS2",
+        device="cpu",
+        on_inputs=lambda inputs: heard.append(len(inputs.jobs)),
+        on_progress=lambda step: heard.append((step.clips, step.total)),
+    )
+    assert heard == [2, (1, 2), (1, 2)]
+    assert (result.data.clips, result.method("mine").training_data) == (2, "LRS2")
+    with pytest.raises(PrepError, match="unknown audio 'both'"):
+        evaluate({"mine": pred}, truth=truth, out=tmp_path / "other", audio="both")
+    code = "import bench.eval, sys; print([m for m in ('torch', 'cv2', 'pandas', 'pyarrow') if m in sys.modules])"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "[]\n"
