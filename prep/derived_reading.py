@@ -59,18 +59,19 @@ class DerivedSet:
         }
 
 
-def find(data: Path, name: str, key: str | None = None) -> DerivedSet:
+def find(data: Path, name: str, key: str | None = None, method: str = "METHOD") -> DerivedSet:
     """Find what ``bench derive`` has written beside a data set.
 
     Args:
         data: the data set.
         name: of the derivation.
         key: the one of :attr:`prep.derived.DerivedSpec.key` that it must have; None: any, if there is but one.
+        method: that needs it, for the messages.
 
     Raises:
         PrepError: it is missing, not complete, of another specification, weights or shards, or there are several.
     """
-    remedy = f"run `bench derive METHOD --data {data}` with the method that needs it"
+    remedy = f"run `bench derive {method} --data {data}` with the options of its training"
     folders = sorted(path for path in (data / DERIVED).glob(f"{name}-*") if path.name[:-13] == name)
     if not folders:
         raise PrepError(f"{data} has no derived columns {name!r}: {remedy}")

@@ -9,6 +9,7 @@ import typer
 from bench.cli import (
     check,
     demo,
+    derive,
     doctor,
     dub,
     eval,
@@ -35,7 +36,22 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 for command in (
-    *(prep, toy, inspect, train, offsets, generate, dub, external, eval, report, reproduce, explain, check),
+    *(
+        prep,
+        toy,
+        inspect,
+        derive,
+        train,
+        offsets,
+        generate,
+        dub,
+        external,
+        eval,
+        report,
+        reproduce,
+        explain,
+        check,
+    ),
     *(weights, doctor, ls, demo),
 ):
     command.register(app)

@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Literal
 
 import typer
-
-if TYPE_CHECKING:
-    from rich.progress import TaskID
 
 
 def register(app: typer.Typer) -> None:
@@ -35,33 +30,42 @@ def dub(
         "--sheet/--no-sheet",
         help="Draw twelve frames, original over generated, as OUT.sheet.jpg beside the video.",
     ),
+    pose: str = typer.Option(
+        "footage", help="Where the head's pose comes from: footage, still, or another video's path."
+    ),
+    speaker: str | None = typer.Option(None, help="With a run set: whose run."),
     tracking: bool = typer.Option(False, "--tracking", help="Follow the face; faster, for a single face."),
     crf: int = typer.Option(18, min=0, max=51, help="x264's constant rate factor; smaller is better."),
     device: str = typer.Option("auto", help="auto, cpu or cuda."),
+    weights_dir: Path | None = typer.Option(None, help="Folder of pretrained networks, searched first."),
 ) -> None:
     """Make the face in one video say what is heard in another file; any length, frames without a face stay."""
     from bench.cli.console import console
-    from bench.common.device import pick_device
-    from bench.generate.dubbing import check_files
-    from bench.generate.dubbing import dub as run_dub
+    from bench.cli.progress import steps_progress
+    from bench.generate import dub as run_dub
     from bench.generate.fit import Fit
-    from bench.generate.over_data import load_method
 
     fit = Fit.named(longer_audio, shorter_audio)
-    check_files(video, audio, out)
-    _, built = load_method(run, pick_device(device), method)
     drawing = out.with_suffix(".sheet.jpg") if sheet else None
+    posing: Literal["footage", "still"] | Path = (
+        "still" if pose == "still" else "footage" if pose == "footage" else Path(pose)
+    )
     try:
-        with _progress() as notify:
+        with steps_progress() as notify:
             done = run_dub(
-                built,
+                method,
+                run,
                 video,
                 audio,
                 out,
+                pose=posing,
+                speaker=speaker,
                 fit=fit,
                 crf=crf,
                 tracking=tracking,
                 sheet=drawing,
+                device=device,
+                weights_dir=weights_dir,
                 on_progress=notify,
             )
     except KeyboardInterrupt:
@@ -77,22 +81,3 @@ def dub(
     )
     if drawing is not None:
         console.print(f"{drawing}: original over generated", soft_wrap=True, markup=False)
-
-
-@contextmanager
-def _progress() -> Iterator[Callable[[str, int, int], None]]:
-    """A bar that is first of the one step, then of the other; yields its listener."""
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    from bench.cli.console import console
-
-    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
-    with Progress(*columns, console=console, transient=True) as bar:
-        tasks: dict[str, TaskID] = {}
-
-        def notify(step: str, done: int, total: int) -> None:
-            if step not in tasks:
-                tasks[step] = bar.add_task(step, total=total)
-            bar.update(tasks[step], completed=done)
-
-        yield notify

@@ -39,6 +39,10 @@ def generate(
     target: list[str] = typer.Option(
         [], help="Transfer: a clip that is driven, in place of the seed's; again for more."
     ),
+    pose: str = typer.Option(
+        "footage",
+        help="Where the head's pose comes from: footage, driver (the clip whose sound is heard), or still.",
+    ),
     limit: int | None = typer.Option(None, min=1, help="The first N videos only, for a first try."),
     longer_audio: str = typer.Option(
         "bounce", help="Sound longer than the video: bounce (back and forth), loop or cut the sound."
@@ -49,6 +53,7 @@ def generate(
     crf: int = typer.Option(18, min=0, max=51, help="x264's constant rate factor; smaller is better."),
     workers: int = typer.Option(1, min=1, help="Local processes, each with the method in memory."),
     device: str = typer.Option("auto", help="auto, cpu or cuda."),
+    weights_dir: Path | None = typer.Option(None, help="Folder of pretrained networks, searched first."),
     overwrite: bool = typer.Option(False, "--overwrite", help="Throw away another generation in --out."),
     allow_partial: bool = typer.Option(False, "--allow-partial", help="Exit 0 although videos are missing."),
 ) -> None:
@@ -56,22 +61,24 @@ def generate(
     from bench.cli.console_videos import show_made
     from bench.cli.progress import simple_progress
     from bench.clips.protocols import Cast, Name
-    from bench.common.device import pick_device
+    from bench.generate import GenerateOptions
+    from bench.generate import generate as run_generate
     from bench.generate.contact_sheet import SHEET
     from bench.generate.fit import Fit
-    from bench.generate.over_data import Options
-    from bench.generate.over_data import generate as run_generate
+    from bench.generate.record import PoseFrom
     from prep.names import known
 
     (protocol,) = known("protocol", [protocol], get_args(Name))
+    (pose,) = known("pose", [pose], ("footage", "driver", "still"))
     named = driver is not None or targets is not None or bool(target)
-    options = Options(
+    options = GenerateOptions(
         protocol=cast("Name", protocol),
         seed=seed,
         cast=Cast(driver, tuple(target), targets) if named else None,
+        pose=cast("PoseFrom", pose),
         fit=Fit.named(longer_audio, shorter_audio),
         crf=crf,
-        device=pick_device(device),
+        device=device,
         split=split,
         limit=limit,
     )
@@ -87,6 +94,7 @@ def generate(
                 pairs=pairs,
                 workers=workers,
                 overwrite=overwrite,
+                weights_dir=weights_dir,
                 on_progress=notify,
                 command=" ".join(["bench", *sys.argv[1:]]),
             )

@@ -43,11 +43,13 @@ class Pair:
         name: of its file, without suffix: the video's clip id, or the number of a line in Wav2Lip's form of lists.
         video: id of the clip that is seen.
         audio: id of the clip that is heard.
+        pose: id of the clip whose head's pose is taken, or ``""``: as the command says.
     """
 
     name: str
     video: str
     audio: str
+    pose: str = ""
 
 
 def reconstruction(clips: Iterable[str]) -> list[Pair]:
@@ -142,7 +144,7 @@ def _others(driver: str, order: Iterable[str], speakers: Mapping[str, str], coun
 
 
 def write_pairs(path: Path, pairs: Iterable[Pair]) -> None:
-    """Write a list as CSV with the columns name, video and audio, atomically."""
+    """Write a list as CSV with the columns name, video, audio and, where a pair has one, pose; atomically."""
     from prep.shards import AtomicFile
 
     with AtomicFile(path) as sink:
@@ -154,16 +156,18 @@ def as_csv(pairs: Iterable[Pair]) -> str:
     """What :func:`write_pairs` writes."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(_COLUMNS)
-    writer.writerows((pair.name, pair.video, pair.audio) for pair in pairs)
+    rows = list(pairs)
+    columns = (*_COLUMNS, "pose") if any(pair.pose for pair in rows) else _COLUMNS
+    writer.writerow(columns)
+    writer.writerows([getattr(pair, column) for column in columns] for pair in rows)
     return text.getvalue()
 
 
 def load_pairs(path: Path, clips: Collection[str]) -> list[Pair]:
     """Read a list of pairs, in its own order.
 
-    Two forms are read: CSV with a header that names the columns ``video`` and ``audio``, and ``name`` where files are
-    not to be called as the video; and lists as Wav2Lip publishes them
+    Two forms are read: CSV with a header that names the columns ``video`` and ``audio``, ``name`` where files are
+    not to be called as the video, and ``pose`` where the head moves as in another clip; and lists as Wav2Lip has them
     (:func:`bench.clips.inputs.pairs.read_pairs`), whose videos are called by the number of their line, as
     ``bench eval --pairs`` expects them.
 
@@ -191,7 +195,8 @@ def load_pairs(path: Path, clips: Collection[str]) -> list[Pair]:
         if name in seen:
             raise BenchError(f"{where}: a second video called {name}: give names in a column `name`")
         seen.add(name)
-        pairs.append(Pair(name, video, audio))
+        pose = named.find(row.pose, where) if row.pose else ""
+        pairs.append(Pair(name, video, audio, pose))
     return pairs
 
 
@@ -210,7 +215,10 @@ def _read_csv(path: Path) -> list[tuple[int, Pair]]:
     for number, row in rows:
         if not row["video"] or not row["audio"]:
             raise BenchError(f"{path}, line {number}: a video or a sound is missing")
-    return [(number, Pair(row.get("name") or "", row["video"], row["audio"])) for number, row in rows]
+    return [
+        (number, Pair(row.get("name") or "", row["video"], row["audio"], row.get("pose") or ""))
+        for number, row in rows
+    ]
 
 
 class _Names:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from bench.generate.footage import VideoFootage
 from prep import images
@@ -81,6 +81,12 @@ class FaceCrop:
         left, top = round(x - side / 2), round(y - side / 2)
         cut = Image.fromarray(frame).crop((left, top, left + side, top + side))
         return np.asarray(cut.resize((self.size, self.size), Image.Resampling.LANCZOS))
+
+
+def whole(frame: np.ndarray, size: int) -> Tile:
+    """A frame (H, W, 3) uint8, RGB, shrunk or enlarged whole into the middle of a black (size, size, 3) square."""
+    picture = ImageOps.pad(Image.fromarray(frame), (size, size), Image.Resampling.LANCZOS)
+    return np.asarray(picture)
 
 
 def timestamp(frame: int) -> str:
@@ -183,7 +189,9 @@ class Driven:
     video: Path
 
 
-def write_transfer(path: Path, label: str, driver: VideoFootage, videos: Sequence[Driven]) -> None:
+def write_transfer(
+    path: Path, label: str, driver: VideoFootage, videos: Sequence[Driven], *, cut: bool = True
+) -> None:
     """Draw a transfer as LipFormer's Fig. 6 does: every column a moment of the sound, every row an identity.
 
     The driving clip itself stands on top; before the generated frames stands each target's first one, as it was.
@@ -193,6 +201,7 @@ def write_transfer(path: Path, label: str, driver: VideoFootage, videos: Sequenc
         label: over the driving clip's row.
         driver: the driving clip, no longer than its sound.
         videos: at least one.
+        cut: the generated frames are full frames, of which the face is cut out; else they are shown whole.
 
     Raises:
         ClipError: a video cannot be decoded as far.
@@ -205,7 +214,8 @@ def write_transfer(path: Path, label: str, driver: VideoFootage, videos: Sequenc
     for video in videos:
         crop = FaceCrop(video.footage, _TILE)
         (first,) = video.footage.pick([0])
-        generated = [crop(_frame(video.video, moment), moment) for moment in moments]
+        painted = [(_frame(video.video, moment), moment) for moment in moments]
+        generated = [crop(frame, moment) if cut else whole(frame, _TILE) for frame, moment in painted]
         rows.append(Row(video.label, [crop(first.frame, 0), *generated]))
     write(path, [Band(["target", *map(timestamp, moments)], rows)])
 

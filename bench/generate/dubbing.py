@@ -6,22 +6,27 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Literal
 
 import numpy as np
 
+from bench.common.device import pick_device
 from bench.common.errors import BenchError
-from bench.generate.contact_sheet import Band, FaceCrop, Row, Tile, timestamp, write
+from bench.generate.adaptation import adapted
+from bench.generate.contact_sheet import Band, FaceCrop, Row, Tile, timestamp, whole, write
+from bench.generate.derivations import ClipDeriver, sound_deriver
 from bench.generate.fit import Fit, heard_frames
 from bench.generate.footage import VideoFootage, file_footage
-from bench.generate.over_data import write_generated
+from bench.generate.poses import check_pose
 from bench.generate.sound import DrivingSound
+from bench.generate.talkers import Loaded, Talkers, TalkerSource
+from bench.generate.writing import frame_size, write_generated
+from bench.weights.store import WeightStore
+from models.base import FULL, Drive, Shot
 from prep.errors import ClipError
+from prep.shards import sha256
 from prep.sound_reading import sound
 from prep.video_reading import probe
-
-if TYPE_CHECKING:
-    from models.base import Talker
 
 #: Frames on a contact sheet, frames side by side, and pixels across the face crop of one.
 SHEET_FRAMES = 12
@@ -55,79 +60,116 @@ def check_files(video: Path, audio: Path, out: Path) -> None:
     Raises:
         BenchError: a file is not there, cannot be read or has no picture or sound, or ``out`` is no new MP4.
     """
-    for path in (video, audio):
-        if not path.is_file():
-            raise BenchError(f"{path}: no such file")
+    if not audio.is_file():
+        raise BenchError(f"{audio}: no such file")
+    check_video(video)
     if out.suffix.lower() != ".mp4":
         raise BenchError(f"{out}: only MP4 is written: give --out a name that ends in .mp4")
     if out.exists() and (out.samefile(video) or out.samefile(audio)):
         raise BenchError(f"{out} is also an input: give --out another name")
+
+
+def check_video(path: Path) -> None:
+    """Raises BenchError: a video is not there, or cannot be read."""
+    if not path.is_file():
+        raise BenchError(f"{path}: no such file")
     try:
-        probe(video)
+        probe(path)
     except ClipError as error:
-        raise BenchError(f"{video}: {error.reason}") from None
+        raise BenchError(f"{path}: {error.reason}") from None
 
 
 def dub(
-    method: Talker,
+    method: str,
+    run: Path,
     video: Path,
     audio: Path,
     out: Path,
     *,
+    pose: Literal["footage", "still"] | Path = "footage",
+    speaker: str | None = None,
     fit: Fit | None = None,
     crf: int = 18,
     tracking: bool = False,
     sheet: Path | None = None,
+    device: str = "auto",
+    weights_dir: Path | None = None,
     on_progress: Callable[[str, int, int], None] | None = None,
 ) -> Dubbed:
     """Make the face in a video say what is heard in another file.
 
     The result has 25 frames a second, whatever the video has, and the video's size, but for the last row or column
-    that is doubled where H.264 needs an even number.
+    that is doubled where H.264 needs an even number; or, of a method that paints a view, the view's size.
 
     Args:
-        method: on its device, in evaluation mode.
+        method: its name.
+        run: folder of its training run, of imported weights, or of a run set.
         video: anything PyAV reads.
         audio: anything PyAV reads that holds sound; may be a video, and the same one.
         out: an MP4; its folder is made.
+        pose: where the head's pose comes from: the video itself, a video of this path, or the head is left still.
+        speaker: with a run set: whose run is used.
         fit: how video and sound of different lengths come together.
         crf: x264's constant rate factor.
         tracking: follow the face from frame to frame instead of looking afresh in each.
         sheet: where to draw a JPEG of the face in :data:`SHEET_FRAMES` frames, evenly spaced, original over
             generated; None: nowhere.
+        device: of torch.
+        weights_dir: folder of weights that is searched first.
         on_progress: called after every frame with the step's name, the frames done and all of them.
 
     Raises:
-        BenchError: see :func:`check_files`; no sound, no face, or the method or the disk fails.
+        BenchError: see :func:`check_files` and :func:`bench.generate.talkers.load_talker`; no sound, no face, a pose
+            that the method does not take, or the method or the disk fails.
     """
     started = time.monotonic()
     check_files(video, audio, out)
+    if isinstance(pose, Path):
+        check_video(pose)
     notify = on_progress or (lambda step, done, total: None)
     try:
         samples = sound(audio).samples
     except ClipError as error:
         raise BenchError(f"{audio}: {error.reason}") from None
+    store = WeightStore.default(weights_dir)
+    talkers = TalkerSource(run.absolute(), pick_device(device), method, store).open()
+    loaded = _of_speaker(talkers, run, speaker)
+    check_pose(loaded.talker, "still" if pose == "still" else "footage", isinstance(pose, Path))
+
+    def footage_of(path: Path, sound_frames: int, fit: Fit, step: str) -> VideoFootage:
+        try:
+            return file_footage(
+                path,
+                loaded.talker.views,
+                sound_frames,
+                fit,
+                tracking=tracking,
+                padding=loaded.padding,
+                derive=ClipDeriver(loaded),
+                on_frame=lambda done, total: notify(step, done, total),
+            )
+        except ClipError as error:
+            raise BenchError(f"{path}: {error.reason}") from None
+
+    footage = footage_of(video, heard_frames(samples), fit or Fit(), "finding the face")
+    speech = DrivingSound(samples, footage.n_frames, loaded.padding, sound_deriver(loaded))
+    posing = None if pose == "still" else footage
+    if isinstance(pose, Path):
+        posing = footage_of(pose, footage.n_frames, Fit(), "finding the pose")
     try:
-        footage = file_footage(
-            video,
-            method.views,
-            heard_frames(samples),
-            fit or Fit(),
-            tracking=tracking,
-            on_frame=lambda done, total: notify("finding the face", done, total),
-        )
-        speech = DrivingSound(samples, footage.n_frames)
         shown = _chosen(footage.n_frames) if sheet is not None else ()
-        crop = FaceCrop(footage, _TILE)
+        crop = _tiles(footage, loaded.talker.output)
         tiles: dict[int, Tile] = {}
 
         def watch(number: int, frame: np.ndarray) -> None:
             if number in shown:
-                tiles[number] = crop(frame, number)
+                tiles[number] = crop.generated(frame, number)
             notify("generating", number + 1, footage.n_frames)
 
         out.parent.mkdir(parents=True, exist_ok=True)
-        write_generated(out, method, footage, speech, crf, watch)
+        own = footage.alone
+        with adapted(loaded, sha256(video), lambda: Drive(own, own.speech, own)):
+            write_generated(out, loaded.talker, Drive(footage, speech, posing), crf, watch)
         if sheet is not None:
             write(sheet, _bands(footage, crop, tiles))
     except ClipError as error:
@@ -135,17 +177,50 @@ def dub(
     except (ValueError, RuntimeError) as error:
         # The first line, since torch adds a page.
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise BenchError(f"{video}: {method.name} fails: {reason}") from error
+        raise BenchError(f"{video}: {method} fails: {reason}") from error
     except OSError as error:
         raise BenchError(f"{error.filename or out}: {error.strerror or error}") from error
+    width, height = frame_size(loaded.talker, footage)
     return Dubbed(
         footage.n_frames,
         int((~footage.detected).sum()),
-        footage.width,
-        footage.height,
+        width,
+        height,
         probe(video).source_fps,
         time.monotonic() - started,
     )
+
+
+def _of_speaker(talkers: Talkers, run: Path, speaker: str | None) -> Loaded:
+    """The talker that is to be used."""
+    if talkers.run_set is None:
+        if speaker is not None:
+            raise BenchError(f"{run} is one run for everybody: leave --speaker out")
+        return talkers.of("")
+    if speaker is None:
+        there = ", ".join(sorted(talkers.run_set.held_out()))
+        raise BenchError(f"{run} has one run a person: choose one with --speaker ({there})")
+    return talkers.of(speaker)
+
+
+@dataclass(frozen=True)
+class _Tiles:
+    """Cuts the pictures of a sheet out of original and generated frames."""
+
+    original: Callable[[Shot], Tile]
+    generated: Callable[[np.ndarray, int], Tile]
+
+
+def _tiles(footage: VideoFootage, output: str) -> _Tiles:
+    if output == FULL:
+        crop = FaceCrop(footage, _TILE)
+        return _Tiles(lambda shot: crop(shot.frame, shot.index), crop)
+
+    def original(shot: Shot) -> Tile:
+        seen = footage.crop(output, shot)
+        return whole(shot.frame if seen is None else seen.picture, _TILE)
+
+    return _Tiles(original, lambda frame, number: whole(frame, _TILE))
 
 
 def _chosen(n_frames: int) -> tuple[int, ...]:
@@ -153,11 +228,11 @@ def _chosen(n_frames: int) -> tuple[int, ...]:
     return tuple(np.unique(spread).tolist())
 
 
-def _bands(footage: VideoFootage, crop: FaceCrop, generated: Mapping[int, Tile]) -> list[Band]:
+def _bands(footage: VideoFootage, crop: _Tiles, generated: Mapping[int, Tile]) -> list[Band]:
     """What the sheet shows: originals, the generated frames below each."""
     numbers = sorted(generated)
     # One at a time: twelve whole frames may be large.
-    originals = {number: crop(footage.pick([number])[0].frame, number) for number in numbers}
+    originals = {number: crop.original(footage.pick([number])[0]) for number in numbers}
     return [
         Band(
             [timestamp(number) for number in part],

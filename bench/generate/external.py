@@ -31,7 +31,7 @@ from bench.common.errors import BenchError
 from bench.common.lock import exclusive
 from bench.generate.external_options import ExternalOptions, command_environment, installed
 from bench.generate.external_process import Crew, finished, terminable
-from bench.generate.over_data import Task
+from bench.generate.pairing import Task
 
 
 class ExternalGeneration(GenerationRecord):
@@ -149,7 +149,7 @@ def _plan(
                 pair.name,
                 job,
                 inputs.voices.get(job.clip_id, Voice(truth)),
-                inputs.problems.get(job.clip_id, ""),
+                problem=inputs.problems.get(job.clip_id, ""),
             )
             for pair, job in zip(chosen, inputs.jobs, strict=True)
         ]
@@ -169,7 +169,7 @@ def _plan(
             pair.name,
             jobs[pair.video],
             inputs.voices[pair.audio],
-            NO_SOURCE if pair.video in inputs.problems else "",
+            problem=NO_SOURCE if pair.video in inputs.problems else "",
         )
         for pair in chosen[: options.limit]
     ]

@@ -13,7 +13,7 @@ from bench.clips.inputs.reading import count_frames, take_frames, voice_samples
 from bench.generate.external_options import ExternalOptions
 from bench.generate.fit import heard_frames
 from bench.generate.footage import VideoFootage
-from bench.generate.over_data import Task
+from bench.generate.pairing import Task
 from prep.errors import ClipError
 from prep.rates import SAMPLE_RATE, SAMPLES_PER_FRAME
 from prep.video_reading import probe

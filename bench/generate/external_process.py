@@ -22,7 +22,7 @@ from bench.clips.generation_record import Made
 from bench.clips.job import FRAME_TOLERANCE
 from bench.generate.external_inputs import Given, write_inputs
 from bench.generate.external_options import ExternalOptions, working_folder
-from bench.generate.over_data import Task
+from bench.generate.pairing import Task
 from prep.errors import ClipError, PrepError
 from prep.shards import AtomicFile
 from prep.sources.listing import VIDEO_SUFFIXES, walk

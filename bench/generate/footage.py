@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from bench.clips.inputs.dataset import NO_SOURCE
 from bench.clips.inputs.reading import take_frames, voice_samples
 from bench.clips.job import Job, Take, Voice
 from bench.generate.fit import Fit, Order, runs
@@ -271,7 +272,7 @@ def clip_footage(
     A view that the data set does not store is cut by the same rule, from the stored landmarks.
 
     Args:
-        job: a clip of :func:`bench.clips.inputs.from_dataset`, whose source video is there.
+        job: a clip of :func:`bench.clips.inputs.from_dataset`; without its source video it has no frames.
         views: keys of :data:`prep.views.VIEWS`.
         sound: frames of the driving sound.
         fit: how video and sound come together.
@@ -282,15 +283,15 @@ def clip_footage(
         ClipError: the shard does not hold the clip's landmarks.
         PrepError: the shard is none, or there is no such view.
     """
-    if job.truth is None or job.shard is None:
-        raise ClipError("source", "the clip has no source video")
+    if job.shard is None:
+        raise ClipError("source", "the clip is in no data set")
     path, row_group = job.shard
     file = open_shard(path)
     stored = [view for view in views if f"{view}_transform" in file.schema_arrow.names]
     columns = ["landmarks", "detected", *(f"{view}_transform" for view in stored)]
     clip = read_clip(file, row_group, columns)
     return VideoFootage(
-        partial(_read_take, job.truth),
+        _no_source if job.truth is None else partial(_read_take, job.truth),
         clip.landmarks,
         n_frames=fit.frames(clip.n_frames, sound),
         fit=fit,
@@ -360,6 +361,10 @@ def file_footage(
         padding=padding,
         derive=derive,
     )
+
+
+def _no_source(start: int, stop: int) -> Iterator[np.ndarray]:
+    raise ClipError("source", NO_SOURCE)
 
 
 def _read_take(take: Take, start: int, stop: int) -> Iterator[np.ndarray]:

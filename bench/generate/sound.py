@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 from prep.names import known
 from prep.rates import SAMPLES_PER_FRAME
-from prep.sample_spec import Sound
+from prep.sample_spec import Column, Sound, is_derived
 from prep.sound.features import FEATURES, chunk
 from prep.sound.mel import melspectrogram
+
+#: A sound and ``<derivation>.<column>`` → the column and its values.
+Hear = Callable[["DrivingSound", str], tuple[Column, np.ndarray]]
 
 
 class DrivingSound:
@@ -18,22 +23,36 @@ class DrivingSound:
         samples: (n,) int16, mono, 16 kHz, at least one.
         n_frames: of the footage; sound beyond it is cut, what lacks is silence.
         padding: of the mel spectrogram, see :func:`prep.sound.mel.melspectrogram`.
+        derive: gives derived features.
 
     Attributes:
         samples: (640 n_frames,) int16.
     """
 
-    def __init__(self, samples: np.ndarray, n_frames: int, padding: str = "constant") -> None:
+    def __init__(
+        self, samples: np.ndarray, n_frames: int, padding: str = "constant", derive: Hear | None = None
+    ) -> None:
         wanted = n_frames * SAMPLES_PER_FRAME
         self.samples = np.pad(samples[:wanted], (0, max(0, wanted - len(samples))))
         self._features = {"mel": melspectrogram(self.samples, padding)}
+        self._derive = derive
+        self._columns: dict[str, Column] = {}
 
     def feature(self, name: str) -> np.ndarray:
-        """Return a feature of :data:`prep.sound.features.FEATURES`, of the whole sound: (columns, ...) float32.
+        """Return a feature of the whole sound: (columns, ...) float32.
+
+        Args:
+            name: of :data:`prep.sound.features.FEATURES`, or ``<derivation>.<column>`` of a derivation that hears.
 
         Raises:
+            ClipError: it cannot be derived of this sound.
+            KeyError: the method derives no such column.
             PrepError: there is no such feature.
         """
+        if is_derived(name) and name not in self._features:
+            if self._derive is None:
+                raise KeyError(name)
+            self._columns[name], self._features[name] = self._derive(self, name)
         if name not in self._features:
             (name,) = known("feature of sound", [name], FEATURES)
             self._features[name] = FEATURES[name].compute(self.samples, 0, None)
@@ -45,5 +64,10 @@ class DrivingSound:
         Raises:
             PrepError: there is no such feature.
         """
-        values, feature = self.feature(sound.feature), FEATURES[sound.feature]
+        values = self.feature(sound.feature)
+        if is_derived(sound.feature):
+            rate = self._columns[sound.feature].rate
+            assert rate is not None
+            return chunk(values, frame, sound, rate, np.zeros(values.shape[1:], values.dtype))
+        feature = FEATURES[sound.feature]
         return chunk(values, frame, sound, feature.rate, feature.silence)

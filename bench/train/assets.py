@@ -51,26 +51,31 @@ def load_assets(
     for asset in method.assets.values():
         if asset.when.isdisjoint(when) or (used is not None and id(asset.module) not in used):
             continue
-        name, state, digest = _state(method.name, asset, store)
-        load_into(asset.module, state, name)
+        state, digest = _state(method.name, asset, store)
+        load_into(asset.module, state, asset_label(asset))
         asset.module.to(device).eval().requires_grad_(False)
-        digests[name] = digest
+        digests[asset_label(asset)] = digest
     return digests
 
 
-def _state(method: str, asset: Asset, store: WeightStore) -> tuple[str, dict[str, Tensor], str]:
-    """Name, content and digest of an asset's weights."""
+def asset_label(asset: Asset) -> str:
+    """How records call the weights of an asset: their name; of a run, its folder and the network."""
+    return f"{asset.weights} ({asset.network})" if "/" in asset.weights else asset.weights
+
+
+def _state(method: str, asset: Asset, store: WeightStore) -> tuple[dict[str, Tensor], str]:
+    """Content and digest of an asset's weights."""
     if "/" in asset.weights:
         state = load_network(Path(asset.weights), asset.network)
         digest = sha256()
         for key in sorted(state):
             digest.update(key.encode())
             digest.update(state[key].contiguous().flatten().view(torch.uint8).numpy().tobytes())
-        return f"{asset.weights} ({asset.network})", state, digest.hexdigest()
+        return state, digest.hexdigest()
     try:
         path, digest_of_file = store.path(asset.weights), store.sha256(asset.weights)
     except Unavailable as error:
         purpose = f" for {asset.purpose}" if asset.purpose else ""
         way_out = f"; or do without: --set {asset.without}" if asset.without else ""
         raise BenchError(f"{method} needs {asset.weights}{purpose}: {error}{way_out}") from error
-    return asset.weights, load_state_dict(path), digest_of_file
+    return load_state_dict(path), digest_of_file

@@ -12,6 +12,7 @@ from bench.common.methods import get_method
 from bench.train.assets import load_assets
 from bench.train.config import CONFIG, RunConfig, differences
 from bench.train.data_info import gather, load_info, save_info
+from bench.train.derivations import check_derived
 from bench.train.inputs import build_method, check_folders, check_samples, record
 from bench.train.loading import part_clips
 from bench.train.log import Reporter, RunLog, Several
@@ -54,8 +55,10 @@ def train_run(
     method = build_method(config, info)
     wanted = known("stage", stages, method.stages) if stages else tuple(method.stages)
     chosen = [stage for name, stage in method.stages.items() if name in wanted]
+    derived: dict[str, str] = {}
     if main or config.person is not None:
         # Of a run set, all processes must know whom to pass over.
+        derived = check_derived(method, chosen, config.data, store)
         check_samples(config, chosen)
     digests = load_assets(method, {"train"}, store, stages=chosen)
     if not main:
@@ -63,7 +66,7 @@ def train_run(
     with writing(config.out, config.method, fresh=saved is None):
         changed = None if saved is None else differences(saved, config)
         with one_line(config.out):
-            record(config.out, config, digests, changed)
+            record(config.out, config, {**digests, **derived}, changed)
             if saved is None:
                 save_info(config.out, info)
             # Last, since it makes the folder a run.

@@ -58,7 +58,11 @@ class Speech(Protocol):
     samples: np.ndarray
 
     def feature(self, name: str) -> np.ndarray:
-        """Return (columns, ...) float32: a feature of the whole sound, see :data:`prep.sound.features.FEATURES`."""
+        """Return (columns, ...) float32: a feature of the whole sound.
+
+        Args:
+            name: of :data:`prep.sound.features.FEATURES`, or ``<derivation>.<column>`` of a derivation that hears.
+        """
         ...
 
     def chunk(self, frame: int, sound: Sound) -> np.ndarray:

@@ -125,6 +125,33 @@ def from_dataset(
     return in_view(inputs, declared)
 
 
+def clip_jobs(data: Path, root: Path | None = None) -> list[Job]:
+    """Every clip and still of a prepared data set, of all splits, with its true video and nothing to score.
+
+    Args:
+        data: what ``bench prep --out`` wrote.
+        root: where the source videos lie now; where None, where they lay at preparation.
+
+    Returns:
+        Jobs in the order of the shards; ``truth`` is None where the source is not there.
+
+    Raises:
+        PrepError: it is no data set.
+    """
+    manifest = read_manifest(data)
+    media = Path(root or manifest.get("root") or "").absolute()
+    paths = [data.absolute() / SHARDS / entry["name"] for entry in manifest["shards"] if entry["clips"]]
+    return [
+        Job(
+            row["clip_id"],
+            _take(media, row) if (media / row["source"]).is_file() else None,
+            row["n_frames"],
+            (path, row_group),
+        )
+        for path, row_group, row in _rows(paths)
+    ]
+
+
 def _split(data: Path, wanted: str | None, there: Sequence[str]) -> str:
     if not there:
         raise BenchError(f"{data} has no clips: see its failures with `bench inspect`")

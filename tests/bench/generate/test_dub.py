@@ -19,7 +19,6 @@ from bench.common.errors import BenchError
 from bench.generate.dubbing import SHEET_FRAMES, Dubbed, dub
 from bench.generate.fit import Fit
 from bench.generate.footage import BLOCK_FRAMES
-from bench.generate.over_data import load_method
 from prep.sound.mel import melspectrogram
 from prep.sound_reading import sound
 from prep.video_reading import frames, probe
@@ -55,9 +54,7 @@ def wav(path: Path, seconds: float, rate: int = 16_000) -> Path:
 
 
 def speak(run: Path, folder: Path, **options: Any) -> Dubbed:
-    return dub(
-        load_method(run, "cpu")[1], folder / "in.mp4", folder / "in.wav", folder / "out.mp4", **options
-    )
+    return dub("fake", run, folder / "in.mp4", folder / "in.wav", folder / "out.mp4", device="cpu", **options)
 
 
 def shown(path: Path) -> list[int]:
@@ -97,7 +94,7 @@ def test_another_rate_an_odd_size_and_sound_from_a_video(run: Path, tmp_path: Pa
     video(tmp_path / "in.mp4", 60, (173, 151), fps=50)
     other = video(tmp_path / "other.mp4", 30, seconds=1.2)
     out = tmp_path / "new folder" / "out.mp4"
-    done = dub(load_method(run, "cpu")[1], tmp_path / "in.mp4", other, out)
+    done = dub("fake", run, tmp_path / "in.mp4", other, out)
     # The file holds 152x174: H.264 needs even sizes, and `video` was written so.
     assert (done.width, done.height, done.source_fps) == (152, 174, 50)
     made = probe(out)
@@ -237,10 +234,9 @@ def test_a_method_that_fails_is_one_line(tmp_path: Path, monkeypatch: pytest.Mon
 def test_a_real_clip(run: Path, tmp_path: Path, clips_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.undo()
     register(monkeypatch)
-    method = load_method(run, "cpu")[1]
     wav(tmp_path / "in.wav", 0.8)
     out = tmp_path / "out.mp4"
-    done = dub(method, clips_dir / "talk3.mp4", tmp_path / "in.wav", out)
+    done = dub("fake", run, clips_dir / "talk3.mp4", tmp_path / "in.wav", out)
     assert (done.frames, done.faceless) == (20, 0)
     source = probe(clips_dir / "talk3.mp4")
     assert (done.width, done.height) == (source.width, source.height)

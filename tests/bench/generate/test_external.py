@@ -27,7 +27,7 @@ from bench.generate.external import ExternalGeneration, external, read_external
 from bench.generate.external_inputs import write_inputs
 from bench.generate.external_options import ExternalOptions
 from bench.generate.fit import Fit
-from bench.generate.over_data import Task
+from bench.generate.pairing import Task
 from prep.errors import PrepError
 from prep.shards import MANIFEST, write_json
 from prep.sound_reading import sound

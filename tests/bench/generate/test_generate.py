@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -17,23 +18,27 @@ from bench.cli import app
 from bench.clips.inputs import from_dataset, with_trivial
 from bench.clips.inputs.dataset import NO_SOURCE
 from bench.clips.inputs.declared import GENERATION
-from bench.clips.protocols import PAIRS, Cast, Pair, dubbing, load_pairs, transfer
+from bench.clips.protocols import PAIRS, Cast, Pair, dubbing, load_pairs, reconstruction, transfer
 from bench.common.errors import BenchError
 from bench.common.lock import exclusive
+from bench.common.methods import METHODS
 from bench.eval import EvalOptions, evaluate_inputs
 from bench.generate.fit import Fit
-from bench.generate.over_data import Generation, Options, Plan, generate, read_generation
+from bench.generate.over_data import generate
+from bench.generate.pairing import GenerateOptions
+from bench.generate.record import TalkerGeneration, read_generation
+from bench.generate.talkers import Talkers, TalkerSource, load_talker
 from bench.train.config import RunConfig
 from bench.train.official import import_official
 from bench.weights.store import WeightStore
-from models.base import DataInfo, Drive, Talker
+from models.base import Drive
 from prep.errors import PrepError
 from prep.shards import MANIFEST, write_json
 from prep.sound.mel import melspectrogram
 from prep.sound_reading import sound
 from prep.video_reading import frames, probe
 from prep.video_writing import write_video
-from tests.bench.fake_method import Fake, FakeConfig, box, make_run, number_of, numbered, register, run
+from tests.bench.fake_method import Fake, box, make_run, number_of, numbered, register, run
 from tests.bench.fake_metrics import NAMES
 from tests.prep.fakes import fake_clip, write_fake_dataset
 
@@ -64,8 +69,10 @@ def data(prepared: Path) -> Path:
     return prepared / "data"
 
 
-def make(run: Path, data: Path, out: Path, call: dict[str, Any] | None = None, **changes: Any) -> Generation:
-    return generate("fake", run, data, out, Options(**changes), **(call or {}))
+def make(
+    run: Path, data: Path, out: Path, call: dict[str, Any] | None = None, **changes: Any
+) -> TalkerGeneration:
+    return generate("fake", run, data, out, GenerateOptions(**changes), **(call or {}))
 
 
 def videos(out: Path) -> list[str]:
@@ -99,11 +106,11 @@ def test_generation_json_says_where_they_come_from(run: Path, data: Path, tmp_pa
     assert read_generation(out) == done
     assert done.complete and (done.method, done.protocol, done.seed) == ("fake", "reconstruction", None)
     weights = next(run.rglob("net.safetensors"))
-    assert done.weights == {"net": module.sha256(weights.read_bytes()).hexdigest()}
+    assert done.weights == {"net": sha256(weights.read_bytes()).hexdigest()}
     inputs = from_dataset({}, data)
     assert (done.data, done.split, done.manifest_sha256) == ("fake", "test", inputs.manifest_sha256)
     assert done.packages["torch"] and done.machine["cores"] and done.command == "bench generate …"
-    assert load_pairs(out / PAIRS, LENGTHS) == module.protocols.reconstruction(LENGTHS)
+    assert load_pairs(out / PAIRS, LENGTHS) == reconstruction(LENGTHS)
     scored = from_dataset({"ours": out}, data)
     assert scored.protocol == "reconstruction" and not scored.unmatched
     assert all(job.candidates[0].problem == "" for job in scored.jobs)
@@ -343,13 +350,12 @@ def test_too_few_frames_are_a_failure(data: Path, tmp_path: Path, monkeypatch: p
     assert videos(tmp_path / "out") == []
 
 
-class FakePlan(Plan):
-    """Makes the method without the registry, which another process does not know."""
+class FakeSource(TalkerSource):
+    """Registers the method, which another process does not know."""
 
-    def build(self) -> Talker:
-        method = Fake(FakeConfig(), DataInfo())
-        method.net.eval()
-        return method
+    def open(self) -> Talkers:
+        METHODS.entries["fake"] = "tests.bench.fake_method:Fake"
+        return super().open()
 
 
 @pytest.mark.slow
@@ -357,7 +363,7 @@ def test_processes_make_the_same_videos(
     run: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     make(run, data, tmp_path / "one")
-    monkeypatch.setattr(module, "Plan", FakePlan)
+    monkeypatch.setattr(module, "TalkerSource", FakeSource)
     done = make(run, data, tmp_path / "two", {"workers": 2})
     assert done.made == 4 and videos(tmp_path / "two") == sorted(LENGTHS)
     for name in LENGTHS:
@@ -401,9 +407,9 @@ def test_mistakes_are_one_line(run: Path, data: Path, tmp_path: Path, words: lis
 
 def test_a_run_of_another_method_is_refused(run: Path, data: Path, tmp_path: Path) -> None:
     with pytest.raises(BenchError, match="fake is a run of fake, not of ipl"):
-        generate("ipl", run, data, tmp_path / "out", Options())
+        generate("ipl", run, data, tmp_path / "out")
     with pytest.raises(BenchError, match="did you mean fake"):
-        generate("fke", run, data, tmp_path / "out", Options())
+        generate("fke", run, data, tmp_path / "out")
 
 
 # --- official weights
@@ -432,8 +438,8 @@ def test_official_weights_become_a_run(preset: Path, data: Path, tmp_path: Path)
     shown = CliRunner().invoke(app, list(map(str, words)))
     assert shown.exit_code == 0, shown.exception
     assert "fake: net from" in shown.stdout and "bench dub fake --run" in shown.stdout
-    _, method = module.load_method(tmp_path / "theirs", "cpu", "fake")
-    assert torch.equal(method.networks["net"].weight, state["their.weight"])
+    loaded = load_talker(tmp_path / "theirs", "cpu", "fake")
+    assert torch.equal(loaded.talker.networks["net"].weight, state["their.weight"])
     assert make(tmp_path / "theirs", data, tmp_path / "out", limit=1).made == 1
     with pytest.raises(BenchError, match="theirs is there already"):
         import_official("fake", [tmp_path / "net.pth"], tmp_path / "theirs", str(preset))

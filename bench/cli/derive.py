@@ -1,0 +1,60 @@
+"""``bench derive``: columns that a method computes once a clip."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import typer
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to ``app``."""
+    app.command("derive")(derive)
+
+
+def derive(
+    method: str = typer.Argument(..., help="As `bench ls methods` names it."),
+    data: list[Path] = typer.Option(..., "--data", help="Prepared data set; may be repeated."),
+    run: Path | None = typer.Option(None, help="Run whose configuration counts, in place of a preset."),
+    preset: str = typer.Option("paper", help="paper, tiny, or a TOML file of your own."),
+    overrides: list[str] | None = typer.Option(
+        None, "--set", help="KEY=VALUE over the preset; again for more."
+    ),
+    root: Path | None = typer.Option(None, help="Where the data set's source videos lie now."),
+    workers: int = typer.Option(1, min=1, help="Local processes, each with the networks in memory."),
+    scheduler: str | None = typer.Option(None, help="Address of a running Dask scheduler to use instead."),
+    device: str = typer.Option("auto", help="auto, cpu or cuda."),
+    weights_dir: Path | None = typer.Option(None, help="Folder of pretrained networks, searched first."),
+) -> None:
+    """Compute what a method needs of every clip before it is trained; kept beside the shards, resumable."""
+    from collections import Counter
+
+    from bench.cli.console import console
+    from bench.cli.progress import steps_progress
+    from bench.generate import derive as run_derive
+
+    try:
+        with steps_progress() as notify:
+            found = run_derive(
+                method,
+                data,
+                run=run,
+                preset=preset,
+                overrides=overrides or (),
+                root=root,
+                device=device,
+                workers=workers,
+                scheduler=scheduler,
+                weights_dir=weights_dir,
+                on_progress=notify,
+            )
+    except KeyboardInterrupt:
+        typer.echo("stopped: complete shards stay, the same command goes on from there", err=True)
+        raise typer.Exit(130) from None
+    for one in found:
+        console.print(f"{one.folder}: {one.name} of {one.clips} clips", soft_wrap=True, markup=False)
+        for reason, count in Counter(one.failures.values()).most_common():
+            example = next(clip for clip, why in one.failures.items() if why == reason)
+            typer.echo(f"missing: {count} ({example}, for one): {reason}", err=True)
+    if not any(one.clips for one in found):
+        raise typer.Exit(1)

@@ -1,0 +1,127 @@
+"""Fine-tuning a talker on one person before it generates, with the optimizer steps of training.
+
+The adapted weights of each person are kept in the run, ``adapted/<key>.safetensors``; the key follows from all that
+decides them. After generating the trained weights are back.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from hashlib import sha256
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from safetensors.torch import save
+from torch import Tensor
+
+from bench.common.errors import BenchError
+from bench.generate.talkers import Loaded
+from bench.train.checkpoint import load_into, read_tensors
+from bench.train.stepping import NotFinite, Stepper
+from prep.shards import AtomicFile
+
+if TYPE_CHECKING:
+    from models.base import Drive, Talker
+
+#: Folder in a run.
+ADAPTED = "adapted"
+
+log = logging.getLogger(__name__)
+
+
+@contextmanager
+def adapted(loaded: Loaded, person: str, drive: Callable[[], Drive]) -> Iterator[None]:
+    """Within the block the talker is fine-tuned on a person; a talker that does not adapt stays as it is.
+
+    Args:
+        loaded: the talker.
+        person: what names the person and the clip of it that is learnt from, such as the clip's id and data set.
+        drive: gives that clip with its own sound; called only where no adapted weights are kept.
+
+    Raises:
+        BenchError: a loss is not finite.
+        ClipError: the clip cannot be read.
+    """
+    talker = loaded.talker
+    if not talker.adapts:
+        yield
+        return
+    trained = _state(talker)
+    path = loaded.run / ADAPTED / f"{_key(loaded, person)}.safetensors"
+    try:
+        if path.is_file():
+            _load(talker, read_tensors(path), path)
+        else:
+            _adapt(loaded, path.stem, person, drive())
+            _keep(path, _state(talker))
+        yield
+    finally:
+        _load(talker, trained, path)
+
+
+def _adapt(loaded: Loaded, key: str, person: str, drive: Drive) -> None:
+    """Make the steps that the talker asks for."""
+    talker = loaded.talker
+    devices = [] if loaded_device(talker).type == "cpu" else [loaded_device(talker)]
+    parameters = [p for network in talker.networks.values() for p in network.parameters()]
+    # What is drawn follows from the key alone, and leaves generation's numbers alone.
+    with torch.random.fork_rng(devices), torch.inference_mode(False), torch.enable_grad():
+        torch.manual_seed(int(key[:15], 16))
+        for parameter in parameters:
+            parameter.requires_grad_(True)
+        try:
+            optimizers = talker.adapt_optimizers()
+            for _ in Stepper(optimizers).steps(talker.adapt(drive)):
+                pass
+        except NotFinite as error:
+            raise BenchError(
+                f"{loaded.run}: fine-tuning on {person} failed: the loss of {error.optimizer} is {error.loss}"
+            ) from None
+        finally:
+            for network in talker.networks.values():
+                network.eval().requires_grad_(False)
+
+
+def loaded_device(talker: Talker) -> torch.device:
+    """The device of a talker's networks."""
+    return next(p.device for network in talker.networks.values() for p in network.parameters())
+
+
+def _key(loaded: Loaded, person: str) -> str:
+    """32 hex digits that follow from all that decides the adapted weights."""
+    said = [
+        person,
+        loaded.config.method_config.model_dump_json(),
+        loaded.config.sound.model_dump_json(),
+        *(f"{name} {digest}" for name, digest in sorted({**loaded.weights, **loaded.assets}.items())),
+    ]
+    return sha256("\n".join(said).encode()).hexdigest()[:32]
+
+
+def _state(talker: Talker) -> dict[str, Tensor]:
+    """All networks' tensors, copied to the CPU, as ``<network>/<key>``."""
+    return {
+        f"{name}/{key}": value.detach().cpu().clone().contiguous()
+        for name, network in talker.networks.items()
+        for key, value in network.state_dict().items()
+    }
+
+
+def _load(talker: Talker, state: dict[str, Tensor], source: Path) -> None:
+    for name, network in talker.networks.items():
+        mine = {key.removeprefix(f"{name}/"): v for key, v in state.items() if key.startswith(f"{name}/")}
+        load_into(network, mine, source)
+
+
+def _keep(path: Path, state: dict[str, Tensor]) -> None:
+    try:
+        path.parent.mkdir(exist_ok=True)
+        with AtomicFile(path) as sink:
+            sink.write(save(state))
+            sink.commit()
+    except OSError as error:
+        # The run may be read-only, such as one that is shared; then it is adapted anew each time.
+        log.warning("%s: the adapted weights are not kept: %s", path, error.strerror or error)

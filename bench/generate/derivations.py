@@ -1,0 +1,152 @@
+"""Derived columns of one clip: read from beside its shard, or computed now by the same function."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import lru_cache, partial
+from pathlib import Path
+
+import numpy as np
+
+from bench.clips.job import Job
+from bench.generate.footage import VideoFootage
+from bench.generate.sound import DrivingSound, Hear
+from bench.generate.talkers import Loaded
+from bench.train.derivations import derived_specs
+from models.base import Derivation
+from prep.derived import STEP, DerivedSpec
+from prep.derived_reading import DerivedSet, find
+from prep.errors import ClipError
+from prep.sample_spec import Column
+from prep.shards import MANIFEST
+
+
+def compute(derivation: Derivation, footage: VideoFootage) -> dict[str, np.ndarray]:
+    """Run a derivation over one clip.
+
+    Args:
+        derivation: what is computed.
+        footage: the clip as it is, with its own sound.
+
+    Returns:
+        Column → array, of the types and shapes that the columns declare.
+
+    Raises:
+        ClipError: it cannot be done for this clip, or the derivation gives something else than it declares.
+    """
+    if derivation.compute is None:
+        return hear(derivation, footage.speech)
+    return _run(derivation, partial(derivation.compute, footage), footage.n_frames)
+
+
+def hear(derivation: Derivation, speech: DrivingSound) -> dict[str, np.ndarray]:
+    """Run a derivation over a sound alone; as :func:`compute`.
+
+    Raises:
+        ClipError: as there, or the derivation needs a clip's pictures too.
+    """
+    if derivation.hear is None:
+        raise ClipError(STEP, f"{derivation.name} is derived from a clip, and there is a sound alone")
+    return _run(derivation, partial(derivation.hear, speech), 0)
+
+
+def _run(
+    derivation: Derivation, work: Callable[[], Mapping[str, np.ndarray]], n_frames: int
+) -> dict[str, np.ndarray]:
+    import torch
+
+    try:
+        with torch.inference_mode():
+            values = work()
+    except (ValueError, RuntimeError, ArithmeticError) as error:
+        lines = str(error).strip().splitlines() or [type(error).__name__]
+        raise ClipError(STEP, f"{derivation.name}: {lines[0]}") from error
+    _check(derivation, n_frames, values)
+    return dict(values)
+
+
+def _check(derivation: Derivation, n_frames: int, values: Mapping[str, np.ndarray]) -> None:
+    columns = {column.name: column for column in derivation.columns}
+    if values.keys() != columns.keys():
+        raise ClipError(STEP, f"{derivation.name} gives {sorted(values)}, and declares {sorted(columns)}")
+    for name, column in columns.items():
+        array = values[name]
+        rows = {"frame": (n_frames,), "clip": (), "sound": array.shape[:1]}[column.per]
+        if array.dtype != column.dtype or array.shape != (*rows, *column.shape):
+            raise ClipError(
+                STEP,
+                f"{derivation.name}.{name} is {array.dtype} {array.shape}, and declares {column.dtype} "
+                f"{(*rows, *column.shape)}",
+            )
+
+
+def derivation_keys(loaded: Loaded) -> dict[str, str]:
+    """Derivation → its key, of all that a talker derives."""
+    return {name: spec.key for name, spec in derived_specs(loaded.talker, loaded.assets).items()}
+
+
+class ClipDeriver:
+    """Gives the derived columns of one clip, as :data:`bench.generate.footage.Derive`.
+
+    Args:
+        loaded: the talker that derives them.
+        job: the clip of a data set; None: a video of its own, of which nothing is stored.
+    """
+
+    def __init__(self, loaded: Loaded, job: Job | None = None) -> None:
+        self._derivations = loaded.talker.derivations
+        self._specs = derived_specs(loaded.talker, loaded.assets) if self._derivations else {}
+        self._job = job
+        self._values: dict[str, dict[str, np.ndarray]] = {}
+
+    def __call__(self, footage: VideoFootage, name: str) -> tuple[Column, np.ndarray]:
+        """The column and its values for the clip as it is.
+
+        Raises:
+            ClipError: it could not be computed for this clip.
+            KeyError: the method derives no such column.
+        """
+        derivation, _, wanted = name.partition(".")
+        columns = {column.name: column for column in self._derivations[derivation].columns}
+        column = columns[wanted]
+        if derivation not in self._values:
+            self._values[derivation] = self._stored(derivation) or compute(
+                self._derivations[derivation], footage
+            )
+        values = self._values[derivation][wanted]
+        return column, values[: footage.n_frames] if column.per == "frame" else values
+
+    def _stored(self, derivation: str) -> dict[str, np.ndarray] | None:
+        """What `bench derive` kept beside the data set; None where it did not run."""
+        if self._job is None or self._job.shard is None:
+            return None
+        shard, _ = self._job.shard
+        data = shard.parent.parent
+        spec = self._specs[derivation]
+        if not (spec.folder(data) / MANIFEST).is_file():
+            return None
+        try:
+            return _found(data, spec).read(shard.name, self._job.clip_id)
+        except KeyError:
+            raise ClipError(STEP, f"{derivation} could not be derived; see its manifest.json") from None
+
+
+@lru_cache(maxsize=64)
+def _found_by_key(data: Path, name: str, key: str) -> DerivedSet:
+    return find(data, name, key)
+
+
+def _found(data: Path, spec: DerivedSpec) -> DerivedSet:
+    return _found_by_key(data, spec.name, spec.key)
+
+
+def sound_deriver(loaded: Loaded) -> Hear:
+    """What gives the derived features of a driving sound, for :class:`bench.generate.sound.DrivingSound`."""
+
+    def heard(speech: DrivingSound, name: str) -> tuple[Column, np.ndarray]:
+        derivation, _, wanted = name.partition(".")
+        found = loaded.talker.derivations[derivation]
+        (column,) = (column for column in found.columns if column.name == wanted)
+        return column, hear(found, speech)[wanted]
+
+    return heard

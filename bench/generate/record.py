@@ -1,0 +1,57 @@
+"""``generation.json`` of videos that a method of the suite made."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, ValidationError
+
+from bench.clips.generation_record import GenerationRecord
+from bench.clips.inputs.declared import GENERATION
+from bench.common.errors import BenchError
+
+#: Where the head's pose comes from: the clip that is seen, the clip that is heard, a clip that the list of pairs names,
+#: or nowhere: the head is left still.
+PoseFrom = Literal["footage", "driver", "listed", "still"]
+
+
+class TalkerGeneration(GenerationRecord):
+    """What ``generation.json`` holds where a method of the suite made the videos."""
+
+    free = GenerationRecord.free | {"run"}
+
+    run: str = Field(description="folder of the training run or of the run set, as it was given")
+    config_sha256: str = Field(description="of the method's configuration")
+    weights: dict[str, str] = Field(description="network → SHA-256 of its file; in a run set person/network")
+    assets: dict[str, str] = Field(
+        default_factory=dict, description="weights from elsewhere that generation used → SHA-256"
+    )
+    trained_on: str = Field("", description="names of the training run's data sets, where it has a record")
+    per: Literal["", "speaker"] = Field("", description="speaker: a run set, with one run a person")
+    clips_list: list[str] | None = Field(
+        None, description="of a run set: the clips that its runs did not train on"
+    )
+    driver: str = Field("", description="in transfer: the clip whose sound drives all others")
+    pose: PoseFrom = "footage"
+    output: str = Field("full", description="full frames, or the view that was painted")
+    mel_padding: str = Field("constant", description="of the driving sound, as in training")
+    adapted: bool = Field(False, description="fine-tuned on a clip of each person before generating")
+    derived: dict[str, str] = Field(
+        default_factory=dict, description="derived columns that were used: derivation → its key"
+    )
+    device: str
+
+
+def read_generation(folder: Path) -> TalkerGeneration:
+    """Where the videos of a folder come from.
+
+    Raises:
+        BenchError: the folder does not say it in a form that is understood.
+    """
+    path = folder / GENERATION
+    try:
+        return TalkerGeneration.model_validate_json(path.read_bytes())
+    except (OSError, ValidationError) as error:
+        first = str(error).splitlines()
+        raise BenchError(f"{path} cannot be read ({'; '.join(first[:3])}): make the videos anew") from None

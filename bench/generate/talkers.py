@@ -1,0 +1,172 @@
+"""Trained talkers, ready to generate: that of a run, or those of a run set, one a person."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bench.common.errors import BenchError
+from bench.common.methods import get_talker
+from bench.train.run_set import RunSet
+from bench.weights.store import WeightStore
+from prep.shards import sha256
+
+if TYPE_CHECKING:
+    from bench.train.config import RunConfig
+    from models.base import Talker
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A trained talker on its device, in evaluation mode, with its assets.
+
+    Attributes:
+        run: folder of its run.
+        config: of that run.
+        talker: it.
+        weights: network → SHA-256 of its file in the run.
+        assets: weights from elsewhere → SHA-256.
+    """
+
+    run: Path
+    config: RunConfig
+    talker: Talker
+    weights: Mapping[str, str]
+    assets: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def padding(self) -> str:
+        """Padding of the mel spectrogram that it was trained with."""
+        return self.config.sound.mel_padding
+
+
+def load_talker(
+    run: Path, device: str, method: str | None = None, store: WeightStore | None = None
+) -> Loaded:
+    """Load the talker of a run.
+
+    Args:
+        run: folder of a training run, or of imported weights.
+        device: of torch.
+        method: what it must be; None: anything.
+        store: where the weights of assets are found; None: the default places.
+
+    Raises:
+        BenchError: there is no such method or run, it is a run of another method or of one that makes no videos, its
+            weights do not fit, or an asset is missing.
+    """
+    from bench.train.assets import load_assets
+    from bench.train.checkpoint import load_run
+    from models.base import Talker
+
+    if method is not None:
+        get_talker(method)
+    config, talker = load_run(run)
+    if method is not None and config.method != method:
+        raise BenchError(f"{run} is a run of {config.method}, not of {method}: give another --run")
+    if not isinstance(talker, Talker):
+        raise BenchError(f"{run} is a run of {config.method}, which makes no videos: give another --run")
+    for network in talker.networks.values():
+        network.to(device)
+    store = store or WeightStore.default(None)
+    assets = load_assets(talker, {"generate", "derive"}, store, device=device)
+    return Loaded(run, config, talker, weight_hashes(run, talker), assets)
+
+
+def weight_hashes(run: Path, talker: Talker) -> dict[str, str]:
+    """Network → SHA-256 of the file that :func:`bench.train.checkpoint.load_run` takes it from."""
+    from bench.train.checkpoint import best_files
+
+    files: dict[str, Path] = {}
+    for stage in talker.stages.values():
+        files |= {n: path for n, path in best_files(run, stage.name).items() if n in stage.networks}
+    return {name: sha256(path) for name, path in sorted(files.items())}
+
+
+@dataclass(frozen=True)
+class TalkerSource:
+    """Where talkers come from; small and picklable.
+
+    Attributes:
+        run: absolute folder of a run or of a run set.
+        device: of torch.
+        method: what they must be, or None.
+        store: where the weights of assets are found.
+    """
+
+    run: Path
+    device: str
+    method: str | None = None
+    store: WeightStore | None = None
+
+    def open(self) -> Talkers:
+        """The talkers, in this process. Raises BenchError as :func:`load_talker`."""
+        return Talkers(self)
+
+
+class Talkers:
+    """The talker of a run for everybody, or those of a run set; one is in memory at a time.
+
+    Args:
+        source: where they come from.
+
+    Attributes:
+        run_set: None where there is one run for everybody.
+
+    Raises:
+        BenchError: as :func:`load_talker`, or the run set holds no run yet.
+    """
+
+    def __init__(self, source: TalkerSource) -> None:
+        self.source = source
+        self.run_set = RunSet.load(source.run)
+        self._speaker = ""
+        self._loaded: Loaded | None = None
+        if self.run_set is None:
+            self._loaded = self._load(source.run)
+        elif not self.run_set.held_out():
+            raise BenchError(
+                f"{source.run} holds no run yet: bench train {self.run_set.method} --per speaker --run {source.run} "
+                "--resume"
+            )
+
+    def of(self, speaker: str) -> Loaded:
+        """The talker of a person.
+
+        Raises:
+            BenchError: the run set has none of that person, or it cannot be loaded.
+        """
+        if self._loaded is not None and (self.run_set is None or speaker == self._speaker):
+            return self._loaded
+        assert self.run_set is not None
+        self._loaded = self._load(self.run_set.run_of(speaker))
+        self._speaker = speaker
+        return self._loaded
+
+    def any(self) -> Loaded:
+        """The talker of a run; of a run set, that of the first person: all have the same configuration."""
+        if self.run_set is None or self._loaded is not None:
+            return self.of(self._speaker)
+        return self.of(min(self.run_set.held_out()))
+
+    def weights(self) -> dict[str, str]:
+        """Network → SHA-256 of its file; in a run set ``<person>/<network>``."""
+        if self.run_set is None:
+            return dict(self.any().weights)
+        talker = self.any().talker
+        return {
+            f"{speaker}/{network}": digest
+            for speaker in sorted(self.run_set.held_out())
+            for network, digest in weight_hashes(self.run_set.run_of(speaker), talker).items()
+        }
+
+    def runs(self) -> list[Path]:
+        """Folders of the runs."""
+        if self.run_set is None:
+            return [self.source.run]
+        return [self.run_set.run_of(speaker) for speaker in sorted(self.run_set.held_out())]
+
+    def _load(self, run: Path) -> Loaded:
+        return load_talker(run, self.source.device, self.source.method, self.source.store)

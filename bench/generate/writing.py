@@ -1,0 +1,69 @@
+"""Generating one video into a file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from prep.video_writing import write_video
+from prep.views import VIEWS
+
+if TYPE_CHECKING:
+    from models.base import Drive, Footage, Talker
+
+#: Called with the number and the picture of every frame.
+Watch = Callable[[int, np.ndarray], None]
+
+
+def write_generated(path: Path, talker: Talker, drive: Drive, crf: int, watch: Watch | None = None) -> None:
+    """Generate and write a video with its sound; it appears when it is complete.
+
+    Args:
+        path: an MP4; its folder must exist.
+        talker: on its device, in evaluation mode.
+        drive: what it is generated from.
+        crf: x264's constant rate factor.
+        watch: called with the number and the picture of every frame.
+
+    Raises:
+        ClipError: the video cannot be decoded to its end.
+        ValueError: the method gives frames of another number or size than it says.
+        OSError: the file cannot be written.
+    """
+    import torch
+
+    with torch.inference_mode():
+        frames = _checked(talker.generate(drive), drive.footage.n_frames, frame_size(talker, drive.footage))
+        watched = frames if watch is None else _watched(frames, watch)
+        write_video(path, watched, samples=drive.speech.samples, crf=crf)
+
+
+def frame_size(talker: Talker, footage: Footage) -> tuple[int, int]:
+    """Width and height of what a talker paints, pixels."""
+    from models.base import FULL
+
+    if talker.output == FULL:
+        return footage.width, footage.height
+    view = VIEWS[talker.output]
+    return view.width, view.height
+
+
+def _checked(frames: Iterator[np.ndarray], n_frames: int, size: tuple[int, int]) -> Iterator[np.ndarray]:
+    count = 0
+    shape = (size[1], size[0], 3)
+    for frame in frames:
+        if frame.shape != shape or frame.dtype != np.uint8:
+            raise ValueError(f"frame {count} is {frame.dtype} {frame.shape}, and should be uint8 {shape}")
+        count += 1
+        yield frame
+    if count != n_frames:
+        raise ValueError(f"{count} frames were generated for {n_frames}")
+
+
+def _watched(frames: Iterator[np.ndarray], watch: Watch) -> Iterator[np.ndarray]:
+    for number, frame in enumerate(frames):
+        watch(number, frame)
+        yield frame
