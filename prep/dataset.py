@@ -74,8 +74,8 @@ class WindowDataset(Dataset[Sample]):
                                                    the feature, C the number of columns
     ``window_<feature>``     (\\*S, C) float32      of each of ``spec.window_sounds``
     ``negative_<feature>``   (\\*S, C) float32      of another window, where ``spec.negative_gap``
-    ``identity``             () int64              place of the clip's speaker in :attr:`identities`, where
-                                                   ``spec.identity``
+    ``identity``             () int64              place of the clip's speaker in :attr:`identities`, -1 for
+                                                   others, where ``spec.identity``
     a name of                (T, \\*S)              where it is derived per frame; and ``reference_<name>``
     ``spec.derived``                               (N, \\*S), where N > 0
     the same                 (\\*S)                 where it is derived per clip
@@ -89,11 +89,13 @@ class WindowDataset(Dataset[Sample]):
         clips: ids of the clips to use; None: all. Those that are not in these splits do not matter.
         derivations: derivation → the key that it must have, see :func:`prep.derived_reading.find`; others are taken
             as they are.
+        known: the speakers that ``identity`` counts, such as :attr:`identities` of the training set; None: those of
+            the clips to use.
 
     Attributes:
         excluded: reason → number of clips that offer no window, or are not to be used.
-        identities: the speakers of all clips of these splits, sorted, as ``<corpus>/<speaker>``; a clip of which the
-            corpus does not tell the speaker is its own. Empty without ``spec.identity``.
+        identities: the speakers of the clips to use, sorted, as ``<corpus>/<speaker>``, or ``known``; a clip of which
+            the corpus does not tell the speaker is its own. Empty without ``spec.identity``.
 
     Raises:
         PrepError: the data set is missing, lacks a column, or offers no window at all; what is to be derived is
@@ -109,6 +111,7 @@ class WindowDataset(Dataset[Sample]):
         seed: int = 0,
         clips: Collection[str] | None = None,
         derivations: Mapping[str, str] | None = None,
+        known: Sequence[str] | None = None,
     ) -> None:
         check_spec(spec)
         folders = [folder] if isinstance(folder, (Path, str)) else folder
@@ -125,7 +128,7 @@ class WindowDataset(Dataset[Sample]):
         self.identities: list[str] = []
         self._identity: np.ndarray | None = None
         if spec.identity:
-            self.identities, self._identity = identities(self._index)
+            self.identities, self._identity = identities(self._index, clips, known)
         self.excluded = self._windows.excluded
         self._shards = MappedShards(paths)
         # To find them, every page of a clip's pictures is touched, which may mean a disk.

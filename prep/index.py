@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -82,19 +82,29 @@ def build_index(paths: Sequence[Path], columns: Sequence[str]) -> ClipIndex:
     )
 
 
-def identities(index: ClipIndex) -> tuple[list[str], np.ndarray]:
-    """Who speaks: names in sorted order, ``<corpus>/<speaker>``, and the place of each clip's, (n,) int64.
+def identities(
+    index: ClipIndex, clips: Collection[str] | None = None, known: Sequence[str] | None = None
+) -> tuple[list[str], np.ndarray]:
+    """Who speaks.
 
     Speakers of two corpora are two, whatever they are called. A clip whose corpus does not tell its speaker is its
     own, under its ``clip_id``.
+
+    Args:
+        index: of clips.
+        clips: ids of those whose speakers count; None: all.
+        known: the speakers, where they follow from other clips; None: those of these clips, sorted.
+
+    Returns:
+        The speakers, ``<corpus>/<speaker>``, and the place of each clip's among them, (n,) int64; -1 where it is not
+        among them.
     """
-    own = zip(index.speakers, index.clip_ids, strict=True)
-    # A clip that is its own is kept apart from a speaker of the same name.
-    who = [(corpus, speaker or clip, not speaker) for (corpus, speaker), clip in own]
-    known = sorted(set(who))
-    place = {identity: i for i, identity in enumerate(known)}
-    names = [f"{corpus}/{name}" for corpus, name, _ in known]
-    return names, np.array([place[identity] for identity in who], np.int64)
+    pairs = zip(index.speakers, index.clip_ids, strict=True)
+    who = [f"{corpus}/{speaker or clip}" for (corpus, speaker), clip in pairs]
+    used = {name for name, clip in zip(who, index.clip_ids, strict=True) if clips is None or clip in clips}
+    names = sorted(used) if known is None else list(known)
+    place = {name: i for i, name in enumerate(names)}
+    return names, np.array([place.get(name, -1) for name in who], np.int64)
 
 
 @dataclass(frozen=True)

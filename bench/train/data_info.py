@@ -39,8 +39,8 @@ def gather(
             all training clips in the order of the shards; None: none is.
 
     Returns:
-        Counts over the clips, the frames' size where all have the same, and the background. Identities are counted as
-        :func:`prep.index.identities` numbers them: over all clips of the splits, whichever are trained on.
+        Counts over the clips to train on, their frames' size where all have the same, and the background. Identities
+        are counted as :func:`prep.index.identities` numbers them.
 
     Raises:
         BenchError: the data lacks that view, or a picture is damaged.
@@ -53,9 +53,8 @@ def gather(
     for path in paths:
         table = open_shard(path).read(columns=columns, use_threads=False)
         for number, row in enumerate(table.to_pylist()):
-            named = row["speaker"]
-            identities.add((row["dataset"], named or row["clip_id"], bool(named)))
             if clips is None or row["clip_id"] in clips:
+                identities.add((row["dataset"], row["speaker"] or row["clip_id"]))
                 rows.append({**row, "path": path, "row": number})
     sizes = {(row["width"], row["height"]) for row in rows}
     width, height = sizes.pop() if len(sizes) == 1 else (None, None)

@@ -38,7 +38,7 @@ def check_derived(
     """See that the derived columns that stages ask for lie beside every data set.
 
     Returns:
-        What a record calls each derivation that the stages use → its key.
+        Derivation → its key, of those that the stages use.
 
     Raises:
         BenchError: a stage asks for a column that the method does not derive, or an asset is missing.
@@ -57,7 +57,7 @@ def check_derived(
     for folder in data:
         for derivation in used:
             find(folder, derivation, specs[derivation].key, method.name)
-    return {f"derived columns {derivation}": specs[derivation].key for derivation in used}
+    return {derivation: specs[derivation].key for derivation in used}
 
 
 def derived_columns(stage: Stage) -> list[str]:

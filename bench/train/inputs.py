@@ -75,12 +75,15 @@ def check_folders(config: RunConfig) -> None:
             _check_clips(config.data, config.clips, read_clips(config.clips))
 
 
-def check_samples(config: RunConfig, stages: Sequence[Stage]) -> None:
+def check_samples(
+    config: RunConfig, stages: Sequence[Stage], derived: Mapping[str, str] | None = None
+) -> None:
     """See that data sets hold what stages ask for, the last one too, before the first is trained.
 
     Args:
         config: of the run.
         stages: that will be trained.
+        derived: derivation → the key of the columns to use.
 
     Raises:
         BenchError: one does not; names the ``bench prep`` that mends it.
@@ -93,7 +96,7 @@ def check_samples(config: RunConfig, stages: Sequence[Stage]) -> None:
     for stage in stages:
         for part in PARTS:
             try:
-                open_part(config, part, stage)
+                open_part(config, part, stage, derived)
             except ValueError as error:
                 raise BenchError(f"stage {stage.name} asks for samples that cannot be: {error}") from error
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -42,10 +42,24 @@ def part_clips(config: RunConfig, part: Part) -> tuple[tuple[str, ...], frozense
     return (part,), None
 
 
-def open_part(config: RunConfig, part: Part, stage: Stage) -> WindowDataset:
-    """The data set that a stage of a run trains on, or validates with; raises as the two functions around it."""
+def open_part(
+    config: RunConfig, part: Part, stage: Stage, derived: Mapping[str, str] | None = None
+) -> WindowDataset:
+    """The data set that a stage of a run trains on, or validates with; raises as the two functions around it.
+
+    Persons are numbered as the training clips number them.
+
+    Args:
+        config: of the run.
+        part: which of the two.
+        stage: that is fed.
+        derived: derivation → the key of the columns to use.
+    """
     splits, clips = part_clips(config, part)
-    return open_dataset(config.data, splits, stage, config.runner.seed, clips)
+    known = None
+    if part == "val" and isinstance(stage.sample, SampleSpec) and stage.sample.identity:
+        known = open_part(config, "train", stage, derived).identities
+    return open_dataset(config.data, splits, stage, config.runner.seed, clips, derived, known)
 
 
 def open_dataset(
@@ -54,15 +68,17 @@ def open_dataset(
     stage: Stage,
     seed: int,
     clips: Collection[str] | None = None,
+    derived: Mapping[str, str] | None = None,
+    known: Sequence[str] | None = None,
 ) -> WindowDataset:
-    """The data set that a stage asks for; of these ``clips`` only, where any are given.
+    """The data set that a stage asks for, see :class:`prep.dataset.WindowDataset`.
 
     Raises:
         PrepError: it is missing, lacks a column, or offers no sample in this split.
     """
     spec = stage.sample
     if isinstance(spec, SampleSpec):
-        return WindowDataset(data, split, spec, seed, clips)
+        return WindowDataset(data, split, spec, seed, clips, derived, known)
     return StillDataset(data, split, spec.view, spec.landmarks, seed, clips)
 
 

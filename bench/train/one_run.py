@@ -55,25 +55,33 @@ def train_run(
     method = build_method(config, info)
     wanted = known("stage", stages, method.stages) if stages else tuple(method.stages)
     chosen = [stage for name, stage in method.stages.items() if name in wanted]
-    derived: dict[str, str] = {}
+    derived = check_derived(method, chosen, config.data, store)
     if main or config.person is not None:
         # Of a run set, all processes must know whom to pass over.
-        derived = check_derived(method, chosen, config.data, store)
-        check_samples(config, chosen)
+        check_samples(config, chosen, derived)
     digests = load_assets(method, {"train"}, store, stages=chosen)
     if not main:
-        return train_stages(config, method, wanted, config.out, saved is not None, Several(), stop=stop)
+        return train_stages(
+            config, method, wanted, config.out, saved is not None, Several(), stop=stop, derived=derived
+        )
     with writing(config.out, config.method, fresh=saved is None):
         changed = None if saved is None else differences(saved, config)
         with one_line(config.out):
-            record(config.out, config, {**digests, **derived}, changed)
+            record(
+                config.out,
+                config,
+                digests | {f"derived columns {d}": key for d, key in derived.items()},
+                changed,
+            )
             if saved is None:
                 save_info(config.out, info)
             # Last, since it makes the folder a run.
             config.save(config.out)
         with RunLog(config.out, tensorboard=config.runner.tensorboard) as log:
             reporters = Several([log] if reporter is None else [log, reporter])
-            return train_stages(config, method, wanted, config.out, saved is not None, reporters, stop=stop)
+            return train_stages(
+                config, method, wanted, config.out, saved is not None, reporters, stop=stop, derived=derived
+            )
 
 
 def refuse_used(folder: Path) -> None:

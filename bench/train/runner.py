@@ -7,7 +7,7 @@ stopping and checkpoints: :mod:`bench.train.stepping`, :mod:`bench.train.stage_r
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -55,6 +55,7 @@ def train_stages(
     reporter: Reporter,
     accelerator: Accelerator | None = None,
     stop: Stop | None = None,
+    derived: Mapping[str, str] | None = None,
 ) -> TrainResult:
     """Train stages of a method, one after the other, each from the best weights of those before it.
 
@@ -67,6 +68,7 @@ def train_stages(
         reporter: is told what happens; only that of the main process should show it.
         accelerator: made from the configuration by default.
         stop: already entered; says when to end early. None: one of its own, which listens for signals meanwhile.
+        derived: derivation → the key of the derived columns to use.
 
     Raises:
         BenchError: a loss is not finite, a checkpoint cannot be written or does not fit.
@@ -80,7 +82,7 @@ def train_stages(
         for name, stage in method.stages.items():
             if name not in stages:
                 continue
-            stage_run = StageRun(config, stage, run, accelerator, reporter, stop)
+            stage_run = StageRun(config, stage, run, accelerator, reporter, stop, derived)
             try:
                 best[name] = stage_run.train(resume)
             except Stopped:

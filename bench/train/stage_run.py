@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -51,8 +51,10 @@ class StageRun:
         accelerator: Accelerator,
         reporter: Reporter,
         stop: Stop,
+        derived: Mapping[str, str] | None = None,
     ) -> None:
         self._config = config
+        self._derived = derived
         self._stage = stage
         self._train = stage.train
         self._accelerator = accelerator
@@ -96,10 +98,10 @@ class StageRun:
 
     def _open_data(self) -> None:
         accelerator = self._accelerator
-        dataset = open_part(self._config, "train", self._stage)
+        dataset = open_part(self._config, "train", self._stage, self._derived)
         size, world_size = self._train.batch_size, accelerator.num_processes
         self._stream = WindowStream(dataset, size, rank=accelerator.process_index, world_size=world_size)
-        self._held_out = open_part(self._config, "val", self._stage)
+        self._held_out = open_part(self._config, "val", self._stage, self._derived)
         self._reporter.note(f"{self._stage.name}: train {dataset.report()}; val {self._held_out.report()}")
         self._batch = size * self._train.accumulate * world_size
         limits = [self._train.steps] if self._train.steps else []

@@ -177,9 +177,15 @@ def test_identities_are_places_in_the_list_of_speakers(tmp_path: Path) -> None:
         **{"b/1": 1, "a/1": 0, "b/2": 1, "nobody/1": 3, "c/1": 2, "a/9": 4}
     }
     assert samples[0]["identity"].dtype == torch.int64
-    # Places do not depend on which of the clips are used.
-    some = WindowDataset(folders, "train", SampleSpec(identity=True), clips=["c/1"])
-    assert some.identities == dataset.identities and int(some[0]["identity"]) == 2
+    # Only speakers of the clips that are used count; or those of another data set, where some may be unknown.
+    some = WindowDataset(folders, "train", SampleSpec(identity=True), clips=["b/1", "c/1"])
+    assert some.identities == ["fake/b", "fake/c"] and [
+        int(s["identity"]) for s in map(some.__getitem__, (0, 1))
+    ] == [0, 1]
+    other = WindowDataset(
+        folders, "train", SampleSpec(identity=True), clips=["a/1", "c/1"], known=some.identities
+    )
+    assert {s["clip"]: int(s["identity"]) for s in map(other.__getitem__, (0, 1))} == {"a/1": -1, "c/1": 1}
     assert "identity" not in WindowDataset(folders, "train", SampleSpec())[0]
 
 

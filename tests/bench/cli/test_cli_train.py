@@ -416,7 +416,7 @@ def test_only_the_main_process_writes_and_tells(
     monkeypatch.setenv("OMPI_COMM_WORLD_RANK", "1")
     told: list[object] = []
 
-    def train_stages(*arguments: object, stop: object) -> object:
+    def train_stages(*arguments: object, **options: object) -> object:
         from bench.train import TrainResult
 
         told.append(arguments[-1])
