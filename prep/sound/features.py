@@ -127,7 +127,9 @@ def chunk(
 
 def time_last(columns: np.ndarray) -> np.ndarray:
     """(n, *shape) → (*shape, n), C-contiguous."""
-    return np.ascontiguousarray(np.moveaxis(columns, 0, -1))
+    # By hand: np.moveaxis takes longer than to copy a chunk.
+    turned = columns.T if columns.ndim == 2 else columns.transpose(*range(1, columns.ndim), 0)
+    return np.ascontiguousarray(turned)
 
 
 def valid_frames(n_columns: int, sound: Sound, rate: float) -> range:

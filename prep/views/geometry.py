@@ -194,14 +194,19 @@ def landmark_box(points: AnyFloat, frame_size: npt.ArrayLike, margin: float) -> 
     Returns:
         (T, 4) x0, y0, x1, y1 of ``points``' type, in pixels; NaN where a point is.
     """
-    size = np.asarray(frame_size, points.dtype)
-    unit = np.ones_like(size) if points.dtype == np.float32 else size
-    step = np.asarray(margin, points.dtype) / unit
     boxes = np.empty((len(points), 4), points.dtype)
-    np.maximum(points.min(axis=1) / unit - step, 0, out=boxes[:, :2])
-    np.minimum(points.max(axis=1) / unit + step, size / unit, out=boxes[:, 2:])
-    boxes[:, :2] *= unit
-    boxes[:, 2:] *= unit
+    low, high = boxes[:, :2], boxes[:, 2:]
+    points.min(axis=1, out=low)
+    points.max(axis=1, out=high)
+    if points.dtype == np.float32:
+        low -= np.float32(margin)
+        high += np.float32(margin)
+        np.maximum(low, 0, out=low)
+        np.minimum(high, np.asarray(frame_size, np.float32), out=high)
+        return boxes
+    size = np.asarray(frame_size, points.dtype)
+    low[:] = np.maximum(low / size - margin / size, 0) * size
+    high[:] = np.minimum(high / size + margin / size, 1) * size
     return boxes
 
 
@@ -216,5 +221,7 @@ def over_box(points: AnyFloat, boxes: npt.ArrayLike) -> AnyFloat:
         (T, P, 2), of the wider of the two types: from 0 at the left and top of the box to 1 at its right and bottom.
     """
     boxes = np.asarray(boxes)
-    low = boxes[:, None, :2]
-    return np.asarray((points - low) / (boxes[:, None, 2:] - low))
+    low, high = boxes[:, None, :2], boxes[:, None, 2:]
+    result: AnyFloat = points - low
+    result /= high - low
+    return result
