@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from prep.errors import PrepError
@@ -118,6 +118,7 @@ def test_damaged_metadata_is_named(tmp_path: Path, content: str, message: str) -
     assert message in str(caught.value)
 
 
+@settings(deadline=None)  # a busy machine says nothing of the reader
 @given(
     table=st.dictionaries(
         st.text(), st.dictionaries(st.text(), st.lists(st.floats(allow_nan=False) | st.text()))
