@@ -428,26 +428,46 @@ def test_only_the_main_process_writes_and_tells(
     told[0].note("to nobody")  # type: ignore[attr-defined]
 
 
-@pytest.mark.slow
-def test_two_processes_train_one_run(data: Path, tmp_path: Path) -> None:
-    script = tmp_path / "start.py"
+def two_processes(folder: Path, *words: str) -> str:
+    """Run ``bench train fake`` in two processes; returns what they print."""
+    script = folder / "start.py"
     script.write_text(
-        "import models, bench.cli\n"
+        "import bench.cli\n"
+        "from bench.common.methods import METHODS\n"
         f"METHODS.entries['fake'] = {ENTRY!r}\n"
         "if __name__ == '__main__':\n    bench.cli.main()\n"
     )
-    words = ["torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    train = ["train", "fake", "--data", str(data), "--preset", "tiny", "--device", "cpu", "--stage", "colour"]
+    # Without "--" torchrun takes --run for an abbreviation of an option of its own.
+    launcher = ["torch.distributed.run", "--standalone", "--nproc-per-node", "2", "--"]
     done = subprocess.run(
-        [sys.executable, "-m", *words, str(script), *train],
+        [sys.executable, "-m", *launcher, str(script), "train", "fake", "--device", "cpu", *words],
         capture_output=True,
         text=True,
         timeout=300,
         env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[3]), "OMP_NUM_THREADS": "1"},
-        cwd=tmp_path,
+        cwd=folder,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    assert done.stdout.count("colour: 6 steps") == 1
+    return done.stdout
+
+
+@pytest.mark.slow
+def test_two_processes_train_one_run(data: Path, tmp_path: Path) -> None:
+    said = two_processes(tmp_path, "--data", str(data), "--preset", "tiny", "--stage", "colour")
+    assert said.count("colour: 6 steps") == 1
     assert [step for step, _ in losses(tmp_path / "runs" / "fake", "colour")] == [2, 4, 6]
     (start,) = json.loads((tmp_path / "runs" / "fake" / "provenance.json").read_text())["starts"]
     assert start["processes"] == 2
+
+
+@pytest.mark.slow
+def test_two_processes_train_a_run_set_and_pass_over_the_same_person(tmp_path: Path) -> None:
+    clips = [replace(fake_clip(f"{who}/{i}", 8), speaker=who) for who in ("anna", "carl") for i in range(4)]
+    clips += [replace(fake_clip(f"bert/{i}", 4, undetected=range(4)), speaker="bert") for i in range(3)]
+    write_fake_dataset(tmp_path / "people", clips)
+    words = ("--data", "people", "--preset", "tiny", "--per", "speaker", "--run", "set")
+    said = two_processes(tmp_path, *words)
+    assert said.count("bert was skipped: nothing of") == 1 and said.count("carl: set/carl: trained") == 1
+    for who in ("anna", "carl"):
+        assert [step for step, _ in losses(tmp_path / "set" / who, "shade")] == [2, 4]
+    assert "colour: from step" not in two_processes(tmp_path, "--per", "speaker", "--run", "set", "--resume")
