@@ -14,6 +14,11 @@ if TYPE_CHECKING:
     from bench.clips.generation_record import GenerationRecord
 
 
+def speed(done: GenerationRecord) -> str:
+    """How fast frames were made, to follow what was made."""
+    return f", {done.frames / done.seconds:.1f} frames/s" if done.frames else ""
+
+
 def show_made(out: Path, done: GenerationRecord, rate: str = "") -> None:
     """Say what was made, and for each reason how many videos are missing."""
     console.print(

@@ -20,33 +20,8 @@ def demo(
     ),
 ) -> None:
     """Toy corpus, prepared; methods trained on it and scored beside the trivial rows: on two CPU cores in minutes."""
-    from bench.cli.steps import step
-    from bench.common.methods import get_method
+    from bench.cli.steps import ConsoleWatcher, ending
+    from bench.report import demo as run_demo
 
-    for name in method:
-        get_method(name)  # an unknown one is said at once
-    corpus, data, runs = str(out / "toy"), str(out / "data"), out / "runs"
-    step("toy", corpus, "--clips", str(clips))
-    step("prep", "lrs2", corpus, "--out", data, "--views", "box128,face96,aligned512", "--name", "toy")
-    step("inspect", data, "--verify")
-    expert = runs / "sync-expert"
-    for name in ("sync-expert", *method):
-        run = runs / name
-        options = ("--set", f"wav2lip.expert={expert.absolute()}") if name == "wav2lip" else ()
-        go_on = ["--resume"] if (run / "config.json").exists() else []
-        step("train", name, "--data", data, "--preset", "tiny", "--run", str(run), *options, *go_on)
-    rows = [word for name in method for word in ("--run", str(runs / name))]
-    site = str(out / "site")
-    step(
-        "reproduce",
-        "default",
-        "--data",
-        data,
-        *rows,
-        "--sync-expert",
-        str(expert),
-        "--out",
-        str(out),
-        "--site",
-        site,
-    )
+    with ending():
+        run_demo(out, clips=clips, methods=method, watcher=ConsoleWatcher())

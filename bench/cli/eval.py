@@ -10,6 +10,7 @@ import typer
 
 if TYPE_CHECKING:
     from bench.clips.inputs import Audio, Inputs
+    from bench.results import Result
 
 
 def register(app: typer.Typer) -> None:
@@ -58,7 +59,6 @@ def evaluate(
     json_: bool = typer.Option(False, "--json", help="Print the result as JSON."),
 ) -> None:
     """Score videos against the truth; exit code 3 where some clips could not be scored."""
-    from bench.cli.console import console
     from bench.cli.progress import eval_progress
     from bench.clips.inputs import find_methods
     from bench.eval import evaluate as run
@@ -99,16 +99,22 @@ def evaluate(
     if json_:
         typer.echo(result.model_dump_json(indent=1))
     else:
-        from bench.cli.console_tables import print_table
-        from bench.report.tables import build_table
-
-        print_table(build_table("default", [result], result.regions[0]), console)
-        console.print(f"{out}: {result.data.clips} clips in {result.provenance.seconds:.1f} s")
+        show_result(result, out)
     short = short_coverage(result)
     for line in short:
         typer.echo(f"incomplete: {line}", err=True)
     if short and not allow_partial:
         raise typer.Exit(3)
+
+
+def show_result(result: Result, out: Path) -> None:
+    """Print an evaluation's table, and where it lies."""
+    from bench.cli.console import console
+    from bench.cli.console_tables import print_table
+    from bench.report.tables import build_table
+
+    print_table(build_table("default", [result], result.regions[0]), console)
+    console.print(f"{out}: {result.data.clips} clips in {result.provenance.seconds:.1f} s")
 
 
 def comma_separated(text: str) -> list[str]:

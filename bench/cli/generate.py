@@ -58,7 +58,7 @@ def generate(
     allow_partial: bool = typer.Option(False, "--allow-partial", help="Exit 0 although videos are missing."),
 ) -> None:
     """Make videos that `bench eval` can score; exit code 3 where some could not be made."""
-    from bench.cli.console_videos import show_made
+    from bench.cli.console_videos import show_made, speed
     from bench.cli.progress import simple_progress
     from bench.clips.protocols import Cast, Name
     from bench.generate import GenerateOptions
@@ -101,8 +101,7 @@ def generate(
     except KeyboardInterrupt:
         typer.echo("stopped: finished videos stay, the same command goes on from there", err=True)
         raise typer.Exit(130) from None
-    rate = f", {done.frames / done.seconds:.1f} frames/s" if done.frames else ""
-    show_made(out, done, rate)
+    show_made(out, done, speed(done))
     if done.driver and done.made:
         typer.echo(f"{out / SHEET}: {done.driver} drives")
     if done.failures and not allow_partial:

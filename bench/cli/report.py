@@ -45,7 +45,7 @@ def report(
         raise BenchError("plots and pages show measured figures: name a result folder of `bench eval`")
     results = [(folder, read_result(folder)) for folder in folders or []]
     built = build_table(table, [result for _, result in results], region)
-    _show(built, form, out)
+    show_table(built, form, out)
     if plots:
         from bench.report.plots import write_plots
 
@@ -57,7 +57,8 @@ def report(
         console.print(f"page: {write_site(results, site)}")
 
 
-def _show(built: Table, form: str | None, out: Path | None) -> None:
+def show_table(built: Table, form: str | None = None, out: Path | None = None) -> None:
+    """Print a table, or write it to a file."""
     from bench.cli.console import console
     from bench.cli.console_tables import print_table
     from bench.report.formats import format_of, write

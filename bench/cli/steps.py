@@ -1,18 +1,103 @@
-"""Commands that are made of other commands, each printed before it runs."""
+"""How calls of several steps look on the command line: each step's own command, its progress, what came of it."""
 
 from __future__ import annotations
 
 import shlex
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import typer
 
+from bench.report.watching import Incomplete, Stopped, Watcher
 
-def step(*words: str) -> None:
-    """Print and run ``bench WORDS``; leaves with its exit code where that is not 0."""
-    from bench.cli import app
-    from bench.cli.console import console
+if TYPE_CHECKING:
+    from bench.eval.score import Step
+    from bench.train.log import Reporter
+    from prep.pipeline import Progress
 
-    console.print(f"\n$ bench {shlex.join(words)}", style="bold", soft_wrap=True)
-    code = app(list(words), standalone_mode=False)
-    if code:
-        raise typer.Exit(code)
+
+class ConsoleWatcher(Watcher):
+    """Prints the command line that a step stands for, and then what that command prints."""
+
+    def begin(self, command: Sequence[str]) -> None:
+        """A line as a shell shows it."""
+        from bench.cli.console import console
+
+        console.print(f"\n$ {shlex.join(command)}", style="bold", soft_wrap=True)
+
+    def counting(self, what: str) -> AbstractContextManager[Callable[[int, int], None]]:
+        """A bar."""
+        from bench.cli.progress import simple_progress
+
+        return simple_progress(what)
+
+    def preparing(self, clips: int, shards: int) -> AbstractContextManager[Callable[[Progress], None]]:
+        """The bar of `bench prep`."""
+        from bench.cli.progress import prep_progress
+
+        return prep_progress(clips, shards)
+
+    def training(self) -> AbstractContextManager[Reporter]:
+        """The bar and lines of `bench train`."""
+        from bench.cli.console import console
+        from bench.cli.train_progress import Console
+
+        return Console(console)
+
+    def scoring(self) -> AbstractContextManager[Callable[[Step], None]]:
+        """The bar of `bench eval`."""
+        from bench.cli.progress import eval_progress
+
+        return eval_progress()
+
+    def note(self, text: str) -> None:
+        """A line on standard error."""
+        typer.echo(text, err=True)
+
+    def done(self, outcome: object, out: Path) -> None:
+        """The closing lines of the step's command."""
+        from bench.cli import console, console_videos, eval, report, toy, train
+        from bench.clips.generation_record import GenerationRecord
+        from bench.report.model import Table
+        from bench.results import Result
+        from bench.train import TrainResult
+        from prep.inspect import Inspection
+        from prep.toy.corpus import ToyReport
+
+        if isinstance(outcome, ToyReport):
+            toy.show_corpus(outcome)
+        elif isinstance(outcome, dict):
+            console.summary(outcome, out)
+        elif isinstance(outcome, Inspection):
+            console.console.print(console.inspection(outcome))
+            console.console.print(f"contact sheet: {out}")
+        elif isinstance(outcome, TrainResult):
+            train.show_trained(outcome)
+        elif isinstance(outcome, GenerationRecord):
+            console_videos.show_made(out, outcome, console_videos.speed(outcome))
+        elif isinstance(outcome, Result):
+            eval.show_result(outcome, out)
+        elif isinstance(outcome, Table):
+            report.show_table(outcome)
+        else:
+            console.console.print(f"page: {outcome}")
+
+
+@contextmanager
+def ending() -> Iterator[None]:
+    """Exit codes of a call of several steps: 3 where something is missing, 143 or 130 where it was stopped."""
+    from bench.cli.train import STOPPED
+
+    try:
+        yield
+    except Incomplete as error:
+        typer.echo(f"incomplete: {error}", err=True)
+        raise typer.Exit(3) from None
+    except Stopped as error:
+        typer.echo(str(error), err=True)
+        raise typer.Exit(STOPPED) from None
+    except KeyboardInterrupt:
+        typer.echo("stopped: what is finished stays, the same command goes on from there", err=True)
+        raise typer.Exit(130) from None

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import typer
+
+if TYPE_CHECKING:
+    from prep.toy.corpus import ToyReport
 
 
 def register(app: typer.Typer) -> None:
@@ -25,7 +29,6 @@ def toy(
     It is for learning the tool and for regression tests, not for judging methods. Needs the extra `toy`, whose speech
     synthesiser (eSpeak NG) is under the GPL and is only loaded when this command runs.
     """
-    from bench.cli.console import console
     from bench.cli.progress import simple_progress
     from prep.toy.corpus import write_corpus
 
@@ -33,6 +36,13 @@ def toy(
         report = write_corpus(
             out, clips=clips, seconds=seconds, size=size, seed=seed, workers=workers, progress=advance
         )
+    show_corpus(report)
+
+
+def show_corpus(report: ToyReport) -> None:
+    """Say what the corpus holds."""
+    from bench.cli.console import console
+
     speakers = len({clip.clip_id.split("/")[0] for clip in report.clips})
     what = f"{len(report.clips)} clips, {report.seconds:.0f} s of speech, {speakers} speakers"
-    console.print(f"{out}: {what}{'' if report.fresh else ' (already there)'}")
+    console.print(f"{report.root}: {what}{'' if report.fresh else ' (already there)'}")

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from bench.train import TrainResult
 
 #: Exit code of a run that SIGTERM ended, as the shell has it.
-_STOPPED = 143
+STOPPED = 143
 
 
 def register(app: typer.Typer) -> None:
@@ -77,10 +77,17 @@ def train(
             typer.echo("stopped: the same command with --resume goes on from the last checkpoint", err=True)
         raise typer.Exit(130) from None
     if is_main_process():
-        for line in _lines(result):
-            console.print(line, soft_wrap=True)
+        show_trained(result)
     if result.stopped:
-        raise typer.Exit(_STOPPED)
+        raise typer.Exit(STOPPED)
+
+
+def show_trained(result: TrainResult) -> None:
+    """Say how training ended."""
+    from bench.cli.console import console
+
+    for line in _lines(result):
+        console.print(line, soft_wrap=True)
 
 
 def _lines(result: TrainResult) -> list[str]:

@@ -34,18 +34,6 @@ def test_help_and_version() -> None:
     assert bench("--version").stdout.startswith("talking-face-bench ")
 
 
-def test_demo_trains_and_scores_what_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    from bench.cli import demo, steps
-
-    ran: list[tuple[str, ...]] = []
-    monkeypatch.setattr(steps, "step", lambda *words: ran.append(tuple(map(str, words))))
-    demo.demo(tmp_path, clips=8, method=["wav2lip", "lipformer"])
-    assert [words[1] for words in ran if words[0] == "train"] == ["sync-expert", "wav2lip", "lipformer"]
-    (last,) = (words for words in ran if words[0] == "reproduce")
-    runs = [last[i + 1] for i, word in enumerate(last) if word == "--run"]
-    assert runs == [str(tmp_path / "runs" / name) for name in ("wav2lip", "lipformer")]
-
-
 def test_demo_knows_its_methods_before_it_starts(tmp_path: Path) -> None:
     done = bench("demo", tmp_path / "demo", "--method", "lipfromer", code=1)
     assert "lipfromer" in done.stderr

@@ -1,0 +1,195 @@
+"""A table from trained methods, in one call: all of ``bench reproduce`` but its words."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench.clips.inputs import Inputs
+from bench.common.errors import BenchError
+from bench.eval import evaluate, short_coverage
+from bench.generate import GenerateOptions, generate
+from bench.report.definitions import Driven, get_table, variant_of
+from bench.report.model import Table
+from bench.report.tables import build_table
+from bench.report.watching import Incomplete, Watcher
+from bench.results import Result
+from bench.train import RunSet
+from bench.train.config import RunConfig
+
+
+@dataclass(frozen=True)
+class Reproduction:
+    """What a reproduction made.
+
+    Attributes:
+        table: the paper's figures and ours.
+        result: the evaluation behind ours; its folder is ``<out>/result``.
+        videos: row of the table → folder of its videos.
+        page: ``index.html`` of the leaderboard page; None where none was asked for.
+    """
+
+    table: Table
+    result: Result
+    videos: dict[str, Path]
+    page: Path | None
+
+
+def reproduce(
+    table: str,
+    data: Path,
+    out: Path,
+    *,
+    runs: Mapping[str, Path] | None = None,
+    videos: Mapping[str, Path] | None = None,
+    split: str | None = None,
+    root: Path | None = None,
+    limit: int | None = None,
+    sync_expert: Path | None = None,
+    weights_dir: Path | None = None,
+    device: str = "auto",
+    site: Path | None = None,
+    allow_partial: bool = False,
+    watcher: Watcher | None = None,
+) -> Reproduction:
+    """Generate with every run, score all rows and the trivial ones under the table's metrics, and fill the table.
+
+    What ``out`` holds already from the same call is kept: an interrupted one goes on.
+
+    Args:
+        table: as ``bench report --list`` names it.
+        data: prepared data set.
+        out: folder to write: ``videos/<row>``, ``result``.
+        runs: row → folder of a trained method's run, or of its run set.
+        videos: row → folder of videos that somebody made.
+        split: of the data set; None: as :func:`bench.eval.evaluate` chooses.
+        root: where the data set's source videos lie now; None: where they lay at preparation.
+        limit: the first clips only; None: all.
+        sync_expert: run of ``sync-expert``; adds ``lse.expert``.
+        weights_dir: folder of pretrained networks that is searched first.
+        device: ``auto``, or a device of torch.
+        site: folder for a leaderboard page; None: no page.
+        allow_partial: go on although videos or figures are missing.
+        watcher: is told of every step.
+
+    Raises:
+        Incomplete: videos or figures are missing, and ``allow_partial`` is False.
+        BenchError: nothing of the table can be measured, a row stands twice, a folder is no run, or what
+            :func:`bench.generate.generate`, :func:`bench.eval.evaluate` and
+            :func:`bench.report.site.write_site` raise.
+        PrepError: a name is unknown, or the data set cannot be read.
+    """
+    watcher = watcher or Watcher()
+    definition = get_table(table)
+    metrics = table_metrics(table)
+    runs, made = dict(runs or {}), dict(videos or {})
+    if twice := sorted(made.keys() & runs):
+        raise BenchError(f"--run and --videos both name {twice[0]}: give one another name as NAME=FOLDER")
+    methods = {name: _method(folder) for name, folder in runs.items()}
+    made = {**{name: out / "videos" / name for name in runs}, **made}
+    options = ["--data", str(data), *_given("--split", split), *_given("--root", root)]
+    options += _given("--limit", limit)
+    manner = _given("--device", None if device == "auto" else device)
+    manner += ["--allow-partial"] if allow_partial else []
+    protocol: Driven = "dubbing" if definition.protocol == "dubbing" else "reconstruction"
+
+    for name, folder in runs.items():
+        command = ["bench", "generate", methods[name], "--run", str(folder), *options]
+        command += ["--protocol", protocol, "--out", str(made[name])]
+        command += [*_given("--weights-dir", weights_dir), *manner]
+        watcher.begin(command)
+        with watcher.counting("videos") as on_progress:
+            done = generate(
+                methods[name],
+                folder,
+                data,
+                made[name],
+                GenerateOptions(protocol=protocol, split=split, limit=limit, device=device),
+                root=root,
+                weights_dir=weights_dir,
+                on_progress=on_progress,
+                command=shlex.join(command),
+            )
+        watcher.done(done, made[name])
+        if done.failures and not allow_partial:
+            raise Incomplete(f"{made[name]}: {len(done.failures)} of {done.clips} videos are missing")
+
+    regions = [definition.region] if metrics else ["full", "face", "mouth"]
+    chosen = [*metrics, "lse.expert"] if metrics and sync_expert else metrics
+    command = ["bench", "eval", *(f"{name}={folder}" for name, folder in made.items()), *options]
+    command += ["--with-trivial"]
+    command += ["--metrics", ",".join(chosen), "--region", definition.region] if chosen else []
+    command += [*_given("--sync-expert", sync_expert), *_given("--weights-dir", weights_dir)]
+    command += [*manner, "--out", str(out / "result")]
+    watcher.begin(command)
+    with watcher.scoring() as on_clip:
+        result = evaluate(
+            made,
+            out=out / "result",
+            data=data,
+            split=split,
+            root=root,
+            metrics=chosen or None,
+            regions=regions,
+            with_trivial=True,
+            limit=limit,
+            sync_expert=sync_expert,
+            weights_dir=weights_dir,
+            device=device,
+            command=shlex.join(command),
+            on_inputs=lambda inputs: _say_unmatched(inputs, watcher),
+            on_progress=on_clip,
+        )
+    watcher.done(result, out / "result")
+    if not allow_partial and (short := short_coverage(result)):
+        raise Incomplete(f"{out / 'result'}: {len(short)} figures do not cover all clips; first: {short[0]}")
+
+    watcher.begin(["bench", "report", str(out / "result"), "--table", table, *_given("--site", site)])
+    built = build_table(table, [result])
+    watcher.done(built, out / "result")
+    page = None
+    if site is not None:
+        from bench.report.site import write_site
+
+        page = write_site([(out / "result", result)], site)
+        watcher.done(page, site)
+    return Reproduction(built, result, made, page)
+
+
+def table_metrics(name: str) -> list[str]:
+    """The metrics of a paper's table, each once; none for the default table, whose metrics are the default ones.
+
+    Columns that the paper took under another protocol than the table's are left out.
+
+    Raises:
+        BenchError: the table holds nothing that can be measured.
+        PrepError: there is no such table.
+    """
+    table = get_table(name)
+    if not table.paper:
+        return []
+    columns = [column for block in table.blocks for column in table.columns_of(block)]
+    outputs = [c.output for c in columns if c.output and c.protocol in (None, table.protocol)]
+    if not outputs or table.protocol == "user-study":
+        raise BenchError(
+            f"{name} asks people, not metrics: nothing of it can be measured; see bench report --list"
+        )
+    return list(dict.fromkeys(variant_of(output) for output in outputs))
+
+
+def _method(run: Path) -> str:
+    """The method of a run or a run set. Raises BenchError: it is neither."""
+    run_set = RunSet.load(run)
+    return (RunConfig.load(run) if run_set is None else run_set.run_config()).method
+
+
+def _say_unmatched(inputs: Inputs, watcher: Watcher) -> None:
+    for line in inputs.unmatched:
+        watcher.note(f"not scored: {line}")
+
+
+def _given(option: str, value: object) -> list[str]:
+    """The words of an option; none where it is left out."""
+    return [] if value is None else [option, str(value)]
