@@ -94,8 +94,8 @@ class WindowDataset(Dataset[Sample]):
 
     Attributes:
         excluded: reason → number of clips that offer no window, or are not to be used.
-        identities: the speakers of the clips to use, sorted, as ``<corpus>/<speaker>``, or ``known``; a clip of which
-            the corpus does not tell the speaker is its own. Empty without ``spec.identity``.
+        identities: the speakers of the clips to use, sorted, as ``<corpus>/<speaker>``, or ``known``; where the
+            corpus does not tell the speaker, :func:`prep.speakers.speaker_of` does. Empty without ``spec.identity``.
 
     Raises:
         PrepError: the data set is missing, lacks a column, or offers no window at all; what is to be derived is

@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 from prep.errors import PrepError
 from prep.schema import N_MELS, schema_views
 from prep.shards import open_shard
+from prep.speakers import speaker_of
 
 _LIGHT = ("clip_id", "dataset", "speaker", "n_frames", "width", "height", "detected")
 
@@ -87,8 +88,8 @@ def identities(
 ) -> tuple[list[str], np.ndarray]:
     """Who speaks.
 
-    Speakers of two corpora are two, whatever they are called. A clip whose corpus does not tell its speaker is its
-    own, under its ``clip_id``.
+    Speakers of two corpora are two, whatever they are called. Where a corpus does not tell the speaker,
+    :func:`prep.speakers.speaker_of` does.
 
     Args:
         index: of clips.
@@ -100,7 +101,7 @@ def identities(
         among them.
     """
     pairs = zip(index.speakers, index.clip_ids, strict=True)
-    who = [f"{corpus}/{speaker or clip}" for (corpus, speaker), clip in pairs]
+    who = [f"{corpus}/{speaker_of(clip, speaker)}" for (corpus, speaker), clip in pairs]
     used = {name for name, clip in zip(who, index.clip_ids, strict=True) if clips is None or clip in clips}
     names = sorted(used) if known is None else list(known)
     place = {name: i for i, name in enumerate(names)}

@@ -49,7 +49,7 @@ class ShardPlan:
 
 
 @dataclass(frozen=True)
-class Progress:
+class PrepProgress:
     """What has happened since the last message: clips done, frames written, clips failed, shards complete."""
 
     clips: int = 0
@@ -57,11 +57,11 @@ class Progress:
     failures: int = 0
     shards: int = 0
 
-    def __add__(self, other: Progress) -> Progress:
-        return Progress(*(a + b for a, b in zip(astuple(self), astuple(other), strict=True)))
+    def __add__(self, other: PrepProgress) -> PrepProgress:
+        return PrepProgress(*(a + b for a, b in zip(astuple(self), astuple(other), strict=True)))
 
-    def __sub__(self, other: Progress) -> Progress:
-        return Progress(*(a - b for a, b in zip(astuple(self), astuple(other), strict=True)))
+    def __sub__(self, other: PrepProgress) -> PrepProgress:
+        return PrepProgress(*(a - b for a, b in zip(astuple(self), astuple(other), strict=True)))
 
 
 def select(refs: Sequence[ClipRef], limit: int | None) -> list[ClipRef]:
@@ -111,7 +111,7 @@ def prepare(
     workers: int | None = None,
     scheduler: str | None = None,
     report: Path | None = None,
-    on_progress: Callable[[Progress], None] | None = None,
+    on_progress: Callable[[PrepProgress], None] | None = None,
 ) -> dict[str, Any]:
     """Write the data set ``out`` from clips that :func:`select` returned; continues what an earlier run left.
 
@@ -149,7 +149,7 @@ def prepare(
             pending = [plan for plan in plans if plan.name not in done]
             infos = {name: describe(out / SHARDS / name, plan.split) for name, plan in done.items()}
             for info in infos.values():
-                notify(Progress(info.clips, info.frames, info.failures, 1))
+                notify(PrepProgress(info.clips, info.frames, info.failures, 1))
             if pending:
                 write_json(out / MANIFEST, manifest)
                 schema_metadata = _provenance(options)
@@ -190,7 +190,7 @@ def make_shard(
                     writer.add(result)
                     clips += 1
                     frames += result.n_frames
-            _report(plan.name, Progress(clips, frames, failures))
+            _report(plan.name, PrepProgress(clips, frames, failures))
         return writer.finish(plan.split)
 
 
@@ -211,7 +211,7 @@ def _processor(root: Path, options: PrepOptions) -> Any:
     return _processors[key]
 
 
-def _report(shard: str, progress: Progress) -> None:
+def _report(shard: str, progress: PrepProgress) -> None:
     from distributed import get_worker
 
     # Called without a worker, there is nobody to tell.
@@ -225,23 +225,23 @@ class _Tally:
     Messages of a worker that died are counted as well, and some arrive after their shard is complete.
     """
 
-    def __init__(self, notify: Callable[[Progress], None]) -> None:
+    def __init__(self, notify: Callable[[PrepProgress], None]) -> None:
         self._notify = notify
         self._lock = Lock()
-        self._told: dict[str, Progress] = {}
+        self._told: dict[str, PrepProgress] = {}
         self._complete: set[str] = set()
 
-    def message(self, shard: str, step: Progress) -> None:
+    def message(self, shard: str, step: PrepProgress) -> None:
         with self._lock:
             if shard not in self._complete:
-                self._told[shard] = self._told.get(shard, Progress()) + step
+                self._told[shard] = self._told.get(shard, PrepProgress()) + step
                 self._notify(step)
 
     def complete(self, info: ShardInfo) -> None:
         with self._lock:
             self._complete.add(info.name)
-            whole = Progress(info.clips, info.frames, info.failures, 1)
-            self._notify(whole - self._told.get(info.name, Progress()))
+            whole = PrepProgress(info.clips, info.frames, info.failures, 1)
+            self._notify(whole - self._told.get(info.name, PrepProgress()))
 
 
 def _compute(
@@ -253,7 +253,7 @@ def _compute(
     workers: int | None,
     scheduler: str | None,
     report: Path | None,
-    notify: Callable[[Progress], None],
+    notify: Callable[[PrepProgress], None],
 ) -> Iterator[ShardInfo]:
     from distributed import Client, KilledWorker, as_completed, performance_report
 
@@ -263,7 +263,7 @@ def _compute(
     ):
         tally = _Tally(notify)
         client.subscribe_topic(
-            TOPIC, lambda event: tally.message(event[1]["shard"], Progress(**event[1]["progress"]))
+            TOPIC, lambda event: tally.message(event[1]["shard"], PrepProgress(**event[1]["progress"]))
         )
 
         def submit(plan: ShardPlan, isolate: bool) -> Any:

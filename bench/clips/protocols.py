@@ -23,8 +23,8 @@ from typing import Literal
 from baselines.trivial import wrong_audio
 from bench.clips.inputs.files import key, some
 from bench.clips.inputs.pairs import read_pairs
-from bench.clips.speakers import speaker_of
 from bench.common.errors import BenchError
+from prep.speakers import speaker_of
 
 #: Name of the list that stands beside generated videos.
 PAIRS = "pairs.csv"

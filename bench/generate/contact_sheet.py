@@ -32,7 +32,7 @@ Tile = npt.NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
-class Row:
+class SheetRow:
     """A row of a sheet: its label and what stands under each column's title; None: nothing."""
 
     label: str
@@ -44,7 +44,7 @@ class Band:
     """Rows under common titles; every row has a tile for every title."""
 
     titles: Sequence[str]
-    rows: Sequence[Row]
+    rows: Sequence[SheetRow]
 
 
 class FaceCrop:
@@ -210,13 +210,13 @@ def write_transfer(
     moments = telling_moments(driver, min(driver.n_frames, *(video.footage.n_frames for video in videos)))
     crop = FaceCrop(driver, _TILE)
     shots = driver.pick(moments)
-    rows = [Row(label, [None, *(crop(shot.frame, shot.index) for shot in shots)])]
+    rows = [SheetRow(label, [None, *(crop(shot.frame, shot.index) for shot in shots)])]
     for video in videos:
         crop = FaceCrop(video.footage, _TILE)
         (first,) = video.footage.pick([0])
         painted = [(_frame(video.video, moment), moment) for moment in moments]
         generated = [crop(frame, moment) if cut else whole(frame, _TILE) for frame, moment in painted]
-        rows.append(Row(video.label, [crop(first.frame, 0), *generated]))
+        rows.append(SheetRow(video.label, [crop(first.frame, 0), *generated]))
     write(path, [Band(["target", *map(timestamp, moments)], rows)])
 
 

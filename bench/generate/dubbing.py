@@ -13,7 +13,7 @@ import numpy as np
 from bench.common.device import pick_device
 from bench.common.errors import BenchError
 from bench.generate.adaptation import adapted
-from bench.generate.contact_sheet import Band, FaceCrop, Row, Tile, timestamp, whole, write
+from bench.generate.contact_sheet import Band, FaceCrop, SheetRow, Tile, timestamp, whole, write
 from bench.generate.derivations import ClipDeriver, sound_deriver
 from bench.generate.fit import Fit, heard_frames
 from bench.generate.footage import VideoFootage, file_footage
@@ -237,8 +237,8 @@ def _bands(footage: VideoFootage, crop: _Tiles, generated: Mapping[int, Tile]) -
         Band(
             [timestamp(number) for number in part],
             [
-                Row("original", [originals[number] for number in part]),
-                Row("generated", [generated[number] for number in part]),
+                SheetRow("original", [originals[number] for number in part]),
+                SheetRow("generated", [generated[number] for number in part]),
             ],
         )
         for part in (numbers[begin : begin + _ACROSS] for begin in range(0, len(numbers), _ACROSS))

@@ -11,11 +11,11 @@ from bench.clips.inputs import Inputs
 from bench.clips.inputs.dataset import NO_SOURCE
 from bench.clips.job import Job, Voice
 from bench.clips.protocols import Cast, Pair
-from bench.clips.speakers import speaker_of
 from bench.common.errors import BenchError
 from bench.generate.fit import Fit
 from bench.generate.record import PoseFrom
 from prep.shards import open_shard
+from prep.speakers import speaker_of
 
 
 @dataclass(frozen=True)

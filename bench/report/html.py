@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from html import escape
 
-from bench.report.model import Block, Cell, Column, Row, Table
+from bench.report.model import Block, Cell, Row, Table, TableColumn
 
 _STYLE = """
 :root { color-scheme: light dark; --line: #8886; --soft: #8881; }
@@ -61,7 +61,7 @@ def _block(block: Block) -> Iterator[str]:
     yield "</section>"
 
 
-def _head(column: Column, measured: bool) -> str:
+def _head(column: TableColumn, measured: bool) -> str:
     name = f"<small>{escape(column.id)}</small>" if measured else ""
     return f'<th scope="col">{escape(column.header)}{name}</th>'
 

@@ -7,7 +7,7 @@ import unicodedata
 from collections.abc import Iterator
 from itertools import groupby
 
-from bench.report.model import ARROWS, Block, Cell, Column, Row, Table
+from bench.report.model import ARROWS, Block, Cell, Row, Table, TableColumn
 
 _COMMANDS = {
     "\\": r"\textbackslash{}",
@@ -155,12 +155,12 @@ def _row(cells: list[str]) -> str:
     return " & ".join(cells) + r" \\"
 
 
-def _header(column: Column) -> str:
+def _header(column: TableColumn) -> str:
     unit = f" ({column.unit})" if column.unit else ""
     return escape(f"{column.label}{unit}") + escape(ARROWS[column.better])
 
 
-def _id(column: Column) -> str:
+def _id(column: TableColumn) -> str:
     family, _, rest = column.id.partition(".")
     if not rest:
         return rf"{{\tiny {escape(family)}}}"

@@ -11,7 +11,7 @@ from bench.common.errors import BenchError
 from bench.metrics import METRICS, get_spec
 from bench.report.definitions import ColumnDef, TableDef, variant_of
 from bench.report.measured import measured_blocks
-from bench.report.model import Block, Cell, Column, Footnotes, Row
+from bench.report.model import Block, Cell, Footnotes, Row, TableColumn
 from bench.results import CLIP_REGION, Result
 
 
@@ -110,9 +110,9 @@ def _asked_for(results: Sequence[Result]) -> Iterator[ColumnDef]:
                 yield ColumnDef(label=info.label, output=name, better=info.better)
 
 
-def columns_of(boards: Sequence[Board]) -> list[Column]:
+def columns_of(boards: Sequence[Board]) -> list[TableColumn]:
     """The columns of all boards."""
-    found: dict[str, Column] = {}
+    found: dict[str, TableColumn] = {}
     for board in boards:
         for column in board.block.columns:
             if column.id not in found or (column.unit and not found[column.id].unit):
@@ -121,7 +121,7 @@ def columns_of(boards: Sequence[Board]) -> list[Column]:
     return sorted(found.values(), key=lambda column: order.index(variant_of(column.id)))
 
 
-def lines_of(boards: Sequence[Board], columns: Sequence[Column]) -> Iterator[Line]:
+def lines_of(boards: Sequence[Board], columns: Sequence[TableColumn]) -> Iterator[Line]:
     """The rows of all boards, in each of them the trivial ones last."""
     for board in boards:
         at = {column.id: i for i, column in enumerate(board.block.columns)}
@@ -136,7 +136,7 @@ def _training(board: Board, row: Row) -> str:
     return told.pop() if row.kind == "method" and len(told) == 1 else ""
 
 
-def plain_data(lines: Sequence[Line], columns: Sequence[Column]) -> dict[str, Any]:
+def plain_data(lines: Sequence[Line], columns: Sequence[TableColumn]) -> dict[str, Any]:
     """The table with all its digits, for the script."""
     return {
         "columns": [{"id": c.id, "label": c.label, "better": c.better} for c in columns],

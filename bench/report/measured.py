@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from bench.clips.job import TRIVIAL
 from bench.report.definitions import BlockDef, ColumnDef, TableDef, load_papers, variant_of
-from bench.report.model import NOT_AVAILABLE, Block, Cell, Column, Footnotes, Row, rank
+from bench.report.model import NOT_AVAILABLE, Block, Cell, Footnotes, Row, TableColumn, rank
 from bench.results import CLIP_REGION, Figure, MethodResult, MetricInfo, OutputInfo, Result
 
 TRIVIAL_LABELS = {
@@ -148,14 +148,14 @@ def _columns(
     return shown, [column for column in fit if column not in shown]
 
 
-def _column(definition: TableDef, column: ColumnDef, group: list[Result]) -> Column:
+def _column(definition: TableDef, column: ColumnDef, group: list[Result]) -> TableColumn:
     info = next((info for result in group for name, info in _outputs(result) if name == column.output), None)
     if info:
-        return Column(
+        return TableColumn(
             id=column.output, label=column.label, better=info.better, unit=info.unit, decimals=info.decimals
         )
     better = column.better or load_papers()[definition.paper].metrics[column.metric]
-    return Column(id=column.output, label=column.label, better=better)
+    return TableColumn(id=column.output, label=column.label, better=better)
 
 
 def _outputs(result: Result) -> Iterator[tuple[str, OutputInfo]]:
@@ -201,7 +201,7 @@ def _label(definition: TableDef, entry: _Entry) -> str:
 
 
 def _row(
-    definition: TableDef, entry: _Entry, columns: list[Column], region: str, footnotes: Footnotes
+    definition: TableDef, entry: _Entry, columns: list[TableColumn], region: str, footnotes: Footnotes
 ) -> Row:
     cells = [_cell(entry, column, region, footnotes) for column in columns]
     return Row(
@@ -213,7 +213,7 @@ def _row(
     )
 
 
-def _cell(entry: _Entry, column: Column, region: str, footnotes: Footnotes) -> Cell:
+def _cell(entry: _Entry, column: TableColumn, region: str, footnotes: Footnotes) -> Cell:
     figure = entry.figure(column.id, region)
     if figure is None:
         return Cell(text=NOT_AVAILABLE, footnotes=[footnotes.mark(_why_none(entry, column.id, region))])
@@ -268,7 +268,11 @@ def _clips(cells: Sequence[Cell]) -> str:
 
 
 def _notes(
-    group: list[Result], entries: list[_Entry], columns: list[Column], unasked: list[ColumnDef], region: str
+    group: list[Result],
+    entries: list[_Entry],
+    columns: list[TableColumn],
+    unasked: list[ColumnDef],
+    region: str,
 ) -> Iterator[str]:
     data = group[0].data
     split = f", split {data.split}" if data.split else ""
@@ -302,7 +306,7 @@ def _notes(
     yield from dict.fromkeys(_provenance(result) for result in group)
 
 
-def _interval_notes(entries: list[_Entry], columns: list[Column], region: str) -> Iterator[str]:
+def _interval_notes(entries: list[_Entry], columns: list[TableColumn], region: str) -> Iterator[str]:
     ways: dict[str, list[str]] = {}
     for column in columns:
         found = (entry.figure(column.id, region) for entry in entries)

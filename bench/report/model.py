@@ -37,7 +37,7 @@ class Cell(_Model):
     footnotes: list[str] = Field(default_factory=list)
 
 
-class Column(_Model):
+class TableColumn(_Model):
     """What stands in one column of a block.
 
     ``id`` is the figure of ours (``lse.lrs.d``) in a measured block, the name in the paper's CSV in a reported one.
@@ -80,7 +80,7 @@ class Block(_Model):
     dataset: str
     protocol: str
     region: str = Field(description="of the measured figures; empty where a paper's own applies")
-    columns: list[Column]
+    columns: list[TableColumn]
     rows: list[Row]
     warnings: list[str] = Field(default_factory=list)
     notes: list[str] = Field(default_factory=list)
@@ -125,7 +125,7 @@ class Footnotes:
         return marked + [Footnote(mark="", text=text) for text in self._general]
 
 
-def rank(rows: Sequence[Row], columns: Sequence[Column]) -> list[str]:
+def rank(rows: Sequence[Row], columns: Sequence[TableColumn]) -> list[str]:
     """Mark the best and the second figure of every column; trivial rows are not ranked, ties are all marked.
 
     Figures are compared as they are printed. Where methods were scored on different clips only those that were scored
@@ -156,7 +156,7 @@ def _coverage(cell: Cell) -> tuple[object, ...]:
     return cell.scored, cell.asked, *sorted(cell.failures.items())
 
 
-def _mark(cells: Sequence[Cell], column: Column) -> None:
+def _mark(cells: Sequence[Cell], column: TableColumn) -> None:
     printed = [(round(cell.value, column.decimals), cell) for cell in cells if cell.value is not None]
     if len(printed) < 2:
         return

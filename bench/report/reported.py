@@ -13,7 +13,7 @@ from bench.report.definitions import (
     load_papers,
     load_published,
 )
-from bench.report.model import NOT_AVAILABLE, Block, Cell, Column, Footnotes, Row, rank
+from bench.report.model import NOT_AVAILABLE, Block, Cell, Footnotes, Row, TableColumn, rank
 
 
 def reported_blocks(definition: TableDef, footnotes: Footnotes) -> list[Block]:
@@ -31,7 +31,7 @@ def _block(definition: TableDef, paper: Paper, block: BlockDef) -> Block:
     figures = load_published(definition.paper, definition.table)
     chosen = definition.columns_of(block)
     columns = [
-        Column(
+        TableColumn(
             id=column.metric,
             label=column.label,
             better=column.better or paper.metrics[column.metric],

@@ -41,7 +41,7 @@ _TITLES = {"best": "Best clip", "worst": "Worst clip", "only": "Only clip", "ali
 
 
 @dataclass(frozen=True)
-class Shot:
+class Still:
     """A picture on the page."""
 
     url: str
@@ -57,7 +57,7 @@ class Strip:
     title: str
     clip_id: str
     value: str
-    pairs: list[tuple[Shot | None, Shot]]
+    pairs: list[tuple[Still | None, Still]]
     video: str | None = None
 
 
@@ -84,7 +84,7 @@ class PlotImage:
 
 
 @dataclass(frozen=True)
-class Source:
+class SiteSource:
     """One evaluation, for the provenance."""
 
     place: Place
@@ -191,7 +191,8 @@ def _context(results: list[tuple[Path, Result]], folder: _Folder) -> dict[str, A
         "drawings": list(_drawings(results, of_result, folder)),
         "papers": _papers(),
         "sources": [
-            Source(place, path.name, result) for place, (path, result) in zip(of_result, results, strict=True)
+            SiteSource(place, path.name, result)
+            for place, (path, result) in zip(of_result, results, strict=True)
         ],
         "metrics": _metrics(alone),
         "data": plain_data(lines, columns),
@@ -251,10 +252,10 @@ def _video(videos: Path, clip_id: str, folder: _Folder) -> str | None:
     return folder.add(f"assets/videos/{hashlib.sha256(data).hexdigest()[:20]}.mp4", data)
 
 
-def _shot(picture: Picture, words: str, folder: _Folder) -> Shot:
+def _shot(picture: Picture, words: str, folder: _Folder) -> Still:
     digest = hashlib.sha256(picture.jpeg).hexdigest()[:20]
     url = folder.add(f"assets/frames/{digest}.jpg", picture.jpeg)
-    return Shot(url, picture.width, picture.height, f"{words}, frame {picture.frame}")
+    return Still(url, picture.width, picture.height, f"{words}, frame {picture.frame}")
 
 
 def _drawings(

@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from bench.common.errors import BenchError
 from bench.report.definitions import get_table, load_tables
 from bench.report.measured import measured_blocks
-from bench.report.model import Block, Cell, Column, Footnote, Footnotes, Row, Table
+from bench.report.model import Block, Cell, Footnote, Footnotes, Row, Table, TableColumn
 from bench.report.reported import reported_blocks
 from bench.results import Result
 from prep.names import known
 
-__all__ = ["Block", "Cell", "Column", "Footnote", "Row", "Table", "build_table", "table_titles"]
+__all__ = ["Block", "Cell", "Footnote", "Row", "Table", "TableColumn", "build_table", "table_titles"]
 
 REGIONS = ("full", "face", "mouth")
 

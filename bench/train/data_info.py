@@ -14,6 +14,7 @@ from models.base import DataInfo
 from prep import images
 from prep.dataset import split_shards
 from prep.shards import AtomicFile, open_shard, read_clip, write_json
+from prep.speakers import speaker_of
 
 DATA = "data.json"
 BACKGROUND = "background.png"
@@ -54,7 +55,7 @@ def gather(
         table = open_shard(path).read(columns=columns, use_threads=False)
         for number, row in enumerate(table.to_pylist()):
             if clips is None or row["clip_id"] in clips:
-                identities.add((row["dataset"], row["speaker"] or row["clip_id"]))
+                identities.add((row["dataset"], speaker_of(row["clip_id"], row["speaker"])))
                 rows.append({**row, "path": path, "row": number})
     sizes = {(row["width"], row["height"]) for row in rows}
     width, height = sizes.pop() if len(sizes) == 1 else (None, None)

@@ -8,10 +8,10 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from bench.clips.speakers import speaker_of
 from bench.common.errors import BenchError
 from bench.train.run_options import Person
 from prep.shards import open_shard, shard_paths
+from prep.speakers import speaker_of
 
 #: Clips that a person needs: one each to train on, to validate with and to test with.
 FEWEST = 3

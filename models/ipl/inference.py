@@ -63,7 +63,7 @@ class GenerateConfig(Section):
         return value
 
 
-class Generation:
+class IPLInference:
     """Generates the frames of one footage. Memory grows with the references, not with the footage's pictures.
 
     Args:

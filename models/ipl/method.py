@@ -8,7 +8,7 @@ import numpy as np
 from torch import Tensor, nn
 
 from models.base import Asset, DataInfo, Drive, Section, Stage, Talker
-from models.ipl.inference import GenerateConfig, Generation
+from models.ipl.inference import GenerateConfig, IPLInference
 from models.ipl.landmark import LandmarkGenerator
 from models.ipl.landmark_stage import LandmarkConfig, LandmarkStage
 from models.ipl.render_stage import RenderConfig, RenderStage
@@ -66,7 +66,7 @@ class IPL(Talker):
     def generate(self, drive: Drive) -> Iterator[np.ndarray]:
         """See :meth:`models.base.Talker.generate`; the footage is read twice."""
         config = self.config
-        return Generation(
+        return IPLInference(
             config.generate,
             self.landmark,
             self.renderer,

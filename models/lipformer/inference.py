@@ -134,7 +134,7 @@ class _Pending:
     probabilities: Tensor | None = None
 
 
-class Generation:
+class LipFormerInference:
     """Generates the frames of one footage. About ``batch_size`` frames are in memory at a time.
 
     Args:

@@ -12,7 +12,7 @@ from models.base import Asset, DataInfo, Drive, Section, Stage, Talker
 from models.layers.stylegan2 import StyleGAN2Discriminator
 from models.layers.vgg import VGG19
 from models.lipformer.codebook_stage import CodebookConfig, CodebookStage
-from models.lipformer.inference import VIEW, GenerateConfig, Generation
+from models.lipformer.inference import VIEW, GenerateConfig, LipFormerInference
 from models.lipformer.lip_stage import LipFormerConfig, LipFormerStage
 from models.lipformer.lips import Lips
 
@@ -103,6 +103,6 @@ class LipFormer(Talker):
     def generate(self, drive: Drive) -> Iterator[np.ndarray]:
         """See :meth:`models.base.Talker.generate`; the footage is read once, and the reference before that."""
         config = self.config
-        return Generation(
+        return LipFormerInference(
             config.generate, self.lips, config.codebook.size, drive.footage, drive.speech
         ).frames()

@@ -19,7 +19,7 @@ from prep import shards
 from prep.alone import try_alone
 from prep.errors import PrepError
 from prep.options import PrepOptions
-from prep.pipeline import Progress, ShardPlan, make_shard, plan_shards, prepare, select
+from prep.pipeline import PrepProgress, ShardPlan, make_shard, plan_shards, prepare, select
 from prep.sources import get_source
 from prep.sources.base import ClipRef
 from tests.prep.broken import write_broken_files
@@ -119,7 +119,7 @@ def test_a_complete_folder_is_left_alone(toy_corpus: Path, prepared: Path) -> No
 
 
 def test_progress_adds_up(toy_corpus: Path, tmp_path: Path) -> None:
-    seen: list[Progress] = []
+    seen: list[PrepProgress] = []
     manifest = prepare(
         refs_of(toy_corpus, limit=2), toy_corpus, tmp_path, OPTIONS, workers=1, on_progress=seen.append
     )

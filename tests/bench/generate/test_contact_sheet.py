@@ -13,7 +13,7 @@ from bench.generate.contact_sheet import (
     Band,
     Driven,
     FaceCrop,
-    Row,
+    SheetRow,
     draw,
     telling_moments,
     timestamp,
@@ -90,8 +90,10 @@ def tile(level: int, size: tuple[int, int] = (30, 40)) -> np.ndarray:
 
 def test_every_tile_stands_under_its_title_and_label() -> None:
     bands = [
-        Band(["one", "two"], [Row("first", [tile(10), tile(60)]), Row("second", [None, tile(110)])]),
-        Band(["three"], [Row("third", [tile(160)])]),
+        Band(
+            ["one", "two"], [SheetRow("first", [tile(10), tile(60)]), SheetRow("second", [None, tile(110)])]
+        ),
+        Band(["three"], [SheetRow("third", [tile(160)])]),
     ]
     sheet = np.asarray(draw(bands))
     row = 20 + 30 + 6
@@ -108,7 +110,7 @@ def test_every_tile_stands_under_its_title_and_label() -> None:
 
 def test_a_label_that_is_too_long_keeps_its_end() -> None:
     def label(text: str) -> np.ndarray:
-        return np.asarray(draw([Band(["t"], [Row(text, [tile(9, (30, 120))])])]))[20:40]
+        return np.asarray(draw([Band(["t"], [SheetRow(text, [tile(9, (30, 120))])])]))[20:40]
 
     long = label("a/very/long/folder/name/of/some/speaker/00001")
     assert (long[:, -4:] == (250, 250, 248)).all() and long.min() < 120
@@ -118,15 +120,15 @@ def test_a_label_that_is_too_long_keeps_its_end() -> None:
 
 def test_tiles_that_do_not_fit_are_refused() -> None:
     with pytest.raises(ValueError, match="tiles of 2 sizes"):
-        draw([Band(["a"], [Row("r", [tile(1)]), Row("s", [tile(1, (8, 8))])])])
+        draw([Band(["a"], [SheetRow("r", [tile(1)]), SheetRow("s", [tile(1, (8, 8))])])])
     with pytest.raises(ValueError, match="tiles of 0 sizes"):
-        draw([Band(["a"], [Row("r", [None])])])
+        draw([Band(["a"], [SheetRow("r", [None])])])
     with pytest.raises(ValueError, match="row 'r' has 1 tiles for 2 titles"):
-        draw([Band(["a", "b"], [Row("r", [tile(1)])])])
+        draw([Band(["a", "b"], [SheetRow("r", [tile(1)])])])
 
 
 def test_a_sheet_is_written_as_jpeg(tmp_path: Path) -> None:
-    write(tmp_path / "new" / "sheet.jpg", [Band(["a"], [Row("r", [tile(100)])])])
+    write(tmp_path / "new" / "sheet.jpg", [Band(["a"], [SheetRow("r", [tile(100)])])])
     assert (tmp_path / "new" / "sheet.jpg").read_bytes()[:3] == b"\xff\xd8\xff"
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["sheet.jpg"]
 

@@ -10,7 +10,7 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor, nn
 
-from models.ipl.inference import GenerateConfig, Generation, face_mask
+from models.ipl.inference import GenerateConfig, IPLInference, face_mask
 from models.ipl.landmark import POSE, LandmarkGenerator
 from models.ipl.renderer import References, Rendered, Renderer
 from models.ipl.sketch import draw_sketches
@@ -67,7 +67,7 @@ def made_with(
     n_landmarks: int = 4,
     **changes: Any,
 ) -> list[np.ndarray]:
-    generation = Generation(
+    generation = IPLInference(
         GenerateConfig(**changes),
         landmark or StillLips(),  # type: ignore[arg-type]
         renderer or OneColour(),  # type: ignore[arg-type]
@@ -353,7 +353,7 @@ def test_memory_is_flat_however_long_the_footage():
     most = {}
     for n_frames in (60, 300):
         footage = FakeFootage(n_frames, side=64, missing=range(20, 40))
-        generation = Generation(
+        generation = IPLInference(
             GenerateConfig(batch_size=8, max_references=10),
             StillLips(),  # type: ignore[arg-type]
             OneColour(),  # type: ignore[arg-type]

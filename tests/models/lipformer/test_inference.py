@@ -11,8 +11,8 @@ from pydantic import ValidationError
 from torch import Tensor, nn
 
 from models.base import Crop, Shot
-from models.lipformer.inference import MEL, VIEW, Detail, GenerateConfig, Generation
 from models.lipformer.inference import SIDE as VIEW_SIDE
+from models.lipformer.inference import SOUND, VIEW, Detail, GenerateConfig, LipFormerInference
 from models.lipformer.lips import Halves
 from tests.models.fakes import FakeFootage, FakeSpeech
 
@@ -93,7 +93,7 @@ def made_with(
 ) -> tuple[list[np.ndarray], FakeLips]:
     lips = lips or FakeLips()
     config = GenerateConfig.model_validate(changes)
-    generation = Generation(config, lips, SIZE, footage, FakeSpeech())  # type: ignore[arg-type]
+    generation = LipFormerInference(config, lips, SIZE, footage, FakeSpeech())  # type: ignore[arg-type]
     with torch.no_grad():
         return list(generation.frames()), lips
 
@@ -162,7 +162,7 @@ def test_memory_is_flat_however_long_the_footage():
         footage = Faces(n_frames, side=SIDE, missing=range(12, 25))
         config = GenerateConfig(batch_size=4, smooth=5)
         with torch.no_grad():
-            generation = Generation(config, FakeLips(), SIZE, footage, FakeSpeech())  # type: ignore[arg-type]
+            generation = LipFormerInference(config, FakeLips(), SIZE, footage, FakeSpeech())  # type: ignore[arg-type]
             assert sum(1 for _ in generation.frames()) == n_frames
         most[n_frames] = footage.most
     assert most[200] == most[40] <= 12
@@ -193,10 +193,10 @@ def test_each_frame_hears_its_own_sound():
     speech = FakeSpeech()
     footage, lips = Faces(7, side=SIDE, missing=[2]), FakeLips()
     config = GenerateConfig(batch_size=3)
-    list(Generation(config, lips, SIZE, footage, speech).frames())  # type: ignore[arg-type]
+    list(LipFormerInference(config, lips, SIZE, footage, speech).frames())  # type: ignore[arg-type]
     heard = (torch.cat(lips.mels)[:, 0, 0] * 100).round().int().tolist()
     assert heard == [0, 1, 3, 4, 5, 6]
-    assert speech.asked == {(frame, MEL) for frame in heard}
+    assert speech.asked == {(frame, SOUND) for frame in heard}
 
 
 @pytest.mark.parametrize("detail", [0.0, 0.5, 1.0])
