@@ -15,7 +15,7 @@ from bench.report.watching import Incomplete, Stopped, Watcher
 if TYPE_CHECKING:
     from bench.eval.score import Step
     from bench.train.log import Reporter
-    from prep.pipeline import Progress
+    from prep.pipeline import PrepProgress
 
 
 class ConsoleWatcher(Watcher):
@@ -33,7 +33,7 @@ class ConsoleWatcher(Watcher):
 
         return simple_progress(what)
 
-    def preparing(self, clips: int, shards: int) -> AbstractContextManager[Callable[[Progress], None]]:
+    def preparing(self, clips: int, shards: int) -> AbstractContextManager[Callable[[PrepProgress], None]]:
         """The bar of `bench prep`."""
         from bench.cli.progress import prep_progress
 

@@ -12,7 +12,7 @@ from bench.common.errors import BenchError
 if TYPE_CHECKING:
     from bench.eval.score import Step
     from bench.train.log import Reporter
-    from prep.pipeline import Progress
+    from prep.pipeline import PrepProgress
 
 
 class Incomplete(BenchError):
@@ -37,7 +37,7 @@ class Watcher:
         """Gives what is called with the number of clips or videos done, and of all; ``what`` names them."""
         return nullcontext()
 
-    def preparing(self, clips: int, shards: int) -> AbstractContextManager[Callable[[Progress], None] | None]:
+    def preparing(self, clips: int, shards: int) -> AbstractContextManager[Callable[[PrepProgress], None] | None]:
         """Gives what is called with each step of the preparation of so many clips and shards."""
         return nullcontext()
 
