@@ -16,8 +16,7 @@ from bench.report.model import Table
 from bench.report.tables import build_table
 from bench.report.watching import Incomplete, Watcher
 from bench.results import Result
-from bench.train import RunSet
-from bench.train.config import RunConfig
+from bench.train.run_set import method_of
 
 
 @dataclass(frozen=True)
@@ -87,7 +86,7 @@ def reproduce(
     runs, made = dict(runs or {}), dict(videos or {})
     if twice := sorted(made.keys() & runs):
         raise BenchError(f"--run and --videos both name {twice[0]}: give one another name as NAME=FOLDER")
-    methods = {name: _method(folder) for name, folder in runs.items()}
+    methods = {name: method_of(folder) for name, folder in runs.items()}
     made = {**{name: out / "videos" / name for name in runs}, **made}
     options = ["--data", str(data), *_given("--split", split), *_given("--root", root)]
     options += _given("--limit", limit)
@@ -177,12 +176,6 @@ def table_metrics(name: str) -> list[str]:
             f"{name} asks people, not metrics: nothing of it can be measured; see bench report --list"
         )
     return list(dict.fromkeys(variant_of(output) for output in outputs))
-
-
-def _method(run: Path) -> str:
-    """The method of a run or a run set. Raises BenchError: it is neither."""
-    run_set = RunSet.load(run)
-    return (RunConfig.load(run) if run_set is None else run_set.run_config()).method
 
 
 def _say_unmatched(inputs: Inputs, watcher: Watcher) -> None:
