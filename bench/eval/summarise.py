@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from bench.clips.inputs.declared import GENERATION
-from bench.common.errors import BenchError, Unscorable
+from bench.clips.inputs.declared import read_declared
+from bench.common.errors import Unscorable
 from bench.eval.parts import Features, figures
 from bench.eval.plan import EvalPlan
 from bench.eval.statistics import Value, mean_over_clips
@@ -37,6 +36,7 @@ def summarise(plan: EvalPlan, parts: Sequence[Path]) -> list[MethodResult]:
     of_clip = {job.clip_id: part for job, part in zip(plan.inputs.jobs, parts, strict=True)}
     training_data = dict(plan.options.training_data)
     candidates = {c.method: c for job in plan.inputs.jobs for c in job.candidates}
+    declared = read_declared({name: Path(source) for name, source in plan.inputs.sources.items() if source})
     found = []
     for name, candidate in candidates.items():
         mine: list[Figure] = []
@@ -48,28 +48,18 @@ def summarise(plan: EvalPlan, parts: Sequence[Path]) -> list[MethodResult]:
                 else:
                     mine += _of_clips(group, metric.spec, region, plan.options.seed)
         source = plan.inputs.sources.get(name, "")
-        generation = _generation(Path(source)) if source else {}
+        said = declared.get(name)
         found.append(
             MethodResult(
                 method=name,
                 kind=candidate.kind,
                 source=source,
-                training_data=training_data.get(name) or generation.get("trained_on", ""),
-                generation=generation,
+                training_data=training_data.get(name) or (said.trained_on if said else ""),
+                generation=dict(said.record) if said else {},
                 figures=mine,
             )
         )
     return found
-
-
-def _generation(folder: Path) -> dict[str, Any]:
-    """What `bench generate` wrote beside the videos, if it made them."""
-    try:
-        return json.loads((folder / GENERATION).read_text("utf-8"))
-    except (FileNotFoundError, NotADirectoryError):
-        return {}
-    except (OSError, ValueError) as error:
-        raise BenchError(f"{folder / GENERATION} cannot be read: {error}; generate anew") from None
 
 
 def _of_clips(group: Mapping[str, pd.DataFrame], spec: Spec, region: str, seed: int) -> Iterator[Figure]:

@@ -23,11 +23,13 @@ class ExpertFile:
         run: the run of ``sync-expert``, absolute.
         file: its best weights.
         sha256: of that file.
+        padding: of the mel spectrogram that it was trained with.
     """
 
     run: Path
     file: Path
     sha256: str
+    padding: str = "constant"
 
 
 def find_expert(run: Path) -> ExpertFile:
@@ -40,7 +42,7 @@ def find_expert(run: Path) -> ExpertFile:
     from bench.weights.digests import file_sha256
 
     run = run.absolute()
-    config = _config(run)
+    config, padding = _config(run)
     if config.view != VIEW:
         raise BenchError(f"{run}: this expert looks at {config.view}, lse.expert at {VIEW}: name another run")
     file = best_files(run, NETWORK).get(NETWORK)
@@ -48,7 +50,7 @@ def find_expert(run: Path) -> ExpertFile:
         raise BenchError(
             f"{run} has no checkpoint of the expert: train it: bench train {METHOD} --run {run} --resume …"
         )
-    return ExpertFile(run, file, file_sha256(file))
+    return ExpertFile(run, file, file_sha256(file), padding)
 
 
 def load_expert(found: ExpertFile, device: str = "cpu") -> SyncNet:
@@ -60,7 +62,7 @@ def load_expert(found: ExpertFile, device: str = "cpu") -> SyncNet:
     from bench.train.checkpoint import load_into, read_tensors
     from bench.weights.digests import file_sha256
 
-    network = _config(found.run).build()
+    network = _config(found.run)[0].build()
     if not found.file.is_file() or file_sha256(found.file) != found.sha256:
         raise BenchError(
             f"{found.file} was replaced meanwhile: wait until {found.run} is trained, then try again"
@@ -69,11 +71,11 @@ def load_expert(found: ExpertFile, device: str = "cpu") -> SyncNet:
     return network.to(device).eval().requires_grad_(False)
 
 
-def _config(run: Path) -> ExpertConfig:
+def _config(run: Path) -> tuple[ExpertConfig, str]:
     from baselines.sync_expert.method import SyncExpertConfig
     from bench.train.config import RunConfig
 
     config = RunConfig.load(run)
     if not isinstance(config.method_config, SyncExpertConfig):
         raise BenchError(f"{run} is a run of {config.method}, not of {METHOD}: name one of that")
-    return config.method_config.expert
+    return config.method_config.expert, config.sound.mel_padding

@@ -133,8 +133,11 @@ class LseExpert(Metric):
         self._sounds: OrderedDict[Hashable, Float] = OrderedDict()
 
     def digests(self) -> dict[str, str]:
-        """``sync-expert`` → SHA-256 of its weights."""
-        return {METHOD: self.file.sha256}
+        """``sync-expert`` → SHA-256 of its weights; and the padding of the sound, where it is not the usual one."""
+        digests = {METHOD: self.file.sha256}
+        if self.file.padding != "constant":
+            digests["mel padding"] = self.file.padding
+        return digests
 
     def meter(self, clip: ClipInfo) -> Meter:
         """Raises :class:`bench.common.errors.Unscorable` where there is no sound, no true video, or no face in it."""
@@ -167,7 +170,7 @@ class LseExpert(Metric):
         samples = np.ascontiguousarray(samples)
         key = (hashlib.blake2b(samples.tobytes()).digest(), n)
         if key not in self._sounds:
-            mel = melspectrogram(samples)
+            mel = melspectrogram(samples, self.file.padding)
             chunks = np.stack([chunk(mel, frame, SOUND, RATE) for frame in range(n)])
             self._sounds[key] = embed_sounds(self.expert, torch.from_numpy(chunks)).cpu().numpy()
             while len(self._sounds) > _SOUNDS:

@@ -37,7 +37,9 @@ class Watcher:
         """Gives what is called with the number of clips or videos done, and of all; ``what`` names them."""
         return nullcontext()
 
-    def preparing(self, clips: int, shards: int) -> AbstractContextManager[Callable[[PrepProgress], None] | None]:
+    def preparing(
+        self, clips: int, shards: int
+    ) -> AbstractContextManager[Callable[[PrepProgress], None] | None]:
         """Gives what is called with each step of the preparation of so many clips and shards."""
         return nullcontext()
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,12 +25,16 @@ class Declared:
         protocol: what drove the faces; None where it is not said.
         output: what the videos show: ``full`` frames, or the name of a view.
         clips: ids of the clips that were to be made, where not those of a split; None where it is not said.
+        trained_on: names of the data sets that the method was trained on, or ``""``.
+        record: all that the file holds.
     """
 
     path: Path
     protocol: Protocol | None
     output: str = FULL
     clips: tuple[str, ...] | None = None
+    trained_on: str = ""
+    record: Mapping[str, Any] = field(default_factory=dict)
 
 
 def read_declared(predictions: Mapping[str, Path]) -> dict[str, Declared]:
@@ -68,6 +72,8 @@ def _read(path: Path) -> Declared:
         protocol if protocol in ("reconstruction", "dubbing") else None,
         output or FULL,
         None if clips is None else tuple(clips),
+        str(record.get("trained_on", "")),
+        record,
     )
 
 

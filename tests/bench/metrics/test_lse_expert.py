@@ -23,7 +23,8 @@ from bench.metrics.lse_expert import LseExpert, distance_table, score_table
 from bench.report.tables import build_table
 from bench.results import Result
 from bench.train.checkpoint import write_networks
-from bench.train.config import load_config
+from bench.train.config import RunConfig, load_config
+from bench.train.run_options import SoundConfig
 from bench.weights.digests import file_sha256
 from bench.weights.store import WeightStore
 from prep.sample_spec import Sound
@@ -200,6 +201,17 @@ def test_it_sees_and_hears_what_the_expert_was_trained_on(metric: LseExpert) -> 
     assert found["offset"] == -expected.frames
     assert found["d"] == pytest.approx(1 - expected.cosine, abs=1e-6)
     assert found["c"] == pytest.approx(expected.confidence, abs=1e-6)
+
+
+def test_it_hears_with_the_padding_of_its_training(run: Path, metric: LseExpert) -> None:
+    config = RunConfig.load(run)
+    reflected = config.model_copy(update={"sound": SoundConfig(mel_padding="reflect")})
+    reflected.save(run)
+    other = LseExpert(Context(STORE, sync_expert=find_expert(run)))
+    assert other.digests() == {**metric.digests(), "mel padding": "reflect"}
+    loud = sound(np.ones(20, bool))
+    mine, theirs = metric.hear(loud, 16), other.hear(loud, 16)
+    assert not np.array_equal(mine[0], theirs[0]) and np.array_equal(mine[4:12], theirs[4:12])
 
 
 def test_one_pass_serves_two_sounds_of_the_same_pictures(
