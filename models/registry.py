@@ -33,21 +33,19 @@ class Registry:
         self.group = group
 
     @cached_property
-    def _foreign(self) -> dict[str, EntryPoint]:
-        """Entry points of other packages; a name of the suite's own stays the suite's."""
-        if self.group is None:
-            return {}
-        return {point.name: point for point in sorted(entry_points(group=self.group), key=lambda p: p.name)}
-
-    def _all(self) -> dict[str, str]:
-        return {**{name: point.value for name, point in self._foreign.items()}, **self.entries}
+    def _foreign(self) -> dict[str, list[EntryPoint]]:
+        """Entry points of other packages by name; a name of the suite's own stays the suite's."""
+        found: dict[str, list[EntryPoint]] = {}
+        for point in sorted(entry_points(group=self.group) if self.group else (), key=lambda p: p.name):
+            found.setdefault(point.name, []).append(point)
+        return found
 
     def __iter__(self) -> Iterator[str]:
         yield from self.entries
         yield from (name for name in self._foreign if name not in self.entries)
 
     def __len__(self) -> int:
-        return len(self._all())
+        return len({*self.entries, *self._foreign})
 
     def __contains__(self, name: object) -> bool:
         return name in self.entries or name in self._foreign
@@ -57,21 +55,26 @@ class Registry:
 
         Raises:
             KeyError: there is none of that name; the message names the nearest one.
-            ImportError: another package's entry point leads nowhere; the message names the package.
+            ImportError: another package's entry point leads nowhere, or two packages bring that name; the message
+                names the packages.
         """
-        value = self._all().get(name)
-        if value is None:
+        if name not in self:
             near = difflib.get_close_matches(name, list(self), n=1)
             hint = f"did you mean {near[0]}?" if near else f"there are: {', '.join(sorted(self))}"
             raise KeyError(f"no {self.kind} is called {name}; {hint}")
-        module, _, attribute = value.partition(":")
-        try:
+        if name in self.entries:
+            module, _, attribute = self.entries[name].partition(":")
             return getattr(importlib.import_module(module), attribute)
-        except (ImportError, AttributeError) as error:
-            if name in self.entries:
-                raise
-            package = self._foreign[name].dist
+        packages = [point.dist.name if point.dist else "?" for point in self._foreign[name]]
+        if len(packages) > 1:
             raise ImportError(
-                f"the {self.kind} {name} of the package {package.name if package else '?'} cannot be imported "
-                f"({error}): update or uninstall that package"
+                f"the {self.kind} {name} is in several packages, {', '.join(sorted(packages))}: uninstall all but one"
+            )
+        try:
+            return self._foreign[name][0].load()
+        except Exception as error:  # whatever the code of another package raises when it is imported
+            reason = " ".join(f"{type(error).__name__}: {error}".split())
+            raise ImportError(
+                f"the {self.kind} {name} of the package {packages[0]} cannot be imported ({reason}): "
+                "update or uninstall that package"
             ) from error

@@ -32,12 +32,17 @@ def _sound_features() -> dict[str, str]:
 
 
 def _metrics() -> dict[str, str]:
+    from bench.common.errors import BenchError
     from bench.metrics import ALIASES, METRICS, get_spec
 
     short = {name: alias for alias, name in ALIASES.items()}
     lines = {}
     for name in METRICS:
-        spec = get_spec(name)
+        try:
+            spec = get_spec(name)
+        except BenchError as error:  # another package's fault hides nothing else
+            lines[name] = str(error)
+            continue
         arrows = {"higher": "↑", "lower": "↓", "none": ""}
         figures = ", ".join(f"{output.label}{arrows[output.better]}" for output in spec.outputs)
         also = f" (also: {short[name]})" if name in short else ""
@@ -54,11 +59,16 @@ def _regions() -> dict[str, str]:
 def _methods() -> dict[str, str]:
     import inspect
 
+    from bench.common.errors import BenchError
     from bench.common.methods import METHODS, get_method
 
     lines = {}
     for name in METHODS:
-        method = get_method(name)
+        try:
+            method = get_method(name)
+        except BenchError as error:  # another package's fault hides nothing else
+            lines[name] = str(error)
+            continue
         summary = (inspect.getdoc(method) or "").partition("\n")[0].rstrip(".")
         lines[name] = f"{method.title}: {summary}"
     return lines

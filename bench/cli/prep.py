@@ -13,7 +13,7 @@ def register(app: typer.Typer) -> None:
 
 
 def prep(
-    source: str = typer.Argument(..., help="Layout of the corpus: lrs2, lrs3, hdtf, ffhq or folder."),
+    source: str = typer.Argument(..., help="Layout of the corpus; see `bench ls sources`."),
     root: Path = typer.Argument(..., help="Where the corpus lies."),
     out: Path = typer.Option(..., "--out", "-o", help="Folder to write; an interrupted one is continued."),
     views: str | None = typer.Option(None, help="Crops to store, comma-separated; see `bench ls views`."),
@@ -37,7 +37,7 @@ def prep(
     performance_report: Path | None = typer.Option(None, help="Write Dask's performance report, HTML."),
     dry_run: bool = typer.Option(False, "--dry-run", help="Only say what would be done."),
 ) -> None:
-    """Turn LRS2, LRS3, HDTF, FFHQ or any folder of videos into Parquet shards."""
+    """Turn a corpus, such as LRS2 or any folder of videos, into Parquet shards."""
     from bench.cli.console import console, plan_table, summary
     from bench.cli.progress import prep_progress
     from prep.images import ENCODINGS

@@ -21,12 +21,17 @@ def get_method(name: str) -> type[Trainable]:
     """The class of a method, imported now.
 
     Raises:
-        BenchError: there is none of that name (proposes the nearest), or another package's cannot be imported.
+        BenchError: there is none of that name (proposes the nearest), another package's cannot be imported, or the
+            class has another name.
     """
     try:
-        return METHODS[name]
+        found: type[Trainable] = METHODS[name]
     except (KeyError, ImportError) as error:
         raise BenchError(error.args[0]) from None
+    own = getattr(found, "name", None)
+    if own != name:
+        raise BenchError(f"the method {name} calls itself {own}: it must be entered under its own name")
+    return found
 
 
 def get_talker(name: str) -> type[Talker]:

@@ -89,17 +89,16 @@ def get_metric(name: str) -> type[Metric]:
 
     Raises:
         PrepError: there is none of that name.
-        BenchError: it is another package's, and cannot be imported or has another name there.
+        BenchError: another package's cannot be imported, or the class has another name.
     """
     (name,) = full_names([name])
     try:
         found: type[Metric] = METRICS[name]
     except ImportError as error:
         raise BenchError(str(error)) from error
-    if found.spec.name != name:
-        raise BenchError(
-            f"the metric {name} calls itself {found.spec.name}: its entry point must have that name"
-        )
+    own = getattr(getattr(found, "spec", None), "name", None)
+    if own != name:
+        raise BenchError(f"the metric {name} calls itself {own}: it must be entered under its own name")
     return found
 
 

@@ -209,17 +209,27 @@ def _read_preset(method: str, preset: str) -> tuple[str, dict[str, Any]]:
     if "/" in preset or preset.endswith(".toml"):
         where, text = preset, _read_text(Path(preset))
     else:
-        folder = resources.files(get_method(method).__module__.rpartition(".")[0])
-        names = sorted(entry.name[:-5] for entry in folder.iterdir() if entry.name.endswith(".toml"))
+        where, kind = f"preset {preset} of {method}", get_method(method)
+        files = {} if kind.presets else _preset_files(kind.__module__)
+        names = sorted(kind.presets or files)
         if preset not in names:
             near = difflib.get_close_matches(preset, names, n=1)
             hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(names) or 'none'}"
             raise BenchError(f"{method} has no preset {preset}; {hint} (or give the path of a TOML file)")
-        where, text = f"preset {preset} of {method}", folder.joinpath(f"{preset}.toml").read_text("utf-8")
+        if kind.presets:
+            return where, dict(kind.presets[preset])
+        text = files[preset].read_text("utf-8")
     try:
         return where, _toml().loads(text)
     except ValueError as error:
         raise BenchError(f"{where} is not TOML: {error}") from None
+
+
+def _preset_files(module: str) -> dict[str, Any]:
+    """Name → TOML file in the folder of a module; a module outside of any package has no folder of its own."""
+    package = sys.modules[module].__package__
+    entries = resources.files(package).iterdir() if package else ()
+    return {entry.name[:-5]: entry for entry in entries if entry.name.endswith(".toml")}
 
 
 def _read_text(path: Path) -> str:

@@ -187,7 +187,9 @@ class Trainable(ABC):
     Attributes:
         name: as the command line calls it.
         title: as tables call it.
-        config_class: type of its configuration; presets lie beside it as ``paper.toml`` and ``tiny.toml``.
+        config_class: type of its configuration.
+        presets: name → options, nested as in TOML, for a method in one file. Where empty, the presets are the files
+            ``paper.toml`` and ``tiny.toml`` in the folder of its module.
         background: the view whose median over the training frames :attr:`DataInfo.background` holds, or None.
         networks: name → module: all that stages train.
         stages: in the order in which they are trained.
@@ -196,6 +198,7 @@ class Trainable(ABC):
     name: ClassVar[str]
     title: ClassVar[str]
     config_class: ClassVar[type[Section]]
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
     background: ClassVar[str | None] = None
     networks: dict[str, nn.Module]
     stages: dict[str, Stage]
