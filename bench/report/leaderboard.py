@@ -8,9 +8,9 @@ from math import isfinite
 from typing import Any
 
 from bench.common.errors import BenchError
-from bench.metrics import METRICS, get_spec
-from bench.report.definitions import ColumnDef, TableDef, variant_of
-from bench.report.measured import measured_blocks
+from bench.metrics import METRICS
+from bench.report.definitions import TableDef, variant_of
+from bench.report.measured import asked_for, measured_blocks
 from bench.report.model import Block, Cell, Footnotes, Row, TableColumn
 from bench.results import CLIP_REGION, Result
 
@@ -87,7 +87,7 @@ def _definition(results: Sequence[Result]) -> TableDef:
     order = list(METRICS)
     try:
         found = {
-            column.output: (order.index(variant_of(column.output)), column) for column in _asked_for(results)
+            column.output: (order.index(variant_of(column.output)), column) for column in asked_for(results)
         }
     except ValueError as error:
         raise BenchError(
@@ -96,18 +96,6 @@ def _definition(results: Sequence[Result]) -> TableDef:
     return TableDef(
         title="Leaderboard", columns=[c for _, c in sorted(found.values(), key=lambda pair: pair[0])]
     )
-
-
-def _asked_for(results: Sequence[Result]) -> Iterator[ColumnDef]:
-    for name in dict.fromkeys(missing.metric for result in results for missing in result.missing):
-        spec = get_spec(name)
-        for output in spec.outputs:
-            yield ColumnDef(label=output.label, output=spec.id(output), better=output.better)
-    for result in results:
-        for metric in result.metrics:
-            for info in metric.outputs:
-                name = f"{metric.name}.{info.key}" if info.key else metric.name
-                yield ColumnDef(label=info.label, output=name, better=info.better)
 
 
 def columns_of(boards: Sequence[Board]) -> list[TableColumn]:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from bench.clips.job import TRIVIAL
+from bench.metrics import METRICS, get_spec
 from bench.report.definitions import BlockDef, ColumnDef, TableDef, load_papers, variant_of
 from bench.report.model import NOT_AVAILABLE, Block, Cell, Footnotes, Row, TableColumn, rank
 from bench.results import CLIP_REGION, Figure, MethodResult, MetricInfo, OutputInfo, Result
@@ -133,7 +134,10 @@ def _block(definition: TableDef, group: list[Result], region: str, footnotes: Fo
 def _columns(
     definition: TableDef, block: BlockDef | None, group: list[Result]
 ) -> tuple[list[ColumnDef], list[ColumnDef]]:
-    """Columns to show, and those left out since no result was asked for them (in a table of no paper only)."""
+    """Columns to show, and those left out since no result was asked for them.
+
+    A table of no paper also shows the metrics that the results were asked for and that it does not list.
+    """
     fit = [
         column
         for column in definition.columns_of(block)
@@ -145,11 +149,29 @@ def _columns(
     asked = {metric.name for result in group for metric in result.metrics}
     asked |= {missing.metric for result in group for missing in result.missing}
     shown = [column for column in fit if variant_of(column.output) in asked]
-    return shown, [column for column in fit if column not in shown]
+    unasked = [column for column in fit if column not in shown]
+    asked -= {variant_of(column.output) for column in definition.columns if column.output}
+    others = {column.output: column for column in asked_for(group, asked.intersection(METRICS))}
+    return [*shown, *others.values()], unasked
+
+
+def asked_for(results: Sequence[Result], metrics: Collection[str] | None = None) -> Iterator[ColumnDef]:
+    """Columns of all figures that results hold or were asked for; of some metrics only, where they are given."""
+    for name in dict.fromkeys(missing.metric for result in results for missing in result.missing):
+        if metrics is None or name in metrics:
+            spec = get_spec(name)
+            for output in spec.outputs:
+                yield ColumnDef(label=output.label, output=spec.id(output), better=output.better)
+    for result in results:
+        for metric in result.metrics:
+            if metrics is None or metric.name in metrics:
+                for name, info in _outputs(metric):
+                    yield ColumnDef(label=info.label, output=name, better=info.better)
 
 
 def _column(definition: TableDef, column: ColumnDef, group: list[Result]) -> TableColumn:
-    info = next((info for result in group for name, info in _outputs(result) if name == column.output), None)
+    known = (pair for result in group for metric in result.metrics for pair in _outputs(metric))
+    info = next((info for name, info in known if name == column.output), None)
     if info:
         return TableColumn(
             id=column.output, label=column.label, better=info.better, unit=info.unit, decimals=info.decimals
@@ -158,10 +180,9 @@ def _column(definition: TableDef, column: ColumnDef, group: list[Result]) -> Tab
     return TableColumn(id=column.output, label=column.label, better=better)
 
 
-def _outputs(result: Result) -> Iterator[tuple[str, OutputInfo]]:
-    for metric in result.metrics:
-        for output in metric.outputs:
-            yield (f"{metric.name}.{output.key}" if output.key else metric.name), output
+def _outputs(metric: MetricInfo) -> Iterator[tuple[str, OutputInfo]]:
+    for output in metric.outputs:
+        yield (f"{metric.name}.{output.key}" if output.key else metric.name), output
 
 
 def _entries(group: list[Result]) -> list[_Entry]:

@@ -95,6 +95,17 @@ def test_measured_figures_have_interval_decimals_and_clips() -> None:
     assert any("fid.pytorch_fid, csim.arcface_aligned" in note for note in block.notes)
 
 
+def test_a_metric_that_the_table_does_not_list_is_shown_where_it_was_asked_for() -> None:
+    lost = Missing(metric="lpips.vgg", reason="not here")
+    shown = [method("ipl", {"psnr.frame": 32.0, "mse": 0.25})]
+    (block,) = build_table("default", [result(shown, missing=[lost])]).blocks
+    assert [column.id for column in block.columns] == ["psnr.frame", "lpips.vgg", "mse"]
+    assert cell(block, "ipl", "mse").value == 0.25
+    assert any("mse" in note and note.startswith("Specifications") for note in block.notes)
+    paper = build_table("iplap-table1", [result(shown)]).blocks[-1]
+    assert "mse" not in [column.id for column in paper.columns]
+
+
 def test_infinite_and_tiny_negative_values_are_printed_as_such() -> None:
     rows = [method("ground_truth", {"psnr.frame": INF, "fid.pytorch_fid": -1e-9})]
     (block,) = build_table("default", [result(rows)]).blocks
