@@ -34,14 +34,16 @@ def similarity(points: np.ndarray, scale: float, degrees: float, shift: tuple[fl
 
 
 def test_the_views_and_their_sizes():
-    assert {name: (view.width, view.height) for name, view in VIEWS.items()} == {
+    first = {
         "box128": (128, 128),
         "face96": (96, 96),
         "aligned512": (512, 512),
         "mouth416x320": (320, 416),
         "lower512": (512, 512),
     }
-    assert list(VIEWS) == ["box128", "face96", "aligned512", "mouth416x320", "lower512"]
+    # These come first, in the order of the columns of shards that are there; others follow.
+    assert list(VIEWS)[: len(first)] == list(first)
+    assert {name: (VIEWS[name].width, VIEWS[name].height) for name in first} == first
     assert all(view.name == name and "\n" not in view.summary for name, view in VIEWS.items())
 
 

@@ -37,6 +37,10 @@ ENTRY = "tests.bench.fake.method:Fake"
 Command = Callable[..., str]
 
 
+class Other(Fake):
+    name = "other"
+
+
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("data") / "fake"
@@ -160,7 +164,9 @@ def test_a_stage_that_has_not_begun_may_be_another(bench_: Command, data: Path) 
     assert "was begun with shade.train.batch_size=2, not 3" in said
 
 
-def test_a_run_that_goes_on_is_the_run_that_began(bench_: Command, data: Path, tmp_path: Path) -> None:
+def test_a_run_that_goes_on_is_the_run_that_began(
+    bench_: Command, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     words = ("train", "fake", "--data", data, "--preset", "tiny")
     bench_(*words, "--set", "colour.train.steps=1", "--set", "shade.train.steps=1")
     kept = Path("runs/fake/config.json").read_bytes()
@@ -180,11 +186,8 @@ def test_a_run_that_goes_on_is_the_run_that_began(bench_: Command, data: Path, t
     assert Path("runs/fake/config.json").read_bytes() == kept
     stored = json.loads(kept)
     Path("runs/fake/config.json").write_text(json.dumps({**stored, "method": "other"}))
-    METHODS.entries["other"] = ENTRY
-    try:
-        assert "is a run of other, not of fake" in bench_("train", "fake", "--resume", code=1)
-    finally:
-        del METHODS.entries["other"]
+    monkeypatch.setitem(METHODS.entries, "other", f"{__name__}:Other")
+    assert "is a run of other, not of fake" in bench_("train", "fake", "--resume", code=1)
 
 
 @pytest.mark.parametrize(

@@ -36,12 +36,46 @@ def test_methods_of_papers_and_baselines_are_found_by_name() -> None:
         get_method("faek")
 
 
+def test_a_method_has_the_name_under_which_it_is_entered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(METHODS.entries, "faek", ENTRY)
+    with pytest.raises(
+        BenchError, match="the method faek calls itself fake: it must be entered under its own"
+    ):
+        get_method("faek")
+
+
 def test_a_preset_sets_the_method_and_the_runner() -> None:
     config = load()
     assert method_config(config).colour.layers == (4, 8)
     assert method_config(config).shade.loss == "l1"
     assert config.runner == RunnerConfig(workers=0, log_every=2, seed=5, tensorboard=False)
     assert method_config(load(preset="paper")).colour.train.steps == 600
+
+
+def test_a_method_in_one_file_holds_its_presets(monkeypatch: pytest.MonkeyPatch) -> None:
+    tables = {"train": {"batch_size": 7}}
+    mine = {"colour": tables, "shade": tables, "runner": {"seed": 3}}
+    monkeypatch.setattr(Fake, "presets", {"mine": mine})
+    config = load("shade.train.batch_size=9", preset="mine")
+    assert config.runner == RunnerConfig(seed=3)
+    assert method_config(config).colour.train.batch_size == 7
+    assert method_config(config).shade.train.batch_size == 9
+    assert tables == {"train": {"batch_size": 7}}
+    with pytest.raises(BenchError, match="fake has no preset tiny; there are mine"):
+        load()
+
+
+def test_a_module_outside_of_any_package_has_no_preset_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "lonely_method.py").write_text(
+        "from tests.bench.fake.method import Fake\n\nclass Lonely(Fake):\n    name = 'lonely'\n"
+    )
+    (tmp_path / "paper.toml").write_text("")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setitem(METHODS.entries, "lonely", "lonely_method:Lonely")
+    with pytest.raises(BenchError, match="lonely has no preset paper; there are none"):
+        load_config("lonely", "paper", [], [Path("data")], Path("run"))
 
 
 @pytest.mark.parametrize("preset", ["paper", "tiny"])
