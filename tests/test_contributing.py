@@ -102,9 +102,9 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for title, (file, registry, variable) in ADDED.items():
         assert not (tree / file).exists()
         (tree / file).write_text(block(title, "python", f"New file `{file}`:"), "utf-8")
-        line = block(title, "python", f"One line at the end of `{variable}` in `{registry}`")
-        assert line.count("\n") == 1
-        append(tree / registry, variable, line)
+        line = block(title, "diff", f"One line at the end of `{variable}` in `{registry}`")
+        assert line.startswith("+") and line.count("\n") == 1
+        append(tree / registry, variable, line[1:])
     where = python("-c", "import bench; print(bench.__file__)", cwd=tree, paths=[tree]).stdout.strip()
     assert where == str(tree / "bench" / "__init__.py")
     return tree
