@@ -82,7 +82,10 @@ def _check(derivation: Derivation, n_frames: int, values: Mapping[str, np.ndarra
 
 def derivation_keys(loaded: Loaded) -> dict[str, str]:
     """Derivation → its key, of all that a talker derives."""
-    return {name: spec.key for name, spec in derived_specs(loaded.talker, loaded.assets).items()}
+    return {
+        name: spec.key
+        for name, spec in derived_specs(loaded.talker, loaded.assets, loaded.config.sound).items()
+    }
 
 
 class ClipDeriver:
@@ -95,7 +98,9 @@ class ClipDeriver:
 
     def __init__(self, loaded: Loaded, job: Job | None = None) -> None:
         self._derivations = loaded.talker.derivations
-        self._specs = derived_specs(loaded.talker, loaded.assets) if self._derivations else {}
+        self._specs = (
+            derived_specs(loaded.talker, loaded.assets, loaded.config.sound) if self._derivations else {}
+        )
         self._job = job
         self._values: dict[str, dict[str, np.ndarray]] = {}
 

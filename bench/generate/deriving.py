@@ -26,6 +26,7 @@ from bench.train.assets import load_assets
 from bench.train.config import RunConfig, load_config
 from bench.train.derivations import derived_specs
 from bench.train.inputs import build_method
+from bench.train.run_options import SoundConfig
 from bench.train.sound import data_sound
 from bench.weights.store import WeightStore
 from models.base import Trainable
@@ -122,7 +123,7 @@ def derive(
         config = config.model_copy(update={"sound": data_sound(data)})
     source = MethodSource(config, pick_device(device), WeightStore.default(weights_dir))
     built = source.open()
-    specs = derived_specs(*built)
+    specs = derived_specs(*built, config.sound)
     if not specs:
         raise BenchError(f"{method} derives no columns: it needs none before it is trained")
     found = []
@@ -155,7 +156,7 @@ def _derive(
         assert job.shard is not None
         jobs.setdefault(job.shard[0].name, []).append(job)
     pairs = [(task, jobs.get(task.shard.name, [])) for task in tasks]
-    work = partial(_derive_shard, name=spec.name, padding=source.config.sound.mel_padding)
+    work = partial(_derive_shard, name=spec.name, sound=source.config.sound)
     done = share(pairs, source.open, work, _killed, built=built, workers=workers, scheduler=scheduler)
     for number, _ in enumerate(done, 1):
         if on_progress is not None:
@@ -166,7 +167,10 @@ def _derive(
 
 
 def _derive_shard(
-    pair: tuple[SidecarTask, list[Job]], built: tuple[Trainable, dict[str, str]], name: str, padding: str
+    pair: tuple[SidecarTask, list[Job]],
+    built: tuple[Trainable, dict[str, str]],
+    name: str,
+    sound: SoundConfig,
 ) -> None:
     """Derive the clips of one shard."""
     task, jobs = pair
@@ -178,9 +182,11 @@ def _derive_shard(
         job = by_id.get(clip.clip_id)
         if job is None:
             raise ClipError(STEP, "it is not in the shard any more: prepare the data set anew")
-        return compute(derivation, clip_footage(job, (), 0, Fit(shorter="pad"), padding=padding))
+        return compute(derivation, clip_footage(job, (), 0, Fit(shorter="pad"), padding=sound.mel_padding))
 
-    write_sidecar(task, derived_specs(method, digests)[name], derive_clip, ["clip_id", "split", "source"])
+    write_sidecar(
+        task, derived_specs(method, digests, sound)[name], derive_clip, ["clip_id", "split", "source"]
+    )
 
 
 def _killed(pair: tuple[SidecarTask, list[Job]], reason: str) -> None:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 from bench.common.errors import BenchError
 from bench.train.assets import asset_label, load_assets
+from bench.train.config import RunConfig
+from bench.train.run_options import SoundConfig
 from bench.weights.store import WeightStore
 from models.base import Stage, Trainable
 from prep.derived import DerivedSpec
@@ -14,18 +15,21 @@ from prep.derived_reading import find
 from prep.sample_spec import SampleSpec, is_derived
 
 
-def derived_specs(method: Trainable, digests: Mapping[str, str]) -> dict[str, DerivedSpec]:
+def derived_specs(
+    method: Trainable, digests: Mapping[str, str], sound: SoundConfig
+) -> dict[str, DerivedSpec]:
     """What is derived by a method, by the derivation's name.
 
     Args:
         method: built.
         digests: what :func:`bench.train.assets.load_assets` gave for ``derive``.
+        sound: how the sound is prepared that derivations may use.
     """
     return {
         name: DerivedSpec(
             derivation.name,
             derivation.columns,
-            dict(derivation.parameters),
+            {**derivation.parameters, "sound": sound.model_dump(mode="json")},
             {asset: digests[asset_label(method.assets[asset])] for asset in derivation.assets},
         )
         for name, derivation in method.derivations.items()
@@ -33,7 +37,7 @@ def derived_specs(method: Trainable, digests: Mapping[str, str]) -> dict[str, De
 
 
 def check_derived(
-    method: Trainable, stages: Sequence[Stage], data: Sequence[Path], store: WeightStore
+    method: Trainable, stages: Sequence[Stage], config: RunConfig, store: WeightStore
 ) -> dict[str, str]:
     """See that the derived columns that stages ask for lie beside every data set.
 
@@ -47,14 +51,14 @@ def check_derived(
     wanted = sorted({name for stage in stages for name in derived_columns(stage)})
     if not wanted:
         return {}
-    specs = derived_specs(method, load_assets(method, {"derive"}, store))
+    specs = derived_specs(method, load_assets(method, {"derive"}, store), config.sound)
     for name in wanted:
         derivation, _, column = name.partition(".")
         there = [c.name for c in specs[derivation].columns] if derivation in specs else []
         if column not in there:
             raise BenchError(f"{method.name} derives no column {name}: mend the stage that asks for it")
     used = sorted({name.partition(".")[0] for name in wanted})
-    for folder in data:
+    for folder in config.data:
         for derivation in used:
             find(folder, derivation, specs[derivation].key, method.name)
     return {derivation: specs[derivation].key for derivation in used}

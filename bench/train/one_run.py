@@ -55,7 +55,7 @@ def train_run(
     method = build_method(config, info)
     wanted = known("stage", stages, method.stages) if stages else tuple(method.stages)
     chosen = [stage for name, stage in method.stages.items() if name in wanted]
-    derived = check_derived(method, chosen, config.data, store)
+    derived = check_derived(method, chosen, config, store)
     if main or config.person is not None:
         # Of a run set, all processes must know whom to pass over.
         check_samples(config, chosen, derived)

@@ -209,7 +209,8 @@ class Trainable(ABC):
 
         Args:
             config: a :attr:`config_class`.
-            data: what is known of the training data.
+            data: what is known of the training data: nothing, ``DataInfo()``, of imported weights and while columns
+                are derived.
 
         Raises:
             ValueError: options do not go together, or do not suit the data.
