@@ -1,10 +1,10 @@
-"""The typed result of an evaluation: what `bench eval` writes and everything to its right reads.
+"""The typed result of an evaluation: `bench eval` writes it, all later commands read it.
 
 A result is a folder::
 
     result.json        this model
-    clips.parquet      a row a method, clip, region and figure: value or the reason why there is none
-    frames.parquet     the same with a list of values, one a frame, where a figure has them
+    clips.parquet      one row per method, clip, region and figure: the value, or the reason why there is none
+    frames.parquet     the same with a list of values, one per frame, for figures that have them
     previews.parquet   a few JPEG pictures of every clip and method
 """
 
@@ -23,7 +23,7 @@ CLIPS = "clips.parquet"
 FRAMES = "frames.parquet"
 PREVIEWS = "previews.parquet"
 
-#: Region under which figures stand that belong to no region.
+#: Region of figures that belong to no region.
 CLIP_REGION = "clip"
 
 
@@ -43,7 +43,7 @@ class OutputInfo(_Model):
 
 
 class MetricInfo(_Model):
-    """The specification under which figures were computed, kept with them."""
+    """The specification by which figures were computed, stored with them."""
 
     name: str
     summary: str
@@ -58,7 +58,7 @@ class MetricInfo(_Model):
 
 
 class Missing(_Model):
-    """A metric that was asked for and could not be computed at all."""
+    """A metric that was requested and could not be computed at all."""
 
     metric: str
     reason: str
@@ -68,7 +68,7 @@ class Missing(_Model):
 class Figure(_Model):
     """One figure of one method: the mean over clips, or the figure of the whole set.
 
-    ``value`` is None where no clip could be scored; it is infinite for the PSNR of identical videos.
+    ``value`` is None if no clip could be scored; it is infinite for the PSNR of identical videos.
     """
 
     region: str
@@ -91,8 +91,8 @@ class MethodResult(_Model):
         method: name, as the row of a table.
         kind: ``method``, or ``trivial`` for ground truth, still frame and the like.
         source: folder of the videos, as it was given; ``""`` for trivial rows.
-        training_data: what it was trained on, where that was told.
-        generation: what ``bench generate`` wrote beside the videos; empty where they were made otherwise.
+        training_data: what it was trained on, if given.
+        generation: what ``bench generate`` wrote beside the videos; empty if they were made otherwise.
         figures: in the order of the metrics.
     """
 
@@ -164,7 +164,8 @@ class Result(_Model):
         return None
 
     def differences(self, other: Result) -> list[str]:
-        """Why the figures of two results may not stand in one column: one line each, none where they may."""
+        """Why the figures of two results cannot be compared in one column: one line per reason, empty if they
+        can."""
         found = []
         for what, mine, yours in (
             ("data set", self.data.name, other.data.name),
@@ -189,7 +190,7 @@ def read_result(folder: Path) -> Result:
     """The result in a folder, or in a JSON file.
 
     Raises:
-        BenchError: there is none, or it is not one.
+        BenchError: there is no result, or the file is not one.
     """
     path = folder / RESULT if folder.is_dir() else folder
     try:

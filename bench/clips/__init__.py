@@ -1,1 +1,1 @@
-"""Clips as data: what is to be made or scored, from which files, under which protocol."""
+"""Clips as data: what is generated or scored, from which files, under which protocol."""

@@ -1,4 +1,4 @@
-"""Lists of the clips to train on, which ``bench train --clips`` takes: those of ``bench offsets``, and shorter ones."""
+"""Lists of clips to train on, for ``bench train --clips``: written by ``bench offsets`` or by hand."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ from bench.common.errors import BenchError
 
 
 def read_clips(path: Path) -> frozenset[str]:
-    """The clips that a list names for training.
+    """The clips to train on that a list names.
 
-    Two forms are read: CSV (by its suffix) with a column ``clip``, of which lines whose ``in_sync`` is false are passed
-    over where there is that column; and text with one clip id a line.
+    Two formats are read: a ``.csv`` file with a column ``clip``, where lines with a false ``in_sync`` are skipped if
+    that column exists; and text with one clip id per line.
 
     Raises:
-        BenchError: it is missing, names no clip, or is no such list; with the file and the line.
+        BenchError: the list is missing, names no clip, or has another format; the message names file and
+        line.
     """
     try:
         text = path.read_text("utf-8-sig")
@@ -31,7 +32,7 @@ def read_clips(path: Path) -> frozenset[str]:
         clips = {line.strip() for line in text.splitlines()} - {""}
     if not clips:
         raise BenchError(
-            f"the list of clips {path} names none to train on: make it anew with `bench offsets`, with a better "
+            f"the list of clips {path} names none to train on: write it again with `bench offsets`, with a better "
             "expert, a larger --most or a lower --confidence"
         )
     return frozenset(clips)
@@ -49,7 +50,7 @@ def _from_csv(path: Path, text: str) -> set[str]:
             where = f"{path}, line {reader.line_num}"
             if not row["clip"]:
                 raise BenchError(f"{where}: no clip id: write one, or take the line out")
-            # Spreadsheets and data frames write true in ways of their own.
+            # Spreadsheets and data frames write true in different ways.
             word = (row.get("in_sync") or "").lower() if "in_sync" in row else "true"
             if word not in ("true", "false"):
                 raise BenchError(f"{where}: in_sync is {row['in_sync']!r}: write true or false")

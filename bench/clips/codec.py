@@ -1,4 +1,4 @@
-"""How a video is coded, and coding other pictures in the same way: what the truth looks like in such a file."""
+"""How a video is encoded, and encoding other frames in the same way, such as those of the ground truth."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ ENCODERS = {
     "vp9": "libvpx-vp9",
     "av1": "libsvtav1",
 }
-#: Codings that lose nothing but what the format of their pixels loses.
+#: Lossless codings: only the conversion to their pixel format loses something.
 LOSSLESS = frozenset({"ffv1", "ffvhuff", "huffyuv", "png", "rawvideo", "utvideo"})
 
 #: How far, as a ratio, the bit rate of the coded truth may be from that of the prediction, and how often it is tried.
@@ -41,15 +41,16 @@ RATE_ATTEMPTS = 8
 
 @dataclass(frozen=True)
 class _Knob:
-    """What is turned until the bit rate is right, on a scale on which its logarithm falls about evenly.
+    """The encoder setting that is changed until the bit rate is right. On its scale the logarithm of the bit
+    rate falls about linearly.
 
     Attributes:
         options: value and wanted bit rate → options of the encoder.
         start: the first value that is tried.
-        low: the finest.
-        high: the coarsest.
-        step: between values that differ.
-        halves: by how much the value grows where the bit rate halves, about.
+        low: the value of the highest quality.
+        high: the value of the lowest quality.
+        step: smallest difference between two values that matters.
+        halves: increase of the value that halves the bit rate, approximately.
     """
 
     options: Callable[[float, int], dict[str, str]]
@@ -61,7 +62,7 @@ class _Knob:
 
 
 def _crf(value: float, wanted: int) -> dict[str, str]:
-    # "b" of 0: libvpx would else take the quality for a limit.
+    # "b" is 0 because libvpx would otherwise use the quality as a limit only.
     return {"crf": f"{value:g}", "b": "0"}
 
 
@@ -70,8 +71,8 @@ def _asked(value: float, wanted: int) -> dict[str, str]:
 
 
 _RATE = _Knob(_asked, 0.0, -48.0, 48.0, step=0.1)
-# Constant quality where the encoder has it on one scale; the others, whose usual files are of a rate that was asked
-# for, are asked for more or less.
+# Constant quality for encoders that have one scale for it. Files of the other encoders are usually made with
+# a target # bit rate, so this target is changed.
 _KNOBS = {
     "libx264": _Knob(_crf, 23.0, 1.0, 51.0, step=0.1),
     "libx265": _Knob(_crf, 28.0, 1.0, 51.0, step=0.1),
@@ -79,8 +80,8 @@ _KNOBS = {
     "libsvtav1": _Knob(_crf, 35.0, 1.0, 63.0, halves=10.0),
 }
 
-# Options for one thread, since threads move an encoder's decisions. mbtree: x264's assembly for it reads memory
-# that was never written, and now and then other bytes come out.
+# Options for one thread, since the number of threads changes an encoder's decisions. mbtree is off: x264's
+# assembly # code for it reads uninitialised memory, so its output sometimes differs.
 _OPTIONS = {
     "libx264": {"mbtree": "0"},
     "libx264rgb": {"mbtree": "0", "preset": "ultrafast", "qp": "0"},
@@ -94,9 +95,9 @@ _EXACT = 0x4 | 0x40000 | 0x80000
 
 
 def probe_codec(path: Path) -> Codec:
-    """How the picture of a file is coded; nothing but its first frame is decoded.
+    """How the video stream of a file is coded. Only the first frame is decoded.
 
-    The bit rate is that of the packets over the length at 25 fps; what the container's header says is not trusted.
+    The bit rate is the size of the packets divided by the duration at 25 fps. The container's header is not trusted.
 
     Raises:
         ClipError: step ``video``; the file cannot be read, or there is no encoder for its coding.
@@ -114,24 +115,25 @@ def probe_codec(path: Path) -> Codec:
 
 
 def reencode(frames: Iterable[np.ndarray], codec: Codec) -> Iterator[np.ndarray]:
-    """Code frames and decode them again, as many and of the same size; same input, same output.
+    """Encode frames and decode them again: the same number, the same size. Deterministic.
 
-    What a file does not tell of its encoder (preset, group of pictures) stays at the default; it runs in one thread,
-    at 25 fps. Where the codec has a bit rate, its constant quality, or what is asked of its rate control, is sought
-    until the file has that rate within 2 %, in at most eight attempts, and the nearest file counts; qualities in whole
-    numbers may come no nearer than 10 %. (x264, asked for the rate itself, gives two thirds of it on a clip of a
-    second, and pictures 3 dB worse than at the constant quality of the same rate, at which most files are made.)
-    Pictures pass through a temporary folder, and memory holds few of them at a time.
+    Settings that cannot be read from a file (preset, group of pictures) have the encoder's default. The encoder runs in
+    one thread, at 25 fps. If the codec has a bit rate, the constant quality (or the target of the rate control) is
+    varied until the file has that rate within 2 %, in at most eight attempts; the nearest file is used. Where qualities
+    are whole numbers, the difference may be up to 10 %. (With a target bit rate, x264 reaches only two thirds of it on
+    a clip of one second, and its frames are 3 dB worse than those of constant quality at the same rate, which is how
+    most files are made.) Frames are kept in a temporary folder; only a few are in memory at a time.
 
     Args:
-        frames: uint8 (H, W, 3), RGB. Odd sides are filled up by repeating the last row or column, and cut back.
-        codec: how. Lossless codings are the conversion to their pixel format and back.
+        frames: uint8 (H, W, 3), RGB. Odd sides are padded by repeating the last row or column, and cropped
+        again afterwards. codec: how to encode. A lossless codec amounts to the conversion to its pixel format
+        and back.
 
     Yields:
         uint8 (H, W, 3), RGB, converted as by :func:`prep.video_reading.frames`.
 
     Raises:
-        ClipError: step ``video``; the encoder refuses the frames, or does not give all of them back.
+        ClipError: step ``video``; the encoder rejects the frames, or the decoder returns fewer.
         OSError: the temporary folder is full.
     """
     if codec.name in LOSSLESS:
@@ -158,7 +160,7 @@ def code_file(folder: Path, frames: Iterable[np.ndarray], codec: Codec) -> tuple
         return path, *write_coded(path, frames, codec, {"crf": str(codec.crf)})
     from prep import rates, video_reading
 
-    # Every attempt takes the frames anew; coded without loss, at a tenth of their size.
+    # Every attempt needs all frames again: they are kept losslessly coded, a tenth of their size.
     whole = folder / "whole.mkv"
     shape = write_coded(whole, frames, Codec("libx264rgb", "rgb24"), {})
     if not shape[2]:
@@ -170,7 +172,7 @@ def code_file(folder: Path, frames: Iterable[np.ndarray], codec: Codec) -> tuple
         path = folder / f"{value:g}.mkv"
         write_coded(path, video_reading.frames(whole), codec, knob.options(value, codec.bit_rate))
         found = math.log(picture_bits(path) * rates.FPS / shape[2] / codec.bit_rate)
-        # The same again, and still all on one side: the encoder is at its finest or coarsest.
+        # The same value again, and all rates on one side: the encoder is at its highest or lowest quality.
         stuck = found in excess.values() and len({known > 0 for known in excess.values()}) == 1
         excess[value] = found
         if stuck or abs(found) <= math.log1p(RATE_TOLERANCE):
@@ -181,10 +183,10 @@ def code_file(folder: Path, frames: Iterable[np.ndarray], codec: Codec) -> tuple
 
 
 def _nearer(excess: Mapping[float, float], knob: _Knob) -> float:
-    """The next value to try, from the excess of the bit rate, as a logarithm, at those that were tried so far.
+    """The next value to try, given the log ratio of actual to wanted bit rate at the values tried so far.
 
-    Before there is a value on either side: by the scale's usual slope. Then the Illinois form of regula falsi: an end
-    that stays where it is weighs half as much every time.
+    While all values are on one side, the scale's usual slope is used. After that: the Illinois variant of regula falsi,
+    which halves the weight of an end point each time it is kept.
     """
     fine = max((value for value in excess if excess[value] > 0), default=None)
     coarse = min((value for value in excess if excess[value] <= 0), default=None)
@@ -212,7 +214,7 @@ def write_coded(
 
     from prep.rates import FPS
 
-    # SVT-AV1 would tell standard error all about itself.
+    # Without this, SVT-AV1 prints its settings to standard error.
     os.environ.setdefault("SVT_LOG", "0")
     reformatter = VideoReformatter()
     height = width = count = 0
@@ -269,7 +271,7 @@ def _converted(frames: Iterable[np.ndarray], pix_fmt: str) -> Iterator[np.ndarra
 
 
 def convertible(pix_fmt: str, coding: str) -> str:
-    """The pixel format. Raises ClipError where nothing can be converted to it (a palette)."""
+    """Return the pixel format. Raises ClipError if frames cannot be converted to it (a palette format)."""
     import av
 
     try:
@@ -280,7 +282,7 @@ def convertible(pix_fmt: str, coding: str) -> str:
 
 
 def checked_encoder(encoder: str, pix_fmt: str, coding: str) -> str:
-    """The encoder's name. Raises ClipError where this build of FFmpeg lacks it, or it the pixel format."""
+    """Return the encoder's name. Raises ClipError if this FFmpeg lacks it or it does not support the pixel format."""
     from av.codec.codec import Codec as Encoder
     from av.codec.codec import UnknownCodecError
 
@@ -306,13 +308,13 @@ def _opened(path: Path) -> Iterator[Any]:
 
 
 def _pictures(container: Any) -> Any:
-    """The first stream of moving pictures."""
+    """The first video stream that is not a still picture."""
     from av.stream import Disposition
 
     return next(s for s in container.streams.video if not s.disposition & Disposition.attached_pic)
 
 
 def picture_bits(path: Path) -> int:
-    """Bits of the picture's packets."""
+    """Total size in bits of the packets of the video stream."""
     with _opened(path) as container:
         return 8 * sum(packet.size for packet in container.demux(_pictures(container)))

@@ -1,4 +1,5 @@
-"""``generation.json``: what stands beside videos that the suite made or had made, and keeps two makings apart."""
+"""``generation.json``: the record beside generated videos. It prevents mixing the videos of two
+generations."""
 
 from __future__ import annotations
 
@@ -22,11 +23,11 @@ from prep.shards import write_json
 
 
 class GenerationRecord(BaseModel):
-    """What every ``generation.json`` holds."""
+    """The fields of every ``generation.json``."""
 
     model_config = ConfigDict(extra="forbid")
 
-    #: What may differ between two generations whose videos stand in one folder.
+    #: Fields that may differ between two generations whose videos are in one folder.
     free: ClassVar[frozenset[str]] = frozenset(
         {"complete", "clips", "made", "failures", "frames", "seconds", "command", "created"}
         | {"git_commit", "git_dirty", "python", "machine"}
@@ -36,11 +37,11 @@ class GenerationRecord(BaseModel):
     complete: bool = Field(description="False while videos are being made, and after an interruption")
     method: str
     protocol: Protocol
-    seed: int | None = Field(description="of the pairs; None where they need none, or a list was given")
+    seed: int | None = Field(description="of the pairs; None if they need none or a list was given")
     pairs_sha256: str = Field(description="of pairs.csv")
     data: str = Field(description="name of the data set, or of the list")
     split: str
-    manifest_sha256: str = Field(description="of the data set's manifest, without the place of its media")
+    manifest_sha256: str = Field(description="of the data set's manifest, without the path of its media")
     longer_audio: str
     shorter_audio: str
     crf: int
@@ -64,7 +65,7 @@ R = TypeVar("R", bound=GenerationRecord)
 
 @dataclass(frozen=True)
 class Made:
-    """What became of a task: frames, or the reason why there are none."""
+    """The outcome of a task: frames, or the reason why there are none."""
 
     name: str
     frames: int = 0
@@ -72,7 +73,7 @@ class Made:
 
 
 def origin(device: str) -> dict[str, Any]:
-    """The fields of a record that say which suite on which machine it was."""
+    """The fields of a record about the version of the suite and the machine."""
     commit, dirty = provenance.git_state()
     return {
         "suite_version": suite_version(),
@@ -92,13 +93,13 @@ def claim(
 
     Args:
         out: folder of the videos.
-        mine: what is about to be made.
-        read: reads the record that lies there.
-        there: videos of these names that lie there.
-        overwrite: throw them away.
+        mine: the record of the generation that starts now.
+        read: reads the record that is already in ``out``.
+        there: videos with these names that are already in ``out``.
+        overwrite: delete them.
 
     Raises:
-        BenchError: another generation's videos lie there, or some of unknown origin.
+        BenchError: the folder holds videos of another generation, or of unknown origin.
     """
     if overwrite:
         for video in there:
@@ -123,7 +124,8 @@ def complete(
     started: float,
     on_progress: Callable[[int, int], None] | None,
 ) -> R:
-    """Take in what becomes of ``total`` videos, and write the record with the sums; ``started`` is monotonic time."""
+    """Collect the outcomes of ``total`` videos and write the record with their sums. ``started`` is monotonic
+    time."""
     failures, frames = {}, 0
     for done, made in enumerate(outcomes, 1):
         frames += made.frames
@@ -147,7 +149,7 @@ def complete(
 
 @contextmanager
 def one_line(out: Path) -> Iterator[None]:
-    """Turn what the disk refuses into a :class:`BenchError`."""
+    """Turn an OSError of the disk into a :class:`BenchError`."""
     try:
         yield
     except OSError as error:

@@ -1,13 +1,13 @@
 """Which sound drives which video: the protocols of `bench generate`, as lists of pairs.
 
 In *reconstruction* every clip is driven by its own sound. In *dubbing* another clip's sound drives it. Which one
-follows from the seed and the set of clip ids alone (:func:`baselines.trivial.wrong_audio`): clips stand in a circle,
-ordered by SHA-256 of ``<seed>\\0<clip id>``, and each takes the sound of the next. So every sound is used once, no clip
-gets its own, and a list can be made again anywhere; the list used is nevertheless written beside the videos.
+depends only on the seed and the set of clip ids (:func:`baselines.trivial.wrong_audio`): clips are sorted in a cyclic
+order by SHA-256 of ``<seed>\\0<clip id>``, and each has the sound of the next. So every sound is used once, no clip has
+its own, and the list can be reproduced on any machine. The list is also written beside the videos.
 
-In *transfer*, LipFormer's experiment (Wang et al., CVPR 2023, section 4.3 and Fig. 6), the sound of one clip drives
-clips of other speakers, one of each: the same sound must give everybody the same mouth. In the same order by SHA-256
-the first clip drives, and every other speaker's first is a target.
+*Transfer* is LipFormer's experiment (Wang et al., CVPR 2023, section 4.3 and Fig. 6): the sound of one clip drives one
+clip of each of several other speakers, since the same sound must give everybody the same mouth. In the same order by
+SHA-256, the first clip is the driver, and the first clip of every other speaker is a target.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ from bench.clips.inputs.pairs import read_pairs
 from bench.common.errors import BenchError
 from prep.speakers import speaker_of
 
-#: Name of the list that stands beside generated videos.
+#: File name of the list of pairs beside generated videos.
 PAIRS = "pairs.csv"
 _COLUMNS = ("name", "video", "audio")
-#: Protocols of `bench generate`. Transfer is dubbing with a list of its own, and is scored as dubbing.
+#: Protocols of `bench generate`. Transfer is dubbing with a special list, and is scored as dubbing.
 Name = Literal["reconstruction", "dubbing", "transfer"]
-#: Targets of a transfer where no number is asked for, if there are as many speakers.
+#: Default number of targets of a transfer, if there are enough speakers.
 TARGETS = 5
 
 
@@ -40,10 +40,10 @@ class Pair:
     """One video to generate.
 
     Attributes:
-        name: of its file, without suffix: the video's clip id, or the number of a line in Wav2Lip's form of lists.
-        video: id of the clip that is seen.
-        audio: id of the clip that is heard.
-        pose: id of the clip whose head's pose is taken, or ``""``: as the command says.
+        name: of its file, without suffix: the clip id of ``video``, or the line number in a list of Wav2Lip's format.
+        video: id of the clip that gives the frames.
+        audio: id of the clip that gives the sound.
+        pose: id of the clip that gives the head pose, or ``""``: as the option of the command says.
     """
 
     name: str
@@ -74,9 +74,9 @@ class Cast:
     """Who takes part in a transfer.
 
     Attributes:
-        driver: the clip whose sound drives the others, or the last parts of its id; None: by the seed.
-        targets: the clips that are driven, likewise; empty: by the seed.
-        count: how many targets the seed chooses; None: :data:`TARGETS`, or as many as there are.
+        driver: id, or last parts of the id, of the clip whose sound drives the others. None: chosen by the seed.
+        targets: ids, or last parts of ids, of the clips that are driven. Empty: chosen by the seed.
+        count: how many targets the seed chooses. None: :data:`TARGETS`, or fewer if there are fewer speakers.
     """
 
     driver: str | None = None
@@ -85,39 +85,39 @@ class Cast:
 
     @property
     def named(self) -> bool:
-        """Whether nothing is left to the seed."""
+        """Whether all clips are named, so that the seed chooses none."""
         return self.driver is not None and bool(self.targets)
 
 
 def transfer(speakers: Mapping[str, str], seed: int, cast: Cast | None = None) -> list[Pair]:
-    """Clips of several speakers with the sound of one clip; targets by name in the order given, else by the seed.
+    """Clips of several speakers with the sound of one clip. Named targets keep their order; else the seed chooses.
 
-    What is named is taken as it is, even if it is of the driver's own speaker.
+    Named clips are used without a check of their speaker, who may be the driver's.
 
     Args:
-        speakers: clip id → who speaks, as the corpus tells; where it is ``""``, the folder in the clip's id does, and
-            a clip without one is a speaker of its own.
+        speakers: clip id → speaker, as in the corpus. If ``""``, the folder in the clip's id stands for the speaker; a
+            clip without a folder counts as a separate speaker.
         seed: any integer.
         cast: who takes part.
 
     Raises:
-        BenchError: a name is no clip, or several; a clip is named twice; targets are both named and counted; or there
-            are too few other speakers.
+        BenchError: a name fits no clip or several clips; a clip is named twice; both names and a number of targets are
+            given; or there are too few other speakers.
     """
     cast = cast or Cast()
     if cast.targets and cast.count is not None:
-        raise BenchError("targets are both named and counted: give --target or --targets")
+        raise BenchError("both names and a number of targets are given: use --target or --targets")
     names = _Names(speakers)
     order = sorted(speakers, key=lambda clip: (hashlib.sha256(f"{seed}\0{clip}".encode()).digest(), clip))
     targets = [names.find(name, "--target") for name in cast.targets]
     if cast.driver is not None:
         driver = names.find(cast.driver, "--driver")
     else:
-        # A target's own speaker would show the target's own mouth.
+        # With a driver of the target's own speaker, the target would show its own mouth.
         taken = {speaker_of(clip, speakers[clip]) for clip in targets}
         free = [clip for clip in order if speaker_of(clip, speakers[clip]) not in taken]
         if not free:
-            raise BenchError("no clip is of another speaker than the targets: name one with --driver")
+            raise BenchError("all clips are of the targets' speakers: name a clip with --driver")
         driver = free[0]
     if driver in targets:
         raise BenchError(f"{driver} is both driver and target: take it out of --target")
@@ -127,18 +127,18 @@ def transfer(speakers: Mapping[str, str], seed: int, cast: Cast | None = None) -
 
 
 def _others(driver: str, order: Iterable[str], speakers: Mapping[str, str], count: int | None) -> list[str]:
-    """The first clip of each speaker but the driver's."""
+    """The first clip of each speaker, except the driver's speaker."""
     first: dict[str, str] = {}
     for clip in order:
         first.setdefault(speaker_of(clip, speakers[clip]), clip)
     first.pop(speaker_of(driver, speakers[driver]))
     if not first:
         raise BenchError(
-            f"no clip is of another speaker than {driver}: name clips with --target, or take another --split"
+            f"all clips are of the speaker of {driver}: name clips with --target, or use another --split"
         )
     if count is not None and count > len(first):
         raise BenchError(
-            f"speakers besides that of {driver}: {len(first)}; take --targets {len(first)} at most"
+            f"speakers besides that of {driver}: {len(first)}; use --targets {len(first)} at most"
         )
     return list(first.values())[: count or TARGETS]
 
@@ -153,7 +153,7 @@ def write_pairs(path: Path, pairs: Iterable[Pair]) -> None:
 
 
 def as_csv(pairs: Iterable[Pair]) -> str:
-    """What :func:`write_pairs` writes."""
+    """The text that :func:`write_pairs` writes."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     rows = list(pairs)
@@ -164,20 +164,21 @@ def as_csv(pairs: Iterable[Pair]) -> str:
 
 
 def load_pairs(path: Path, clips: Collection[str]) -> list[Pair]:
-    """Read a list of pairs, in its own order.
+    """Read a list of pairs and keep its order.
 
-    Two forms are read: CSV with a header that names the columns ``video`` and ``audio``, ``name`` where files are
-    not to be called as the video, and ``pose`` where the head moves as in another clip; and lists as Wav2Lip has them
-    (:func:`bench.clips.inputs.pairs.read_pairs`), whose videos are called by the number of their line, as
-    ``bench eval --pairs`` expects them.
+    Two formats are read. CSV with a header: columns ``video`` and ``audio``, optionally ``name`` (file name, if it is
+    not the id of the video) and ``pose`` (clip that gives the head pose). Lists in Wav2Lip's format
+    (:func:`bench.clips.inputs.pairs.read_pairs`): their videos are named by line number, as ``bench eval --pairs``
+    expects.
 
     Args:
         path: the list.
-        clips: ids of the data set's clips. A clip may be named by the last parts of its id, with or without suffix,
-            where no other id ends so.
+        clips: ids of the data set's clips. A clip may be named by the last parts of its id, with or without suffix, if
+            no other id ends with them.
 
     Raises:
-        BenchError: with the file and the line: it cannot be understood, a clip is not there, or a name comes twice.
+        BenchError: the list cannot be parsed, a clip is unknown, or a name occurs twice. The message names file and
+            line.
     """
     named = _Names(clips)
     if path.suffix.lower() == ".csv":
@@ -191,7 +192,7 @@ def load_pairs(path: Path, clips: Collection[str]) -> list[Pair]:
         video, audio = named.find(row.video, where), named.find(row.audio, where)
         name = row.name or video
         if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
-            raise BenchError(f"{where}: the name {name!r} leaves the folder of the videos")
+            raise BenchError(f"{where}: the name {name!r} points outside the folder of the videos")
         if name in seen:
             raise BenchError(f"{where}: a second video called {name}: give names in a column `name`")
         seen.add(name)
@@ -222,7 +223,7 @@ def _read_csv(path: Path) -> list[tuple[int, Pair]]:
 
 
 class _Names:
-    """Clip ids by all of their endings."""
+    """Finds clip ids by their last parts."""
 
     def __init__(self, clips: Collection[str]) -> None:
         self._clips: Mapping[str, str] = {key(clip): clip for clip in clips}
@@ -233,7 +234,7 @@ class _Names:
                 self._endings.setdefault("/".join(parts[begin:]), []).append(clip)
 
     def find(self, name: str, where: str) -> str:
-        """The clip that is meant. Raises BenchError: none, or several."""
+        """The clip with this name. Raises BenchError if no clip or several clips fit."""
         stem = key(name)
         for form in dict.fromkeys((stem, stem.rpartition(".")[0] or stem)):
             if form in self._clips:

@@ -1,1 +1,1 @@
-"""What every room needs: errors, where results come from, methods by name, devices, locks."""
+"""What every other package of the bench needs: errors, provenance, methods by name, devices, locks."""

@@ -25,17 +25,18 @@ def share(
     workers: int = 1,
     scheduler: str | None = None,
 ) -> Iterator[R]:
-    """Do all tasks; yields their results, in order in this process, else as they come.
+    """Do all tasks and yield their results: in order if done in this process, else as they are completed.
 
     Args:
         tasks: small and picklable.
-        build: makes what every task needs and what takes long to make, such as networks on their device. It is
-            called once in each worker process; picklable, such as a method of a frozen dataclass.
-        work: does one task with what ``build`` made; picklable. Its exceptions end the loop.
+        build: makes what every task needs and what is slow to make, such as networks on their device. It is called
+            once in each worker process; picklable, such as a method of a frozen dataclass.
+        work: does one task with the result of ``build``; picklable. Its exceptions end the loop.
         killed: gives the result of a task whose worker died, from the task and the reason (:data:`KILLED`); called
             in this process.
-        built: what ``build`` would make in this process, where it is there already.
-        workers: local processes, each with one thread; with 1, or with one task alone, all is done in this one.
+        built: the result of ``build`` for this process, if it exists already.
+        workers: number of local processes, each with one thread. With 1, or with a single task, all is done in this
+            process.
         scheduler: address of a running Dask scheduler to use instead.
     """
     if not tasks:
@@ -51,7 +52,7 @@ def share(
     from prep.cluster import open_cluster
 
     with open_cluster(workers, scheduler) as address, Client(address) as client:
-        # Sent with every task, not scattered: what is scattered is lost with the workers that hold it.
+        # Sent with every task, not scattered: scattered data is lost if the workers that hold it die.
         shared = _Work(build, work, secrets.token_hex(8))
         futures = {client.submit(_in_worker, task, shared, pure=False, key=None): task for task in tasks}
         for future in as_completed(list(futures)):
@@ -65,7 +66,7 @@ def share(
 
 @dataclass(frozen=True)
 class _Work(Generic[T, B, R]):
-    """What a worker does with a task; ``token`` tells two loops apart that use the same workers."""
+    """What a worker does with a task. ``token`` distinguishes two loops that use the same workers."""
 
     build: Callable[[], B]
     work: Callable[[T, B], R]
@@ -76,7 +77,7 @@ _built: dict[str, Any] = {}
 
 
 def _in_worker(task: T, shared: _Work[T, B, R]) -> R:
-    """What a Dask worker runs. What was built stays in the process until another loop comes."""
+    """Runs in a Dask worker. The result of ``build`` stays in the process until another loop starts."""
     if shared.token not in _built:
         import cv2
         import torch

@@ -6,7 +6,7 @@ from bench.common.errors import BenchError
 
 
 def pick_device(name: str = "auto") -> str:
-    """The device to use: ``auto`` is ``cuda`` where there is one, else ``cpu``; other names are kept.
+    """The device to use: ``auto`` is ``cuda`` if available, else ``cpu``; other names are kept.
 
     Args:
         name: ``auto``, or a device of torch such as ``cpu``, ``cuda`` or ``cuda:1``.
@@ -21,5 +21,5 @@ def pick_device(name: str = "auto") -> str:
     try:
         torch.empty(0, device=name)
     except (RuntimeError, AssertionError):
-        raise BenchError(f"there is no device {name!r} here: take --device cpu") from None
+        raise BenchError(f"there is no device {name!r} here: use --device cpu") from None
     return name

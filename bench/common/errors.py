@@ -1,4 +1,4 @@
-"""Errors of the bench that a person can mend: one line each."""
+"""Errors of the bench that the user can fix: one line each."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ class BenchError(Exception):
 
 
 class Unavailable(Exception):
-    """A metric that cannot be computed here at all: its cells say ``n/a``, and the foot of the table says why.
+    """A metric cannot be computed here at all: its cells say ``n/a``, and a note below the table says why.
 
     Attributes:
         reason: what is missing, in one line.
-        remedy: the one command that mends it, or ``""``.
+        remedy: the one command that fixes it, or ``""``.
     """
 
     def __init__(self, reason: str, remedy: str = "") -> None:
@@ -22,7 +22,7 @@ class Unavailable(Exception):
 
 
 class Unscorable(Exception):
-    """One clip that one metric cannot score: a failure row with this reason, and the rest goes on."""
+    """A metric cannot score one clip: it becomes a failure row with this reason; the evaluation continues."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(reason)

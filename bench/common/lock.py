@@ -10,11 +10,11 @@ from prep import locks
 
 
 def exclusive(folder: Path, command: str) -> AbstractContextManager[None]:
-    """Keep other processes from writing ``folder`` while the block runs; the end of a process gives it free.
+    """Keep other processes from writing ``folder`` while the block runs. The lock ends with the process.
 
     Args:
-        folder: exists.
-        command: what writes there, for the message of the process that comes second.
+        folder: an existing folder.
+        command: the command that writes there, for the error message of a second process.
 
     Raises:
         BenchError: another process writes there.

@@ -1,4 +1,4 @@
-"""Every method by name: the papers', the baselines, and those that other packages bring."""
+"""Every method by name: those of the papers, the baselines, and those of other packages."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ def get_method(name: str) -> type[Trainable]:
     """The class of a method, imported now.
 
     Raises:
-        BenchError: there is none of that name (proposes the nearest), another package's cannot be imported, or the
-            class has another name.
+        BenchError: no method has that name (the message proposes the nearest), another package's cannot be imported, or
+            the class has another name.
     """
     try:
         found: type[Trainable] = METHODS[name]
@@ -35,14 +35,16 @@ def get_method(name: str) -> type[Trainable]:
 
 
 def get_talker(name: str) -> type[Talker]:
-    """The class of a method that makes videos.
+    """The class of a method that generates videos.
 
     Raises:
-        BenchError: as :func:`get_method`, or it makes none.
+        BenchError: as :func:`get_method`, or the method generates no videos.
     """
     from models.base import Talker
 
     found = get_method(name)
     if not issubclass(found, Talker):
-        raise BenchError(f"{name} makes no videos: it is trained for others to use; see `bench ls methods`")
+        raise BenchError(
+            f"{name} generates no videos: it is trained for other methods to use; see `bench ls methods`"
+        )
     return found

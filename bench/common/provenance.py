@@ -10,7 +10,7 @@ from pathlib import Path
 
 import psutil
 
-#: Packages whose version can move a number.
+#: Packages whose version can change a number.
 PACKAGES = (
     "av",
     "dlib-bin",
@@ -28,7 +28,7 @@ PACKAGES = (
 
 
 def packages() -> dict[str, str]:
-    """Name → version of the packages that are installed, of those that can move a number."""
+    """Name → version of the installed packages that can change a number."""
     found = {}
     for name in PACKAGES:
         try:

@@ -18,7 +18,7 @@ _HOMES = {"RunSet": "run_set", "TrainResult": "runner", "train": "training"}
 
 
 def __getattr__(name: str) -> Any:
-    # Only now: torch takes seconds, and the command line imports this package before it knows what to do.
+    # Imported late: torch needs seconds, and the command line imports this package before it parses the command.
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from importlib import import_module

@@ -1,4 +1,4 @@
-"""Networks that a method needs and that were trained elsewhere: loaded alike for training, generating and dubbing."""
+"""Loads a method's assets (networks trained elsewhere) in the same way for training, generating and dubbing."""
 
 from __future__ import annotations
 
@@ -24,20 +24,20 @@ def load_assets(
     stages: Sequence[Stage] | None = None,
     device: str = "cpu",
 ) -> dict[str, str]:
-    """Load the weights of a method's assets; each is then in evaluation mode, without gradients, on ``device``.
+    """Load the weights of a method's assets. Each is then in evaluation mode, without gradients, on ``device``.
 
     Args:
-        method: built.
-        when: what they are needed for; others are left alone.
-        store: where files of weights are found.
-        stages: in training: those to be trained; assets that none of them uses are left alone. None: all are loaded.
+        method: a built method.
+        when: the purpose; only assets needed for it are loaded.
+        store: finds files of weights.
+        stages: in training, the stages to train; only assets that they use are loaded. None: all are loaded.
         device: of torch.
 
     Returns:
         Name of the weights, or of run and network → SHA-256.
 
     Raises:
-        BenchError: one is missing or does not suit; names the command that gets it, or the option without it.
+        BenchError: an asset is missing or does not fit; names the command that gets it, or the option that avoids it.
     """
     used = None
     if stages is not None:
@@ -59,12 +59,12 @@ def load_assets(
 
 
 def asset_label(asset: Asset) -> str:
-    """How records call the weights of an asset: their name; of a run, its folder and the network."""
+    """The name of an asset's weights in records: that in the registry, or the folder of a run and the network."""
     return f"{asset.weights} ({asset.network})" if "/" in asset.weights else asset.weights
 
 
 def _state(method: str, asset: Asset, store: WeightStore) -> tuple[dict[str, Tensor], str]:
-    """Content and digest of an asset's weights."""
+    """State dict and digest of an asset's weights."""
     if "/" in asset.weights:
         state = load_network(Path(asset.weights), asset.network)
         digest = sha256()

@@ -1,4 +1,4 @@
-"""Exponential moving averages of weights, which are validated, saved and generated with in their place."""
+"""Exponential moving averages (EMA) of weights, used instead of the weights in validation and generation."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from bench.train.checkpoint import ema_name, read_tensors
 
 
 class Averages:
-    """Averages of networks: a ← d a + (1 - d) w a step; what is not a floating-point number is taken over as it is.
+    """Averages of networks: each step, a ← d a + (1 - d) w. Tensors that are not floating-point are copied.
 
     Args:
         networks: name → module, on its device.
-        decay: d, in (0, 1); in the first steps (1 + n) / (10 + n) where that is less, after n steps.
+        decay: d, in (0, 1). After n steps d is at most (1 + n) / (10 + n), which matters in the first steps only.
 
     Attributes:
         steps: n.
@@ -31,7 +31,7 @@ class Averages:
 
     @torch.no_grad()
     def update(self) -> None:
-        """Take the networks' present weights into the averages."""
+        """Update the averages with the networks' current weights."""
         decay = min(self._decay, (1 + self.steps) / (10 + self.steps))
         self.steps += 1
         for name, network in self._networks.items():
@@ -53,11 +53,11 @@ class Averages:
                 averaged[key].copy_(held)
 
     def state_dicts(self) -> dict[str, dict[str, Tensor]]:
-        """File stem → tensors, as a checkpoint keeps them."""
+        """File stem → tensors, as stored in a checkpoint."""
         return {ema_name(name): averaged for name, averaged in self._averages.items()}
 
     def load(self, checkpoint: Path, steps: int) -> None:
-        """Take over the averages of a checkpoint after ``steps`` steps. Raises :class:`BenchError`: it has none."""
+        """Load the averages of a checkpoint after ``steps`` steps. Raises :class:`BenchError` if it has none."""
         self.steps = steps
         for name, averaged in self._averages.items():
             path = checkpoint / f"{ema_name(name)}.safetensors"

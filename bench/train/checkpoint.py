@@ -1,9 +1,9 @@
-"""Checkpoints of a run: whole folders that appear at once, and networks read back from them.
+"""Checkpoints of a run: folders that are written atomically, and reading networks from them.
 
-A checkpoint is a folder ``<run>/<stage>/checkpoints/step-00001000`` with one ``<network>.safetensors`` each (and
-``<network>.ema.safetensors``, where an average is kept), ``training.safetensors`` (the optimizers' tensors and the
-states of the random generators) and ``state.json`` (all else). The files ``last`` and ``best`` beside them hold the
-name of one of these folders. The same training gives the same bytes.
+A checkpoint is a folder ``<run>/<stage>/checkpoints/step-00001000``. It contains one ``<network>.safetensors`` for each
+network (and ``<network>.ema.safetensors`` if an average is kept), ``training.safetensors`` (the optimizers' tensors and
+the states of the random generators) and ``state.json`` (everything else). The files ``last`` and ``best`` beside these
+folders hold the name of one of them. The same training gives the same bytes.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Checkpoints:
     """The checkpoints of one stage of a run.
 
     Args:
-        folder: ``<run>/<stage>/checkpoints``; made when something is saved.
+        folder: ``<run>/<stage>/checkpoints``; created at the first save.
         keep_last: how many of the newest to keep, besides the best.
     """
 
@@ -53,21 +53,21 @@ class Checkpoints:
         best: bool = False,
         last: bool = True,
     ) -> Path:
-        """Write a checkpoint, then point at it, then remove those no longer kept.
+        """Write a checkpoint, then update ``last`` and ``best``, then remove checkpoints that are no longer kept.
 
         Args:
-            name: of its folder; one of that name is replaced.
+            name: of its folder; an existing checkpoint of that name is replaced.
             networks: file stem → state dict.
             training: the optimizers' and generators' tensors.
-            state: what JSON can hold.
-            best: also the best so far.
-            last: also the one to resume from.
+            state: the rest, as JSON values.
+            best: whether it is the best so far.
+            last: whether to resume from it.
 
         Returns:
             Its folder.
 
         Raises:
-            BenchError: it cannot be written, for one because the disk is full; all earlier ones are whole.
+            BenchError: it cannot be written, for example because the disk is full; earlier checkpoints stay intact.
         """
         place = self.folder / name
         temporary = self.folder / f".{name}.tmp"
@@ -89,8 +89,8 @@ class Checkpoints:
         except OSError as error:
             shutil.rmtree(temporary, ignore_errors=True)
             raise BenchError(
-                f"{place}: the checkpoint could not be written ({error.strerror or error}); earlier ones are whole: "
-                "make room, then go on with --resume"
+                f"{place}: the checkpoint could not be written ({error.strerror or error}); earlier ones are intact: "
+                "free some disk space, then continue with --resume"
             ) from error
         return place
 
@@ -118,7 +118,7 @@ class Checkpoints:
 
 
 def read_state(checkpoint: Path) -> dict[str, Any]:
-    """What :meth:`Checkpoints.save` was given as ``state``. Raises :class:`BenchError` where it is damaged."""
+    """The ``state`` that :meth:`Checkpoints.save` stored. Raises :class:`BenchError` if it is damaged."""
     path = checkpoint / _STATE
     try:
         return json.loads(path.read_text())
@@ -127,7 +127,7 @@ def read_state(checkpoint: Path) -> dict[str, Any]:
 
 
 def read_training(checkpoint: Path) -> dict[str, Tensor]:
-    """What :meth:`Checkpoints.save` was given as ``training``. Raises :class:`BenchError` where it is damaged."""
+    """The ``training`` tensors that :meth:`Checkpoints.save` stored. Raises :class:`BenchError` if damaged."""
     return read_tensors(checkpoint / _TRAINING)
 
 
@@ -145,13 +145,14 @@ def load_into(module: nn.Module, tensors: Mapping[str, Tensor], source: Path | s
     """Load a whole state dict.
 
     Raises:
-        BenchError: a key is missing or unknown, or a tensor has another shape; names ``source`` and the first such key.
+        BenchError: a key is missing or unknown, or a tensor has another shape; names ``source`` and the first such
+        key.
     """
     wanted = module.state_dict()
     missing = [key for key in wanted if key not in tensors]
     unknown = [key for key in tensors if key not in wanted]
     if missing or unknown:
-        what = f"lacks {missing[0]}" if missing else f"has {unknown[0]}, which the network does not know"
+        what = f"lacks {missing[0]}" if missing else f"has {unknown[0]}, which the network does not have"
         others = len(missing) + len(unknown) - 1
         more = f" ({others} more keys differ)" if others else ""
         raise BenchError(
@@ -172,7 +173,7 @@ def load_into(module: nn.Module, tensors: Mapping[str, Tensor], source: Path | s
 def pack_optimizers(
     optimizers: Mapping[str, torch.optim.Optimizer],
 ) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Optimizers as named tensors and what JSON can hold."""
+    """The state of optimizers, as named tensors and JSON values."""
     tensors, rest = {}, {}
     for name, optimizer in optimizers.items():
         state = optimizer.state_dict()
@@ -190,7 +191,7 @@ def pack_optimizers(
 def unpack_optimizers(
     optimizers: Mapping[str, torch.optim.Optimizer], tensors: Mapping[str, Tensor], rest: Mapping[str, Any]
 ) -> None:
-    """Give optimizers the state that :func:`pack_optimizers` took."""
+    """Load into optimizers the state that :func:`pack_optimizers` returned."""
     for name, optimizer in optimizers.items():
         state: dict[int, dict[str, Any]] = {
             int(index): dict(entries) for index, entries in rest[name]["numbers"].items()
@@ -210,17 +211,17 @@ def unpack_optimizers(
 
 
 def load_run(run: Path) -> tuple[RunConfig, Trainable]:
-    """Build the method of a run with its best weights: those of the average, where one was kept.
+    """Build the method of a run with its best weights: those of the average, if one was kept.
 
     Args:
         run: its folder.
 
     Returns:
-        Its configuration, and the method on the CPU, its networks in evaluation mode; its assets are not loaded.
+        The configuration, and the method on the CPU with its networks in evaluation mode; assets are not loaded.
 
     Raises:
-        BenchError: not the folder of a run, a network that it needs was not trained yet, a method that cannot be
-            built, or a damaged file.
+        BenchError: the folder is not a run, a required network is not trained yet, the method cannot be built, or a
+            file is damaged.
     """
     from bench.common.methods import get_method
     from bench.train.config import RunConfig
@@ -269,7 +270,7 @@ def load_network(run: Path, network: str) -> dict[str, Tensor]:
 
 
 def best_files(run: Path, stage: str) -> dict[str, Path]:
-    """Network → file of its best weights (the average's, where one was kept); empty where nothing was saved."""
+    """Network → file of its best weights (the average's, if one was kept); empty if nothing was saved."""
     best = Checkpoints(run / stage / "checkpoints").best()
     if best is None:
         return {}
@@ -279,7 +280,7 @@ def best_files(run: Path, stage: str) -> dict[str, Path]:
 
 
 def write_networks(run: Path, stage: str, networks: Mapping[str, Mapping[str, Tensor]], source: str) -> Path:
-    """Store weights made elsewhere as the only checkpoint of a stage; ``source`` says where they are from."""
+    """Store weights from elsewhere as the only checkpoint of a stage. ``source`` says where they come from."""
     return Checkpoints(run / stage / "checkpoints").save(
         "step-00000000", networks, {}, {"step": 0, "source": source}, best=True
     )
@@ -291,7 +292,7 @@ def ema_name(network: str) -> str:
 
 
 def _plain(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Tensors as safetensors takes them: on the CPU, whole, and none a part of another."""
+    """Tensors as safetensors needs them: on the CPU, contiguous, without shared memory."""
     plain: dict[str, Tensor] = {}
     seen: set[int] = set()
     for key, value in tensors.items():

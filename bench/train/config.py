@@ -1,8 +1,8 @@
-"""The configuration of a training run: a preset, ``--set`` over it, checked, and kept in the run.
+"""The configuration of a training run: a preset, changed by ``--set``, checked, and stored in the run.
 
-A preset is a TOML file with one table a stage, as the method's ``config_class`` says, and a table ``[runner]`` with
-what concerns the runner (:class:`RunnerConfig`); a table ``[sound]`` says how the sound is prepared
-(:class:`SoundConfig`), which training takes from its data sets. Keys are named with dots, ``render.train.batch_size``.
+A preset is a TOML file with one table per stage, as defined by the method's ``config_class``, and a table ``[runner]``
+with the options of the runner (:class:`RunnerConfig`). A table ``[sound]`` says how the sound is prepared
+(:class:`SoundConfig`); training takes it from the data sets. Keys are written with dots: ``render.train.batch_size``.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ from models.base import Section
 
 CONFIG = "config.json"
 
-#: Keys that a run may change when it goes on: how long it trains, what it tells and keeps, and what may help it
-#: past a loss that is not finite.
+#: Keys that may change when a run is resumed: how long it trains, what it logs and keeps, and what may help after a
+#: #: loss that is not finite.
 _MAY_CHANGE = re.compile(
     r".*\btrain\.(steps|epochs|patience|sample_every|checkpoint_every|clip_norm)"
     rf"|{RUNNER}\.(device|keep_last|log_every|tensorboard|workers)"
@@ -35,18 +35,19 @@ _MAY_CHANGE = re.compile(
 
 
 class RunConfig(BaseModel):
-    """All that decides a training run.
+    """Everything that determines a training run.
 
     Attributes:
         method: its name.
-        preset: name or file that the run started from.
+        preset: name or file of the preset.
         data: prepared data sets.
         clips: list of the clips to train on (:func:`bench.clips.clip_lists.read_clips`); None: all of the split.
         out: folder of the run.
-        runner: how the runner works.
-        sound: how the sound was prepared that it learns from.
-        person: of a run set, whose clips alone are trained on, validated with and held out; None: splits decide.
-        method_config: of the method's ``config_class``.
+        runner: options of the runner.
+        sound: how the sound of the training data was prepared.
+        person: in a run set, the person: only this person's clips are used for training, validation and test. None: the
+            splits determine the clips.
+        method_config: an instance of the method's ``config_class``.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -71,10 +72,10 @@ class RunConfig(BaseModel):
 
     @classmethod
     def load(cls, run: Path) -> RunConfig:
-        """The configuration of a run; ``out`` is where it lies now.
+        """The configuration of a run; ``out`` is its current folder.
 
         Raises:
-            BenchError: there is none, or this version of the suite does not understand it.
+            BenchError: there is none, or it is not valid in this version of the suite.
         """
         path = run / CONFIG
         try:
@@ -89,15 +90,15 @@ class RunConfig(BaseModel):
 
     @classmethod
     def from_stored(cls, stored: Any, out: Path, where: Path) -> RunConfig:
-        """What :meth:`save` wrote, read back from JSON.
+        """Read back from JSON what :meth:`save` wrote.
 
         Args:
             stored: the content.
             out: folder of the run.
-            where: the file that it is from, for messages.
+            where: the file it comes from, for messages.
 
         Raises:
-            BenchError: it is something else, or this version of the suite does not understand it.
+            BenchError: it is not a configuration, or is not valid in this version of the suite.
         """
         try:
             method, preset = str(stored["method"]), str(stored["preset"])
@@ -105,7 +106,7 @@ class RunConfig(BaseModel):
             clips = Path(stored["clips"]) if stored.get("clips") is not None else None
             person = Person.model_validate(stored["person"]) if stored.get("person") is not None else None
             tree = {**stored["method_config"], RUNNER: stored["runner"]}
-            # Runs of earlier versions do not say.
+            # Runs of earlier versions do not contain it.
             tree |= {SOUND: stored[SOUND]} if SOUND in stored else {}
         except (AttributeError, KeyError, TypeError, ValidationError):
             raise BenchError(f"{where} is not the configuration of a training run") from None
@@ -130,14 +131,14 @@ def load_config(
     Args:
         method: name.
         preset: ``paper``, ``tiny`` or another preset of the method; or the path of a TOML file.
-        overrides: ``a.b=value``, where the value is written as in TOML; a bare word is a string, and ``none`` is
-            nothing where a key may be without value.
+        overrides: ``a.b=value`` with the value as in TOML. A word without quotes is a string; ``none`` means no
+            value, for keys that allow it.
         data: prepared data sets.
         out: folder of the run.
         clips: list of the clips to train on.
 
     Raises:
-        BenchError: no such method, preset or key, or a value that does not suit; the first problem, in one line.
+        BenchError: a method, preset or key is unknown, or a value is not valid; the first problem, in one line.
     """
     kind = get_method(method).config_class
     where, tree = _read_preset(method, preset)
@@ -147,7 +148,7 @@ def load_config(
 def change_config(
     config: RunConfig, overrides: Sequence[str], data: Sequence[Path] = (), clips: Path | None = None
 ) -> RunConfig:
-    """``config`` with other values, and other data sets or list of clips where given; raises as :func:`load_config`."""
+    """``config`` with some values replaced, also data sets or list of clips if given. Raises as :func:`load_config`."""
     kind = type(config.method_config)
     where = str(config.out / CONFIG)
     changed = _resolve(
@@ -165,7 +166,7 @@ def change_config(
 
 
 def differences(old: RunConfig, new: RunConfig) -> dict[str, tuple[Any, Any]]:
-    """Keys whose values differ → old and new value, None where there is none; data sets, clips, folder do not count."""
+    """Keys whose values differ → old and new value (None: no value); data sets, clips and folder are ignored."""
     before, after = (
         dict(leaves({"method": old.method, **_tree(old)})),
         dict(leaves({"method": new.method, **_tree(new)})),
@@ -175,24 +176,24 @@ def differences(old: RunConfig, new: RunConfig) -> dict[str, tuple[Any, Any]]:
 
 
 def check_resume(old: RunConfig, new: RunConfig) -> None:
-    """Refuse to go on with a run otherwise than it began.
+    """Check that a run is resumed with the options that it began with.
 
-    How long it trains, what it tells and keeps meanwhile, and ``clip_norm`` may change; and all that concerns a stage
-    which has no checkpoint yet, so that a copy of a run without its last stage serves for another try at that.
+    These may change: how long it trains, what it logs and keeps, ``clip_norm``, and all options of a stage without a
+    checkpoint. So a copy of a run without its last stage can be used to try that stage with other options.
 
     Raises:
-        BenchError: names the first key that may not differ.
+        BenchError: names the first key that must not differ.
     """
     for key, (before, after) in differences(old, new).items():
         if not _MAY_CHANGE.fullmatch(key) and _begun(old, key.partition(".")[0]):
             raise BenchError(
                 f"{old.out} was begun with {key}={show(before)}, not {show(after)}: "
-                "leave that out, or train anew with another --run"
+                "leave this option out, or start a new training with another --run"
             )
 
 
 def _begun(run: RunConfig, section: str) -> bool:
-    """Whether anything stands on a section: on that of a stage once it has a checkpoint, on any other at once."""
+    """Whether results depend on a section: on that of a stage once it has a checkpoint, on any other always."""
     of_stage = hasattr(getattr(run.method_config, section, None), "train")
     return not of_stage or (run.out / section / "checkpoints" / "last").exists()
 
@@ -205,7 +206,7 @@ def _toml() -> Any:
 
 
 def _read_preset(method: str, preset: str) -> tuple[str, dict[str, Any]]:
-    """Where a preset lies, for messages, and its content."""
+    """The place of a preset, for messages, and its content."""
     if "/" in preset or preset.endswith(".toml"):
         where, text = preset, _read_text(Path(preset))
     else:
@@ -257,7 +258,7 @@ def _resolve(
     out: Path,
     where: str,
 ) -> RunConfig:
-    """``where`` is said before problems that lie not in ``overrides``."""
+    """``where`` is put before the text of problems that are not in ``overrides``."""
     words = {}
     for word in overrides:
         key, value = _parse(kind, word)
@@ -297,7 +298,7 @@ def _parse(kind: type[Section], word: str) -> tuple[str, Any]:
 def _put(
     kind: type[Section], tree: dict[str, Any], path: Sequence[str], value: Any, word: str
 ) -> dict[str, Any]:
-    """``tree`` with a value at ``path``; a table is laid over the one that is there."""
+    """``tree`` with a value at ``path``; a table is merged into the existing one."""
     head, rest = path[0], path[1:]
     inner = tree.get(head)
     if rest:

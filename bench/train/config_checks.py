@@ -1,4 +1,4 @@
-"""What is wrong with a configuration, in one line that names the key and the nearest one that there is."""
+"""Checks of a configuration. A problem is one line that names the key and the nearest existing key."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from models.base import Section
 
 
 class Problem(Exception):
-    """A value of a configuration does not suit.
+    """A value of a configuration is not valid.
 
     Attributes:
         key: its dotted name.
@@ -28,19 +28,19 @@ class Problem(Exception):
 
 
 def validate(model: type[BaseModel], values: Any, kind: type[Section], prefix: tuple[str, ...]) -> Any:
-    """``values`` as a ``model``.
+    """``values`` converted to a ``model``.
 
     Args:
         model: type of a table.
-        values: its content, as JSON can hold it.
-        kind: type of the method's whole configuration, whose keys are proposed.
-        prefix: names of the tables around it.
+        values: its content, as JSON values.
+        kind: type of the method's whole configuration; its keys are proposed in messages.
+        prefix: names of the tables that contain it.
 
     Raises:
-        Problem: the first one.
+        Problem: the first problem.
     """
     try:
-        # Strictly, that neither "3" nor true passes for a number; and as JSON, which has no tuples.
+        # In strict mode, so that "3" and true are not accepted as numbers; and as JSON, which has no tuples.
         return model.model_validate_json(json.dumps(values, default=str), strict=True)
     except ValidationError as error:
         raise _problem(error.errors(include_url=False)[0], kind, prefix) from None
@@ -49,7 +49,7 @@ def validate(model: type[BaseModel], values: Any, kind: type[Section], prefix: t
 def _problem(error: Any, kind: type[Section], prefix: tuple[str, ...]) -> Problem:
     key = ".".join(map(str, (*prefix, *error["loc"])))
     value = error["input"]
-    # A table where a value should be comes from a key with a dot too many.
+    # A table instead of a value is the result of a key with one part too many.
     if error["type"] == "extra_forbidden" or (isinstance(value, dict) and key in keys(kind)):
         if isinstance(value, dict) and value:
             key = f"{key}.{next(leaves(value))[0]}"
@@ -65,12 +65,12 @@ def _problem(error: Any, kind: type[Section], prefix: tuple[str, ...]) -> Proble
 
 
 def unknown(key: str, kind: type[Section]) -> str:
-    """The line about a key that there is not."""
+    """The message about an unknown key."""
     return f"{key}: no such key; did you mean {_nearest(key, kind)}?"
 
 
 def _nearest(key: str, kind: type[Section]) -> str:
-    """The existing key that is most like ``key``: as the whole, or ending alike in another table."""
+    """The existing key most similar to ``key``: as a whole, or with the same last part in another table."""
 
     def likeness(other: str) -> float:
         last = difflib.SequenceMatcher(None, key.rpartition(".")[2], other.rpartition(".")[2]).ratio()
@@ -82,7 +82,7 @@ def _nearest(key: str, kind: type[Section]) -> str:
 
 
 def keys(kind: type[Section]) -> list[str]:
-    """All keys of a configuration, those that every run has last."""
+    """All keys of a configuration; those that every run has come last."""
     return list(_annotations(kind))
 
 
@@ -110,12 +110,12 @@ def _is_table(annotation: Any) -> bool:
 
 
 def may_be_none(kind: type[Section], key: str) -> bool:
-    """Whether a key may be without value."""
+    """Whether ``none`` is allowed for a key."""
     return type(None) in get_args(_annotations(kind).get(key))
 
 
 def within(key: str, other: str) -> bool:
-    """Whether one key is the other, or a table that holds it."""
+    """Whether the keys are the same, or one is a table that contains the other."""
     return f"{key}.".startswith(f"{other}.") or f"{other}.".startswith(f"{key}.")
 
 
@@ -130,5 +130,5 @@ def leaves(tree: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
 
 
 def show(value: Any) -> str:
-    """A value as ``--set`` takes it."""
+    """A value in the syntax of ``--set``."""
     return "none" if value is None else value if isinstance(value, str) else json.dumps(value, default=str)

@@ -1,4 +1,4 @@
-"""What a method is told of its training data when it is built, and the copy of it that a run keeps."""
+"""The facts about the training data that a method gets when it is built, and their copy in the run."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from prep.speakers import speaker_of
 
 DATA = "data.json"
 BACKGROUND = "background.png"
-#: Frames over which the median of the background is taken, at most.
+#: Largest number of frames for the median that gives the background.
 FRAMES = 64
 
 _COLUMNS = ("clip_id", "n_frames", "width", "height", "dataset", "speaker")
@@ -30,22 +30,22 @@ def gather(
     clips: Collection[str] | None = None,
     background: str | None = None,
 ) -> DataInfo:
-    """Find out what a method is told of its training data.
+    """Collect the facts about the training data that a method gets.
 
     Args:
         data: prepared data sets.
-        splits: that are trained on.
+        splits: the splits to train on.
         clips: ids of the clips to train on; None: all of the splits.
-        background: the view whose median is wanted, over up to :data:`FRAMES` frames with a face, evenly spaced over
-            all training clips in the order of the shards; None: none is.
+        background: the view for the background: the median over up to :data:`FRAMES` frames with a face, evenly spaced
+            over all training clips in the order of the shards. None: no background.
 
     Returns:
-        Counts over the clips to train on, their frames' size where all have the same, and the background. Identities
-        are counted as :func:`prep.index.identities` numbers them.
+        Counts over the clips to train on, the size of their frames if it is the same for all, and the background.
+        Identities are counted as :func:`prep.index.identities` numbers them.
 
     Raises:
-        BenchError: the data lacks that view, or a picture is damaged.
-        PrepError: a folder is no data set, or none has such a split.
+        BenchError: the data lacks that view, or an image is damaged.
+        PrepError: a folder is not a data set, or none has such a split.
     """
     columns = [*_COLUMNS, *(["detected"] if background is not None else [])]
     paths = split_shards(data, splits)
@@ -62,7 +62,7 @@ def gather(
     picture = None
     if background is not None:
         for folder in sorted({path.parent.parent for path in paths}):
-            check_view(folder, background, "of whose training frames the method needs the median")
+            check_view(folder, background, "which the method needs for the median of its training frames")
         picture = _median(
             [(row["path"], row["row"], t) for row in rows for t, seen in enumerate(row["detected"]) if seen],
             background,
@@ -78,7 +78,7 @@ def gather(
 
 
 def save_info(run: Path, info: DataInfo) -> None:
-    """Write ``data.json`` and, where there is a background, ``background.png`` into a run, atomically."""
+    """Write ``data.json`` and, if there is a background, ``background.png`` into a run, atomically."""
     if info.background is not None:
         with AtomicFile(run / BACKGROUND) as sink:
             sink.write(images.encode(info.background, "png"))
@@ -97,7 +97,7 @@ def save_info(run: Path, info: DataInfo) -> None:
 
 
 def load_info(run: Path) -> DataInfo:
-    """What :func:`save_info` wrote; nothing is known of imported weights, and of runs of earlier versions.
+    """What :func:`save_info` wrote. It is empty for imported weights and for runs of earlier versions.
 
     Raises:
         BenchError: a file is damaged.
@@ -113,18 +113,18 @@ def load_info(run: Path) -> DataInfo:
         name = stored.pop("background")
         return DataInfo(**stored, background=None if name is None else _read_picture(run / name))
     except (AttributeError, KeyError, TypeError) as error:
-        raise BenchError(f"{path} does not say what the training data was ({error})") from None
+        raise BenchError(f"{path} does not describe the training data ({error})") from None
 
 
 def _read_picture(path: Path) -> np.ndarray:
     try:
         return images.decode(path.read_bytes())
     except (OSError, ValueError) as error:
-        raise BenchError(f"{path} cannot be read ({error}): it belongs to the run, bring it back") from None
+        raise BenchError(f"{path} cannot be read ({error}): it belongs to the run, restore it") from None
 
 
 def _median(places: Sequence[tuple[Path, int, int]], view: str) -> np.ndarray | None:
-    """(H, W, 3) uint8 RGB, of frames (shard, row, frame of the clip) in order; None where there are none."""
+    """The median, (H, W, 3) uint8 RGB, of frames (shard, row, frame of the clip) in order; None without frames."""
     if not places:
         return None
     chosen = np.unique(np.linspace(0, len(places) - 1, min(len(places), FRAMES)).round().astype(int))

@@ -1,4 +1,5 @@
-"""Which derived columns a method has: its derivations as :class:`prep.derived.DerivedSpec`, with the weights in use."""
+"""The derived columns of a method: its derivations as :class:`prep.derived.DerivedSpec`, with the weights in
+use."""
 
 from __future__ import annotations
 
@@ -18,12 +19,12 @@ from prep.sample_spec import SampleSpec, is_derived
 def derived_specs(
     method: Trainable, digests: Mapping[str, str], sound: SoundConfig
 ) -> dict[str, DerivedSpec]:
-    """What is derived by a method, by the derivation's name.
+    """Name of the derivation → specification, for all derivations of a method.
 
     Args:
-        method: built.
-        digests: what :func:`bench.train.assets.load_assets` gave for ``derive``.
-        sound: how the sound is prepared that derivations may use.
+        method: a built method.
+        digests: what :func:`bench.train.assets.load_assets` returned for ``derive``.
+        sound: how the sound for the derivations is prepared.
     """
     return {
         name: DerivedSpec(
@@ -39,14 +40,14 @@ def derived_specs(
 def check_derived(
     method: Trainable, stages: Sequence[Stage], config: RunConfig, store: WeightStore
 ) -> dict[str, str]:
-    """See that the derived columns that stages ask for lie beside every data set.
+    """Check that the derived columns that stages need exist for every data set.
 
     Returns:
-        Derivation → its key, of those that the stages use.
+        Derivation → its key, for the derivations that the stages use.
 
     Raises:
-        BenchError: a stage asks for a column that the method does not derive, or an asset is missing.
-        PrepError: columns are missing, not complete, or of another specification; names the ``bench derive``.
+        BenchError: a stage needs a column that the method does not derive, or an asset is missing.
+        PrepError: columns are missing, not complete, or of another specification; names the ``bench derive`` to run.
     """
     wanted = sorted({name for stage in stages for name in derived_columns(stage)})
     if not wanted:
@@ -56,7 +57,7 @@ def check_derived(
         derivation, _, column = name.partition(".")
         there = [c.name for c in specs[derivation].columns] if derivation in specs else []
         if column not in there:
-            raise BenchError(f"{method.name} derives no column {name}: mend the stage that asks for it")
+            raise BenchError(f"{method.name} derives no column {name}: correct the stage that needs it")
     used = sorted({name.partition(".")[0] for name in wanted})
     for folder in config.data:
         for derivation in used:
@@ -65,7 +66,7 @@ def check_derived(
 
 
 def derived_columns(stage: Stage) -> list[str]:
-    """Names of the derived columns that a stage's samples hold, ``<derivation>.<column>``."""
+    """Names of the derived columns in a stage's samples, ``<derivation>.<column>``."""
     if not isinstance(stage.sample, SampleSpec):
         return []
     heard = [sound.feature for sound in stage.sample.sounds if is_derived(sound.feature)]

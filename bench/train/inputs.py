@@ -1,5 +1,5 @@
-"""What a training run stands on: data sets that hold what its stages ask for, and the record of them and of the
-weights of others in ``provenance.json``.
+"""The inputs of a training run: checks that its data sets hold what its stages need, and the record of data sets and
+assets in ``provenance.json``.
 """
 
 from __future__ import annotations
@@ -38,14 +38,14 @@ PROVENANCE = "provenance.json"
 
 
 def build_method(config: RunConfig, data: DataInfo | None = None) -> Trainable:
-    """Build the method of a configuration; its networks begin as the seed says.
+    """Build the method of a configuration. The seed determines the initial weights.
 
     Args:
         config: of the run.
-        data: what is known of the training data; None: nothing.
+        data: facts about the training data; None: unknown.
 
     Raises:
-        BenchError: its options do not go together.
+        BenchError: its options contradict each other.
     """
     torch.manual_seed(config.runner.seed)
     try:
@@ -58,12 +58,12 @@ def build_method(config: RunConfig, data: DataInfo | None = None) -> Trainable:
 
 
 def check_folders(config: RunConfig) -> None:
-    """See that the data sets of a run are whole and have the clips that it trains on.
+    """Check that the data sets of a run are complete and contain the clips that it trains on.
 
     Raises:
-        BenchError: one is not or has not; names the ``bench prep`` that mends it. Or the list of clips is none, or
-            names clips that are not in the data sets.
-        PrepError: one is no data set at all.
+        BenchError: a data set is not complete or lacks a split; names the ``bench prep`` that fixes it. Or the list of
+            clips is not valid, or names clips that are not in the data sets.
+        PrepError: a folder is not a data set.
     """
     for folder in config.data:
         manifest = read_manifest(folder)
@@ -78,16 +78,16 @@ def check_folders(config: RunConfig) -> None:
 def check_samples(
     config: RunConfig, stages: Sequence[Stage], derived: Mapping[str, str] | None = None
 ) -> None:
-    """See that data sets hold what stages ask for, the last one too, before the first is trained.
+    """Check that data sets hold what all stages need, before the first stage is trained.
 
     Args:
         config: of the run.
-        stages: that will be trained.
+        stages: the stages to train.
         derived: derivation → the key of the columns to use.
 
     Raises:
-        BenchError: one does not; names the ``bench prep`` that mends it.
-        NoSamples: of prep; clips offer no sample to a stage.
+        BenchError: a data set lacks something; names the ``bench prep`` that fixes it.
+        NoSamples: of prep; the clips have no sample for a stage.
         PrepError: a data set is damaged.
     """
     for folder in config.data:
@@ -98,19 +98,19 @@ def check_samples(
             try:
                 open_part(config, part, stage, derived)
             except ValueError as error:
-                raise BenchError(f"stage {stage.name} asks for samples that cannot be: {error}") from error
+                raise BenchError(f"stage {stage.name} asks for impossible samples: {error}") from error
 
 
 def check_view(folder: Path, view: str, whose: str) -> None:
-    """See that a prepared data set holds a view.
+    """Check that a prepared data set holds a view.
 
     Raises:
-        BenchError: it does not; says ``whose`` it is, and names the ``bench prep`` that mends it.
+        BenchError: it does not; the message contains ``whose`` and the ``bench prep`` that fixes it.
     """
     stored = schema_views(open_shard(shard_paths(folder)[0]).schema_arrow)
     if view not in stored:
         command = prep_command(read_manifest(folder), Path(f"{folder}-{view}"), views=[*stored, view])
-        raise BenchError(f"{folder} lacks the view {view}, {whose}; prepare it anew: {command}")
+        raise BenchError(f"{folder} lacks the view {view}, {whose}; prepare it again: {command}")
 
 
 def _check_columns(folder: Path, manifest: Mapping[str, Any], stage: Stage) -> None:
@@ -135,7 +135,7 @@ def _check_splits(folders: Sequence[Path]) -> None:
 
 
 def _check_clips(folders: Sequence[Path], clips: Path, listed: Set[str]) -> None:
-    """Every clip of a list is in one data set, and in no more."""
+    """Check that every clip of a list is in exactly one data set."""
     found: dict[str, Path] = {}
     for folder in folders:
         for clip in sorted(clip_ids(folder) & listed):
@@ -148,19 +148,19 @@ def _check_clips(folders: Sequence[Path], clips: Path, listed: Set[str]) -> None
         data = " ".join(f"--data {folder}" for folder in folders)
         raise BenchError(
             f"{clips} names clips that are not in {', '.join(map(str, folders))} ({len(unknown):,}, such as "
-            f"{unknown[0]}): take them out, or make the list anew: bench offsets {data} …"
+            f"{unknown[0]}): remove them, or make the list again: bench offsets {data} …"
         )
 
 
 def prep_command(
     manifest: Mapping[str, Any], out: Path, *, views: Sequence[str] | None = None, fan: bool = False
 ) -> str:
-    """The ``bench prep`` that made a data set, or would make it with other views.
+    """The ``bench prep`` command that made a data set, or would make it with other views.
 
     Args:
         manifest: of the data set.
         out: folder to write.
-        views: crops to store; None: as the manifest says.
+        views: views to store; None: as in the manifest.
         fan: with 68 landmarks.
     """
     options = dict(manifest.get("options", {}))
@@ -198,12 +198,12 @@ def record(
     Args:
         run: its folder.
         config: its configuration, whose list of clips is recorded with the number of those to train on.
-        digests: what :func:`bench.train.assets.load_assets` gave.
-        changed: None: the run begins. Else it goes on, and must stand on the same data, clips and weights as before;
-            these keys of its configuration changed (key → before and now).
+        digests: what :func:`bench.train.assets.load_assets` returned.
+        changed: None: the run begins. Else it is resumed and must use the same data, clips and weights as before; these
+            keys of its configuration changed (key → before and now).
 
     Raises:
-        BenchError: it does not, or the earlier record is damaged.
+        BenchError: a resumed run has other data, clips or weights, or the earlier record is damaged.
     """
     data = [_describe(folder) for folder in config.data]
     clips = None if config.clips is None else _describe_clips(config.clips)
@@ -214,7 +214,7 @@ def record(
         if before["manifest_sha256"] != now["manifest_sha256"]:
             raise BenchError(
                 f"{now['path']} is not the data set that {run} was begun with ({before['path']}): "
-                "give that one with --data, or train anew with another --run"
+                "give that one with --data, or start a new training with another --run"
             )
     if len(earlier["data"]) != len(data):
         raise BenchError(f"{run} was begun with {len(earlier['data'])} data sets, not {len(data)}")
@@ -223,7 +223,7 @@ def record(
         if earlier["weights"].get(name, digest) != digest:
             raise BenchError(
                 f"{run} was begun with other weights {name} (sha256 {earlier['weights'][name][:12]}, "
-                f"now {digest[:12]}): bring those back, or train anew with another --run"
+                f"now {digest[:12]}): restore those, or start a new training with another --run"
             )
     commit, dirty = provenance.git_state()
     device = "cuda" if config.runner.device != "cpu" and torch.cuda.is_available() else "cpu"
@@ -265,22 +265,22 @@ def _check_same_clips(run: Path, before: dict[str, Any] | None, now: dict[str, A
     if (before or {}).get("sha256") != (now or {}).get("sha256"):
         raise BenchError(
             f"{run} was begun with {named(before)}, not with {named(now)}: "
-            "go on with the list that it had, or train anew with another --run"
+            "continue with the list that it had, or start a new training with another --run"
         )
 
 
 def _read(run: Path) -> dict[str, Any]:
     path = run / PROVENANCE
     try:
-        # Runs of earlier versions know of no list of clips.
+        # Records of earlier versions contain no list of clips.
         found = {"clips": None, **json.loads(path.read_text("utf-8"))}
         return {key: found[key] for key in ("data", "clips", "weights", "starts")}
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise BenchError(f"{path} cannot be read ({error}): this run cannot go on") from error
+        raise BenchError(f"{path} cannot be read ({error}): this run cannot be resumed") from error
 
 
 def trained_on(run: Path) -> list[str]:
-    """Names of the data sets that a run's record holds; none where it has no record (imported weights)."""
+    """Names of the data sets in a run's record; empty without a record (imported weights)."""
     try:
         record = json.loads((run / PROVENANCE).read_text("utf-8"))
     except FileNotFoundError:

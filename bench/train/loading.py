@@ -1,4 +1,4 @@
-"""Data sets and data loaders for what a stage asks for."""
+"""Data sets and data loaders for the samples of a stage."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ if TYPE_CHECKING:
 
 #: Splits that a data set may have.
 SPLITS = ("train", "val", "test", "pretrain")
-#: What clips of a run are for.
+#: What clips of a run are used for.
 Part = Literal["train", "val"]
 PARTS: tuple[Part, ...] = ("train", "val")
 
 
 def part_clips(config: RunConfig, part: Part) -> tuple[tuple[str, ...], frozenset[str] | None]:
-    """Which clips a run trains on, or validates with.
+    """The clips that a run uses for training or for validation.
 
     Returns:
-        Splits of its data sets, and ids of the clips in them; None: all.
+        Splits of its data sets, and ids of the clips in them (None: all).
 
     Raises:
         BenchError: its list of clips cannot be read.
@@ -45,14 +45,14 @@ def part_clips(config: RunConfig, part: Part) -> tuple[tuple[str, ...], frozense
 def open_part(
     config: RunConfig, part: Part, stage: Stage, derived: Mapping[str, str] | None = None
 ) -> WindowDataset:
-    """The data set that a stage of a run trains on, or validates with; raises as the two functions around it.
+    """The data set of a stage for training or for validation. Raises as :func:`part_clips` and :func:`open_dataset`.
 
-    Persons are numbered as the training clips number them.
+    Persons have the numbers that they have in the training clips.
 
     Args:
         config: of the run.
         part: which of the two.
-        stage: that is fed.
+        stage: that uses the samples.
         derived: derivation → the key of the columns to use.
     """
     splits, clips = part_clips(config, part)
@@ -71,10 +71,10 @@ def open_dataset(
     derived: Mapping[str, str] | None = None,
     known: Sequence[str] | None = None,
 ) -> WindowDataset:
-    """The data set that a stage asks for, see :class:`prep.dataset.WindowDataset`.
+    """The data set for the samples of a stage, see :class:`prep.dataset.WindowDataset`.
 
     Raises:
-        PrepError: it is missing, lacks a column, or offers no sample in this split.
+        PrepError: it is missing, lacks a column, or has no sample in this split.
     """
     spec = stage.sample
     if isinstance(spec, SampleSpec):
@@ -92,7 +92,7 @@ class _PreparedStream(IterableDataset[Batch]):
 
 
 class _PreparedSlice(Dataset[Batch]):
-    """Prepared samples by their place in the sequence of all epochs, each in the order of the shards."""
+    """Prepared samples by their position in the sequence of all epochs, each epoch in the order of the shards."""
 
     def __init__(self, dataset: WindowDataset, stage: Stage, places: range) -> None:
         self._dataset = dataset
@@ -109,7 +109,7 @@ class _PreparedSlice(Dataset[Batch]):
 def training_loader(
     stream: WindowStream, stage: Stage, *, workers: int, pin_memory: bool = False
 ) -> DataLoader[Batch]:
-    """Batches of a stream without end, completed by :meth:`~models.base.Stage.prepare` in the workers."""
+    """Batches of an endless stream, completed by :meth:`~models.base.Stage.prepare` in the worker processes."""
     return _loader(
         _PreparedStream(stream, stage), stage.train.batch_size, workers=workers, pin_memory=pin_memory
     )
@@ -124,9 +124,9 @@ def validation_loader(
     workers: int = 0,
     limit: int | None = None,
 ) -> DataLoader[Batch]:
-    """This rank's share of the first ``limit`` samples, in order: the same every time.
+    """This process's share of the first ``limit`` samples, in order: the same every time.
 
-    Where there are fewer clips than that, each gives several windows; None: each gives one.
+    If there are fewer clips than ``limit``, each gives several windows. None: each clip gives one.
     """
     places = range(rank, limit or len(dataset), world_size)
     return _loader(_PreparedSlice(dataset, stage, places), stage.train.batch_size, workers=workers)
@@ -141,13 +141,14 @@ def _loader(
         num_workers=workers,
         pin_memory=pin_memory,
         worker_init_fn=_leave_signals,
-        # Its own, so that making a loader takes no number from the generator that training draws from.
+        # A separate generator: making a loader must not draw a number from the generator of training.
         generator=torch.Generator(),
     )
 
 
 def _leave_signals(_: int) -> None:
-    # Schedulers and terminals signal the whole group; the runner saves, then lets its workers go.
+    # Schedulers and terminals send signals to the whole process group. The runner saves first, then ends its
+    # workers.
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 

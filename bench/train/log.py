@@ -1,7 +1,7 @@
-"""What a training run tells of itself: a JSONL log, TensorBoard, grids of pictures.
+"""The output of a training run: a JSONL log, TensorBoard, grids of images.
 
-The log of a stage is one curve, however often the run was interrupted: what lies after the step from which a run
-goes on is dropped. A line is a JSON object with ``kind``, ``step`` and ``time`` (UTC, ISO 8601), and
+The log of a stage is one continuous curve, even if the run was interrupted: a resumed run removes the lines after the
+step from which it continues. A line is a JSON object with ``kind``, ``step`` and ``time`` (UTC, ISO 8601), and
 
 ==============  =================================================================================================
 ``begin``       ``total``: optimizer steps, or null
@@ -11,7 +11,7 @@ goes on is dropped. A line is a JSON object with ``kind``, ``step`` and ``time``
 ``end``         ``reason``
 ==============  =================================================================================================
 
-Figures that JSON cannot hold are the strings ``NaN``, ``Infinity`` and ``-Infinity``.
+Figures that JSON cannot represent are the strings ``NaN``, ``Infinity`` and ``-Infinity``.
 """
 
 from __future__ import annotations
@@ -43,12 +43,12 @@ _GAP = 2
 
 @dataclass(frozen=True)
 class Speed:
-    """How fast training went since the last report.
+    """The speed of training since the last report.
 
     Attributes:
-        samples_per_s: over all processes.
+        samples_per_s: samples per second, of all processes together.
         data_wait: share of the time, 0 to 1, in which the loop waited for a batch.
-        model_s: seconds a step that the loop did not wait.
+        model_s: seconds per step without that waiting time.
     """
 
     samples_per_s: float
@@ -57,26 +57,26 @@ class Speed:
 
 
 class Reporter(Protocol):
-    """Whoever is told how training goes. Steps count the optimizer steps made so far in a stage."""
+    """Receives the progress of training. ``step`` is the number of optimizer steps made so far in a stage."""
 
     def begin(self, stage: str, start_step: int, total_steps: int | None) -> None:
-        """A stage begins, or goes on from ``start_step``; None: how many steps it takes is not known."""
+        """A stage begins, or is resumed from ``start_step``. ``total_steps`` is None if it is not known."""
         ...
 
     def step(self, stage: str, step: int, epoch: float, logs: Mapping[str, float], speed: Speed) -> None:
-        """Losses by the paper's names; once every ``log_every`` steps."""
+        """Losses by their names in the paper, once every ``log_every`` steps."""
         ...
 
     def validation(self, stage: str, step: int, figures: Mapping[str, float], best: bool) -> None:
-        """Figures of the validation split; ``best``: the monitored one never was better."""
+        """Figures of the validation split. ``best``: the monitored figure is the best so far."""
         ...
 
     def pictures(self, stage: str, step: int, columns: Mapping[str, Tensor]) -> None:
-        """Pictures to look at: column → (B, 3, H, W) float in [0, 1], RGB."""
+        """Sample images: column → (B, 3, H, W) float in [0, 1], RGB."""
         ...
 
     def note(self, text: str) -> None:
-        """Something else worth knowing."""
+        """A message about anything else."""
         ...
 
     def end(self, stage: str, reason: str) -> None:
@@ -85,7 +85,7 @@ class Reporter(Protocol):
 
 
 class Several:
-    """Tells several reporters; with none, nobody is told."""
+    """Passes everything on to several reporters, or to none."""
 
     def __init__(self, reporters: Sequence[Reporter] = ()) -> None:
         self._reporters = tuple(reporters)
@@ -129,7 +129,7 @@ class RunLog:
         tensorboard: write TensorBoard files as well.
 
     Raises:
-        BenchError: by any method, where a file cannot be written or an earlier log is damaged.
+        BenchError: from any method, if a file cannot be written or an earlier log is damaged.
     """
 
     def __init__(self, run: Path, *, tensorboard: bool) -> None:
@@ -138,7 +138,7 @@ class RunLog:
         self._file: TextIO | None = None
         self._board: SummaryWriter | None = None
         self._step = 0
-        # Said before the stage that it is about has a log.
+        # Notes that come before the log of their stage is open.
         self._notes: list[str] = []
 
     def __enter__(self) -> RunLog:
@@ -148,7 +148,7 @@ class RunLog:
         self.close()
 
     def close(self) -> None:
-        """Close the files; a stage may begin again."""
+        """Close the files. Another stage may begin afterwards."""
         if self._file is not None:
             self._file.close()
             self._file = None
@@ -157,7 +157,7 @@ class RunLog:
             self._board = None
 
     def begin(self, stage: str, start_step: int, total_steps: int | None) -> None:
-        """Open the stage's log, without what lies after ``start_step``."""
+        """Open the stage's log and remove the lines after ``start_step``."""
         self.close()
         path = self._run / stage / LOG
         self._step = start_step
@@ -192,7 +192,7 @@ class RunLog:
         self._scalars("val", figures)
 
     def pictures(self, stage: str, step: int, columns: Mapping[str, Tensor]) -> None:
-        """``samples/step-XXXXXXXX.jpg``, a column a name, a row a sample."""
+        """Write ``samples/step-XXXXXXXX.jpg``: one column per name, one row per sample."""
         from io import BytesIO
 
         from prep.shards import AtomicFile
@@ -214,7 +214,7 @@ class RunLog:
             self._board.add_image("samples", np.asarray(picture), step, dataformats="HWC")
 
     def note(self, text: str) -> None:
-        """A line in the log of the stage that is under way, or of the next one."""
+        """A line in the log of the current stage, or of the next one."""
         if self._file is None:
             self._notes.append(text)
         else:
@@ -243,7 +243,7 @@ class RunLog:
 
 
 def read_log(path: Path) -> list[dict[str, Any]]:
-    """The lines of a ``log.jsonl``; one that a crash cut off at the end is left out.
+    """The lines of a ``log.jsonl``. An incomplete last line, left by a crash, is ignored.
 
     Raises:
         BenchError: the file cannot be read, or another line is damaged.
@@ -266,7 +266,7 @@ def read_log(path: Path) -> list[dict[str, Any]]:
 
 
 def truncate(path: Path, step: int) -> None:
-    """Drop from a log what came after ``step``, atomically; at step 0 all of it.
+    """Remove from a log all lines after ``step``, atomically; with step 0 all lines.
 
     Raises:
         BenchError: as :func:`read_log`.
@@ -284,13 +284,14 @@ def truncate(path: Path, step: int) -> None:
 
 
 def grid(columns: Mapping[str, Tensor]) -> Image.Image:
-    """Pictures under the titles of their columns, a row a sample, as a PIL image.
+    """A grid of images as a PIL image: one column per title, one row per sample.
 
     Args:
-        columns: title → (B, 3, H, W) float, RGB, cut to [0, 1], NaN black; at least one, H and W may differ.
+        columns: title → (B, 3, H, W) float, RGB, clipped to [0, 1], NaN is black. At least one column; H and W may
+            differ between columns.
 
     Raises:
-        ValueError: a column is no batch of pictures.
+        ValueError: a column is not a batch of images.
     """
     from PIL import Image, ImageDraw, ImageFont
 
@@ -298,7 +299,7 @@ def grid(columns: Mapping[str, Tensor]) -> Image.Image:
     font = ImageFont.load_default(_TITLE - 6)
     rows = max(len(array) for array in arrays.values())
     height = max(array.shape[1] for array in arrays.values())
-    # A title that is wider than its pictures makes room for itself.
+    # A title wider than its images makes the column wider.
     widths = [max(array.shape[2], math.ceil(font.getlength(name))) for name, array in arrays.items()]
     size = (sum(widths) + _GAP * (len(widths) - 1), _TITLE + rows * (height + _GAP) - _GAP)
     sheet = Image.new("RGB", size, "white")
@@ -339,5 +340,5 @@ def _summary_writer(folder: Path, start_step: int) -> SummaryWriter:
         raise BenchError(
             f"TensorBoard cannot be used ({error}): pip install tensorboard, or --set runner.tensorboard=false"
         ) from error
-    # What an interrupted run wrote from this step on is hidden.
+    # TensorBoard hides what an interrupted run wrote from this step on.
     return SummaryWriter(str(folder), purge_step=start_step + 1 if start_step else 0)

@@ -1,4 +1,4 @@
-"""Weights that the authors of a method published, as a run: what `bench weights import METHOD FILE…` makes."""
+"""Turns weights published by the authors of a method into a run: `bench weights import METHOD FILE…`."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def import_official(
 
     Args:
         method: its name.
-        files: official checkpoints, in any order; loaded without running code that they may hold.
+        files: official checkpoints, in any order; loaded without running code from them.
         run: folder to write.
         preset: options that the networks are built with.
         overrides: ``a.b=value`` over the preset.
@@ -32,8 +32,8 @@ def import_official(
         Network → the file that it came from.
 
     Raises:
-        BenchError: no such method, a file that is none of its checkpoints, a network without file, keys that do not
-            fit, or something else in ``run``.
+        BenchError: the method is unknown, a file is not one of its checkpoints, a network has no file, keys do not fit,
+            or ``run`` exists already.
     """
     from bench.common.methods import get_method
     from bench.train.checkpoint import load_into, write_networks
@@ -75,6 +75,6 @@ def import_official(
         if mine:
             words = [f"{sources[name].name}, sha256 {file_sha256(sources[name])}" for name in mine]
             write_networks(run, stage.name, mine, f"official: {'; '.join(words)}")
-    # Last, since it makes the folder a run.
+    # Written last, because this file marks the folder as a run.
     config.save(run)
     return sources

@@ -1,7 +1,7 @@
-"""Which clips of a data set have their sound in sync, as a trained expert hears it.
+"""Finds the clips of a data set whose sound is in sync, with a trained sync expert.
 
-Clips whose sound is off teach an expert nothing, and a half-trained expert finds them. ``bench offsets`` writes one
-CSV line a clip, which ``bench train --clips`` reads (:mod:`bench.clips.clip_lists`).
+Clips out of sync are useless for training an expert; a partly trained expert can find them. ``bench offsets`` writes
+one CSV line per clip; ``bench train --clips`` reads this list (:mod:`bench.clips.clip_lists`).
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ if TYPE_CHECKING:
     from baselines.sync_expert.network import SyncNet
     from prep.schema import Clip
 
-#: Columns of the list; ``offset`` counts frames by which the sound is late, ``reason`` is why there is none.
+#: Columns of the list. ``offset``: by how many frames the sound is late. ``reason``: why there is no offset.
 COLUMNS = ("clip", "split", "offset", "cosine", "confidence", "in_sync", "reason")
 VIEW = "face96"
-#: Share of the confident clips from which on one offset is taken for that of the whole data set.
+#: If at least this share of the confident clips has the same offset, it counts as the offset of the whole data set.
 _CONSTANT = 0.5
 
 
@@ -44,9 +44,9 @@ class Rule:
     """When a clip is in sync.
 
     Attributes:
-        reach: frames by which sound is shifted at most, either way.
-        most: frames that a clip in sync may be off.
-        confidence: that the expert must have in it at least.
+        reach: largest shift of the sound that is tried, in frames, in both directions.
+        most: largest absolute offset of a clip in sync, in frames.
+        confidence: smallest confidence of the expert for a clip in sync.
     """
 
     reach: int = 15
@@ -56,7 +56,7 @@ class Rule:
 
 @dataclass
 class Summary:
-    """What became of the clips.
+    """Counts of the results for all clips.
 
     Attributes:
         rule: by which they were judged.
@@ -84,7 +84,7 @@ class Summary:
             counts["in sync" if abs(found.frames) <= self.rule.most else "off"] += 1
 
     def constant(self) -> int | None:
-        """The offset of the whole data set, where most confident clips share one that is not in sync."""
+        """The offset of the whole data set, if most confident clips have the same offset and it is not in sync."""
         for offset, count in self.offsets.most_common(1):
             if abs(offset) > self.rule.most and count >= _CONSTANT * self.offsets.total():
                 return offset
@@ -92,16 +92,16 @@ class Summary:
 
 
 def judge(expert: SyncNet, clip: Clip, reach: int = 15) -> Offset:
-    """The offset of a clip, from the windows whose frames all show a face.
+    """The offset of a clip, from the windows in which every frame shows a face.
 
     Args:
-        expert: in evaluation mode, of the view ``face96``.
-        clip: with its pictures of that view and its mel.
-        reach: frames by which sound is shifted at most, either way.
+        expert: in evaluation mode, for the view ``face96``.
+        clip: with its crops of that view and its mel spectrogram.
+        reach: largest shift of the sound that is tried, in frames, in both directions.
 
     Raises:
         Unscorable: no sound, no window, or sound for less than half of the windows.
-        ValueError: a picture cannot be decoded.
+        ValueError: a crop cannot be decoded.
     """
     if clip.mel is None:
         raise Unscorable("no sound")
@@ -151,16 +151,16 @@ def write_offsets(
 
     Args:
         data: prepared data sets.
-        out: the list, CSV with :data:`COLUMNS`; replaced where it is there.
-        expert: in evaluation mode, of the view ``face96``.
-        splits: to judge; all where none is named.
+        out: the list, CSV with :data:`COLUMNS`; an existing file is replaced.
+        expert: in evaluation mode, for the view ``face96``.
+        splits: to judge; empty: all.
         rule: when a clip is in sync.
-        progress: is told how many clips of how many are done.
+        progress: called with the number of clips done and the total.
 
     Raises:
-        BenchError: a data set lacks the view, a clip's id is in two of them, a clip is damaged, or ``out`` cannot be
-            written.
-        PrepError: one is no data set, or has not the splits.
+        BenchError: a data set lacks the view, two data sets have a clip of the same id, a clip is damaged, or ``out``
+            cannot be written.
+        PrepError: a folder is not a data set, or lacks the splits.
     """
     summary = Summary(rule or Rule())
     try:
@@ -187,7 +187,7 @@ def _judged(
         split_shards(data, splits) if splits else [path for folder in data for path in shard_paths(folder)]
     )
     for folder in sorted({path.parent.parent for path in paths}):
-        check_view(folder, VIEW, "which the expert sees")
+        check_view(folder, VIEW, "which the expert needs")
     total = sum(open_shard(path).metadata.num_rows for path in paths)
     seen: dict[str, Path] = {}
     for path in paths:
@@ -196,7 +196,7 @@ def _judged(
             clip = read_clip(file, group, [VIEW, "mel"])
             if clip.clip_id in seen:
                 raise BenchError(
-                    f"{clip.clip_id} is in {seen[clip.clip_id]} and in {path}: the list could not tell them apart; "
+                    f"{clip.clip_id} is in {seen[clip.clip_id]} and in {path}: the list could not distinguish them; "
                     "make one of each data set"
                 )
             seen[clip.clip_id] = path

@@ -1,4 +1,4 @@
-"""One training run from its configuration: what is checked, loaded and recorded around the stages."""
+"""One training run from its configuration: checks, loading and records, before and after the stages."""
 
 from __future__ import annotations
 
@@ -33,20 +33,20 @@ def train_run(
     reporter: Reporter | None = None,
     stop: Stop | None = None,
 ) -> TrainResult:
-    """Train stages of one run. Its folder is made once everything is known to be there.
+    """Train stages of one run. Its folder is created after all inputs were checked.
 
     Args:
         config: of the run, resolved.
-        saved: the configuration that it went on with so far; None: it begins.
-        stages: names, in any order; all where none is named.
-        store: where weights of others are found.
-        reporter: is told what happens, beside the log of the run; in the main process only.
-        stop: says when to end early; None: it listens for signals while stages are trained.
+        saved: the configuration of the run to resume; None: a new run.
+        stages: names, in any order; empty: all.
+        store: finds the weights of assets.
+        reporter: receives the progress, in addition to the log of the run; in the main process only.
+        stop: says when to end early. None: the run reacts to signals while stages are trained.
 
     Raises:
-        BenchError: data, weights or options will not do, the run is being trained by another process, a loss is not
-            finite, or something cannot be written.
-        PrepError: a data set is none, or lacks what a stage needs.
+        BenchError: data, weights or options are not usable, another process trains the run, a loss is not finite, or
+            something cannot be written.
+        PrepError: a folder is not a data set, or lacks what a stage needs.
     """
     main = is_main_process()
     if main:
@@ -57,7 +57,7 @@ def train_run(
     chosen = [stage for name, stage in method.stages.items() if name in wanted]
     derived = check_derived(method, chosen, config, store)
     if main or config.person is not None:
-        # Of a run set, all processes must know whom to pass over.
+        # In a run set, all processes must know which persons to skip.
         check_samples(config, chosen, derived)
     digests = load_assets(method, {"train"}, store, stages=chosen)
     if not main:
@@ -75,7 +75,7 @@ def train_run(
             )
             if saved is None:
                 save_info(config.out, info)
-            # Last, since it makes the folder a run.
+            # Written last, because this file marks the folder as a run.
             config.save(config.out)
         with RunLog(config.out, tensorboard=config.runner.tensorboard) as log:
             reporters = Several([log] if reporter is None else [log, reporter])
@@ -85,27 +85,27 @@ def train_run(
 
 
 def refuse_used(folder: Path) -> None:
-    """See that nothing is in a folder that a new run is to be written into.
+    """Check that the folder of a new run is empty or does not exist.
 
     Raises:
-        BenchError: it is there and not empty, or no folder.
+        BenchError: it exists and is not empty, or is not a folder.
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise BenchError(f"{folder} is there already: go on with it by --resume, or name another with --run")
+        raise BenchError(f"{folder} exists already: continue it with --resume, or name another with --run")
 
 
 @contextmanager
 def writing(folder: Path, method: str, *, fresh: bool) -> Iterator[None]:
-    """Make the folder of a run, and keep other processes from writing it while the block runs.
+    """Create the folder of a run, and keep other processes from writing it while the block runs.
 
     Raises:
-        BenchError: one does, ``fresh`` and something is there already, or the folder cannot be made.
+        BenchError: another process writes it, ``fresh`` is set and the folder is not empty, or it cannot be created.
     """
     with one_line(folder):
         folder.mkdir(parents=True, exist_ok=True)
     with exclusive(folder, f"bench train {method}"):
         if fresh:
-            # Another process may have begun since it was looked at.
+            # Another process may have started since the first check.
             refuse_used(folder)
         yield
 

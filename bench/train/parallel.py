@@ -1,7 +1,7 @@
-"""What several processes that train together agree on.
+"""Communication between several processes that train together.
 
-Gradients are averaged by hand after each backward pass, and not by a wrapper around each network: a stage may use its
-networks in any order, as often as it likes, and take a loss with respect to some of them only.
+Gradients are averaged explicitly after each backward pass, not by a wrapper around each network. So a stage may use its
+networks in any order and any number of times, and compute a loss for some of them only.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 BUCKET = 1 << 24
 
 
-#: What starters of several processes call their numbers; that of torch's first.
+#: Environment variables in which launchers store the rank of a process; torch's first.
 _RANKS = ("RANK", "PMI_RANK", "OMPI_COMM_WORLD_RANK", "MV2_COMM_WORLD_RANK")
 
 
@@ -36,10 +36,10 @@ def is_main_process() -> bool:
 
 
 def make_accelerator(config: RunConfig) -> Accelerator:
-    """The processes, device and precision that the configuration and ``accelerate launch`` ask for.
+    """The processes, device and precision given by the configuration and ``accelerate launch``.
 
     Raises:
-        BenchError: CUDA, or a precision that only CUDA has, is asked for and not there.
+        BenchError: CUDA, or a precision that only CUDA supports, is requested and not available.
     """
     device = config.runner.device
     if device == "cuda" and not torch.cuda.is_available():
@@ -50,9 +50,9 @@ def make_accelerator(config: RunConfig) -> Accelerator:
 
 
 def average(accelerator: Accelerator | None, tensors: Sequence[Tensor]) -> None:
-    """Replace tensors by their mean over all processes, in place. All processes must bring the same ones.
+    """Replace tensors by their mean over all processes, in place. All processes must pass the same tensors.
 
-    Here and below, without an accelerator this process is the only one.
+    Here and below, no accelerator means that this process is the only one.
     """
     if accelerator is None or accelerator.num_processes == 1:
         return
@@ -63,12 +63,12 @@ def average(accelerator: Accelerator | None, tensors: Sequence[Tensor]) -> None:
 
 
 def average_gradients(accelerator: Accelerator | None, parameters: Iterable[nn.Parameter]) -> None:
-    """Average gradients over all processes; parameters without one are left out, the same everywhere."""
+    """Average gradients over all processes. Parameters without one are skipped, the same in all processes."""
     average(accelerator, [p.grad for p in parameters if p.grad is not None])
 
 
 def average_statistics(accelerator: Accelerator, networks: Iterable[nn.Module]) -> None:
-    """Average the running statistics of normalisation layers, which every process gathers on its own batches."""
+    """Average the running statistics of normalisation layers, which every process computes from its own batches."""
     with torch.no_grad():
         average(accelerator, [b for network in networks for b in network.buffers() if b.is_floating_point()])
 
@@ -85,7 +85,7 @@ def exchange(accelerator: Accelerator) -> dict[str, Callable[[Tensor], Tensor]]:
     """The functions of :class:`models.base.Progress` by which a stage's processes exchange numbers.
 
     Returns:
-        ``sum``, ``mean`` and ``first``; none where this process is the only one.
+        ``sum``, ``mean`` and ``first``; empty if this process is the only one.
     """
     if accelerator.num_processes == 1:
         return {}

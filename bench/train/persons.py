@@ -1,4 +1,4 @@
-"""Clips sorted by who speaks, and each person's clips divided into those to train on and those held out."""
+"""Groups clips by speaker, and divides each person's clips into training and held-out clips."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from bench.train.run_options import Person
 from prep.shards import open_shard, shard_paths
 from prep.speakers import speaker_of
 
-#: Clips that a person needs: one each to train on, to validate with and to test with.
+#: Number of clips that a person needs: one each for training, validation and test.
 FEWEST = 3
 
 
 @dataclass(frozen=True)
 class Persons:
-    """Who is in some data sets.
+    """The persons in some data sets.
 
     Attributes:
-        found: persons with clips enough, by name.
+        found: persons with enough clips, by name.
         skipped: name → why a person cannot be trained.
     """
 
@@ -39,12 +39,12 @@ class _Clip:
 
 
 def find_persons(data: Sequence[Path], listed: Collection[str] | None = None) -> Persons:
-    """Sort the clips of prepared data sets by person, and hold some of each person's out.
+    """Group the clips of prepared data sets by person, and hold out some clips of each person.
 
-    A person's clips in the data set's own splits stay there (``pretrain`` counts as ``train``). Where a person has none
-    in ``test``, the last fifth of the training clips is taken, and where there are none in ``val``, the tenth before
-    that, each rounded down but one at least: clips are ordered by source and start, so that what is held out comes last
-    in time. A person without training clips is divided as if all clips were training clips.
+    A person's clips keep the splits of the data set (``pretrain`` counts as ``train``). If a person has no clip in
+    ``test``, the last fifth of the training clips is used; if none in ``val``, the tenth before that. Both numbers are
+    rounded down, but at least one. Clips are ordered by source and start, so held-out clips are the last in time. If a
+    person has no training clips, all clips are divided as if they were training clips.
 
     Args:
         data: prepared data sets.
@@ -52,7 +52,7 @@ def find_persons(data: Sequence[Path], listed: Collection[str] | None = None) ->
 
     Raises:
         BenchError: a person is in two data sets.
-        PrepError: one is no data set.
+        PrepError: a folder is not a data set.
     """
     clips = _by_speaker(data)
     found, skipped, folders = [], {}, set[str]()
@@ -91,7 +91,7 @@ def _by_speaker(data: Sequence[Path]) -> dict[str, list[_Clip]]:
 
 
 def _divide(clips: Iterable[_Clip]) -> tuple[list[_Clip], list[_Clip], list[_Clip]]:
-    """Clips to train on, to validate with, to test with; an empty list where there are too few."""
+    """Clips for training, validation and test; lists are empty if there are too few clips."""
     ordered = sorted(clips)
     test = [clip for clip in ordered if clip.split == "test"]
     val = [clip for clip in ordered if clip.split == "val"]
@@ -115,7 +115,7 @@ def _too_few(clips: Sequence[_Clip]) -> str:
 
 
 def _cut(clips: list[_Clip], count: int) -> tuple[list[_Clip], list[_Clip]]:
-    """Clips, and the last ``count`` of them, one at least."""
+    """Split off the last ``count`` clips, but at least one."""
     first = max(len(clips) - max(count, 1), 0)
     return clips[:first], clips[first:]
 
@@ -125,7 +125,7 @@ def _ids(clips: Iterable[_Clip]) -> tuple[str, ...]:
 
 
 def _folder(speaker: str, taken: Collection[str]) -> str:
-    """A name for a folder that no other person has, whatever the speaker's name holds."""
+    """A valid, unique folder name for a speaker."""
     name = re.sub(r"[^\w.-]+", "-", speaker).strip(".-") or "speaker"
     number = 1
     folder = name

@@ -1,4 +1,4 @@
-"""What every run has beside the options of its method: tables of options, and the clips of its person."""
+"""What every run has in addition to the options of its method: tables of options, and the clips of its person."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ SOUND = "sound"
 
 
 class RunnerConfig(Section):
-    """How the runner works, whatever the method.
+    """Options of the runner, the same for every method.
 
     Attributes:
-        seed: of weights, samples, their order, and all that stages draw.
+        seed: of weights, samples, their order, and all random numbers of stages.
         precision: of the forward passes: ``no`` (float32), ``bf16`` or ``fp16``, by autocast.
-        device: ``auto`` (CUDA where there is one), ``cpu`` or ``cuda``.
-        workers: processes a data loader; 0: samples are read between the steps.
+        device: ``auto`` (CUDA if available), ``cpu`` or ``cuda``.
+        workers: worker processes per data loader; 0: samples are read between the steps.
         compile: networks are compiled with ``torch.compile``.
-        deterministic: only algorithms that give the same bits again; slower on a GPU.
+        deterministic: use only deterministic algorithms; slower on a GPU.
         log_every: steps between two lines of the log.
         tensorboard: TensorBoard files are written beside the log.
-        keep_last: checkpoints kept of each stage, beside the best.
+        keep_last: number of newest checkpoints kept for each stage, in addition to the best.
     """
 
     seed: int = Field(0, ge=0)
@@ -39,7 +39,7 @@ class RunnerConfig(Section):
 
 
 class SoundConfig(Section):
-    """How the sound was prepared that the networks learnt from; videos are generated with the same.
+    """How the training sound was prepared; generation prepares sound in the same way.
 
     Attributes:
         mel_padding: of the waveform before the mel spectrogram, ``constant`` (zeros; librosa ≥ 0.9, IP-LAP) or
@@ -57,11 +57,11 @@ class Person(BaseModel):
     """One person of a run set.
 
     Attributes:
-        speaker: name, as the corpus gives it, or of the folder in the clips' ids.
-        folder: of the person's run, within that of the run set.
-        train: ids of the clips to train on.
-        val: of those to validate with.
-        test: of those that take no part in training.
+        speaker: name in the corpus, or the folder in the clips' ids.
+        folder: of the person's run, inside that of the run set.
+        train: ids of the clips for training.
+        val: ids of the clips for validation.
+        test: ids of the clips that are not used in training.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)

@@ -1,7 +1,7 @@
-"""Run sets: one run a person, for methods that learn one person at a time.
+"""Run sets: one run per person, for methods that learn one person at a time.
 
 ``bench train METHOD --per speaker`` writes ``runset.json`` into its folder, and an ordinary run for each person into a
-folder within it.
+subfolder.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ RUN_SET = "runset.json"
 
 
 class RunSet(BaseModel):
-    """One run a person.
+    """One run per person.
 
     Attributes:
-        out: its folder, where it lies now; not stored.
+        out: its current folder; not stored.
         method: name of the method.
-        per: what each run is of.
-        persons: whom it can hold runs of, by name; some may not have been trained yet.
+        per: what there is one run for: ``speaker``.
+        persons: the persons to train, by name; some may not be trained yet.
         skipped: name → why that person is not trained.
-        config: with which every person is trained, as :class:`bench.train.config.RunConfig` stores it.
+        config: the configuration for every person, as :class:`bench.train.config.RunConfig` stores it.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -43,7 +43,7 @@ class RunSet(BaseModel):
 
     @classmethod
     def load(cls, folder: Path) -> RunSet | None:
-        """The run set of a folder; None where it holds none.
+        """The run set of a folder; None if it holds none.
 
         Raises:
             BenchError: ``runset.json`` is damaged, or of another version of this suite.
@@ -69,14 +69,14 @@ class RunSet(BaseModel):
             sink.commit()
 
     def run_config(self) -> RunConfig:
-        """The configuration with which every person is trained; raises as :meth:`RunConfig.load`."""
+        """The configuration for every person. Raises as :meth:`RunConfig.load`."""
         return RunConfig.from_stored(self.config, self.out, self.out / RUN_SET)
 
     def person(self, speaker: str) -> Person:
         """A person by name.
 
         Raises:
-            BenchError: there is none of that name, or it was skipped.
+            BenchError: there is no person of that name, or the person was skipped.
         """
         found = {person.speaker: person for person in self.persons}
         if speaker in self.skipped:
@@ -88,7 +88,7 @@ class RunSet(BaseModel):
         """The folder of a person's run.
 
         Raises:
-            BenchError: there is no such person, or no run of it yet.
+            BenchError: there is no such person, or the person has no run yet.
         """
         folder = self.out / self.person(speaker).folder
         if not (folder / CONFIG).is_file():
@@ -99,7 +99,7 @@ class RunSet(BaseModel):
         return folder
 
     def held_out(self) -> dict[str, tuple[str, ...]]:
-        """Speaker → ids of the clips that took no part in training, for all persons who have a run."""
+        """Speaker → ids of the clips not used in training, for all persons who have a run."""
         return {
             person.speaker: person.test
             for person in self.persons
@@ -108,10 +108,10 @@ class RunSet(BaseModel):
 
 
 def method_of(run: Path) -> str:
-    """The name of the method that a run, or a run set, is of.
+    """The name of the method of a run or of a run set.
 
     Raises:
-        BenchError: it is neither.
+        BenchError: the folder is neither.
     """
     found = RunSet.load(run)
     return found.method if found is not None else RunConfig.load(run).method

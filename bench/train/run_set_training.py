@@ -24,8 +24,8 @@ def begin_set(config: RunConfig) -> RunSet:
     """A run set of all persons in the data sets of a configuration; nothing is written.
 
     Raises:
-        BenchError: nobody has clips enough, or the list of clips cannot be read.
-        PrepError: a data set is none.
+        BenchError: no person has enough clips, or the list of clips cannot be read.
+        PrepError: a folder is not a data set.
     """
     listed = None if config.clips is None else read_clips(config.clips)
     persons = find_persons(config.data, listed)
@@ -54,23 +54,23 @@ def train_set(
     store: WeightStore,
     reporter: Reporter | None = None,
 ) -> TrainResult:
-    """Train the persons of a run set; those whose runs are finished are passed over.
+    """Train the persons of a run set. Persons whose runs are finished are skipped.
 
     Args:
-        run_set: who they are.
-        config: of every run, but for its folder and its person.
-        speakers: whom to train; all where nobody is named.
-        resume: go on where the set stands.
-        stages: as for :func:`bench.train.one_run.train_run`, and so the rest.
-        store: of weights.
-        reporter: is told what happens.
+        run_set: the run set.
+        config: of every run, except for its folder and its person.
+        speakers: the persons to train; empty: all.
+        resume: continue a run set.
+        stages: as for :func:`bench.train.one_run.train_run`.
+        store: finds weights.
+        reporter: receives the progress.
 
     Raises:
         BenchError: there is no such person, or as :func:`bench.train.one_run.train_run`.
         PrepError: a data set lacks what a stage needs.
     """
     chosen = [run_set.person(name) for name in dict.fromkeys(speakers)] or run_set.persons
-    # All are looked at, also those not chosen: the runs of a set have the same options.
+    # All runs are checked, also those not chosen: the runs of a set must have the same options.
     every = [_run_of(config, person, resume) for person in run_set.persons]
     runs = [run for run in every if run.person in chosen]
     if not is_main_process():
@@ -90,7 +90,7 @@ class _Run:
 
 
 def _run_of(config: RunConfig, person: Person, resume: bool) -> _Run:
-    """A person's run; raises BenchError where it was begun otherwise."""
+    """A person's run. Raises BenchError if it was begun with other options."""
     mine = config.model_copy(update={"out": config.out / person.folder, "person": person})
     if not (resume and (mine.out / CONFIG).is_file()):
         return _Run(person, mine, None)
@@ -100,7 +100,7 @@ def _run_of(config: RunConfig, person: Person, resume: bool) -> _Run:
 
 
 class _Training:
-    """Persons one after the other; all processes take the same way through it."""
+    """Trains persons one after the other; all processes execute the same steps."""
 
     def __init__(
         self, run_set: RunSet, stages: Sequence[str], store: WeightStore, reporter: Reporter

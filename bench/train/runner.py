@@ -1,8 +1,8 @@
-"""The shared training runner: it trains the stages of any method one after the other, on one processor or many.
+"""The shared training runner: it trains the stages of any method one after the other, on one device or several.
 
-A stage says which losses to take and in which order (:class:`models.base.Stage`). The runner makes backward passes,
-averages gradients over several processes, clips them, and keeps precision, schedules, averages, validation, early
-stopping and checkpoints: :mod:`bench.train.stepping`, :mod:`bench.train.stage_run`.
+A stage defines the losses and their order (:class:`models.base.Stage`). The runner does backward passes, averages
+gradients over several processes, clips them, and handles precision, schedules, averages, validation, early stopping and
+checkpoints: :mod:`bench.train.stepping`, :mod:`bench.train.stage_run`.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ class TrainResult:
 
     Attributes:
         run: its folder.
-        stopped: it was asked to stop (SIGTERM or Ctrl-C) and left a checkpoint to go on from.
-        best: stage → figures of its best validation, and its ``step``; empty where it had none, and for a run set.
+        stopped: training was ended by SIGTERM or Ctrl-C and left a checkpoint to resume from.
+        best: stage → figures of its best validation, and its ``step``; empty without validation, and for a run set.
         speakers: of a run set: person → how that person's training ended, in order; else empty.
         skipped: of a run set: person → why there is no run; else empty.
     """
@@ -61,13 +61,13 @@ def train_stages(
 
     Args:
         config: the resolved configuration.
-        method: built, its pretrained networks loaded.
+        method: a built method with its assets loaded.
         stages: names, in any order.
-        run: folder for checkpoints; exists.
-        resume: go on where the run stands; a finished stage is passed over.
-        reporter: is told what happens; only that of the main process should show it.
+        run: existing folder for checkpoints.
+        resume: continue from the last checkpoint; a finished stage is skipped.
+        reporter: receives the progress; only that of the main process should show it.
         accelerator: made from the configuration by default.
-        stop: already entered; says when to end early. None: one of its own, which listens for signals meanwhile.
+        stop: an entered context that says when to end early. None: a new one is used, which reacts to signals.
         derived: derivation → the key of the derived columns to use.
 
     Raises:
@@ -87,6 +87,6 @@ def train_stages(
                 best[name] = stage_run.train(resume)
             except Stopped:
                 return TrainResult(run, True, best)
-            # The next stage and generation build on what was best, not on what was last.
+            # The next stage and generation use the best weights, not the last.
             load_networks(run, method)
     return TrainResult(run, False, best)

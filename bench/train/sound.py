@@ -1,4 +1,4 @@
-"""How the sound of data sets was prepared, which a run keeps."""
+"""How the sound of data sets was prepared, as stored in a run."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from prep.shards import read_manifest, shard_paths
 
 
 def data_sound(folders: Sequence[Path]) -> SoundConfig:
-    """The choices of sound of prepared data sets; those without sound, as of still pictures, have no say.
+    """The sound options of prepared data sets. Data sets without sound (still images) are ignored.
 
     Raises:
-        BenchError: two of them differ.
-        PrepError: one is no data set.
+        BenchError: two data sets differ.
+        PrepError: a folder is not a data set.
     """
     found = {folder: _sound(folder) for folder in folders}
     if len(set(map(_key, found.values()))) > 1:
@@ -27,7 +27,7 @@ def data_sound(folders: Sequence[Path]) -> SoundConfig:
             before = getattr(wanted, name)
             if value != before:
                 raise BenchError(
-                    f"{first} was prepared with {name} {before}, {folder} with {value}: prepare one of them anew "
+                    f"{first} was prepared with {name} {before}, {folder} with {value}: prepare one of them again "
                     f"with the other's --{name.replace('_', '-')}"
                 )
     return next(iter(found.values()), SoundConfig())

@@ -1,4 +1,4 @@
-"""One stage of a method while it is trained: batches, steps, and what is due between them."""
+"""Training of one stage of a method: batches, steps, and the work between steps (validation, checkpoints)."""
 
 from __future__ import annotations
 
@@ -36,10 +36,10 @@ class StageRun:
 
     Args:
         config: of the run.
-        stage: with the weights that it begins with.
+        stage: with its initial weights.
         run: folder of the run.
         accelerator: processes, device and precision.
-        reporter: is told what happens.
+        reporter: receives the progress.
         stop: says when to end early.
     """
 
@@ -69,13 +69,13 @@ class StageRun:
         """Train to the end.
 
         Args:
-            resume: go on from the last checkpoint, where there is one.
+            resume: continue from the last checkpoint, if there is one.
 
         Returns:
             The figures of the best validation.
 
         Raises:
-            Stopped: it was asked to end, and left a checkpoint.
+            Stopped: training was asked to end, and left a checkpoint.
             BenchError: a loss is not finite, or a checkpoint cannot be written or does not fit.
             PrepError: the data set lacks what the stage needs.
         """
@@ -88,7 +88,9 @@ class StageRun:
         if last is not None:
             self._counters, same_numbers = self._state.restore(last)
             if not same_numbers:
-                self._reporter.note("the number of processes changed: random numbers begin anew from here")
+                self._reporter.note(
+                    "the number of processes changed: random numbers begin anew from here"
+                )
         self._reporter.begin(self._stage.name, self._counters.step, self._total)
         reason = self._loop()
         self._reporter.end(self._stage.name, reason)
@@ -116,7 +118,7 @@ class StageRun:
         return out_of_patience or (self._total is not None and state["step"] >= self._total)
 
     def _seed(self) -> None:
-        # Stages do not depend on how many numbers those before them drew, so that each can be trained alone.
+        # A stage does not depend on how many random numbers earlier stages drew, so each can be trained alone.
         seed = (
             self._config.runner.seed * 1_000_003
             + zlib.crc32(self._stage.name.encode())
@@ -186,10 +188,10 @@ class StageRun:
             yield to_device(batch, self._accelerator.device)
 
     def _step(self, micro: list[Batch]) -> dict[str, Tensor]:
-        """One optimizer step of each kind; returns the means of what was logged."""
+        """One step of every optimizer. Returns the means of the logged values."""
         for network in self._stage.networks.values():
             network.train()
-        # Should a loss not be finite, the step can be repeated from what is saved.
+        # If a loss is not finite, the step can be repeated from this state.
         drawn_from = generator_states(self._accelerator.device)
         progress = self._progress()
         logs: dict[str, Tensor] = {}
@@ -216,7 +218,7 @@ class StageRun:
         clips = gather_object(list(batch["clip"]))
         return BenchError(
             f"stage {name}, step {step}: {problem}; clips of the batch: {', '.join(clips)}; the state before it is "
-            f"in {place}; set {name}.train.clip_norm and --resume, or train anew with a lower learning rate"
+            f"in {place}; set {name}.train.clip_norm and --resume, or start again with a lower learning rate"
         )
 
     def _progress(self) -> Progress:
@@ -225,7 +227,7 @@ class StageRun:
     # Between steps ----------------------------------------------------------------------------------------------
 
     def _after_step(self) -> str:
-        """Validation, pictures and checkpoints that are due; why the stage ends, or ``""``."""
+        """Validation, images and checkpoints, if it is time for them. Returns why the stage ends, or ``""``."""
         counters, due = self._counters, self._train
         done = self._done()
         improved = False
@@ -267,7 +269,7 @@ class StageRun:
             self._reporter.note(f"{name}: {hint}")
 
     def _validate(self) -> bool:
-        """Validate; whether this is the best so far."""
+        """Validate. Returns whether this is the best so far."""
         counters, monitor = self._counters, self._train.monitor
         figures = self._validation.figures()
         self._stage.validated(figures)

@@ -1,4 +1,4 @@
-"""Everything that changes while a stage is trained, to a checkpoint and back, so that a run goes on byte for byte."""
+"""Saves and restores everything that changes while a stage is trained: a resumed run gives the same bytes."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from prep.order import WindowStream
 
 @dataclass
 class Counters:
-    """How far a stage is.
+    """The progress of a stage.
 
     Attributes:
         step: optimizer steps made.
@@ -44,14 +44,14 @@ class Counters:
 
 
 class StageState:
-    """What a checkpoint of a stage holds.
+    """The content of a checkpoint of a stage.
 
     Args:
-        stage: whose networks are on their device.
+        stage: with its networks on their device.
         stepper: its optimizers, schedules and loss scaling.
         averages: of its networks, or None.
-        stream: its place in the training data.
-        checkpoints: where they go.
+        stream: its position in the training data.
+        checkpoints: where they are written.
         accelerator: of the run.
     """
 
@@ -77,10 +77,10 @@ class StageState:
         """Write a checkpoint; all processes must call it.
 
         Args:
-            counters: how far the stage is.
-            best: also the best so far.
+            counters: the progress of the stage.
+            best: whether it is the best so far.
             name: of its folder; ``step-…`` by default.
-            last: also the one to resume from.
+            last: whether to resume from it.
 
         Raises:
             BenchError: it cannot be written.
@@ -116,14 +116,14 @@ class StageState:
         return place
 
     def restore(self, place: Path) -> tuple[Counters, bool]:
-        """Take over a checkpoint.
+        """Load a checkpoint.
 
         Returns:
-            How far the stage is; whether the random generators stand where they stood. They do not where another
-            number of processes saved it.
+            The progress of the stage; and whether the random generators were restored. They are not if another number
+            of processes saved the checkpoint.
 
         Raises:
-            BenchError: it is damaged, or of other networks.
+            BenchError: it is damaged, or contains other networks.
         """
         state, tensors = read_state(place), read_training(place)
         for stem, network in self._stage.networks.items():
@@ -155,7 +155,7 @@ def generator_states(device: torch.device) -> dict[str, Tensor]:
 
 
 def set_generators(states: dict[str, Tensor], device: torch.device) -> None:
-    """Put torch's default generators where :func:`generator_states` found them."""
+    """Restore torch's default generators to what :func:`generator_states` returned."""
     torch.set_rng_state(states["cpu"])
     if device.type == "cuda" and "cuda" in states:
         torch.cuda.set_rng_state(states["cuda"], device)

@@ -1,4 +1,4 @@
-"""Optimizer steps from the losses that a method yields; training and adaptation to one person both make them here."""
+"""Optimizer steps from the losses that a method yields, for training and for adaptation to one person."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from models.base import Update
 
 
 class NotFinite(Exception):
-    """A loss is NaN or infinite, in this process or in another; no gradient of it was taken.
+    """A loss is NaN or infinite, in this process or in another; its gradient was not computed.
 
     Attributes:
-        optimizer: whose loss it is.
+        optimizer: the optimizer of this loss.
         loss: its value in this process.
     """
 
@@ -57,17 +57,17 @@ class Stepper:
         }
 
     def steps(self, updates: Iterator[Update], *, parts: int = 1, last: bool = True) -> Iterator[Update]:
-        """Make each step that is asked for, then yield what asked for it.
+        """Make the step of each update, then yield the update.
 
         Nothing is computed before the result is iterated over.
 
         Args:
-            updates: what :meth:`models.base.Stage.updates` gave for one micro-batch.
-            parts: micro-batches whose mean gradient makes a step.
-            last: this is the last of them; before it, gradients are added up and no optimizer moves.
+            updates: what :meth:`models.base.Stage.updates` returned for one micro-batch.
+            parts: number of micro-batches per step; the step uses their mean gradient.
+            last: whether this is the last of them. For the others, gradients are accumulated without a step.
 
         Raises:
-            NotFinite: in all processes alike.
+            NotFinite: in all processes at the same time.
         """
         while True:
             with self._autocast():

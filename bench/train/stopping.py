@@ -1,4 +1,4 @@
-"""Ending a run in order when SIGTERM or Ctrl-C asks for it."""
+"""Ends a run cleanly after SIGTERM or Ctrl-C."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from typing import Any
 
 
 class Stop:
-    """While it is entered, SIGTERM and Ctrl-C set :attr:`asked` and do nothing else; a second Ctrl-C interrupts.
+    """Inside this context, SIGTERM and Ctrl-C only set :attr:`asked`; a second Ctrl-C interrupts.
 
     Outside the main thread, where Python handles no signals, it has no effect.
 
     Attributes:
-        asked: a signal came.
+        asked: whether a signal came.
     """
 
     def __init__(self) -> None:
@@ -38,4 +38,4 @@ class Stop:
 
 
 class Stopped(Exception):
-    """Training was asked to stop and has saved where it stands."""
+    """Training was asked to stop and has saved a checkpoint."""

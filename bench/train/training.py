@@ -1,4 +1,4 @@
-"""Training as a function: all of ``bench train`` but its words."""
+"""Training as a function: ``bench train`` without the command line."""
 
 from __future__ import annotations
 
@@ -34,32 +34,32 @@ def train(
     weights_dir: Path | None = None,
     reporter: Reporter | None = None,
 ) -> TrainResult:
-    """Train the stages of a method, one after the other; or, for every person, a run of its own.
+    """Train the stages of a method one after the other, in one run or in a separate run for every person.
 
-    Under ``accelerate launch`` every process calls it alike; the main process alone writes and reports. SIGTERM and
-    Ctrl-C end training with a checkpoint to go on from, where this is the main thread.
+    Under ``accelerate launch`` every process calls it in the same way; only the main process writes and reports. In the
+    main thread, SIGTERM and Ctrl-C end training with a checkpoint to resume from.
 
     Args:
         method: name, see ``bench ls methods``.
-        data: prepared data sets; may be left out where a run goes on.
-        preset: ``paper``, ``tiny``, or the path of a TOML file; None: ``paper``, or what the run has that goes on.
+        data: prepared data sets; may be empty if a run is resumed.
+        preset: ``paper``, ``tiny``, or the path of a TOML file; None: ``paper``, or that of the resumed run.
         overrides: ``key=value`` over the preset, such as ``runner.seed=1``.
         clips: list of the clips to train on (:func:`bench.clips.clip_lists.read_clips`); None: all of the split.
-        stages: names of those to train; all where none is named.
+        stages: names of those to train; empty: all.
         run: folder to write; None: ``runs/METHOD``.
-        resume: go on in a folder that is there already.
+        resume: continue in an existing folder.
         per: ``speaker``: a run set, see :class:`bench.train.run_set.RunSet`.
-        speakers: with ``per``: train only these persons; all where none is named.
+        speakers: with ``per``: train only these persons; empty: all.
         weights_dir: folder of weights that is searched first.
-        reporter: is told what happens, beside the log in the run.
+        reporter: receives the progress, in addition to the log in the run.
 
     Returns:
         How it ended.
 
     Raises:
-        BenchError: an option, a data set, weights or the folder will not do; a loss is not finite; something cannot be
-            written. One line each.
-        PrepError: a data set is none, or lacks what a stage needs.
+        BenchError: an option, a data set, weights or the folder is not usable; a loss is not finite; something cannot
+            be written. One line each.
+        PrepError: a folder is not a data set, or lacks what a stage needs.
     """
     get_method(method)
     folder = run or Path("runs") / method
@@ -84,11 +84,11 @@ def _configured(
     folder: Path,
     resume: bool,
 ) -> tuple[RunConfig, RunConfig | None]:
-    """The configuration, and that of the run that goes on."""
+    """The configuration, and that of the run to resume."""
     if not resume:
         return _new_config(method, preset, overrides, data, clips, folder), None
     if RunSet.load(folder) is not None:
-        raise BenchError(f"{folder} is a run set: go on with it by --per speaker --resume")
+        raise BenchError(f"{folder} is a run set: continue it with --per speaker --resume")
     saved = RunConfig.load(folder)
     return _changed(saved, method, preset, overrides, data, clips)
 
@@ -108,7 +108,7 @@ def _configured_set(
         return begin_set(config), config
     run_set = RunSet.load(folder)
     if run_set is None:
-        raise BenchError(f"{folder} is not a run set: begin one without --resume")
+        raise BenchError(f"{folder} is not a run set: start one without --resume")
     config, _ = _changed(run_set.run_config(), method, preset, overrides, data, clips)
     return run_set, config
 
@@ -130,7 +130,7 @@ def _new_config(
         if value != prepared:
             raise BenchError(
                 f"sound.{name}={value}: {', '.join(map(str, data))} was prepared with {prepared}: leave that out, or "
-                f"prepare it anew with --{name.replace('_', '-')} {value}"
+                f"prepare it again with --{name.replace('_', '-')} {value}"
             )
     return config.model_copy(update={"sound": sound})
 
@@ -143,13 +143,13 @@ def _changed(
     data: Sequence[Path],
     clips: Path | None,
 ) -> tuple[RunConfig, RunConfig]:
-    """The configuration with which a run goes on, and with which it went on so far."""
+    """The new and the previous configuration of a run to resume."""
     folder = saved.out
     if saved.method != method:
         raise BenchError(f"{folder} is a run of {saved.method}, not of {method}: name another with --run")
     sound = data_sound(data or saved.data)
     if "sound" not in saved.model_fields_set:
-        # Begun by an earlier version, with the sound of its data, which must be the same data now.
+        # Begun by an earlier version, with the sound of its data sets, which must be the same data sets now.
         saved = saved.model_copy(update={"sound": sound})
     if preset is None:
         config = change_config(saved, overrides, data, clips)

@@ -1,4 +1,4 @@
-"""Figures and pictures of the held-out windows while a stage is trained."""
+"""Figures and images of the held-out windows while a stage is trained."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ SHOWN = 6
 
 
 class Validation:
-    """Runs a stage over held-out windows: in evaluation mode, with averaged weights where those are kept.
+    """Runs a stage over held-out windows: in evaluation mode, with averaged weights if these are kept.
 
     Args:
-        stage: whose networks are on their device.
+        stage: with its networks on their device.
         dataset: the held-out windows.
         averages: of its networks, or None.
         accelerator: of the run.
-        workers: processes that load.
+        workers: worker processes of the data loader.
     """
 
     def __init__(
@@ -48,7 +48,7 @@ class Validation:
 
     @torch.no_grad()
     def figures(self) -> dict[str, float]:
-        """Name → mean over the validation's windows, in all processes the same."""
+        """Name → mean over the validation windows, the same in all processes."""
         sums: dict[str, float] = {}
         count = 0
         with self._evaluated():

@@ -1,1 +1,1 @@
-"""Pretrained networks: which there are, where they lie, how they are fetched."""
+"""Pretrained networks: the registry, where the files are, how they are downloaded."""

@@ -15,12 +15,12 @@ from typing import Any
 
 from bench.common.errors import Unavailable
 
-#: In every folder of weights: file name → SHA-256 of what was first used there.
+#: A file in every folder of weights: file name → SHA-256 of the file that was first used there.
 TRUSTED = "trusted.json"
-#: In a folder that can be written: path → size, times and SHA-256, so that files are not hashed at every start.
+#: A file in a writable folder: path → size, times and SHA-256. It avoids hashing all files at every start.
 MEMORY = ".digests.json"
 _BLOCK = 1 << 20
-#: Path, size, time of the last change of the content and of the entry, in nanoseconds.
+#: Path, size, modification time (mtime) and change time (ctime) of a file, times in nanoseconds.
 _Stamp = tuple[str, int, int, int]
 
 
@@ -34,11 +34,11 @@ def file_sha256(path: Path) -> str:
 
 
 class Digests:
-    """What is known of the digests of files, in this process and in a file that others read too.
+    """Cache of the digests of files, in this process and in a file that other processes read too.
 
     Args:
-        settled: seconds. A file changed less than this before it is hashed may change again without a new time
-            stamp, so that its digest is not kept.
+        settled: in seconds. A file that was changed more recently than this may change again without a new time stamp.
+            Its digest is not cached.
         sha256: hashes a file.
     """
 
@@ -48,12 +48,12 @@ class Digests:
         self._kept: dict[_Stamp, str] = {}
 
     def digest(self, path: Path, folder: Path | None, *, anew: bool = False) -> str:
-        """Hex digest of a file; it is not hashed where it was before and size and times are still the same.
+        """Hex digest of a file. A file with unchanged size and times is not hashed again.
 
         Args:
             path: the file.
-            folder: which holds :data:`MEMORY`; can be written. None: only this process remembers.
-            anew: hash it in any case.
+            folder: the writable folder of :data:`MEMORY`. None: the digest is cached in this process only.
+            anew: hash the file in any case.
 
         Raises:
             OSError: the file cannot be read.
@@ -70,7 +70,7 @@ class Digests:
         return digest
 
 
-#: Those of this process, whatever the number of stores.
+#: The cache of this process, shared by all stores.
 SHARED = Digests()
 
 
@@ -87,7 +87,7 @@ def _remembered(memory: Path | None, stamp: _Stamp) -> str:
 def _remember(memory: Path | None, stamp: _Stamp, digest: str) -> None:
     if memory is None:
         return
-    # Two processes may lose each other's line here; then a file is hashed once more.
+    # Two processes may overwrite each other's entry here; then a file is hashed once more.
     with suppress(OSError):
         memory.parent.mkdir(parents=True, exist_ok=True)
         rows = {path: row for path, row in _rows(memory).items() if is_file(Path(path))}
@@ -97,12 +97,12 @@ def _remember(memory: Path | None, stamp: _Stamp, digest: str) -> None:
 def _rows(memory: Path) -> dict[str, Any]:
     try:
         return _read_json(memory)
-    except (OSError, ValueError):  # It is only a memory: what it does not know is hashed again.
+    except (OSError, ValueError):  # It is only a cache: missing files are hashed again.
         return {}
 
 
 def writable(folder: Path) -> bool:
-    """Whether files can be made in ``folder``, or it itself where it is not there yet."""
+    """Whether files can be created in ``folder``; if it does not exist, whether it can be created."""
     for place in (folder, *folder.parents):
         if os.access(place, os.F_OK):
             return place.is_dir() and os.access(place, os.W_OK | os.X_OK)
@@ -111,7 +111,7 @@ def writable(folder: Path) -> bool:
 
 @contextmanager
 def temporary(target: Path) -> Iterator[Path]:
-    """A name beside ``target`` for a file in the making, which is gone afterwards unless it was renamed."""
+    """A temporary path beside ``target``. The file is deleted afterwards unless it was renamed."""
     path = target.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp")
     try:
         yield path
@@ -120,15 +120,15 @@ def temporary(target: Path) -> Iterator[Path]:
 
 
 def trusted(path: Path, digest: str, *, replace: bool = False) -> str:
-    """The digest recorded for a file without a known one; ``digest`` becomes it at the first use.
+    """The recorded digest of a file for which the registry has none. At the first use, ``digest`` is recorded.
 
     Args:
         path: the file.
-        digest: its own.
-        replace: record ``digest`` also in place of another.
+        digest: the digest of its content.
+        replace: record ``digest`` even if another one is recorded.
 
     Returns:
-        The recorded digest. Where the folder cannot be written, every use is a first one.
+        The recorded digest. In a folder that cannot be written, every use counts as the first one.
 
     Raises:
         Unavailable: the record is damaged or cannot be written.
@@ -161,10 +161,10 @@ def _trust(record: Path) -> dict[str, Any]:
 
 
 def is_file(path: Path) -> bool:
-    """Whether a file of that name is there, as far as this user can see."""
+    """Whether the file exists and this user may see it."""
     try:
         return path.is_file()
-    except PermissionError:  # In a folder that may not be entered.
+    except PermissionError:  # The folder may not be entered.
         return False
 
 

@@ -1,6 +1,6 @@
-"""Bringing files of the registry of weights onto this machine: from the network, or from the user's hand.
+"""Gets files of the registry of weights: by download, or from a file that the user has.
 
-What is not finished lies beside the place it is for, as ``FILE.part``. Nothing gets its own name before it is verified.
+An unfinished download is ``FILE.part``, in the folder of the file. It is renamed only after it is verified.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ from bench.common.errors import BenchError, Unavailable
 from bench.weights.digests import file_sha256, temporary, trusted
 from bench.weights.store import Entry, WeightStore
 
-#: Told how many bytes are there, and of how many (None where the server does not say).
+#: Called with the number of bytes received and the total (None if the server does not say it).
 OnProgress = Callable[[int, int | None], None]
 
-#: Bytes that are read at a time.
+#: Bytes read at a time.
 BLOCK = 1 << 20
-#: Attempts that bring nothing new before an address is given up, and seconds between them.
+#: Attempts without new bytes before an address is given up, and seconds between them.
 ATTEMPTS = 3
 PAUSE = 1.0
 _TIMEOUT = 30.0
@@ -39,11 +39,11 @@ _PASSING = frozenset({408, 429, 500, 502, 503, 504})
 
 
 class WrongFile(BenchError):
-    """A file is not what the registry says."""
+    """A file is not the one in the registry."""
 
 
 class _Failed(Exception):
-    """One address cannot give the file; the next may."""
+    """One address cannot provide the file; the next one is tried."""
 
 
 def offline_asked() -> bool:
@@ -56,14 +56,14 @@ def fetch(
 ) -> Path:
     """Download a file from the first of its addresses that has it, unless it is there already.
 
-    An interrupted download goes on where it stopped, if its digest is known: a mixture of two files could not pass
-    for one of them.
+    An interrupted download continues where it stopped if the file's digest is known. Then a mixture of two files
+    would be detected.
 
     Args:
-        store: where it should be.
+        store: where the file belongs.
         name: the entry.
-        offline: use no network.
-        on_progress: told after every MiB.
+        offline: do not use the network.
+        on_progress: called after every MiB.
 
     Returns:
         The verified file.
@@ -78,7 +78,8 @@ def fetch(
         raise BenchError(f"{name} has no direct address: {entry.remedy}")
     if offline:
         raise BenchError(
-            f"offline, so {name} is not fetched: bring {entry.urls[0]} here and run: bench weights import {name} FILE"
+            f"offline, so {name} is not downloaded: get {entry.urls[0]} on another machine, then run here: "
+            f"bench weights import {name} FILE"
         )
     target = store.target() / entry.file
     problems = []
@@ -90,7 +91,7 @@ def fetch(
             continue
         try:
             return store.path(name)
-        except Unavailable as error:  # A wrong file in a folder that is searched before.
+        except Unavailable as error:  # A wrong file in a folder that comes first in the search.
             raise BenchError(str(error)) from error
     raise BenchError(
         f"{name} could not be fetched: {'; '.join(problems)}; try again later, or get {entry.file} elsewhere and run: "
@@ -102,23 +103,23 @@ def add(store: WeightStore, name: str, source: Path, *, replace: bool = False) -
     """Copy a file that the user has into the first folder of ``store`` that can be written.
 
     Args:
-        store: where it should be.
+        store: where the file belongs.
         name: the entry that it is for.
-        source: the file, or an archive that holds it where the entry names a member.
-        replace: take it also in place of another that was trusted before.
+        source: the file, or an archive that contains it if the entry names a member.
+        replace: accept it even if another file was trusted before.
 
     Returns:
         The verified copy.
 
     Raises:
-        BenchError: it is not the file of that name, it cannot be read, or there is no room.
+        BenchError: it is not the file of that name, it cannot be read, or the disk is full.
     """
     entry = store.entry(name)
     if not source.is_file():
         raise BenchError(f"{source}: no such file")
     target = store.target() / entry.file
     with _disk(target.parent), temporary(target) as copy:
-        # Files of torch.save are zip archives too; only a member of the very name counts.
+        # Files of torch.save are zip archives too; only a member with exactly this name counts.
         if not (entry.member and is_zipfile(source) and _unpack(source, entry.member, copy, str(source))):
             shutil.copyfile(source, copy)
         _place(entry, copy, target, str(source), replace=replace)
@@ -126,7 +127,8 @@ def add(store: WeightStore, name: str, source: Path, *, replace: bool = False) -
 
 
 def _place(entry: Entry, made: Path, target: Path, origin: str, *, replace: bool = False) -> None:
-    """Give a new file its name, if it is what ``entry`` says; else :class:`WrongFile`, and nothing has changed."""
+    """Rename a new file to ``target`` if it is the one in the registry. Else raise :class:`WrongFile`; nothing
+    changes."""
     size, digest = made.stat().st_size, file_sha256(made)
     if not digest.startswith(entry.expected):
         raise WrongFile(f"{origin} is not {entry.name}: sha256 {digest[:12]}, not {entry.expected[:12]}")
@@ -162,7 +164,7 @@ def _fetch_from(url: str, entry: Entry, target: Path, on_progress: OnProgress) -
                 return
             except WrongFile:
                 part.truncate(0)
-                if not resumed:  # Else what was there before may have been the fault.
+                if not resumed:  # Else the bytes from an earlier attempt may be wrong.
                     raise
 
 
@@ -179,7 +181,7 @@ def _finish(url: str, entry: Entry, target: Path, part: Path, *, archive: bool) 
 
 @contextmanager
 def _part(path: Path) -> Iterator[BinaryIO]:
-    """An unfinished file, open for appending, for one process alone; removed afterwards if it is empty."""
+    """An unfinished file, open for appending, locked for one process; removed afterwards if it is empty."""
     with _disk(path.parent), path.open("ab") as part:
         try:
             fcntl.flock(part, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -208,14 +210,14 @@ def _size(part: BinaryIO) -> int:
 
 
 class _Transfer:
-    """Appends what is missing of one address to an unfinished file.
+    """Appends the missing bytes of one address to an unfinished file.
 
     Args:
         url: http, https or file.
         part: open for appending.
-        guarded: the result will be compared with a known digest. Otherwise only bytes of this transfer are
-            continued, and only where the server says that the file is still the same.
-        on_progress: told how far it is.
+        guarded: the result will be compared with a known digest. Otherwise only bytes of this transfer are continued,
+            and only if the server says that the file is still the same.
+        on_progress: called with the number of bytes.
     """
 
     def __init__(self, url: str, part: BinaryIO, *, guarded: bool, on_progress: OnProgress) -> None:
@@ -223,7 +225,7 @@ class _Transfer:
         self._validator = ""
 
     def run(self) -> None:
-        """Read to the end; a broken connection is taken up again as long as that brings more."""
+        """Read to the end. A broken connection is retried as long as new bytes arrive."""
         reached, failures = _size(self.part), 0
         while problem := self._attempt():
             now = _size(self.part)
@@ -234,7 +236,7 @@ class _Transfer:
             time.sleep(PAUSE * failures)
 
     def _attempt(self) -> str:
-        """Read on; returns what went wrong, if another attempt may mend it."""
+        """Continue reading. Returns the problem if another attempt may help."""
         try:
             self._read()
         except HTTPError as error:
@@ -242,7 +244,7 @@ class _Transfer:
             have, problem = _size(self.part), f"answers {error.code} {error.reason}"
             if error.code == 416 and have:
                 if error.headers.get("Content-Range") == f"bytes */{have}":
-                    return ""  # All of it was there.
+                    return ""  # The file was already complete.
                 self.part.truncate(0)
             elif error.code not in _PASSING:
                 raise _Failed(f"{self.url} {problem}") from error
@@ -265,11 +267,11 @@ class _Transfer:
         wanted = {key: value for key, value in headers.items() if value and (have or key == "User-Agent")}
         with urlopen(Request(self.url, headers=wanted), timeout=_TIMEOUT) as answer:
             self._check(answer.headers)
-            if answer.status != 206:  # All of it, from the start.
+            if answer.status != 206:  # The whole file, from the start.
                 self.part.truncate(0)
                 have = 0
             elif not answer.headers.get("Content-Range", "").startswith(f"bytes {have}-"):
-                raise _Failed(f"{self.url} answers with another range than asked")
+                raise _Failed(f"{self.url} answers with another range than requested")
             rest = answer.headers.get("Content-Length")
             total = have + int(rest) if rest else None
             self._receive(answer, have, total)
@@ -296,7 +298,7 @@ class _Transfer:
 
 @contextmanager
 def _disk(folder: Path) -> Iterator[None]:
-    """Turn what the operating system says of a full or protected disk into one line for a person."""
+    """Turn an OSError of a full or write-protected disk into a one-line error for the user."""
     try:
         yield
     except OSError as error:
@@ -305,7 +307,7 @@ def _disk(folder: Path) -> Iterator[None]:
 
 
 def _unpack(archive: Path, member: str, target: Path, origin: str) -> bool:
-    """Write the member of that name, in whatever folder of the archive, to ``target``; False where there is none."""
+    """Write the member of that name, in any folder of the archive, to ``target``. False if there is none."""
     try:
         with ZipFile(archive) as files:
             for name in files.namelist():

@@ -1,7 +1,7 @@
-"""Pretrained networks: the registry ``weights.toml``, and where its files lie on this machine.
+"""Pretrained networks: the registry ``weights.toml``, and where its files are on this machine.
 
-A file is used only after its SHA-256 matched. Where no digest is publicly known, the first file used is trusted and
-its digest recorded beside it; another file under that name is then refused.
+A file is used only after its SHA-256 matched. If no digest is publicly known, the first file used is trusted and its
+digest recorded beside it; a different file with that name is rejected from then on.
 """
 
 from __future__ import annotations
@@ -28,17 +28,17 @@ class Entry:
     """One file of the registry.
 
     Attributes:
-        name: as commands and specifications call it.
-        file: name under which it lies in a folder of weights.
+        name: the name in commands and specifications.
+        file: its file name in a folder of weights.
         urls: direct addresses, the official one first, then mirrors.
-        sha256: hex digest, or ``""`` where none is publicly known.
-        sha256_prefix: its first digits, where only these are known.
+        sha256: hex digest, or ``""`` if none is publicly known.
+        sha256_prefix: its first digits, if only these are known.
         size: bytes, or None.
-        licence: of the weights, with a word on non-commercial terms.
-        enables: what works once it is there: metric variants, losses, methods, detectors.
-        page: where a person finds it.
-        note: what else to know.
-        member: name of the file in the archive, for those of ``urls`` that end in ``.zip``.
+        licence: of the weights, with a note on non-commercial terms.
+        enables: what needs the file: metric variants, losses, methods, detectors.
+        page: web page with the file, for manual download.
+        note: further information.
+        member: name of the file in the archive, for ``urls`` that end in ``.zip``.
     """
 
     name: str
@@ -55,20 +55,20 @@ class Entry:
 
     @property
     def remedy(self) -> str:
-        """The way to get it, in a few words."""
+        """How to get it, in a few words."""
         if self.urls:
             return f"bench weights fetch {self.name}"
         return f"get it from {self.page} and run: bench weights import {self.name} FILE"
 
     @property
     def expected(self) -> str:
-        """What the digest must begin with; ``""`` where nothing is known."""
+        """What the digest must begin with; ``""`` if nothing is known."""
         return self.sha256 or self.sha256_prefix
 
 
 @dataclass(frozen=True)
 class Checked:
-    """One file that was found and hashed anew; ``problem`` is ``""`` where it is right."""
+    """One file that was found and hashed again; ``problem`` is ``""`` if it is right."""
 
     name: str
     path: Path
@@ -80,7 +80,7 @@ def registry(path: Path = REGISTRY) -> Mapping[str, Entry]:
     """The entries of a registry file, by name.
 
     Raises:
-        BenchError: the file is not such a registry.
+        BenchError: the file is not a valid registry.
     """
     toml = import_module("tomllib" if sys.version_info >= (3, 11) else "tomli")
     try:
@@ -96,7 +96,7 @@ def _entry(name: str, table: Mapping[str, Any]) -> Entry:
 
 
 def cache_folder() -> Path:
-    """The folder of weights that is used unless another is named."""
+    """The default folder of weights."""
     from platformdirs import user_cache_dir
 
     return Path(user_cache_dir("talking-face-bench", appauthor=False)) / "weights"
@@ -116,13 +116,13 @@ def hub_folder() -> Path:
 
 
 class WeightStore:
-    """Finds the files of a registry and vouches for them. Picklable; a worker checks its own machine's files.
+    """Finds the files of a registry and verifies them. Picklable; a worker checks the files of its own machine.
 
     Args:
         entries: the registry.
-        folders: searched in this order; the first that can be written takes new files.
-        borrowed: folders of others, searched last and never written; only files with a known digest are taken.
-        digests: what is known of files that were hashed; stays behind when a store is pickled.
+        folders: searched in this order; new files are written to the first writable one.
+        borrowed: folders of other programs, searched last and never written; only files with a known digest are used.
+        digests: cache of the digests of hashed files; not pickled with the store.
     """
 
     def __init__(
@@ -142,11 +142,11 @@ class WeightStore:
 
     @classmethod
     def default(cls, weights_dir: Path | None = None) -> WeightStore:
-        """The suite's registry over :func:`search_folders`, and torch hub's folder as a borrowed one."""
+        """The suite's registry with :func:`search_folders`, and torch hub's folder as a borrowed one."""
         return cls(registry(), search_folders(weights_dir), [hub_folder()])
 
     def entry(self, name: str) -> Entry:
-        """The entry of that name. Raises ``PrepError`` for an unknown one, proposing the nearest."""
+        """The entry of that name. Raises ``PrepError`` for an unknown name; the message proposes the nearest."""
         return self.entries[known("weights", [name], self.entries)[0]]
 
     def copies(self, name: str) -> list[Path]:
@@ -158,10 +158,10 @@ class WeightStore:
     def path(self, name: str) -> Path:
         """The file, after its SHA-256 matched.
 
-        It is hashed once a process, or not at all where it was hashed before and size and times are still the same.
+        It is hashed once per process, or not at all if it was hashed before and size and times are unchanged.
 
         Raises:
-            Unavailable: it is missing or is not the file of that name; the message says which command mends it.
+            Unavailable: it is missing or is not the file of that name; the message names the command that fixes it.
         """
         return self._found(name)[0]
 
@@ -170,7 +170,7 @@ class WeightStore:
         return self._found(name)[1]
 
     def verify(self, names: Sequence[str] | None = None) -> list[Checked]:
-        """Hash every copy of these entries anew; of all of them where ``names`` is None."""
+        """Hash every copy of these entries again; of all entries if ``names`` is None."""
         found = []
         for name in self.entries if names is None else names:
             for path in self.copies(name):
@@ -183,12 +183,12 @@ class WeightStore:
         return found
 
     def check(self, name: str, path: Path, *, anew: bool = False) -> str:
-        """The digest of a file that is to be taken for ``name``.
+        """The digest of a file, after checking that it is the file of the entry ``name``.
 
         Args:
             name: the entry.
             path: the file.
-            anew: hash it even where that was done before.
+            anew: hash it even if that was done before.
 
         Raises:
             Unavailable: it is another file; the reason gives the first digits of both digests.
@@ -212,10 +212,10 @@ class WeightStore:
         return digest
 
     def target(self) -> Path:
-        """The folder for new files; made where it is not there yet.
+        """The folder for new files, created if necessary.
 
         Raises:
-            BenchError: none can be written.
+            BenchError: no folder can be written.
         """
         for folder in self.folders:
             with suppress(OSError):

@@ -1,4 +1,4 @@
-"""The tensors of a file of weights."""
+"""Reads the tensors of a weights file."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ if TYPE_CHECKING:
 
 
 def load_state_dict(path: Path) -> dict[str, torch.Tensor]:
-    """The tensors of a checkpoint, on the CPU, loaded without running any code that it may hold.
+    """The tensors of a checkpoint, on the CPU, loaded without running code from the file.
 
-    A checkpoint of a training run is unwrapped: its ``state_dict`` is taken, and ``module.`` is dropped where every
-    name begins so (PyTorch's DataParallel).
+    A checkpoint of a training run is unwrapped: its ``state_dict`` is used, and the prefix ``module.`` (of PyTorch's
+    DataParallel) is removed if all names have it.
 
     Args:
         path: a ``.safetensors`` file, or one written by ``torch.save``.
 
     Raises:
-        BenchError: it is damaged, or holds something else than tensors by name.
+        BenchError: the file is damaged, or holds something other than tensors by name.
     """
     import torch
 
@@ -34,7 +34,7 @@ def load_state_dict(path: Path) -> dict[str, torch.Tensor]:
             loaded = torch.load(path, map_location="cpu", weights_only=True)
     except ImportError as error:
         raise BenchError(f"{path} needs the package safetensors: pip install safetensors") from error
-    except Exception as error:  # torch.load raises nearly anything on foreign bytes.
+    except Exception as error:  # torch.load raises many kinds of exceptions for other file formats.
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise BenchError(f"{path} is not a file of tensors: {first}") from error
     if isinstance(loaded, Mapping) and isinstance(loaded.get("state_dict"), Mapping):

@@ -1,7 +1,7 @@
-"""What is named to `bench eval` becomes a list of jobs; no video is opened for it.
+"""Turns the arguments of `bench eval` into a list of jobs, without opening a video.
 
-Three forms: predictions against a prepared data set, against a plain folder, or for a list of pairs as Wav2Lip
-publishes them. :mod:`bench.clips.inputs.reading` reads what the jobs point at.
+There are three forms of input: predictions and a prepared data set, predictions and a plain folder, or predictions and
+a list of pairs in Wav2Lip's format. :mod:`bench.clips.inputs.reading` reads the files of the jobs.
 """
 
 from __future__ import annotations

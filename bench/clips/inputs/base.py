@@ -12,12 +12,13 @@ from bench.clips.inputs.files import VideoFolder
 from bench.clips.job import FULL, TRIVIAL, Candidate, Job, Take, Voice
 from bench.common.errors import BenchError
 
-#: ``reconstruction``: the clip's own sound drives the face. ``dubbing``: another sound does, and no frame has a twin.
+#: ``reconstruction``: the clip's own sound drives the face. ``dubbing``: another sound does, so no frame has
+#: a ground #: truth.
 Protocol = Literal["reconstruction", "dubbing"]
-#: Whose sound is heard with the predicted frames: that of the prediction's file, or the one that drove the face.
+#: Which sound belongs to the predicted frames: that of the prediction's file, or the one that drove the face.
 Audio = Literal["prediction", "truth"]
 
-#: Why a clip has no prediction; one wording for all clips, since reasons are counted.
+#: Why a clip has no prediction. The same text for all clips, since reasons are counted.
 NO_PREDICTION = "no prediction: no file of the clip's name"
 
 
@@ -27,15 +28,15 @@ class Inputs:
 
     Attributes:
         name: of the data set, of the folder of true videos, or of the list.
-        kind: which of the three forms.
+        kind: which of the three forms of input.
         split: of the data set, else ``""``.
         protocol: what drove the faces.
-        jobs: one a clip, sorted by clip id; every job has a candidate of every method.
-        manifest_sha256: of the data set's manifest without the place where its media lie; else ``""``.
-        unmatched: predictions without counterpart, one line each.
+        jobs: one per clip, sorted by clip id; every job has a candidate of every method.
+        manifest_sha256: of the data set's manifest without the path of its media; else ``""``.
+        unmatched: predictions that belong to no clip, one line each.
         sources: method → folder of its videos, as it was given.
         voices: clip id → the sound that drives the face: in reconstruction the clip's own.
-        problems: clip id → why its true video cannot be had.
+        problems: clip id → why its true video is not available.
         output: the pictures that are scored: ``full`` frames, or the name of a view.
     """
 
@@ -57,14 +58,14 @@ def scan_all(predictions: Mapping[str, Path]) -> dict[str, VideoFolder]:
 
     Raises:
         BenchError: a method has the name of a trivial row, or two videos of one name.
-        PrepError: a folder is not there or cannot be read.
+        PrepError: a folder is missing or cannot be read.
     """
     for method in predictions:
         if not method.strip():
             raise BenchError("a method without a name: write --pred NAME=FOLDER")
         if method in TRIVIAL:
             raise BenchError(
-                f"{method!r} is the name of a row that is made from the truth: name the method otherwise"
+                f"{method!r} is the name of a row that is made from the truth: give the method another name"
             )
     return {method: VideoFolder.scan(folder) for method, folder in predictions.items()}
 
@@ -74,9 +75,9 @@ def candidate(method: str, path: Path | None, audio: Audio, voice: Voice | None,
 
     Args:
         method: its name.
-        path: its video, or None where there is none.
-        audio: whose sound is heard.
-        voice: the sound that drove the face, needed where ``audio`` is ``truth``.
+        path: its video, or None if it has none.
+        audio: which sound belongs to the frames.
+        voice: the sound that drove the face; required if ``audio`` is ``truth``.
         problem: what is wrong with the clip itself, or ``""``.
     """
     if path is None:
@@ -89,7 +90,7 @@ def in_order(jobs: Iterable[Job]) -> list[Job]:
     """Jobs sorted by clip id.
 
     Raises:
-        BenchError: two have one id.
+        BenchError: two jobs have the same id.
     """
     found = sorted(jobs, key=lambda job: job.clip_id)
     for job, following in pairwise(found):
@@ -99,12 +100,12 @@ def in_order(jobs: Iterable[Job]) -> list[Job]:
 
 
 def check_audio(audio: Audio, protocol: Protocol) -> None:
-    """Refuse the truth's sound for a face that another one drove.
+    """Check that the truth's sound is not used for a face that another sound drove.
 
     Raises:
-        BenchError: that is asked for.
+        BenchError: ``audio`` is ``truth`` in the dubbing protocol.
     """
     if audio == "truth" and protocol == "dubbing":
         raise BenchError(
-            "in the dubbing protocol the truth's sound is not the one that drove the face: take --audio prediction"
+            "in the dubbing protocol the truth's sound is not the one that drove the face: use --audio prediction"
         )

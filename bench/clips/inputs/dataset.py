@@ -19,7 +19,7 @@ from prep.shards import SHARDS, open_shard, read_manifest
 
 #: The evaluation split of every corpus that has one.
 DEFAULT_SPLIT = "test"
-#: Why a clip has no true video; one wording for all clips, since reasons are counted.
+#: Why a clip has no true video. The same text for all clips, since reasons are counted.
 NO_SOURCE = "the source video is missing: give the folder of the corpus with --root"
 
 _FPS = 25
@@ -36,29 +36,28 @@ def from_dataset(
     protocol: Protocol | None = None,
     audio: Audio = "prediction",
 ) -> Inputs:
-    """Take a split of a prepared data set for the truth.
+    """Use a split of a prepared data set as the truth.
 
-    The true frames come from the source videos, cut as preparation cut them; landmarks and sound come from the
-    shards. Predictions are called ``<clip_id>.mp4`` below their folder, or as the last part of the id where that is
-    enough to tell them apart.
+    The true frames come from the source videos, cropped as in preparation; landmarks and sound come from the shards.
+    The path of a prediction below its folder is ``<clip_id>.mp4``, or just the last part of the id if that is unique.
 
     Args:
         predictions: method → folder.
         data: what ``bench prep --out`` wrote.
-        split: one of its splits; where None, those that hold ``clips``; without those ``test``, or the only one there
-            is.
-        root: where the source videos lie now; where None, where they lay at preparation.
-        clips: ids of the clips to take; where None and no split is named, those that the ``generation.json`` of the
-            predictions lists, and without such a list all of the split.
-        protocol: what drove the faces; where None, what the ``generation.json`` of the predictions says, and
-            reconstruction where there is none.
-        audio: whose sound is heard with the predictions.
+        split: one of its splits. None: the splits that contain ``clips``; without ``clips``, ``test`` or the only
+            split.
+        root: folder of the source videos. None: the folder recorded at preparation.
+        clips: ids of the clips to score. None: those that the ``generation.json`` of the predictions lists, if no split
+            is named; without such a list, all clips of the split.
+        protocol: what drove the faces. None: as in the ``generation.json`` of the predictions, or reconstruction if
+            there is none.
+        audio: which sound belongs to the predicted frames.
 
     Raises:
-        BenchError: predictions of different protocols, views or lists of clips; or the data set is not complete, lacks
-            a listed clip, holds stills, has no source video at its place, several splits and none of them ``test``,
-            or no clip that a method has predicted.
-        PrepError: it is no data set, has no such split, or a folder cannot be read.
+        BenchError: the predictions have different protocols, views or lists of clips; or the data set is not complete,
+            lacks a listed clip, holds stills, has no source videos in its folder, has several splits and none is
+            ``test``, or has no clip that a method has predicted.
+        PrepError: ``data`` is not a data set, has no such split, or a folder cannot be read.
     """
     declared = read_declared(predictions)
     protocol = protocol or declared_protocol(declared)
@@ -66,7 +65,7 @@ def from_dataset(
     manifest = read_manifest(data)
     if manifest.get("complete") is not True:
         raise BenchError(
-            f"{data} is not complete: run the same `bench prep` again, it goes on where it stopped"
+            f"{data} is not complete: run the same `bench prep` again, it continues where it stopped"
         )
     shards = [entry for entry in manifest.get("shards") or () if entry["clips"]]
     if clips is None and split is None:
@@ -88,7 +87,7 @@ def from_dataset(
     for method, folder in videos.items():
         if not found[method]:
             raise BenchError(
-                f"no video in {folder.path} ({folder.examples()}) is called as a clip in split {split!r} of {data} "
+                f"no video in {folder.path} ({folder.examples()}) has the name of a clip in split {split!r} of {data} "
                 f"({some(ids)})"
             )
     jobs, voices, problems = [], {}, {}
@@ -126,17 +125,17 @@ def from_dataset(
 
 
 def clip_jobs(data: Path, root: Path | None = None) -> list[Job]:
-    """Every clip and still of a prepared data set, of all splits, with its true video and nothing to score.
+    """Every clip and still of a prepared data set, of all splits, with its true video and without candidates.
 
     Args:
         data: what ``bench prep --out`` wrote.
-        root: where the source videos lie now; where None, where they lay at preparation.
+        root: folder of the source videos. None: the folder recorded at preparation.
 
     Returns:
-        Jobs in the order of the shards; ``truth`` is None where the source is not there.
+        Jobs in the order of the shards; ``truth`` is None if the source file is missing.
 
     Raises:
-        PrepError: it is no data set.
+        PrepError: ``data`` is not a data set.
     """
     manifest = read_manifest(data)
     media = Path(root or manifest.get("root") or "").absolute()
@@ -167,7 +166,7 @@ def _split(data: Path, wanted: str | None, there: Sequence[str]) -> str:
 def _listed(
     rows: Sequence[tuple[Path, int, dict[str, Any]]], clips: Collection[str], data: Path, split: str | None
 ) -> list[tuple[Path, int, dict[str, Any]]]:
-    """The rows of the clips that are named, all of which must be there."""
+    """The rows of the named clips. All of them must exist."""
     wanted = set(clips)
     if not wanted:
         raise BenchError("the list of clips to score is empty: name some")
@@ -180,12 +179,12 @@ def _listed(
 
 
 def _rows(paths: Sequence[Path]) -> Iterator[tuple[Path, int, dict[str, Any]]]:
-    """Shard, row group and scalars of every clip; a hundred times as fast as reading whole clips."""
+    """Shard, row group and scalar columns of every clip: a hundred times faster than reading whole clips."""
     for path in paths:
         file = open_shard(path)
         if file.num_row_groups != file.metadata.num_rows:
             raise PrepError(
-                f"{path} was rewritten: it has not one row group a clip; make it again with `bench prep`"
+                f"{path} was rewritten: it does not have one row group per clip; make it again with `bench prep`"
             )
         for number, row in enumerate(file.read(columns=list(_COLUMNS), use_threads=False).to_pylist()):
             yield path, number, row
@@ -211,7 +210,7 @@ def _missing_sources(root: Path, sources: Sequence[str]) -> set[str]:
 
 
 def _digest(manifest: Mapping[str, Any]) -> str:
-    """SHA-256 of a manifest without the place of the media, which is another one in every laboratory."""
+    """SHA-256 of a manifest without the path of the media, which differs between machines."""
     rest = {name: value for name, value in manifest.items() if name != "root"}
     text = json.dumps(rest, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()

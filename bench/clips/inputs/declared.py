@@ -1,4 +1,4 @@
-"""What folders of predictions say of themselves, in the ``generation.json`` that `bench generate` writes there."""
+"""What the ``generation.json`` of `bench generate` says about a folder of predictions."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ GENERATION = "generation.json"
 
 @dataclass(frozen=True)
 class Declared:
-    """What one folder of predictions says.
+    """What the ``generation.json`` of one folder says.
 
     Attributes:
         path: of the file.
-        protocol: what drove the faces; None where it is not said.
+        protocol: what drove the faces; None if the file does not say it.
         output: what the videos show: ``full`` frames, or the name of a view.
-        clips: ids of the clips that were to be made, where not those of a split; None where it is not said.
+        clips: ids of the clips to generate, if these are not all clips of a split; None if the file does not say it.
         trained_on: names of the data sets that the method was trained on, or ``""``.
-        record: all that the file holds.
+        record: the whole content of the file.
     """
 
     path: Path
@@ -38,10 +38,10 @@ class Declared:
 
 
 def read_declared(predictions: Mapping[str, Path]) -> dict[str, Declared]:
-    """What the folders of predictions say, by method; those without ``generation.json`` are absent.
+    """Method → what its folder's ``generation.json`` says. Folders without this file are left out.
 
     Raises:
-        BenchError: a file cannot be read, or names a view that there is not.
+        BenchError: a file cannot be read, or names an unknown view.
     """
     found = {}
     for method, folder in predictions.items():
@@ -58,14 +58,16 @@ def _read(path: Path) -> Declared:
         record: Any = json.loads(path.read_text("utf-8"))
     except (OSError, ValueError) as error:
         raise BenchError(
-            f"{path} cannot be read ({error}): make the videos anew with `bench generate`"
+            f"{path} cannot be read ({error}): make the videos again with `bench generate`"
         ) from None
     if not isinstance(record, dict):
-        raise BenchError(f"{path} is no record of a generation: make the videos anew with `bench generate`")
+        raise BenchError(
+            f"{path} is not a record of a generation: make the videos again with `bench generate`"
+        )
     protocol, output, clips = (record.get(key) for key in ("protocol", "output", "clips_list"))
     if output not in (None, FULL) and output not in VIEWS:
         raise BenchError(
-            f"{path} says that the videos show {output!r}; there are the views {', '.join(VIEWS)}"
+            f"{path} says that the videos show {output!r}; the known views are {', '.join(VIEWS)}"
         )
     return Declared(
         path,
@@ -78,27 +80,27 @@ def _read(path: Path) -> Declared:
 
 
 def declared_protocol(declared: Mapping[str, Declared]) -> Protocol:
-    """What drove the faces of all methods; reconstruction where none says it.
+    """What drove the faces of all methods; reconstruction if there is no record.
 
     Raises:
-        BenchError: a record does not say it, or two say different things.
+        BenchError: a record has no protocol, or two records have different ones.
     """
     said: dict[Protocol, str] = {}
     for method, record in declared.items():
         if record.protocol is None:
             raise BenchError(
-                f"{record.path} does not say the protocol: make the videos anew with `bench generate`"
+                f"{record.path} does not name the protocol: make the videos again with `bench generate`"
             )
         said[record.protocol] = method
     if len(said) > 1:
         raise BenchError(
-            f"{said['dubbing']} was dubbed and {said['reconstruction']} reconstructed: score them apart"
+            f"{said['dubbing']} was dubbed and {said['reconstruction']} reconstructed: score them separately"
         )
     return next(iter(said), "reconstruction")
 
 
 def declared_clips(declared: Mapping[str, Declared]) -> frozenset[str] | None:
-    """The clips that the methods were to make; None where no record names any.
+    """The clips that the methods had to generate; None if no record names any.
 
     Raises:
         BenchError: two records name different clips.
@@ -110,24 +112,24 @@ def declared_clips(declared: Mapping[str, Declared]) -> frozenset[str] | None:
         first = next(iter(named))
         if clips != named[first]:
             raise BenchError(
-                f"{first} and {method} were made of different clips: name those to score with --clips FILE"
+                f"{first} and {method} were generated for different clips: name those to score with --clips FILE"
             )
     return next(iter(named.values()), None)
 
 
 def in_view(inputs: Inputs, declared: Mapping[str, Declared]) -> Inputs:
-    """The same clips, scored in the view that a method paints; unchanged where all paint full frames.
+    """The same clips, scored in the view that a method generates; unchanged if all generate full frames.
 
     Raises:
-        BenchError: two methods paint different views; or one paints full frames and there is no true video, whose
-            face says where the view lies.
+        BenchError: two methods generate different views; or one generates full frames and there is no true video, from
+            whose face the position of the view is computed.
     """
     painted = {record.output: method for method, record in declared.items() if record.output != FULL}
     if not painted:
         return inputs
     if len(painted) > 1:
         (a, first), (b, second) = list(painted.items())[:2]
-        raise BenchError(f"{first} shows the view {a} and {second} the view {b}: score them apart")
+        raise BenchError(f"{first} shows the view {a} and {second} the view {b}: score them separately")
     ((view, method),) = painted.items()
     jobs = []
     for job in inputs.jobs:

@@ -18,8 +18,8 @@ class VideoFolder:
 
     Attributes:
         path: the folder, as it was given.
-        files: name of a clip → file, relative to ``path``. A name is the file's path without its suffix, with
-            POSIX separators and in Unicode's composed form, since file systems differ in that.
+        files: name of a clip → file, relative to ``path``. A name is the file's path without its suffix, with POSIX
+            separators and in Unicode's composed form (NFC), since file systems use different forms.
     """
 
     path: Path
@@ -30,7 +30,7 @@ class VideoFolder:
         """Find the videos below ``path``; hidden files and folders are skipped, links are followed.
 
         Raises:
-            BenchError: two videos differ in nothing but the suffix.
+            BenchError: the names of two videos differ only in the suffix.
             PrepError: there is no such folder, or it cannot be read.
         """
         require_folder(path)
@@ -45,14 +45,14 @@ class VideoFolder:
         return cls(path, files)
 
     def file(self, name: str) -> Path:
-        """Absolute path of a clip's video, for processes with other working folders."""
+        """Absolute path of a clip's video, for processes with another working directory."""
         return (self.path / self.files[name]).absolute()
 
     def match(self, wanted: Iterable[str]) -> dict[str, str]:
         """Pair clips with videos.
 
-        By the whole name; what is then left on both sides, by the last part of the name where that is the only
-        one of its kind here and there.
+        First by the whole name. The rest is paired by the last part of the name, if that part is unique among the
+        remaining clips and among the remaining videos.
 
         Args:
             wanted: names of clips.
@@ -92,7 +92,7 @@ def some(names: Iterable[str], count: int = 2) -> str:
 
 
 def _by_last_part(names: Mapping[str, str]) -> dict[str, str]:
-    """Last part of a value → its key, where no other value has that last part."""
+    """Last part of a value → its key, for last parts that only one value has."""
     lasts = {owner: name.rpartition("/")[2] for owner, name in names.items()}
     count = Counter(lasts.values())
     return {last: owner for owner, last in lasts.items() if count[last] == 1}

@@ -1,4 +1,4 @@
-"""From what a person names (folders, a data set, a list) to what is scored against what."""
+"""From the arguments of the user (folders, a data set, a list) to the inputs of an evaluation."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ def find_methods(words: Sequence[str], name: str | None = None) -> dict[str, Pat
         name: of a single FOLDER.
 
     Raises:
-        BenchError: a name is taken or belongs to a trivial row, a folder is not there, or ``name`` does not stand
-            beside a single folder.
+        BenchError: a name is used twice or is that of a trivial row, a folder is missing, or ``name`` is given with
+            more than one folder.
     """
     if name is not None and (len(words) != 1 or ("=" in words[0] and not Path(words[0]).is_dir())):
-        raise BenchError("--method-name names a single folder: write NAME=FOLDER for each instead")
+        raise BenchError("--method-name works with a single folder only: write NAME=FOLDER for each instead")
     found: dict[str, Path] = {}
     for word in words:
         label, equals, folder = ("", "", "") if name is not None else word.partition("=")
@@ -66,20 +66,20 @@ def find_inputs(
         pairs: list of pairs.
         split: of the data set.
         clips: list of clips (:func:`bench.clips.clip_lists.read_clips`) of the data set.
-        root: where the data set's source videos lie now.
-        audio: whose sound lip-sync metrics hear.
-        limit: the first clips only; None: all.
+        root: folder of the data set's source videos.
+        audio: which sound lip-sync metrics use.
+        limit: score only this many clips, the first ones; None: all.
         with_trivial: add the rows that are made from the truth.
-        seed: of the wrong audio.
+        seed: of the choice of wrong audio.
 
     Raises:
-        BenchError: nothing to score or to compare with, or what is named does not fit together.
+        BenchError: there is nothing to score or to compare with, or the arguments contradict each other.
         PrepError: a folder or data set cannot be read.
     """
     if data is not None and truth is not None:
         raise BenchError("give either --data or --truth, not both")
     if not predictions and not with_trivial:
-        raise BenchError("nothing to score: name a folder of predictions, or take --with-trivial")
+        raise BenchError("nothing to score: name a folder of predictions, or use --with-trivial")
     if clips is not None and (data is None or pairs is not None):
         raise BenchError("--clips names clips of a data set: give --data, and no --pairs")
     listed = None if clips is None else read_clips(clips)

@@ -21,20 +21,20 @@ def from_folders(
 ) -> Inputs:
     """Pair the videos of two folders by name.
 
-    A clip is a true video; its id is the path below ``truth`` without the suffix. Predictions have the same path,
-    or, where that is enough to tell them apart, the same file name. Without ``truth`` the clips are all videos that
-    any method has, and only metrics that compare with nothing can be computed.
+    A clip is a true video; its id is the path below ``truth`` without the suffix. Predictions have the same path, or
+    the same file name if that is unique. Without ``truth`` the clips are all videos that any method has, and only
+    metrics without a reference can be computed.
 
     Args:
         predictions: method → folder.
         truth: folder of the true videos, or None.
         protocol: what drove the faces.
-        audio: whose sound is heard with the predictions.
+        audio: which sound belongs to the predicted frames.
 
     Raises:
-        BenchError: nothing to pair, predictions of different views, two videos of one name in a folder, or
-            ``audio="truth"`` without true sound.
-        PrepError: a folder is not there or cannot be read.
+        BenchError: there is nothing to pair, the predictions show different views, a folder holds two videos of the
+            same name, or ``audio`` is ``truth`` and there is no true sound.
+        PrepError: a folder is missing or cannot be read.
     """
     check_audio(audio, protocol)
     declared = read_declared(predictions)
@@ -50,7 +50,7 @@ def from_folders(
         found[method] = folder.match(true.files)
         if not found[method]:
             raise BenchError(
-                f"no video in {folder.path} ({folder.examples()}) is called as one in {truth} ({true.examples()})"
+                f"no video in {folder.path} ({folder.examples()}) has the name of one in {truth} ({true.examples()})"
             )
     jobs, voices = [], {}
     for clip in true.files:

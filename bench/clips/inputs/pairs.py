@@ -1,4 +1,5 @@
-"""Lists of pairs, one video and the sound that is to drive it a line, as Wav2Lip publishes them for evaluation."""
+"""Lists of pairs as Wav2Lip publishes them for evaluation: each line names a video and the sound that drives
+it."""
 
 from __future__ import annotations
 
@@ -19,7 +20,7 @@ from prep.sources.listing import VIDEO_SUFFIXES, require_folder, suffix_of
 Order = Literal["auto", "audio-video", "video-audio"]
 
 AUDIO_SUFFIXES = frozenset({"wav", "mp3", "m4a", "aac", "flac", "ogg"})
-#: Why a line cannot be scored; one wording for all lines, since reasons are counted.
+#: Why a line cannot be scored. The same text for all lines, since reasons are counted.
 NO_VIDEO = "the video of the pair is missing: give the folder of the list's files with --truth"
 NO_AUDIO = "the sound of the pair is missing: give the folder of the list's files with --truth"
 
@@ -40,22 +41,23 @@ def from_pairs(
     audio: Audio = "prediction",
     order: Order = "auto",
 ) -> Inputs:
-    """Take the lines of a list for the clips; the protocol is dubbing.
+    """Use the lines of a list as the clips. The protocol is dubbing.
 
-    The prediction of the first line is ``0.mp4``, that of the second ``1.mp4``: Wav2Lip's
-    ``gen_videos_from_filelist.py`` names its results so. It leaves lines out where no face was found or the video
-    is shorter than the sound, and cuts the video to the sound; here a line left out counts as a missing prediction.
+    The prediction of the first line is ``0.mp4``, that of the second ``1.mp4``, as Wav2Lip's
+    ``gen_videos_from_filelist.py`` names its results. That program skips lines where it finds no face or where the
+    video is shorter than the sound, and cuts the video to the length of the sound. Here a skipped line counts as a
+    missing prediction.
 
     Args:
         predictions: method → folder.
         pairs: the list, see :func:`read_pairs`.
-        truth: where the names of the list lead to, needed for metrics that compare with the true video.
-        audio: whose sound is heard: that of the prediction's file, or that which the list names.
+        truth: folder of the files that the list names; required by metrics that compare with the true video.
+        audio: which sound is used: that of the prediction's file, or the one that the list names.
         order: which comes first in a line.
 
     Raises:
-        BenchError: the list cannot be understood, nothing of it is below ``truth``, or no method predicted any of it.
-        PrepError: a folder is not there or cannot be read.
+        BenchError: the list cannot be parsed, ``truth`` holds none of its files, or no method predicted any of it.
+        PrepError: a folder is missing or cannot be read.
     """
     lines = read_pairs(pairs, order)
     if truth is None and audio == "truth":
@@ -67,7 +69,7 @@ def from_pairs(
     for folder in videos.values():
         if not numbers.keys() & folder.files.keys():
             raise BenchError(
-                f"no video in {folder.path} ({folder.examples()}) is called as a line of {pairs}: 0.mp4 for the first"
+                f"no video in {folder.path} ({folder.examples()}) is named after a line of {pairs}: 0.mp4 for the first"
             )
     jobs, voices, problems = [], {}, {}
     for name, i in numbers.items():
@@ -80,7 +82,7 @@ def from_pairs(
             problems[clip] = NO_AUDIO
         if voice is not None:
             voices[clip] = voice
-        # What is missing harms the methods only where it is needed: the truth always, the sound where it is heard.
+        # A missing file is a problem only if it is needed: the true video always, the sound if it is used.
         harm = problems.get(clip, "") if video is None or audio == "truth" else ""
         candidates = tuple(
             candidate(method, folder.file(name) if name in folder.files else None, audio, voice, harm)
@@ -104,16 +106,17 @@ def from_pairs(
 def read_pairs(path: Path, order: Order = "auto") -> list[PairLine]:
     """Read a list.
 
-    A line holds two names, separated by blanks, or by a tab where names hold blanks. The lists for LRS2, LRS3 and
-    LRW write sound and video, without suffixes; those of ReSyncED video and sound, with them.
+    A line holds two names, separated by spaces, or by a tab if names contain spaces. The lists for LRS2, LRS3 and LRW
+    name the sound, then the video, without suffixes; those of ReSyncED the video, then the sound, with suffixes.
 
     Args:
         path: the list, UTF-8.
         order: which comes first.
 
     Raises:
-        BenchError: with file and line: not two names, an empty line or a comment (results are numbered by line, so
-            one more line would shift them all), a name that leaves the folder, or lines of both orders.
+        BenchError: a line does not hold two names, is empty or a comment (results are numbered by line, so such a line
+            would shift them all), a name points outside the folder, or lines have different orders. The message names
+            file and line.
     """
     try:
         lines = path.read_text("utf-8-sig").rstrip().splitlines()
@@ -142,7 +145,7 @@ def read_pairs(path: Path, order: Order = "auto") -> list[PairLine]:
 
 
 class _Malformed(Exception):
-    """A line that cannot be understood; the words follow file and number of the line."""
+    """A line that cannot be parsed. The text follows the file and the line number in the message."""
 
 
 def _names(line: str) -> tuple[str, str]:
@@ -155,7 +158,7 @@ def _names(line: str) -> tuple[str, str]:
         raise _Malformed(f"holds {len(names)} names, not 2: {line.strip()[:80]!r}")
     for name in names:
         if name.startswith("/") or ".." in PurePosixPath(name).parts:
-            raise _Malformed(f"leaves the folder of the media: {name!r}")
+            raise _Malformed(f"points outside the folder of the media: {name!r}")
     return names[0], names[1]
 
 
@@ -169,7 +172,7 @@ def _order(first: str, second: str) -> Literal["audio-video", "video-audio"]:
         return "video-audio"
     if known == [False, False]:
         return "audio-video"
-    raise _Malformed("has one name with a suffix and one without: write both alike")
+    raise _Malformed("has one name with a suffix and one without: write both with, or both without")
 
 
 def _words(order: str) -> str:
@@ -183,7 +186,7 @@ def _clip_id(number: int, pair: PairLine, count: int) -> str:
 
 
 class _Media:
-    """The files that a list names, below its root; each looked for once."""
+    """The files that a list names, below its root. Each file is searched for once."""
 
     def __init__(self, root: Path | None, pairs: Iterable[PairLine]) -> None:
         self._videos: dict[str, Path | None] = {}
@@ -194,7 +197,8 @@ class _Media:
         videos = ("mp4", *sorted(VIDEO_SUFFIXES - {"mp4"}))
         pairs = list(pairs)
         self._videos = {name: _find(root, name, videos) for name in {pair.video for pair in pairs}}
-        # Videos first: the published lists mean the sound of ``.mp4`` files, beside which there may be others.
+        # Videos first: the published lists mean the sound of ``.mp4`` files, although sound files may be
+        # there too.
         sounds = (*videos, "wav", *sorted(AUDIO_SUFFIXES - {"wav"}))
         self._sounds = {name: _find(root, name, sounds) for name in {pair.audio for pair in pairs}}
         if not any(self._videos.values()):
@@ -214,6 +218,6 @@ def _find(root: Path, name: str, suffixes: Iterable[str]) -> Path | None:
     path = (root / name).absolute()
     if suffix_of(name) in VIDEO_SUFFIXES | AUDIO_SUFFIXES:
         return path if path.is_file() else None
-    # Not with_suffix(), which would cut what follows a dot in the name.
+    # Not with_suffix(), which would remove the part after a dot in the name.
     named = (path.with_name(f"{path.name}.{suffix}") for suffix in suffixes)
     return next((file for file in named if file.is_file()), None)

@@ -1,4 +1,4 @@
-"""What the jobs point at, read: frames, their number, and sound."""
+"""Reads the files of the jobs: frames, their number, and sound."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def take_frames(take: Take) -> Iterator[np.ndarray]:
 
 
 def count_frames(take: Take) -> int:
-    """Frames that a take promises; a damaged video yields fewer.
+    """The expected number of frames of a take; a damaged video yields fewer.
 
     Raises:
         ClipError: the video cannot be read.
@@ -38,14 +38,14 @@ def count_frames(take: Take) -> int:
 
 
 def voice_samples(voice: Voice) -> npt.NDArray[np.int16]:
-    """The samples of a span of sound, from its first frame on; fewer where the sound ends earlier.
+    """The samples of a span of sound, from its first frame on; fewer if the sound ends earlier.
 
     Returns:
         (n,) int16, mono, 16 kHz.
 
     Raises:
         ClipError: there is no sound, or it cannot be read.
-        PrepError: the shard is none.
+        PrepError: the file is not a shard.
     """
     from prep.rates import SAMPLES_PER_FRAME
 
@@ -64,5 +64,5 @@ def _track(voice: Voice) -> npt.NDArray[np.int16]:
     samples = read_clip(open_shard(voice.path), voice.row_group, ["audio"]).audio
     if samples is None:
         raise ClipError("audio", "no sound in the data set")
-    # A copy, for the array must outlive the shard's memory map.
+    # A copy, because the array is used after the shard's memory map is closed.
     return samples.astype(np.int16)

@@ -12,7 +12,7 @@ from bench.common.errors import BenchError
 from prep.errors import ClipError
 from prep.names import known
 
-#: Why a row has nothing to show for a clip; one wording for all clips, since reasons are counted.
+#: Why a row has no video for a clip. The same text for all clips, since reasons are counted.
 NO_OTHER_CLIP = "there is no other clip whose sound could be taken"
 OWN_SOUND = "the pair is a video with its own sound"
 NO_SOUND = "there is no sound that drives the face"
@@ -22,10 +22,9 @@ NO_CODEC = "no prediction whose codec could be taken"
 def trivial_rows(protocol: Protocol) -> tuple[str, ...]:
     """The rows that a protocol defines, in the order of tables.
 
-    In dubbing another sound drives the face, and the true frames with that sound are what ``wrong_audio`` means:
-    they speak other words than one hears. ``still`` shows the first frame under it. With its own sound the true
-    video would answer a question that the row beside it was not asked, so ``ground_truth`` and ``reencoded`` are
-    left out.
+    In dubbing another sound drives the face. The true frames with that sound are ``wrong_audio``: the lips speak other
+    words than the sound. ``still`` is the first frame with that sound. ``ground_truth`` and ``reencoded`` are left out:
+    the true video has its own sound, so its figures could not be compared with those of the methods.
     """
     return TRIVIAL if protocol == "reconstruction" else ("still", "wrong_audio")
 
@@ -33,10 +32,10 @@ def trivial_rows(protocol: Protocol) -> tuple[str, ...]:
 def with_trivial(inputs: Inputs, rows: Sequence[str] = TRIVIAL, seed: int = 0) -> Inputs:
     """Add candidates that are made from the truth, after the methods.
 
-    In reconstruction ``wrong_audio`` has the sound of another clip, the others the clip's own; in dubbing both rows
-    have the sound that drives the face: that of the list, else that of the first method's prediction. The codec of
-    ``reencoded`` is that of the first method's prediction, or of the next method's where that cannot be read;
-    without any method it is x264's at a constant rate factor of 18.
+    In reconstruction ``wrong_audio`` has the sound of another clip, the other rows have the clip's own. In dubbing both
+    rows have the sound that drives the face: that of the list, else that of the first method's prediction. The codec of
+    ``reencoded`` is that of the first method's prediction, or of the next method's if that cannot be read; without any
+    method it is x264 with a constant rate factor of 18.
 
     Args:
         inputs: what is scored.
@@ -45,7 +44,7 @@ def with_trivial(inputs: Inputs, rows: Sequence[str] = TRIVIAL, seed: int = 0) -
 
     Raises:
         BenchError: there are no true videos, or the protocol defines none of the rows.
-        PrepError: there is no such row.
+        PrepError: a row is unknown.
     """
     asked = known("row", list(rows), TRIVIAL)
     wanted = [row for row in asked if row in trivial_rows(inputs.protocol)]
@@ -93,7 +92,8 @@ def _coded(made: Candidate, job: Job) -> Candidate:
     for method in methods:
         if method.video is not None:
             try:
-                # Coded as that video is, in the same pictures: its bit rate is that of a view where it shows one.
+                # Coded like that video, and with the same output: the bit rate of a video of a view is for
+                # frames of a view.
                 return replace(made, codec=probe_codec(method.video.path), paints=method.paints)
             except ClipError as error:
                 problem = f"the codec of the prediction cannot be taken: {error.reason}"

@@ -170,7 +170,7 @@ def test_a_run_that_goes_on_is_the_run_that_began(
     words = ("train", "fake", "--data", data, "--preset", "tiny")
     bench_(*words, "--set", "colour.train.steps=1", "--set", "shade.train.steps=1")
     kept = Path("runs/fake/config.json").read_bytes()
-    assert "runs/fake is there already: go on with it by --resume, or name another with --run" in bench_(
+    assert "runs/fake exists already: continue it with --resume, or name another with --run" in bench_(
         *words, code=1
     )
     said = bench_("train", "fake", "--resume", "--set", "shade.hidden=4", code=1)
@@ -264,7 +264,7 @@ def prepared(folder: Path, splits: dict[str, int], **changes: object) -> Path:
             {"train": 2, "val": 1},
             {},
             ["--set", "shade.view=face96"],
-            "lrs2 lacks the view face96, which stage shade needs; prepare it anew: bench prep lrs2 '/data/LRS 2' "
+            "lrs2 lacks the view face96, which stage shade needs; prepare it again: bench prep lrs2 '/data/LRS 2' "
             "--out lrs2-face96 --views box128,face96 --tracking --mel-padding reflect",
         ),
         (
@@ -291,7 +291,7 @@ def prepared(folder: Path, splits: dict[str, int], **changes: object) -> Path:
             {"train": 2, "val": 1},
             {},
             ["--set", "colour.landmarks=mesh"],
-            "stage colour asks for samples that cannot be: landmarks is 'mesh'",
+            "stage colour asks for impossible samples: landmarks is 'mesh'",
         ),
     ],
 )

@@ -170,8 +170,8 @@ def test_mistakes_with_folders_are_one_line(tmp_path: Path) -> None:
     twice = put(tmp_path / "twice", "1.mp4", "1.avi")
     empty = put(tmp_path / "empty", "readme.txt")
     cases: list[tuple[Mapping[str, Path], Path | None, dict[str, str], str]] = [
-        ({"o": other}, truth, {}, r"other \(x, y …\) is called as one in .*truth \(1, 2 …\)"),
-        ({"o": empty}, truth, {}, r"empty \(no videos\) is called as one in"),
+        ({"o": other}, truth, {}, r"other \(x, y …\) has the name of one in .*truth \(1, 2 …\)"),
+        ({"o": empty}, truth, {}, r"empty \(no videos\) has the name of one in"),
         ({"o": twice}, truth, {}, r"twice holds two videos of one clip, 1\.avi and 1\.mp4: remove one"),
         ({"o": other}, twice, {}, r"two videos of one clip"),
         ({"o": other}, empty, {}, r"no video in .*empty: it should hold the true videos"),
@@ -183,7 +183,7 @@ def test_mistakes_with_folders_are_one_line(tmp_path: Path) -> None:
         ({" ": truth}, truth, {}, r"a method without a name"),
         ({}, None, {}, r"nothing to score"),
         ({"o": other}, None, {"audio": "truth"}, r"--audio truth needs the true videos: give --truth"),
-        ({"t": truth}, truth, {"audio": "truth", "protocol": "dubbing"}, r"take --audio prediction"),
+        ({"t": truth}, truth, {"audio": "truth", "protocol": "dubbing"}, r"use --audio prediction"),
     ]
     for predictions, true, options, match in cases:
         with refused(match) as caught:
@@ -290,7 +290,7 @@ def test_predictions_may_list_their_clips(data: Path, tmp_path: Path) -> None:
     say("other", listed[::-1])
     assert ids(from_dataset(folders, data)) == listed
     say("other", listed[:1])
-    with refused("per and other were made of different clips: name those to score with --clips FILE"):
+    with refused("per and other were generated for different clips: name those to score with --clips FILE"):
         from_dataset(folders, data)
 
 
@@ -337,9 +337,9 @@ def test_data_that_cannot_be_scored_is_refused(data: Path, tmp_path: Path) -> No
     with refused("stills holds still pictures in split 'test'"):
         from_dataset({}, stills, root=tmp_path)
     stray = put(tmp_path / "stray", "x.mp4")
-    with refused(r"stray \(x\) is called as a clip in split 'test' of .*data set \(speaker0/"):
+    with refused(r"stray \(x\) has the name of a clip in split 'test' of .*data set \(speaker0/"):
         from_dataset({"ours": stray}, data)
-    with refused("take --audio prediction"):
+    with refused("use --audio prediction"):
         from_dataset({}, data, audio="truth", protocol="dubbing")
     manifest = json.loads((data / MANIFEST).read_text())
     write_json(data / MANIFEST, {**manifest, "shards": []})
@@ -466,9 +466,12 @@ def test_an_order_that_is_given_is_taken(tmp_path: Path) -> None:
         ("a b\na b c\n", r"line 2: holds 3 names, not 2: 'a b c'"),
         ("a\n", r"line 1: holds 1 names, not 2"),
         ("a\tb\tc", r"line 1: holds 3 names"),
-        ("a ../../b\n", r"line 1: leaves the folder of the media: '\.\./\.\./b'"),
-        ("/etc/a b\n", r"line 1: leaves the folder"),
-        ("a.mp4 b\n", r"line 1: has one name with a suffix and one without: write both alike"),
+        ("a ../../b\n", r"line 1: points outside the folder of the media: '\.\./\.\./b'"),
+        ("/etc/a b\n", r"line 1: points outside the folder"),
+        (
+            "a.mp4 b\n",
+            r"line 1: has one name with a suffix and one without: write both with, or both without",
+        ),
         ("a b\nc.mp4 d.mp4\n", r"line 2: has the video before the sound, the first line the sound before"),
         ("", r"list\.txt is empty"),
         ("\n \n", r"list\.txt is empty"),
@@ -492,7 +495,7 @@ def test_mistakes_with_lists_are_one_line(tmp_path: Path) -> None:
     with refused(r"line 1: names the sound s\.wav where the video should be"):
         read_pairs(path, "video-audio")
     path.write_text("a b\n")
-    with refused(r"ours \(000, first\) is called as a line of .*list\.txt: 0\.mp4 for the first"):
+    with refused(r"ours \(000, first\) is named after a line of .*list\.txt: 0\.mp4 for the first"):
         from_pairs({"ours": ours}, path)
     put(tmp_path / "ours", "0.mp4")
     with refused(r"ours holds none of the list's videos \(b\): give their folder with --truth"):

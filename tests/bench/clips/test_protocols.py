@@ -87,9 +87,9 @@ def test_those_who_take_part_can_be_named() -> None:
         (Cast(targets=("nobody",)), r"--target: no clip is called 'nobody'"),
         (Cast("p1/001", ("p2/002", "001")), r"p1/001 is both driver and target: take it out of --target"),
         (Cast("p1/001", ("p2/002", "002")), r"target twice: give each --target once"),
-        (Cast(count=8), r"speakers besides that of p\d/\d+: 7; take --targets 7 at most"),
-        (Cast(targets=("002",), count=1), r"give --target or --targets$"),
-        (Cast(targets=tuple(f"00{i}" for i in range(8))), r"name one with --driver"),
+        (Cast(count=8), r"speakers besides that of p\d/\d+: 7; use --targets 7 at most"),
+        (Cast(targets=("002",), count=1), r"use --target or --targets$"),
+        (Cast(targets=tuple(f"00{i}" for i in range(8))), r"name a clip with --driver"),
     ],
 )
 def test_a_cast_that_cannot_be_names_the_remedy(cast: Cast, match: str) -> None:
@@ -98,9 +98,7 @@ def test_a_cast_that_cannot_be_names_the_remedy(cast: Cast, match: str) -> None:
 
 
 def test_a_transfer_needs_two_speakers() -> None:
-    with pytest.raises(
-        BenchError, match=r"no clip is of another speaker than a/[12]: name clips with --targ"
-    ):
+    with pytest.raises(BenchError, match=r"all clips are of the speaker of a/[12]: name clips with --targ"):
         transfer({"a/1": "a", "a/2": "a"}, 0)
 
 
@@ -145,7 +143,11 @@ def test_a_published_list_numbers_its_videos(tmp_path: Path) -> None:
             "video,audio\nplain,00011\nplain,00098\n",
             r"line 3: a second video called plain: give names",
         ),
-        ("p.csv", "name,video,audio\n../x,plain,00011\n", r"line 2: the name '\.\./x' leaves the folder"),
+        (
+            "p.csv",
+            "name,video,audio\n../x,plain,00011\n",
+            r"line 2: the name '\.\./x' points outside the folder",
+        ),
         ("p.txt", "plain 00011\nplain\n", r"p\.txt, line 2: holds 1 names"),
         ("p.txt", "plain nobody\n", r"p\.txt, line 1: no clip is called 'nobody'"),
     ],

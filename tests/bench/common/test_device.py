@@ -21,6 +21,6 @@ def test_names_are_kept() -> None:
 
 @pytest.mark.parametrize("name", ["cuda:77", "gpu"])
 def test_a_device_that_is_not_there_is_one_line(name: str) -> None:
-    with pytest.raises(BenchError, match=f"there is no device '{name}' here: take --device cpu") as error:
+    with pytest.raises(BenchError, match=f"there is no device '{name}' here: use --device cpu") as error:
         pick_device(name)
     assert "\n" not in str(error.value)

@@ -172,7 +172,7 @@ def test_two_views_are_scored_apart(made, tmp_path: Path) -> None:
     data, folders = made
     (folders["dark"] / GENERATION).write_text(json.dumps({"protocol": "reconstruction", "output": "face96"}))
     with pytest.raises(
-        BenchError, match=r"painted shows the view box128 and dark the view face96: score them apart"
+        BenchError, match=r"painted shows the view box128 and dark the view face96: score them separately"
     ):
         from_dataset(folders, data)
 
@@ -181,7 +181,7 @@ def test_a_view_that_there_is_not_is_refused(made) -> None:
     data, folders = made
     (folders["dark"] / GENERATION).write_text(json.dumps({"protocol": "reconstruction", "output": "box12"}))
     with pytest.raises(
-        BenchError, match=r"generation.json says that the videos show 'box12'; there are the views box128"
+        BenchError, match=r"generation.json says that the videos show 'box12'; the known views are box128"
     ):
         from_dataset(folders, data)
 

@@ -373,7 +373,7 @@ def test_a_method_name_is_that_of_one_folder(words: list[str], tmp_path: Path, m
         (tmp_path / name).mkdir()
     call = ["eval", *words, "--method-name", "N", "--data", "data", "--out", "out"]
     done = CliRunner().invoke(app, call)
-    assert isinstance(done.exception, BenchError) and "names a single folder" in str(done.exception)
+    assert isinstance(done.exception, BenchError) and "works with a single folder only" in str(done.exception)
 
 
 @pytest.mark.parametrize(

@@ -135,10 +135,10 @@ def test_dubbing_takes_the_sound_of_another_clip_and_its_length(
     assert scored.protocol == "dubbing" and scored.voices == {}
     other = tmp_path / "other"
     make(run, data, other)
-    with pytest.raises(BenchError, match="ours was dubbed and theirs reconstructed: score them apart"):
+    with pytest.raises(BenchError, match="ours was dubbed and theirs reconstructed: score them separately"):
         from_dataset({"ours": out, "theirs": other}, data)
     (other / GENERATION).write_text("{}")
-    with pytest.raises(BenchError, match=r"generation\.json does not say the protocol"):
+    with pytest.raises(BenchError, match=r"generation\.json does not name the protocol"):
         from_dataset({"theirs": other}, data)
 
 
@@ -382,7 +382,7 @@ def test_processes_make_the_same_videos(
         (["--longer-audio", "loops"], "did you mean loop"),
         (["--driver", "s0/a"], "--driver, --target and --targets are of --protocol transfer alone"),
         (["--protocol", "transfer", "--pairs", "p.csv"], "p.csv says who drives whom"),
-        (["--protocol", "transfer", "--targets", "2"], "take --targets 1 at most"),
+        (["--protocol", "transfer", "--targets", "2"], "use --targets 1 at most"),
     ],
 )
 def test_mistakes_are_one_line(run: Path, data: Path, tmp_path: Path, words: list[str], match: str) -> None:

@@ -80,7 +80,10 @@ def test_many_frames_are_taken_evenly(tmp_path: Path) -> None:
 
 def test_a_view_that_is_not_stored_names_the_command(tmp_path: Path) -> None:
     write_fake_dataset(tmp_path / "a", [fake_clip("anna/1", 5)])
-    with pytest.raises(BenchError, match=r"a lacks the view face96, of whose training frames .* bench prep"):
+    with pytest.raises(
+        BenchError,
+        match=r"a lacks the view face96, which the method needs for the median of its training frames.* bench prep",
+    ):
         gather([tmp_path / "a"], ["train"], None, "face96")
 
 
@@ -120,8 +123,8 @@ def test_a_lost_background_is_one_line(tmp_path: Path) -> None:
     save_info(tmp_path, DataInfo(background=np.zeros((2, 2, 3), np.uint8)))
     assert json.loads((tmp_path / DATA).read_text())["background"] == BACKGROUND
     (tmp_path / BACKGROUND).write_bytes(b"torn")
-    with pytest.raises(BenchError, match=r"background.png cannot be read .* bring it back"):
+    with pytest.raises(BenchError, match=r"background.png cannot be read .* restore it"):
         load_info(tmp_path)
     (tmp_path / BACKGROUND).unlink()
-    with pytest.raises(BenchError, match=r"background.png cannot be read .* bring it back"):
+    with pytest.raises(BenchError, match=r"background.png cannot be read .* restore it"):
         load_info(tmp_path)

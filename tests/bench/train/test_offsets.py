@@ -264,7 +264,9 @@ def test_several_data_sets_make_one_list(data: Path, tmp_path: Path) -> None:
     found = rows(out)
     assert len(found) == 15 and found["x/1"]["offset"] == "6"
     write_fake_dataset(tmp_path / "again", [spoken("a/00003", 6)])
-    with pytest.raises(BenchError, match=r"a/00003 is in .*fake.* and in .*again.*: the list could not tell"):
+    with pytest.raises(
+        BenchError, match=r"a/00003 is in .*fake.* and in .*again.*: the list could not distinguish"
+    ):
         write_offsets([data, tmp_path / "again"], tmp_path / "none.csv", expert())
     assert not (tmp_path / "none.csv").exists()
 
@@ -283,7 +285,7 @@ def test_mistakes_are_one_line_and_leave_nothing(bench_: Command, data: Path, tm
     assert "no/such/folder.csv cannot be written: No such file or directory" in said
     fake_dataset(tmp_path / "plain", {"train": 1})
     said = bench_("offsets", "--data", "plain", "--sync-expert", "e", "--out", "x.csv", code=1)
-    assert "plain lacks the view face96, which the expert sees; prepare it anew: bench prep" in said
+    assert "plain lacks the view face96, which the expert needs; prepare it again: bench prep" in said
     assert "--views box128,face96" in said
     broken = spoken("a/1")
     ok, small = cv2.imencode(".jpg", np.zeros((8, 8, 3), np.uint8))
@@ -318,7 +320,7 @@ def test_lists_of_clips(tmp_path: Path, name: str, text: str) -> None:
     [
         ("a.csv", "", "a.csv, line 1: no column clip: name the columns there"),
         ("a.csv", "name,in_sync\na/1,true\n", "a.csv, line 1: no column clip"),
-        ("a.csv", "clip\n", "the list of clips a.csv names none to train on: make it anew"),
+        ("a.csv", "clip\n", "the list of clips a.csv names none to train on: write it again"),
         ("a.csv", "clip,in_sync\na/1,false\n", "the list of clips a.csv names none to train on"),
         ("a.csv", "clip,in_sync\na/1,true\nb/2,maybe\n", "a.csv, line 3: in_sync is 'maybe': write true or"),
         ("a.csv", "clip,in_sync\na/1\n", "a.csv, line 2: in_sync is None: write true or false"),
@@ -351,7 +353,7 @@ def test_lists_of_other_data_are_refused(bench_: Command, data: Path, tmp_path: 
     Path("other.txt").write_text("a/00000\nz/1\ny/2\n")
     said = bench_(*words, "--data", data, "--clips", "other.txt", code=1)
     assert said == (
-        f"error: other.txt names clips that are not in {data} (2, such as y/2): take them out, or make the list anew: "
+        f"error: other.txt names clips that are not in {data} (2, such as y/2): remove them, or make the list again: "
         f"bench offsets --data {data} …\n"
     )
     Path("held-out.txt").write_text("v/1\n")

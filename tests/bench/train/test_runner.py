@@ -311,7 +311,7 @@ def test_a_full_disk_leaves_the_earlier_checkpoints_whole(
 
     monkeypatch.setattr(checkpoint_module, "_write", write)
     with pytest.raises(
-        BenchError, match=r"could not be written \(No space left on device\); earlier ones are whole"
+        BenchError, match=r"could not be written \(No space left on device\); earlier ones are intact"
     ):
         run_training(data, tmp_path / "run", "adversarial.train.steps=6", resume=True, stages=["adversarial"])
     assert contents(tmp_path / "run") == before
@@ -344,7 +344,7 @@ def test_weights_that_do_not_fit_are_named() -> None:
     network = torch.nn.Linear(2, 2)
     with pytest.raises(BenchError, match=r"there: lacks bias"):
         load_into(network, {"weight": torch.zeros(2, 2)}, "there")
-    with pytest.raises(BenchError, match=r"has extra, which the network does not know"):
+    with pytest.raises(BenchError, match=r"has extra, which the network does not have"):
         load_into(network, {**network.state_dict(), "extra": torch.zeros(1)}, "there")
     with pytest.raises(BenchError, match=r"bias has shape \(3,\), the network expects \(2,\)"):
         load_into(network, {"weight": torch.zeros(2, 2), "bias": torch.zeros(3)}, "there")

@@ -33,7 +33,7 @@ def test_two_data_sets_that_differ_are_one_line(tmp_path: Path) -> None:
     with pytest.raises(BenchError) as caught:
         data_sound([a, b])
     assert str(caught.value) == (
-        f"{a} was prepared with mel_padding reflect, {b} with constant: prepare one of them anew with the other's "
+        f"{a} was prepared with mel_padding reflect, {b} with constant: prepare one of them again with the other's "
         "--mel-padding"
     )
 

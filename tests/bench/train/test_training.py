@@ -154,7 +154,7 @@ def test_the_sound_of_the_data_is_that_of_the_run(tmp_path: Path) -> None:
     with pytest.raises(BenchError) as caught:
         train("fake", [constant], overrides=["sound.mel_padding=reflect"], run=Path("other"))
     assert str(caught.value) == (
-        f"sound.mel_padding=reflect: {constant} was prepared with constant: leave that out, or prepare it anew with "
+        f"sound.mel_padding=reflect: {constant} was prepared with constant: leave that out, or prepare it again with "
         "--mel-padding reflect"
     )
     with pytest.raises(BenchError, match=r"was prepared with mel_padding constant, .* with reflect"):
@@ -252,11 +252,11 @@ def test_a_set_goes_on_as_it_began(tmp_path: Path) -> None:
             speakers=["anna"],
             overrides=["shade.hidden=4", "colour.hidden=4"],
         )
-    with pytest.raises(BenchError, match=r"set is a run set: go on with it by --per speaker --resume"):
+    with pytest.raises(BenchError, match=r"set is a run set: continue it with --per speaker --resume"):
         train("fake", run=Path("set"), resume=True)
-    with pytest.raises(BenchError, match=r"set is there already"):
+    with pytest.raises(BenchError, match=r"set exists already"):
         train("fake", [data], per="speaker", run=Path("set"))
-    with pytest.raises(BenchError, match=r"nothing is not a run set: begin one without --resume"):
+    with pytest.raises(BenchError, match=r"nothing is not a run set: start one without --resume"):
         train("fake", per="speaker", run=Path("nothing"), resume=True)
     with pytest.raises(BenchError, match=r"persons are named, but one run is trained"):
         train("fake", [data], speakers=["anna"])

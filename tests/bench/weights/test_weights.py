@@ -528,7 +528,7 @@ def test_a_web_page_is_not_a_file(tmp_path: Path, site: Site) -> None:
 def test_offline_is_obeyed(tmp_path: Path, site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     found = store(tmp_path, urls=(site.url("net.pth"),), sha256=SHA)
     with pytest.raises(
-        BenchError, match=r"offline, so net is not fetched: bring .*bench weights import net FILE"
+        BenchError, match=r"offline, so net is not downloaded: get .*bench weights import net FILE"
     ):
         fetch(found, "net", offline=True)
     (tmp_path / "net.pth").write_bytes(BODY)
@@ -694,7 +694,7 @@ def test_the_command_fetches(
     assert isinstance(run("fetch").exception, BenchError)
     assert isinstance(run("fetch", "nett").exception, PrepError)
     done = run("fetch", "net", "--offline")
-    assert done.exit_code == 1 and done.stderr.startswith("error: offline, so net is not fetched")
+    assert done.exit_code == 1 and done.stderr.startswith("error: offline, so net is not downloaded")
     done = run("fetch", "own", "net")
     assert done.exit_code == 1 and "error: own has no direct address" in done.stderr
     assert f"net: {tmp_path / 'w' / 'net.pth'} (MIT)" in done.stdout
