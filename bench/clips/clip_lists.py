@@ -17,7 +17,7 @@ def read_clips(path: Path) -> frozenset[str]:
 
     Raises:
         BenchError: the list is missing, names no clip, or has another format; the message names file and
-        line.
+            line.
     """
     try:
         text = path.read_text("utf-8-sig")

@@ -125,9 +125,9 @@ def reencode(frames: Iterable[np.ndarray], codec: Codec) -> Iterator[np.ndarray]
     most files are made.) Frames are kept in a temporary folder; only a few are in memory at a time.
 
     Args:
-        frames: uint8 (H, W, 3), RGB. Odd sides are padded by repeating the last row or column, and cropped
-        again afterwards. codec: how to encode. A lossless codec amounts to the conversion to its pixel format
-        and back.
+        frames: uint8 (H, W, 3), RGB. Odd sides are padded by repeating the last row or column, and cropped again
+            afterwards.
+        codec: how to encode. A lossless codec amounts to the conversion to its pixel format and back.
 
     Yields:
         uint8 (H, W, 3), RGB, converted as by :func:`prep.video_reading.frames`.

@@ -146,7 +146,7 @@ def load_into(module: nn.Module, tensors: Mapping[str, Tensor], source: Path | s
 
     Raises:
         BenchError: a key is missing or unknown, or a tensor has another shape; names ``source`` and the first such
-        key.
+            key.
     """
     wanted = module.state_dict()
     missing = [key for key in wanted if key not in tensors]
