@@ -1,4 +1,4 @@
-"""The metric variants, by name; a family's file is imported when one of its variants is first asked for.
+"""The metric variants, by name; a family's file is imported when one of its variants is first used.
 
 Other packages bring theirs through entry points of the group ``talking_face_bench.metrics``: the name of the variant
 leads to ``module:class``, as here.
@@ -63,7 +63,7 @@ ALIASES: dict[str, str] = {
     "lse": "lse.lrs",
 }
 
-#: What `bench eval` computes where no metrics are named.
+#: What `bench eval` computes if no metrics are named.
 DEFAULT: tuple[str, ...] = (
     "psnr.frame",
     "ssim.wang11",
@@ -78,7 +78,7 @@ DEFAULT: tuple[str, ...] = (
 
 
 def full_names(names: Sequence[str]) -> tuple[str, ...]:
-    """Names of variants, where short names may stand for them. Raises ``PrepError`` for an unknown one."""
+    """Replace short names by full names of variants. Raises ``PrepError`` for an unknown name."""
     from prep.names import known
 
     return known("metric", [ALIASES.get(name.strip(), name) for name in names], METRICS)

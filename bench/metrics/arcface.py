@@ -1,8 +1,8 @@
-"""The ArcFace network (Deng et al., CVPR 2019) and the pictures that it is fed with.
+"""The ArcFace network (Deng et al., CVPR 2019) and its input images.
 
-The architecture and its names are those of insightface's ``arcface_torch`` (``backbones/iresnet.py``), so that its
-checkpoints load: a ResNet whose blocks begin with a batch normalisation and whose first layer keeps the resolution
-(Duta et al., "Improved Residual Networks", ICPR 2020).
+Architecture and parameter names are those of insightface's ``arcface_torch`` (``backbones/iresnet.py``), so its
+checkpoints can be loaded: a ResNet whose blocks begin with a batch normalisation and whose first layer keeps the
+resolution (Duta et al., "Improved Residual Networks", ICPR 2020).
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ from prep.landmark_sets import MESH_TO_68
 Float = npt.NDArray[np.float64]
 Image = npt.NDArray[np.uint8]
 
-#: Side of the network's pictures, and length of its vectors.
+#: Side of the network's input images in pixels, and length of its vectors.
 SIZE, FEATURES = 112, 512
-#: Where eyes, tip of the nose and corners of the mouth lie in an aligned picture, in indices of pixels: the one on
-#: the left of the picture first (insightface, ``face_align.py``).
+#: Positions of eyes, tip of the nose and corners of the mouth in an aligned image, in pixel indices; of two, the
+#: left one #: in the image comes first (insightface, ``face_align.py``).
 TEMPLATE = np.array(
     [[38.2946, 51.6963], [73.5318, 51.5014], [56.0252, 71.7366], [41.5493, 92.3655], [70.7299, 92.2041]]
 )
@@ -118,7 +118,7 @@ class ArcFace:
 
 @lru_cache(maxsize=1)
 def load_arcface(path: Path, device: str, remedy: str = "") -> ArcFace:
-    """iresnet100 with the weights of a file; the last one loaded is kept, for all metrics of the process.
+    """iresnet100 with the weights of a file. The last one loaded is cached for all metrics of the process.
 
     Args:
         path: a state dict of insightface's ``arcface_torch`` (``backbone.pth``).
@@ -152,7 +152,7 @@ def load_arcface(path: Path, device: str, remedy: str = "") -> ArcFace:
 
 
 def five_points(landmarks: npt.ArrayLike) -> Float:
-    """The points by which a face is aligned, out of FaceMesh's.
+    """The five points for aligning a face, computed from FaceMesh landmarks.
 
     Args:
         landmarks: (n, 478, 2 or 3), pixels.
@@ -167,10 +167,10 @@ def five_points(landmarks: npt.ArrayLike) -> Float:
 
 
 def similarity(source: npt.ArrayLike, target: npt.ArrayLike) -> Float:
-    """The rotation, scaling and shift that bring points closest to others, in the sense of least squares.
+    """The similarity transform (rotation, scale, translation) that maps points to others with least squared error.
 
-    In the plane this is a linear regression of complex numbers, without a mirror image; the result is that of
-    Umeyama (PAMI 1991).
+    In the plane this is a linear regression of complex numbers, without reflection. The result equals that of Umeyama
+    (PAMI 1991).
 
     Args:
         source: (n, k, 2).
@@ -187,7 +187,8 @@ def similarity(source: npt.ArrayLike, target: npt.ArrayLike) -> Float:
 
 
 def align(frames: Image, points: npt.ArrayLike) -> Image:
-    """Cut faces out as ArcFace was trained on them (insightface, ``norm_crop``): bilinear, black beyond the frame.
+    """Crop and align faces as in ArcFace's training (insightface, ``norm_crop``): bilinear, black outside the
+    frame.
 
     Args:
         frames: (n, H, W, 3) uint8.
@@ -196,7 +197,7 @@ def align(frames: Image, points: npt.ArrayLike) -> Image:
     Returns:
         (n, 112, 112, 3) uint8.
     """
-    # A pixel's index is half a pixel less than the place of its centre.
+    # A pixel's index is half a pixel less than the continuous coordinate of its centre.
     matrices = similarity(np.asarray(points, np.float64) - 0.5, TEMPLATE)
     result = np.empty((len(frames), SIZE, SIZE, 3), np.uint8)
     for picture, frame, matrix in zip(result, frames, matrices, strict=True):

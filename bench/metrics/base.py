@@ -1,8 +1,8 @@
-"""What a metric is: a named variant with a hashed specification, and meters that see every frame once.
+"""What a metric is: a named variant with a hashed specification, and meters that get every frame once.
 
-A :class:`Metric` is built once a process and holds the network, if there is one. For every clip, method and region
-it gives out a :class:`Meter`, which takes the frames in batches and ends in a :class:`Score`. What two meters would
-both compute of one picture (features, moments) is computed once: :meth:`Pictures.shared`.
+A :class:`Metric` is built once per process and holds the network, if there is one. For every clip, method and region it
+makes a :class:`Meter`, which gets the frames in batches and returns a :class:`Score`. If several meters need the same
+intermediate result for a frame (features, moments), it is computed once: :meth:`Pictures.shared`.
 """
 
 from __future__ import annotations
@@ -25,23 +25,23 @@ T = TypeVar("T")
 Image = npt.NDArray[np.uint8]
 Float = npt.NDArray[np.floating[Any]]
 Better = Literal["higher", "lower", "none"]
-#: :meth:`Pictures.shared` of some pictures.
+#: The method :meth:`Pictures.shared` of some frames.
 Share = Callable[[Hashable, Callable[[], Any]], Any]
 
 
 @dataclass(frozen=True)
 class Output:
-    """One figure that a metric gives.
+    """One figure that a metric computes.
 
     Attributes:
-        key: appended to the metric's name with a dot; ``""`` where it gives a single figure.
-        label: as tables print it: ``PSNR``, ``LSE-D``.
+        key: appended to the metric's name with a dot; ``""`` if the metric has a single figure.
+        label: name in tables: ``PSNR``, ``LSE-D``.
         better: direction.
         unit: ``dB``, ``px`` …; ``""`` for a pure number.
-        low: least possible value, or None.
-        high: greatest possible value, or None.
-        cap: what an infinite value counts as in a mean with finite ones; None where there is none.
-        decimals: usual in tables.
+        low: smallest possible value, or None.
+        high: largest possible value, or None.
+        cap: the value that replaces infinity in a mean with finite values; None: values are always finite.
+        decimals: number of decimals in tables.
     """
 
     key: str
@@ -56,27 +56,27 @@ class Output:
 
 @dataclass(frozen=True, eq=False)
 class Spec:
-    """The specification of a variant. What moves its numbers is hashed; the words about it are not.
+    """The specification of a variant. Everything that changes its numbers is hashed; descriptions are not.
 
     Attributes:
         name: ``family.variant``.
         summary: one line.
         outputs: the figures.
-        parameters: every choice that moves a number (window, range, resize, layout, averaging, detector, failure
-            policy …), JSON values; variants of a family use the same keys, so that `bench explain` can compare them.
+        parameters: every choice that changes a number (window, range, resize, layout, averaging, detector, failure
+            policy …), JSON values. Variants of a family use the same keys, so `bench explain` can compare them.
         formula: Markdown, with ``$…$``.
-        reference: the paper and equation, or the implementation whose numbers these equal.
-        traps: known ways in which others' numbers of this name differ.
-        needs: of ``truth``, ``landmarks`` (of prediction and truth, with the pictures), ``truth_landmarks`` (through
-            the clip, before its first frame), ``audio``, ``sync_expert``.
-        paired: compares frame with frame, so it is not defined where another sound drives the face.
-        regions: scored in each region; otherwise once a clip, under the region ``clip``.
+        reference: the paper and equation, or the implementation that gives the same numbers.
+        traps: known reasons why published numbers of the same name differ.
+        needs: some of ``truth``, ``landmarks`` (of prediction and truth, with the frames), ``truth_landmarks`` (of the
+            whole clip, before its first frame), ``audio``, ``sync_expert``.
+        paired: compares frame with frame, so it is not defined if another sound drives the face.
+        regions: scored in each region; otherwise once per clip, with the region ``clip``.
         weights: names in the registry of weights.
         extra: optional extra of the package that it needs, or ``""``.
         aggregate: ``mean`` over clips, or ``set``: one figure of all frames together.
-        quirk: kept only to explain published numbers; in no table unless named.
-        revision: raised where the code's numbers moved under the same parameters, so that the hash tells old results
-            from new ones.
+        quirk: exists only to explain published numbers; not in tables unless named.
+        revision: increased if the code's numbers changed with the same parameters, so that old and new results have
+            different hashes.
     """
 
     name: str
@@ -97,7 +97,7 @@ class Spec:
 
     @property
     def hash(self) -> str:
-        """First 12 hex digits of the SHA-256 of everything that moves a number."""
+        """First 12 hex digits of the SHA-256 of everything that changes a number."""
         data = {
             "name": self.name,
             "outputs": [
@@ -109,7 +109,7 @@ class Spec:
             "weights": list(self.weights),
             "aggregate": self.aggregate,
         }
-        if self.revision > 1:  # first revisions have the hashes that were given before there were any
+        if self.revision > 1:  # first revisions keep the hashes from before revisions existed
             data["revision"] = self.revision
         text = json.dumps(data, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:12]
@@ -119,17 +119,17 @@ class Spec:
         return f"{self.name}.{output.key}" if output.key else self.name
 
     def described(self) -> dict[str, Any]:
-        """Everything, as plain data."""
+        """All fields and the hash, as plain data."""
         return {**asdict(self), "needs": sorted(self.needs), "hash": self.hash}
 
 
 class Pictures:
-    """Some successive frames of one video, cut to one region.
+    """Some consecutive frames of one video, cropped to one region.
 
     Attributes:
         array: (n, H, W, 3) uint8, RGB.
-        landmarks: (n, 478, 3) float32 in pixels of the *full* frame, NaN where there is no face; None where no
-            metric asked for landmarks.
+        landmarks: (n, 478, 3) float32 in pixels of the *full* frame, NaN where there is no face; None if no metric
+            needs landmarks.
         origin: (n, 2) int64, x and y of the region's corner in the full frame.
     """
 
@@ -145,8 +145,8 @@ class Pictures:
         return len(self.array)
 
     def shared(self, key: Hashable, compute: Callable[[], T]) -> T:
-        """``compute()``, once for these pictures: methods with the same truth, and metrics with the same network,
-        share it. ``key`` names everything but the pictures."""
+        """``compute()``, once for these frames: the result is shared by methods with the same truth and by metrics with
+        the same network. ``key`` must identify everything except the frames."""
         if key not in self._shared:
             self._shared[key] = compute()
         value: T = self._shared[key]
@@ -155,12 +155,12 @@ class Pictures:
 
 @dataclass(frozen=True)
 class Batch:
-    """Some successive frames of a prediction and of its truth; ``pred is truth`` where they are one video.
+    """Some consecutive frames of a prediction and of its truth; ``pred is truth`` if both are the same video.
 
     Attributes:
         start: index of the first frame in the clip.
         pred: the frames to be scored.
-        truth: what they are compared with, of the same shape; None where there is nothing.
+        truth: the true frames, of the same shape; None if there are none.
     """
 
     start: int
@@ -170,17 +170,17 @@ class Batch:
 
 @dataclass(frozen=True)
 class ClipInfo:
-    """What a meter knows of its clip before the first frame.
+    """What a meter gets about its clip before the first frame.
 
     Attributes:
         clip_id: name.
-        n_frames: that will come, at 25 a second.
+        n_frames: expected number of frames, at 25 fps.
         width: of the full frame, pixels.
         height: of the full frame, pixels.
-        region: ``full``, ``face``, ``mouth``, or ``clip`` for metrics without regions (they see full frames).
-        audio: (n,) int16, mono, 16 kHz: the sound of the prediction; None where there is none.
+        region: ``full``, ``face``, ``mouth``, or ``clip`` for metrics without regions (they get full frames).
+        audio: (n,) int16, mono, 16 kHz: the sound of the prediction; None if there is none.
         landmarks: (T, 478, 2 or 3) float32, T ≥ n_frames, full-frame pixels: the truth's, NaN where there is no
-            face; None where there is no truth, or no metric needs ``truth_landmarks``.
+            face; None without truth, or if no metric needs ``truth_landmarks``.
     """
 
     clip_id: str
@@ -194,13 +194,13 @@ class ClipInfo:
 
 @dataclass(frozen=True)
 class Score:
-    """What a meter found.
+    """The result of a meter.
 
     Attributes:
         values: output key → figure of the clip; for ``set`` metrics empty.
-        series: output key → (n_frames,) float32, one value a frame where that makes sense, NaN where there is none.
+        series: output key → (n_frames,) float32, one value per frame if the metric has such values; NaN: no value.
         features: of ``set`` metrics: (n, d) float32 of the prediction and (m, d) of the truth.
-        notes: facts worth keeping that are no figures: how many frames had no face …
+        notes: other facts that are stored, such as the number of frames without a face.
     """
 
     values: Mapping[str, float] = field(default_factory=dict)
@@ -211,13 +211,13 @@ class Score:
 
 @dataclass(frozen=True)
 class SetScore:
-    """What a ``set`` metric finds over all clips.
+    """The result of a ``set`` metric over all clips.
 
     Attributes:
         values: output key → figure.
-        low: output key → lower end of the 95 % interval, where one can be given.
+        low: output key → lower end of the 95 % interval, if there is one.
         high: output key → its upper end.
-        interval: how it was found: ``jackknife`` over clips …, or ``""``.
+        interval: how it was computed: ``jackknife`` over clips …, or ``""``.
     """
 
     values: Mapping[str, float]
@@ -231,14 +231,14 @@ class Meter(ABC):
 
     @abstractmethod
     def update(self, batch: Batch) -> None:
-        """Take the next frames, in order. Raises :class:`bench.common.errors.Unscorable`."""
+        """Process the next frames, in order. Raises :class:`bench.common.errors.Unscorable`."""
 
     @abstractmethod
     def finish(self) -> Score:
-        """The score of all frames seen. Raises :class:`bench.common.errors.Unscorable`."""
+        """The score of all frames so far. Raises :class:`bench.common.errors.Unscorable`."""
 
     def close(self) -> None:  # noqa: B027 - most meters hold nothing
-        """Free what the meter holds (temporary files); called once, also where scoring failed."""
+        """Free the meter's resources (temporary files). Called once, also if scoring failed."""
 
 
 @dataclass(frozen=True)
@@ -246,9 +246,9 @@ class Context:
     """What metrics are built with.
 
     Attributes:
-        weights: where pretrained networks are found.
+        weights: finds pretrained networks.
         device: of torch: ``cpu``, ``cuda``, ``cuda:1`` …
-        sync_expert: the trained expert that judges lip sync, or None.
+        sync_expert: the trained expert for lip sync, or None.
     """
 
     weights: WeightStore
@@ -257,7 +257,7 @@ class Context:
 
 
 class Metric(ABC):
-    """One variant, ready to score. Built once a process.
+    """One variant, ready to score. Built once per process.
 
     Raises:
         bench.common.errors.Unavailable: it cannot be computed here.
@@ -270,17 +270,17 @@ class Metric(ABC):
 
     @abstractmethod
     def meter(self, clip: ClipInfo) -> Meter:
-        """A meter for one clip. Raises :class:`bench.common.errors.Unscorable` where the clip lacks what is needed."""
+        """A meter for one clip. Raises :class:`bench.common.errors.Unscorable` if the clip lacks something needed."""
 
     def digests(self) -> dict[str, str]:
-        """SHA-256 of the files that its networks were read from, by name; kept with the figures."""
+        """Name → SHA-256 of the files of its networks; stored with the figures."""
         return {name: self.context.weights.sha256(name) for name in self.spec.weights}
 
     def reduce(self, clips: Sequence[tuple[Float, Float]]) -> SetScore:
-        """Of ``set`` metrics: the figure of all clips together.
+        """For ``set`` metrics: the figure of all clips together.
 
         Args:
-            clips: for each clip the features of its meter's score; read from disk anew at each access, so take one
-                at a time and keep sums, not features.
+            clips: for each clip the features of its meter's score. They are read from disk at each access, so use one
+                clip at a time and keep sums, not features.
         """
         raise NotImplementedError(f"{self.spec.name} is a mean over clips")

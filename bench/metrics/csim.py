@@ -1,7 +1,7 @@
-"""Identity preserved: the cosine between identity vectors of a predicted frame and of the true one.
+"""Identity preservation (CSIM): the cosine between identity vectors of a predicted frame and of the true frame.
 
-Which network, which crop and which frames are compared moves CSIM more than most methods do; each variant fixes all
-three. The reference is always the true frame of the same moment, never a source picture.
+The choice of network, crop and frames often changes CSIM more than the choice of method. Each variant fixes all three.
+The reference is always the true frame at the same time, never a source image.
 """
 
 from __future__ import annotations
@@ -41,14 +41,14 @@ def cosine(a: npt.ArrayLike, b: npt.ArrayLike) -> Float:
     """Cosines (n,) float64 of paired vectors (n, d); NaN where one is NaN."""
     a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
     result: Float = (a * b).sum(axis=1) / (np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1))
-    # Rounding may lift the cosine of a vector with itself over 1.
+    # Rounding can make the cosine of a vector with itself greater than 1.
     return np.clip(result, -1.0, 1.0)
 
 
 def mean_cosine_of_all_pairs(clips: Sequence[tuple[Array, Array]]) -> float:
     """Mean cosine between every vector on the one side and every vector on the other, over all clips.
 
-    It is the product of both sides' mean unit vectors, so no pair is formed.
+    It equals the dot product of the mean unit vectors of both sides, so no pair is computed.
 
     Args:
         clips: (n, d) and (m, d) for each clip, taken one at a time.
@@ -105,12 +105,12 @@ class _FaceMeter(Meter):
 
 
 class FaceSimilarity(Metric):
-    """Compares identities of faces that are cut out by the truth's landmarks, in both videos."""
+    """Compares identities of faces that are cropped by the truth's landmarks, in both videos."""
 
-    #: Every how many frames one is compared, and the length of the vectors.
+    #: Distance between compared frames, and length of the vectors.
     stride: ClassVar[int] = 1
     features: ClassVar[int] = 512
-    #: Names what :meth:`embed` gives, so that metrics and methods share the truth's.
+    #: Identifies the vectors of :meth:`embed`, so metrics and methods share those of the truth.
     key: ClassVar[str]
 
     def meter(self, clip: ClipInfo) -> Meter:
@@ -152,13 +152,13 @@ _FORMULA = (
     r"$\frac1T\sum_t\frac{\langle f(\hat I_t),f(I_t)\rangle}{\lVert f(\hat I_t)\rVert\,\lVert f(I_t)\rVert}$"
 )
 _NETWORKS = (
-    "Every network has its own scale: between strangers ArcFace's cosine is about 0, dlib's about 0.8. State network, "
-    "weights and crop beside the figure."
+    "Every network has its own scale: between strangers ArcFace's cosine is about 0, dlib's about 0.8. Name network, "
+    "weights and crop with the figure."
 )
 
 
 class CsimArcfaceAligned(FaceSimilarity):
-    """CSIM with ArcFace as it is meant to be used: on aligned faces."""
+    """CSIM with ArcFace as intended: on aligned faces."""
 
     key = f"{_ARCFACE} aligned"
     spec = Spec(
@@ -175,10 +175,10 @@ class CsimArcfaceAligned(FaceSimilarity):
         formula=f"{_FORMULA} with $f$ on the aligned face",
         reference="Deng et al., CVPR 2019; deepinsight/insightface, arcface_torch and face_align.py (norm_crop)",
         traps=(
-            "insightface aligns by RetinaFace's five points of each picture itself. Here both pictures are cut by the "
-            "truth's, so a face in the wrong place lowers the figure.",
+            "insightface aligns each image by its own five points from RetinaFace. Here both images are cropped by the "
+            "truth's points, so a face in the wrong place lowers the figure.",
             _NETWORKS,
-            "Some papers compare with the source picture instead of the true frame, or mean over all frames pooled.",
+            "Some papers compare with the source image, not the true frame, or average over all frames of all clips.",
         ),
         needs=frozenset({"truth", "landmarks"}),
         paired=False,
@@ -196,7 +196,7 @@ class CsimArcfaceAligned(FaceSimilarity):
 
 
 class CsimDlib(FaceSimilarity):
-    """CSIM with dlib's identity network, which comes from PyPI."""
+    """CSIM with dlib's identity network, which is available on PyPI."""
 
     stride = 5
     features = FEATURES
@@ -222,11 +222,11 @@ class CsimDlib(FaceSimilarity):
         ),
         reference="davisking/dlib, face_recognition_model_v1 (King 2017), with the files of davisking/dlib-models",
         traps=(
-            "dlib's network was trained for the Euclidean distance: below 0.6 two pictures count as one person. Its "
-            "vectors are not centred, so that all its cosines are high: 0.94 to 1 between frames of one person, 0.75 "
+            "dlib's network was trained for the Euclidean distance: below 0.6 two images count as one person. Its "
+            "vectors are not centred, so all its cosines are high: 0.94 to 1 between frames of one person, 0.75 "
             "to 0.89 between strangers, on real clips.",
             _NETWORKS,
-            "Every 5th frame only: the network takes some 80 ms a face on one core.",
+            "Every 5th frame only: the network needs about 80 ms per face on one core.",
         ),
         needs=frozenset({"truth", "landmarks"}),
         paired=False,
@@ -248,7 +248,7 @@ class CsimDlib(FaceSimilarity):
 
 
 class _FrameMeter(Meter):
-    """Keeps the vectors of whole frames."""
+    """Collects the vectors of whole frames."""
 
     def __init__(self, network: ArcFace, *, all_pairs: bool) -> None:
         self.network = network
@@ -282,8 +282,8 @@ _FRAME = {
     "missing": "no face is looked for; every frame counts",
 }
 _UNALIGNED = (
-    "ArcFace was trained on aligned faces only: in squeezed frames background, pose and the frame's shape count, and "
-    "one person's frames can be far apart."
+    "ArcFace was trained on aligned faces only. In squeezed frames the background, the pose and the frame's shape "
+    "influence the figure, and frames of one person can be far apart."
 )
 
 
@@ -299,8 +299,8 @@ class CsimFrame112(Metric):
         reference="dc3ea9f/vico_challenge_baseline, evaluations/arcface_torch/compute_csim.py at 16424c0",
         traps=(
             _UNALIGNED,
-            "The script pools the frames of all clips, so that long clips weigh more; here all clips weigh the same.",
-            "Until July 2023 the script took the mean over all pairs of frames: csim.vico_pairs.",
+            "The script pools the frames of all clips, so long clips have more weight; here all clips have the same.",
+            "Until July 2023 the script used the mean over all pairs of frames: csim.vico_pairs.",
             _NETWORKS,
         ),
         paired=False,
@@ -335,9 +335,9 @@ class CsimVicoPairs(Metric):
         ),
         reference="dc3ea9f/vico_challenge_baseline, evaluations/arcface_torch/compute_csim.py before 16424c0",
         traps=(
-            "scikit-learn's cosine_similarity gives the matrix of all pairs, of which the script took the mean: frames "
-            "of different moments and people are compared, and the truth against itself is below 1. IP-LAP's page "
-            "links the script in that state.",
+            "scikit-learn's cosine_similarity gives the matrix of all pairs, and the script used its mean: frames of "
+            "different times and people are compared, and the truth compared with itself is below 1. IP-LAP's page "
+            "links to that version of the script.",
             _UNALIGNED,
         ),
         paired=False,

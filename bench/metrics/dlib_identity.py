@@ -1,7 +1,7 @@
-"""dlib's face networks, which two packages bring along: ``dlib-bin`` and ``face-recognition-models``.
+"""dlib's face networks, from two packages: ``dlib-bin`` and ``face-recognition-models``.
 
-The second one holds the files of https://github.com/davisking/dlib-models and cannot always be imported (it asks
-for ``pkg_resources``); it is only read as data. A file is used after its SHA-256 matched.
+The second one contains the files of https://github.com/davisking/dlib-models. It cannot always be imported (it needs
+``pkg_resources``), so it is only read as data. A file is used after its SHA-256 matched.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ SHA256 = {
     POINTS_5: "c4b1e9804792707d3a405c2c16a80a20269e6675021f64a41d30fffafbc41888",
     POINTS_68: "fbdc2cb80eb9aa7a758672cbfdda32ba6300efe9b6e6c7a299ff7e736b11b92f",
 }
-#: Side of dlib's detector's square over the geometric mean of the sides of the landmarks' box, and how far its centre
-#: lies above the box's centre, in heights of the box: measured with its frontal detector on talking faces (standard
-#: deviations 0.05 and 0.04).
+#: The square of dlib's frontal detector relative to the landmarks' box: its side divided by the geometric mean of
+#: the #: box's sides, and the height of its centre above the box's centre, in heights of the box. Measured on
+#: talking faces #: (standard deviations 0.05 and 0.04).
 RECTANGLE_SIDE, RECTANGLE_RISE = 1.08, 0.075
 _REMEDY = f"pip install 'talking-face-bench[{EXTRA}]'"
 
@@ -59,14 +59,14 @@ class DlibFaces:
         self.models = {name: load_model(name) for name in names}
 
     def points68(self, frame: Image, face: npt.ArrayLike) -> Float:
-        """The 68 points of a face, from the grey picture.
+        """The 68 points of a face, from the grey image.
 
         Args:
             frame: (H, W, 3) uint8 RGB.
             face: (478, 2 or 3), FaceMesh's landmarks, in pixels of the frame, that tell where the face is.
 
         Returns:
-            (68, 2) float64 in continuous pixels of the frame, all of them centres of pixels.
+            (68, 2) float64 in continuous pixels of the frame; all are centres of pixels.
         """
         grey = cv2.cvtColor(np.ascontiguousarray(frame), cv2.COLOR_RGB2GRAY)
         found = self.models[POINTS_68](grey, self._rectangle(face))
@@ -111,7 +111,7 @@ def rectangle(face: npt.ArrayLike) -> tuple[int, int, int, int]:
 
 @cache
 def load_model(name: str) -> Any:
-    """The loaded file of that name, one a process; dlib itself is there."""
+    """The loaded file of that name, once per process. dlib must be installed."""
     package = find_spec("face_recognition_models")
     if package is None or package.origin is None:
         raise Unavailable("face-recognition-models is not installed", _REMEDY)

@@ -1,4 +1,4 @@
-"""The trained expert by which ``lse.expert`` judges lip sync: its weights, found in a run and loaded."""
+"""The trained expert of ``lse.expert``: finds its weights in a run and loads them."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def find_expert(run: Path) -> ExpertFile:
     """The best weights of a run of ``sync-expert``.
 
     Raises:
-        BenchError: it is no such run, its expert looks at other pictures than ``face96``, or it has no checkpoint yet.
+        BenchError: it is not such a run, its expert uses another view than ``face96``, or it has no checkpoint yet.
     """
     from bench.train.checkpoint import best_files
     from bench.weights.digests import file_sha256
@@ -44,7 +44,9 @@ def find_expert(run: Path) -> ExpertFile:
     run = run.absolute()
     config, padding = _config(run)
     if config.view != VIEW:
-        raise BenchError(f"{run}: this expert looks at {config.view}, lse.expert at {VIEW}: name another run")
+        raise BenchError(
+            f"{run}: this expert uses the view {config.view}, lse.expert uses {VIEW}: name another run"
+        )
     file = best_files(run, NETWORK).get(NETWORK)
     if file is None:
         raise BenchError(
@@ -57,7 +59,7 @@ def load_expert(found: ExpertFile, device: str = "cpu") -> SyncNet:
     """The network with the weights found, in evaluation mode.
 
     Raises:
-        BenchError: the file is gone or holds other weights by now, since the run goes on; or is damaged.
+        BenchError: the file is missing, holds other weights because the run is still training, or is damaged.
     """
     from bench.train.checkpoint import load_into, read_tensors
     from bench.weights.digests import file_sha256

@@ -1,7 +1,7 @@
 """FID, the Fréchet distance between Inception features of predicted and of true frames (Heusel et al., NeurIPS 2017).
 
-The network is that of package pytorch-fid, with weights from the registry. The package's own constructor downloads
-them; here its blocks are put together without it. For speed the batch normalisation is folded into the convolutions.
+The network is that of package pytorch-fid, with weights from the registry. The package's own constructor would
+download them, so its blocks are combined here. For speed the batch normalisation is folded into the convolutions.
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ from bench.metrics.base import (
 from bench.metrics.frechet import distance_of, estimate
 from bench.metrics.networks import read_weights
 
-#: Side of the network's pictures, and length of its vectors.
+#: Side of the network's input images in pixels, and length of its vectors.
 SIZE, FEATURES = 299, 2048
-#: Frames whose statistics IP-LAP's training code takes together, and the side of its pictures.
+#: Number of frames in a batch of IP-LAP's training code, and the side of its images in pixels.
 IPLAP_BATCH, IPLAP_SIZE = 96, 128
 _WEIGHTS = "fid_inception"
-# Frames that go through the network at once: more would leave the processor's cache.
+# Frames processed at once: more do not fit into the processor's cache.
 _CHUNK = 8
 # torchvision's names of the layers, in their order.
 _BEFORE_POOL_1 = ("Conv2d_1a_3x3", "Conv2d_2a_3x3", "Conv2d_2b_3x3")
@@ -49,7 +49,7 @@ _MIXED = tuple(f"Mixed_{x}" for x in ("5b", "5c", "5d", "6a", "6b", "6c", "6d", 
 
 
 class Inception:
-    """The network of 2015 on which FID is defined, as far as its last average pooling.
+    """The Inception network of 2015 by which FID is defined, up to its last average pooling.
 
     Args:
         context: weights and device.
@@ -68,7 +68,7 @@ class Inception:
 
         Args:
             pictures: (n, H, W, 3) uint8 RGB.
-            prepare: makes the network's input of some of them: (m, 3, 299, 299) float32.
+            prepare: turns some of them into the network's input: (m, 3, 299, 299) float32.
 
         Returns:
             (n, 2048) float32.
@@ -103,7 +103,7 @@ def _layers(context: Context) -> nn.Sequential:
 
 
 def _original() -> Any:
-    """pytorch-fid's network (``fid_inception_v3``) without weights and without memory."""
+    """pytorch-fid's network (``fid_inception_v3``) without weights; no memory is allocated."""
     try:
         from pytorch_fid import inception as blocks
     except ImportError as error:
@@ -152,7 +152,8 @@ def bilinear(pictures: Image, device: str = "cpu") -> Tensor:
 
 
 def antialiased(pictures: Image) -> Tensor:
-    """The network's input as clean-fid makes it: Pillow's bicubic in float, clipped to 0 … 255, less 128, over 128.
+    """The network's input as clean-fid makes it: Pillow's bicubic in float, clipped to 0 … 255, minus 128, divided
+    by 128.
 
     Args:
         pictures: (n, H, W, 3) uint8 RGB.
@@ -176,7 +177,7 @@ def squashed(pictures: Image) -> Image:
 
 
 class _FidMeter(Meter):
-    """Keeps the features of both videos."""
+    """Collects the features of both videos."""
 
     def __init__(self, metric: _Fid) -> None:
         self._metric = metric
@@ -198,9 +199,9 @@ class _FidMeter(Meter):
 
 
 class _Fid(Metric):
-    """FID with one way of making the network's input."""
+    """FID with one way of preparing the network's input."""
 
-    #: What is done to frames before the network; names the features, so that methods and metrics share them.
+    #: How frames are prepared for the network. It identifies the features, so methods and metrics can share them.
     preparation: ClassVar[str]
 
     def __init__(self, context: Context) -> None:
@@ -246,11 +247,11 @@ def _parameters(**own: Any) -> dict[str, Any]:
 _OUTPUT = Output("", "FID", "lower", low=0.0, decimals=2)
 _FORMULA = r"$\lVert\mu_1-\mu_2\rVert^2+\mathrm{tr}\left(S_1+S_2-2(S_1S_2)^{1/2}\right)$ of the features of all frames"
 _TRAPS = (
-    "It falls with the number of frames: compare only figures of as many frames, and never those of different regions.",
+    "It falls as the number of frames grows: compare only figures of the same number of frames and the same region.",
     "Frames of a clip are near-duplicates: the interval is over clips.",
-    "Below 2049 frames the covariances are singular, and scipy.linalg.sqrtm, by which others take the root, is inexact "
-    "(here seen: 1e-6 to 1e-4 of the figure); here the root is exact.",
-    "Resizing with or without a low-pass filter, saving as JPEG, whole frames or faces: each changes it.",
+    "Below 2049 frames the covariances are singular. Other code uses scipy.linalg.sqrtm, which is then "
+    "inexact (observed errors: 1e-6 to 1e-4 of the figure); here the root is exact.",
+    "Resizing with or without a low-pass filter, saving as JPEG, whole frames or faces: each of these changes it.",
 )
 
 
@@ -310,8 +311,8 @@ class FidAt128(_Fid):
         outputs=(_OUTPUT,),
         parameters=_parameters(size="squashed to 128² by cv2.resize, bilinear"),
         formula=_FORMULA,
-        reference="the pictures of IP-LAP's train_video_renderer.py (Zhong et al., CVPR 2023)",
-        traps=(*_TRAPS, "Kept to separate two effects in fid.batch96: small pictures, and batches."),
+        reference="the images of IP-LAP's train_video_renderer.py (Zhong et al., CVPR 2023)",
+        traps=(*_TRAPS, "It separates two effects in fid.batch96: small images, and batches."),
         paired=False,
         weights=(_WEIGHTS,),
         aggregate="set",
@@ -324,7 +325,7 @@ class FidAt128(_Fid):
 
 
 class FidBatches(FidAt128):
-    """FID as IP-LAP's training code prints it: the mean over batches of 96 frames."""
+    """FID as printed by IP-LAP's training code: the mean over batches of 96 frames."""
 
     spec = Spec(
         name="fid.batch96",
@@ -338,10 +339,10 @@ class FidBatches(FidAt128):
         reference="Weizhi-Zhong/IP_LAP at 9b9dc03, train_video_renderer.py, with FID of package piq",
         traps=(
             "96 frames in 2048 dimensions: its 'about 20 or less' cannot be compared with the FID of a test set.",
-            "The code draws clips and frames anew each time; here clips come in one fixed shuffled order, of each its "
-            "middle frame, or several spread evenly where there are fewer than 96 clips.",
-            "piq takes the root by Newton and Schulz's iteration; here it is exact.",
-            "Its crops are the face with 5 px around the landmarks; here the pictures are those of the region.",
+            "The code draws clips and frames at random each time. Here clips have a fixed shuffled order, and "
+            "each gives its middle frame, or several evenly spaced frames if there are fewer than 96 clips.",
+            "piq computes the root by Newton-Schulz iteration; here it is exact.",
+            "Its crops are the face with 5 px around the landmarks; here the crops are those of the region.",
         ),
         paired=False,
         weights=(_WEIGHTS,),
@@ -355,7 +356,7 @@ class FidBatches(FidAt128):
 
 
 def _batches(clips: Sequence[tuple[Float, Float]]) -> Iterator[list[tuple[Float, Float]]]:
-    """Batches of 96 pairs of single frames, all of different clips where there are as many."""
+    """Batches of 96 pairs of single frames, all of different clips if there are enough clips."""
     order = np.random.default_rng(0).permutation(len(clips))
     # Frames of each clip: one, or as many as fill one batch.
     rounds = -(-IPLAP_BATCH // len(clips))

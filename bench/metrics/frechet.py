@@ -1,12 +1,12 @@
-r"""The Fréchet distance between two sets of vectors, each taken for a normal distribution, and its uncertainty.
+r"""The Fréchet distance between two sets of vectors, each modelled as a normal distribution, and its uncertainty.
 
 .. math:: \lVert\mu_1-\mu_2\rVert^2 + \mathrm{tr}\,S_1 + \mathrm{tr}\,S_2 - 2\,\mathrm{tr}\,(S_1S_2)^{1/2}
 
 (Dowson and Landau 1982; Heusel et al., NeurIPS 2017, eq. 6.) With factors :math:`S_i=F_i^TF_i` the last trace is the
-sum of the singular values of :math:`F_1F_2^T`. That is exact also where there are fewer vectors than dimensions and
-the covariances are singular: nothing is added to their diagonals, and no imaginary part can arise.
-``scipy.linalg.sqrtm``, by which pytorch-fid and clean-fid take the root, is inaccurate in just that case; elsewhere
-the two agree.
+sum of the singular values of :math:`F_1F_2^T`. This is exact even if there are fewer vectors than
+dimensions and the covariances are singular: nothing is added to their diagonals, and there can be no imaginary part.
+pytorch-fid and clean-fid compute the root with ``scipy.linalg.sqrtm``, which is inaccurate exactly in that case;
+otherwise both agree.
 """
 
 from __future__ import annotations
@@ -25,17 +25,16 @@ Array = npt.NDArray[np.floating[Any]]
 Float = npt.NDArray[np.float64]
 FeaturePair = tuple[Array, Array]
 
-#: Groups of clips that the jackknife leaves out in turn, at most.
+#: Largest number of groups of clips that the jackknife leaves out in turn.
 GROUPS = 20
 #: Half the width of a 95 % interval of a normal distribution, in standard errors.
 _Z = 1.96
 
 
 class Moments:
-    """Number, mean and scatter of vectors, in float64; takes them in parts and keeps none.
+    """Number, mean and scatter of vectors, in float64. Vectors are added in parts and not stored.
 
-    Sums are taken of deviations from running means (Chan, Golub and LeVeque 1983), which loses no digits to the size
-    of the mean.
+    Sums are of deviations from running means (Chan, Golub and LeVeque 1983), so a large mean costs no precision.
 
     Attributes:
         n: vectors so far.
@@ -49,7 +48,7 @@ class Moments:
         self.scatter: Float = np.zeros((dimensions, dimensions))
 
     def add(self, vectors: Array) -> None:
-        """Take (n, d) more."""
+        """Add (n, d) vectors."""
         if not len(vectors):
             return
         rows = np.asarray(vectors, np.float64)
@@ -62,7 +61,7 @@ class Moments:
         self.n = n
 
     def without(self, part: Moments) -> Moments:
-        """What is left when some of the vectors, at least one less than all, are taken out again."""
+        """The moments without some of the vectors; at least one vector must remain."""
         rest = Moments.__new__(Moments)
         rest.n = self.n - part.n
         rest.mean = self.mean + (self.mean - part.mean) * (part.n / rest.n)
@@ -72,11 +71,11 @@ class Moments:
 
     @property
     def covariance(self) -> Float:
-        """(d, d), the unbiased one: over n - 1."""
+        """(d, d), the unbiased covariance: divided by n - 1."""
         return self.scatter / (self.n - 1)
 
     def factor(self) -> Float:
-        """(rank, d), whose product with itself, transposed first, is the covariance: Cholesky with pivots."""
+        """F, (rank, d), with Fᵀ F equal to the covariance: pivoted Cholesky decomposition."""
         lower, pivots, rank, _ = lapack.dpstrf(self.covariance, lower=1, overwrite_a=1)
         factor = np.zeros((rank, len(self.mean)))
         factor[:, pivots - 1] = np.tril(lower)[:, :rank].T
@@ -84,7 +83,7 @@ class Moments:
 
 
 def factor_of(vectors: Array) -> Float:
-    """(n, d) vectors → (n, d), whose product with itself, transposed first, is their covariance."""
+    """(n, d) vectors → F, (n, d), with Fᵀ F equal to their covariance."""
     rows = np.asarray(vectors, np.float64)
     deviations: Float = (rows - rows.mean(axis=0)) / np.sqrt(len(rows) - 1)
     return deviations
@@ -95,7 +94,7 @@ def distance(mean_a: Array, factor_a: Float, mean_b: Array, factor_b: Float) -> 
 
     Args:
         mean_a: (d,).
-        factor_a: (k, d), of which the covariance is the product with itself, transposed first.
+        factor_a: F, (k, d), with Fᵀ F equal to the covariance.
         mean_b: (d,).
         factor_b: (m, d).
 
@@ -119,7 +118,7 @@ def distance_of(pairs: Sequence[FeaturePair]) -> float:
 
 
 def moments_of(clips: Iterable[FeaturePair]) -> tuple[Moments, Moments]:
-    """Number, mean and scatter of either side of at least one clip, taken one at a time."""
+    """Number, mean and scatter of both sides, over at least one clip; one clip is read at a time."""
     sides: tuple[Moments, ...] = ()
     for clip in clips:
         sides = sides or tuple(Moments(vectors.shape[1]) for vectors in clip)
@@ -130,15 +129,15 @@ def moments_of(clips: Iterable[FeaturePair]) -> tuple[Moments, Moments]:
 
 
 def distance_of_moments(a: Moments, b: Moments) -> float:
-    """The Fréchet distance of what two :class:`Moments` have seen, at least two vectors each."""
+    """The Fréchet distance between two sets of at least two vectors each, given by their :class:`Moments`."""
     return distance(a.mean, a.factor(), b.mean, b.factor())
 
 
 def quick_distance(a: Moments, b: Moments) -> float:
-    """As :func:`distance_of_moments`, in half the time: from eigenvalues of a product of three.
+    """As :func:`distance_of_moments`, in half the time: from eigenvalues of a product of three matrices.
 
-    Singular values under 1e-8 of the largest are lost in rounding, which moves the figure by some 1e-6 of the
-    traces: nothing beside the standard error that it serves.
+    Singular values below 1e-8 of the largest are lost by rounding. This changes the figure by about 1e-6 of the traces,
+    which is negligible for a standard error.
     """
     factor, covariance = b.factor(), a.covariance
     values = np.linalg.eigvalsh(factor @ covariance @ factor.T)
@@ -153,9 +152,9 @@ class Estimate:
 
     Attributes:
         value: the distance.
-        low: lower end of the interval, not below 0; None where there is none.
+        low: lower end of the interval, not below 0; None if there is no interval.
         high: upper end.
-        groups: of clips that were left out in turn; 0 where there is no interval.
+        groups: number of groups of clips that were left out in turn; 0 if there is no interval.
     """
 
     value: float
@@ -167,13 +166,14 @@ class Estimate:
 def estimate(clips: Sequence[FeaturePair]) -> Estimate:
     r"""The Fréchet distance over clips, with an interval by a jackknife that leaves out groups of clips.
 
-    Clips, not frames: frames of one clip are near-duplicates. The clips are cut into at most :data:`GROUPS` successive
-    groups of equal size, so that neighbours, who in sorted lists are often of one speaker, stay together; the squared
-    standard error is :math:`\frac{G-1}G\sum_g(\theta_g-\bar\theta)^2` of the distances without one group each.
+    Clips are left out, not frames, because frames of one clip are near-duplicates. The clips are divided into at
+    most :data:`GROUPS` consecutive groups of equal size. So neighbours in the list, often clips of one speaker,
+    stay together. The squared standard error is :math:`\frac{G-1}G\sum_g(\theta_g-\bar\theta)^2` of the distances
+    without one group each.
 
     Args:
-        clips: (n, d) and (m, d) of each; read anew at each access. Where a side holds more vectors than dimensions,
-            sums are kept and no vectors; every clip is then read twice, the first ones three times.
+        clips: (n, d) and (m, d) of each; read from disk at each access. If a side has more vectors than dimensions,
+            only sums are stored; then every clip is read twice, the first ones three times.
 
     Raises:
         Unscorable: there are fewer than two vectors on a side.
@@ -200,7 +200,7 @@ def _groups(n: int) -> list[range]:
 
 
 def _few(clips: Sequence[FeaturePair]) -> list[FeaturePair] | None:
-    """All clips, or None where a side holds more vectors than dimensions."""
+    """All clips, or None if a side has more vectors than dimensions."""
     held: list[FeaturePair] = []
     seen = np.zeros(2, np.int64)
     for i in range(len(clips)):
@@ -212,7 +212,7 @@ def _few(clips: Sequence[FeaturePair]) -> list[FeaturePair] | None:
 
 
 class _Vectors:
-    """So few vectors that they are kept.
+    """The case of few vectors, which are stored.
 
     Attributes:
         counts: (clips, 2) vectors of each clip.
@@ -234,7 +234,7 @@ class _Vectors:
 
 
 class _Sums:
-    """So many vectors that only their sums are kept; attributes as of :class:`_Vectors`."""
+    """The case of many vectors, of which only sums are stored; attributes as in :class:`_Vectors`."""
 
     def __init__(self, clips: Sequence[FeaturePair]) -> None:
         self._clips = clips

@@ -1,4 +1,4 @@
-"""What a distance between landmarks is, and in which frames there are landmarks to compare; functions of arrays."""
+"""Definitions of distances between landmarks, and which frames have landmarks to compare; functions of arrays."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from prep.landmark_sets import FACE_131, FACE_131_CONTENT, LIPS, MESH_TO_68
 Float = npt.NDArray[np.float64]
 Bool = npt.NDArray[np.bool_]
 
-#: What every metric of landmarks and of identity does where a face is missing.
+#: How every metric of landmarks or identity treats missing faces.
 MISSING_FACES = "a frame without a face in either video is left out; more than half of them: no value"
 
 #: Name of a set of points → FaceMesh's numbers of them.
@@ -29,20 +29,20 @@ POINTS: dict[str, npt.NDArray[np.int64]] = {
 
 @dataclass(frozen=True)
 class Definition:
-    """What a distance is; these are the parameters of a variant's specification.
+    """The definition of a distance: the parameters of a variant's specification.
 
     Attributes:
         detector: ``FaceMesh``, on both videos; or ``dlib68``: dlib's 68-point predictor, on both videos in the
             square given by the truth's FaceMesh.
         points: ``mouth20``: 300-W's points 48 to 67; ``ibug68``: all of 300-W's; ``lips40``: FaceMesh's lips;
             ``content57``: IP-LAP's jaw and lips.
-        centred: the points' own mean is taken off in each picture.
+        centred: in each frame, the mean of the points is subtracted.
         norm: of a point's difference: ``l2``, or ``l1``: the mean of both absolute differences.
         over_points: ``sum`` or ``mean``.
-        unit: ``frame``: pixels as they are; ``face height``: pixels of a picture in which the truth's face is
-            ``size`` high (median over the clip); ``face box``: pixels of every frame's face box squeezed to
+        unit: ``frame``: pixels of the frame; ``face height``: pixels of a frame scaled such that the truth's face is
+            ``size`` high (median over the clip); ``face box``: pixels of the face box of each frame resized to
             ``size`` × ``size``. The face's box is that of IP-LAP's 131 points of the truth, without a margin.
-        size: see ``unit``; 1 where that is ``frame``.
+        size: see ``unit``; 1 for ``frame``.
         over_frames: always ``mean``, then the mean over clips.
         missing: what happens to frames without a face.
     """
@@ -70,7 +70,7 @@ def landmark_distance(
         what: the distance.
 
     Returns:
-        (n,) float64, 0 and more; NaN where a point is.
+        (n,) float64, ≥ 0; NaN where a point is NaN.
     """
     difference: Float = np.asarray(pred, np.float64) - np.asarray(truth, np.float64)
     if what.centred:
@@ -82,7 +82,7 @@ def landmark_distance(
 
 
 def _unit(box: Float, what: Definition) -> Float:
-    """Pixels of the frame that count as one, horizontally and vertically: (n, 2)."""
+    """Size of one unit in pixels of the frame, horizontally and vertically: (n, 2)."""
     if what.unit == "frame":
         return np.ones_like(box)
     if what.unit == "face height":
@@ -97,7 +97,7 @@ def face_boxes(landmarks: npt.ArrayLike) -> Float:
 
 
 def has_face(landmarks: npt.NDArray[Any]) -> Bool:
-    """(n,) bool: which of the frames' landmarks (n, k, 2 or 3) are there, not NaN."""
+    """(n,) bool: for which frames the landmarks (n, k, 2 or 3) are not NaN."""
     return np.isfinite(landmarks[:, 0, 0])
 
 
@@ -109,7 +109,7 @@ def scored_frames(pred: Bool, truth: Bool) -> Bool:
         truth: (n,), whether the truth's does.
 
     Raises:
-        Unscorable: they are fewer than half.
+        Unscorable: fewer than half of the frames count.
     """
     if not len(truth):
         raise Unscorable("no frames")
@@ -124,7 +124,7 @@ def scored_frames(pred: Bool, truth: Bool) -> Bool:
 
 
 def faces_of(batch: Batch) -> tuple[npt.NDArray[Any], npt.NDArray[Any], Pictures]:
-    """FaceMesh's landmarks (n, 478, 3) of prediction and truth, and the truth, of a batch that must have them.
+    """FaceMesh's landmarks (n, 478, 3) of prediction and truth of a batch, and the truth's frames.
 
     Raises:
         Unscorable: there is no truth, or there are no landmarks.

@@ -1,8 +1,8 @@
 """Distances between landmarks of the prediction and of the truth.
 
-"LMD" names a dozen figures that differ by factors of twenty. Here each is a
-:class:`~bench.metrics.landmark_distance.Definition`: which points of which detector, centred or not, the norm, sum or
-mean over points, and what counts as one unit.
+"LMD" is the name of a dozen figures that differ by factors of up to twenty. Here each is a
+:class:`~bench.metrics.landmark_distance.Definition`: the points and their detector, centred or not, the norm, sum or
+mean over points, and the unit.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from bench.metrics.landmark_distance import (
     scored_frames,
 )
 
-#: Side in pixels of the pictures in which ATVGnet and IP-LAP generate a face, and which it fills.
+#: Side in pixels of the images in which ATVGnet and IP-LAP generate a face. The face fills the image.
 FACE_PIXELS = 128
 
 
@@ -64,14 +64,14 @@ class LandmarkMetric(Metric):
     definition: ClassVar[Definition]
 
     def meter(self, clip: ClipInfo) -> Meter:
-        """A meter that keeps the points of the clip's frames; some 500 kB for 10 s."""
+        """A meter that stores the points of the clip's frames; about 500 kB for 10 s."""
         return _Meter(self)
 
     def points(self, pictures: Pictures, face: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """The points of some frames.
 
         Args:
-            pictures: of either video, with landmarks.
+            pictures: frames of one of the two videos, with landmarks.
             face: (n, 478, 3), the truth's landmarks in the same frames.
 
         Returns:
@@ -94,16 +94,16 @@ def _spec(name: str, label: str, definition: Definition, *, decimals: int = 3, *
 
 
 _DETECTORS = (
-    "Detectors differ: FaceMesh's mouth follows a 3-D face model, dlib's is a regression on the picture, and FAN gives "
-    "whole pixels of its own crop. Values of different detectors do not belong in one column."
+    "Detectors differ: FaceMesh's mouth follows a 3-D face model, dlib's is a regression on the image, and FAN gives "
+    "whole pixels of its own crop. Do not compare values of different detectors in one column."
 )
 _SCALE = (
-    "Most papers give pixels without saying at which size; the figure grows with the picture. Here the truth's face is "
+    "Most papers give pixels without the size of the face; the figure grows with the image. Here the truth's face is "
     f"scaled to {FACE_PIXELS} px."
 )
 _SUM = (
-    "The code sums over 20 points where the paper (Chen et al., ECCV 2018) divides by their number. Published LMDs of "
-    "1 to 3 are means: a sum of that size would be a tenth of a pixel a point."
+    "The code sums over 20 points; the paper (Chen et al., ECCV 2018) divides by their number. Published LMDs "
+    "of 1 to 3 are means: a sum of that size would be a tenth of a pixel per point."
 )
 _CHEN = Definition("mouth20", centred=True, over_points="sum", unit="face height", size=FACE_PIXELS)
 _CHEN_FORMULA = (
@@ -111,8 +111,8 @@ _CHEN_FORMULA = (
     r"\frac{128}{h}$ with the mouth's mean $\bar x_t$ and the median height $h$ of the truth's face box"
 )
 _CHEN_SIZE = (
-    "ATVGnet's script finds landmarks in the 128² pictures that its network makes: the square of dlib's detector, "
-    "which the face fills. It does not resize them for LMD (its 256² is for SSIM and PSNR)."
+    "ATVGnet's script finds landmarks in the 128² images that its network generates: the square of dlib's detector, "
+    "filled by the face. It does not resize them for LMD (its 256² is for SSIM and PSNR)."
 )
 
 
@@ -132,7 +132,7 @@ class LmdChenSum20(LandmarkMetric):
 
 
 class LmdChenMean(LandmarkMetric):
-    """LMD as its paper prints it: mouth shape, mean over 20 points."""
+    """LMD by the formula of its paper: mouth shape, mean over 20 points."""
 
     definition = Definition("mouth20", centred=True, over_points="mean", unit="face height", size=FACE_PIXELS)
     spec = _spec(
@@ -163,11 +163,11 @@ class LmdChenDlib(LandmarkMetric):
         traps=(
             _SUM,
             _CHEN_SIZE,
-            "The reference searches both pictures with dlib's detector, takes the last face it lists, and drops a "
-            "frame where it finds none. That detector is not run here: the square comes from the truth's FaceMesh, "
-            "for both videos.",
-            "dlib gives whole pixels: of the frame here, of the 128² picture there, where rounding alone adds up to "
-            "half a pixel a point.",
+            "The reference runs dlib's detector on both images, uses the last face in its list, and drops a "
+            "frame where it finds none. That detector is not run here: the square comes from the truth's "
+            "FaceMesh, for both videos.",
+            "dlib gives whole pixels: here of the frame, in the reference of the 128² image, where rounding alone adds "
+            "up to half a pixel per point.",
         ),
         extra=EXTRA,
     )
@@ -190,7 +190,7 @@ class LmdChenDlib(LandmarkMetric):
 
 
 class LmdMean68(LandmarkMetric):
-    """F-LMD: all 68 points, where they are."""
+    """F-LMD: all 68 points, not centred."""
 
     definition = Definition("ibug68", centred=False, over_points="mean", unit="face height", size=FACE_PIXELS)
     spec = _spec(
@@ -204,9 +204,9 @@ class LmdMean68(LandmarkMetric):
         ),
         reference="F-LMD as the term is commonly used; no single reference implementation",
         traps=(
-            "Not centred: a head in the wrong place or pose counts, and soon more than the lips.",
-            "EAT's script (yuangan/evaluation_eat, test_lmd.py) calls F-LMD the same mean over dlib's 68 points, but "
-            "takes the face's own mean off first, so that a displaced face does not count there.",
+            "Not centred: a head in the wrong place or pose counts, often more than the lips.",
+            "EAT's script (yuangan/evaluation_eat, test_lmd.py) uses the name F-LMD for the same mean over dlib's 68 "
+            "points, but subtracts the face's mean first, so a displaced face does not count there.",
             _SCALE,
             _DETECTORS,
         ),
@@ -238,7 +238,7 @@ class LmdLipNorm(LandmarkMetric):
         traps=(
             "The normaliser is not in the paper: compare with its Table 1 in size only.",
             "Not centred: a still head scores 0.05 to 0.18 on moving ones, even if its lips are right.",
-            "ViCo's script, which IP-LAP's page links, normalises by nothing: lmd.vico_l1.",
+            "ViCo's script, linked from IP-LAP's page, does not normalise: lmd.vico_l1.",
         ),
     )
 
@@ -259,9 +259,9 @@ class LmdViCo(LandmarkMetric):
         reference="dc3ea9f/vico_challenge_baseline, compute_lmd.py, with FaceMesh in place of FAN",
         traps=(
             "Grows with the size of the video and of the face in it: not comparable between data sets.",
-            "The script pools the frames of all clips, so that long clips weigh more; here all clips weigh the same.",
-            "It takes the first face in the list, skips a frame where the truth's has none and fails where the "
-            "prediction's has none. The challenge of 2023 used 3DDFA_V2 instead.",
+            "The script pools the frames of all clips, so long clips have more weight; here all clips have the same.",
+            "It uses the first face in the list, skips a frame if the true frame has none and fails if the predicted "
+            "frame has none. The challenge of 2023 used 3DDFA_V2 instead.",
             _DETECTORS,
         ),
         quirk=True,
@@ -269,7 +269,7 @@ class LmdViCo(LandmarkMetric):
 
 
 class LandmarkError(LandmarkMetric):
-    """The landmark error of IP-LAP's Table 3, as far as it can be known."""
+    """The landmark error of IP-LAP's Table 3; parts of its definition are assumed."""
 
     definition = Definition("content57", centred=False, over_points="mean", unit="face box", size=FACE_PIXELS)
     spec = _spec(

@@ -1,10 +1,10 @@
-"""The lossy codings through which the reference pictures go before SyncNet sees them, as FFmpeg does them.
+"""The lossy encodings, done by FFmpeg, between the reference's frames and SyncNet.
 
-``ffmpeg -f image2 %06d.jpg`` without a quality asks FFmpeg's own JPEG encoder for its default of 200 kb/s. Its rate
-control knows of the frames before, so that one video needs one encoder, and the frames in order: the first pictures
-are fine, and where the target cannot be met the quantiser climbs to about 25.
+``ffmpeg -f image2 %06d.jpg`` without a quality uses the default of FFmpeg's JPEG encoder, 200 kb/s. Its rate control
+depends on earlier frames. So one video needs one encoder, and the frames in order: the first images have high quality;
+if the target cannot be met, the quantiser rises to about 25.
 
-One thread everywhere: slices of other threads would give other bytes. PyAV is imported where it is used.
+One thread everywhere: with more threads, slices give other bytes. PyAV is imported where it is used.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ FPS = 25
 # The same samples on every processor: bicubic, accurate rounding, no fast paths.
 _EXACT = 0x4 | 0x40000 | 0x80000
 _BT601, _LIMITED, _FULL = 5, 1, 2
-# What `-qscale 2` comes to. PyAV cannot set the quality of a frame, which is what FFmpeg's encoders go by then;
-# limits on the rate control that leave it one choice give the same quantiser and the same multiplier.
+# Equivalent to `-qscale 2`, which sets the quality of each frame. PyAV cannot do that. Limits on the rate control
+# that # leave a single choice give the same quantiser and the same multiplier.
 _QSCALE_2 = {"qmin": "2", "qmax": "2", "i_qfactor": "1"}
 
 
 def require_av() -> None:
-    """Raises :class:`bench.common.errors.Unavailable` where PyAV is not installed."""
+    """Raises :class:`bench.common.errors.Unavailable` if PyAV is not installed."""
     try:
         import av  # noqa: F401
     except ImportError as error:
@@ -94,7 +94,7 @@ class JpegEncoder:
 
 
 def decode_jpeg(data: bytes) -> Image:
-    """What ``cv2.imread`` finds in such a file: (H, W, 3) uint8, BGR."""
+    """What ``cv2.imread`` returns for such a file: (H, W, 3) uint8, BGR."""
     picture: Image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
     return picture
 
@@ -138,7 +138,7 @@ class AviWriter:
         self.container.mux(self.stream.encode(frame))
 
     def finish(self) -> None:
-        """Write what the encoder still holds, and close the file."""
+        """Flush the encoder and close the file."""
         self.container.mux(self.stream.encode(None))
         self.close()
 

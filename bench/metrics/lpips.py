@@ -1,7 +1,7 @@
 """LPIPS, the learned perceptual distance (Zhang et al., CVPR 2018), version 0.1 of package ``lpips``.
 
-The backbone is torchvision's, with weights from the registry; the linear weights are those that the package carries.
-The package's own network is not used: it would download its backbone, and run it for every pair of frames anew.
+The backbone is torchvision's, with weights from the registry; the linear weights are part of the package. The
+package's own network is not used: it would download its backbone, and run it again for every pair of frames.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ from bench.metrics.base import (
 )
 from bench.metrics.networks import read_weights
 
-#: Of every backbone: name in the registry, torchvision's constructor, the layers of its ``features`` after which
-#: it is tapped (ReLUs), and the least side of a picture, in pixels.
+#: For every backbone: name in the registry, torchvision's constructor, the layers of its ``features`` whose outputs
+#: are #: used (ReLUs), and the smallest side of an image, in pixels.
 BACKBONES: dict[str, tuple[str, str, tuple[int, ...], int]] = {
     "alex": ("alexnet", "alexnet", (1, 4, 7, 9, 11), 31),
     "vgg": ("vgg16", "vgg16", (3, 8, 15, 22, 29), 16),
@@ -40,9 +40,9 @@ BACKBONES: dict[str, tuple[str, str, tuple[int, ...], int]] = {
 _SHIFT, _SCALE = (-0.030, -0.088, -0.188), (0.458, 0.448, 0.450)
 # Added to the norms that are divided by.
 _EPSILON = 1e-10
-# Pixels that go through the network at once: more would leave the processor's cache.
+# Pixels processed at once: more do not fit into the processor's cache.
 _PIXELS = 4 * 256**2
-# Bytes of the truth's features that are kept of one batch; the rest is computed anew for every method.
+# Bytes of the truth's features cached for one batch; the rest is computed again for every method.
 _BUDGET = 512 << 20
 
 
@@ -62,7 +62,8 @@ class PerceptualNet:
         self.device = torch.device(context.device)
         self.layers, self._taps = _backbone(context, name)
         self.layers.to(self.device).to(memory_format=torch.channels_last)
-        # The weights are not negative: their roots go into the features, so that a distance is one sum of squares.
+        # The weights are not negative. The features are multiplied by their roots, so a distance is one sum of
+        # squares.
         self._roots = [weight.sqrt().to(self.device) for weight in _linear_weights(name)]
         shift, scale = (torch.tensor(values).view(1, 3, 1, 1) for values in (_SHIFT, _SCALE))
         self._gain = ((1 - low) / 255 / scale).to(self.device)
@@ -70,7 +71,7 @@ class PerceptualNet:
 
     @torch.inference_mode()
     def features(self, pictures: Image) -> list[Tensor]:
-        """What two pictures are compared by: every tapped layer, of unit length at each place, weighted.
+        """The features that are compared: every used layer, of unit length at each position, weighted.
 
         Args:
             pictures: (n, H, W, 3) uint8 RGB.
@@ -113,7 +114,7 @@ def _backbone(context: Context, name: str) -> tuple[nn.Sequential, tuple[int, ..
 
 
 def _linear_weights(name: str) -> list[Tensor]:
-    """(1, channels, 1, 1) of each layer, as package ``lpips`` carries them."""
+    """(1, channels, 1, 1) of each layer, from package ``lpips``."""
     from bench.weights.tensors import load_state_dict
 
     package = find_spec("lpips")
@@ -173,7 +174,7 @@ class _Lpips(Metric):
     def __init__(self, context: Context) -> None:
         super().__init__(context)
         self.net = PerceptualNet(context, self.backbone, self.low)
-        #: Names the features, so that all methods share the truth's.
+        #: Identifies the features, so all methods share those of the truth.
         self.key = ("lpips", self.backbone, self.low, context.device)
 
     def meter(self, clip: ClipInfo) -> Meter:
@@ -204,15 +205,16 @@ _FORMULA = (
 )
 _REFERENCE = "Zhang et al., CVPR 2018, eq. 1; richzhang/PerceptualSimilarity, package lpips 0.1.4"
 _TRAPS = (
-    "The networks expect -1 … 1; pictures in 0 … 1 give other, usually lower figures (lpips.alex_01).",
-    "Backbones have their own scales: state alex or vgg beside the figure.",
-    "Layers see fixed numbers of pixels: the same video at another size, or another crop, gives another figure.",
+    "The networks expect -1 … 1; images in 0 … 1 give other, usually lower figures (lpips.alex_01).",
+    "Backbones have different scales: name alex or vgg with the figure.",
+    "Layers have receptive fields of fixed size in pixels: another size or crop of the same video gives "
+    "another figure.",
     "Version 0.0 lacked the scaling of the input.",
 )
 
 
 class LpipsAlex(_Lpips):
-    """LPIPS with AlexNet, the package's default and its authors' advice for comparing."""
+    """LPIPS with AlexNet: the package's default, recommended by its authors for comparisons."""
 
     backbone = "alex"
     spec = Spec(
@@ -244,18 +246,18 @@ class LpipsVgg(_Lpips):
 
 
 class LpipsAlexUnit(_Lpips):
-    """LPIPS with AlexNet, fed with 0 … 1 where -1 … 1 is expected: a repeated mistake."""
+    """LPIPS with AlexNet and inputs in 0 … 1 instead of -1 … 1: a common mistake."""
 
     backbone = "alex"
     low = 0.0
     spec = Spec(
         name="lpips.alex_01",
-        summary="LPIPS 0.1 with AlexNet, fed with 0 … 1 instead of -1 … 1",
+        summary="LPIPS 0.1 with AlexNet, inputs in 0 … 1 instead of -1 … 1",
         outputs=(_OUTPUT,),
         parameters=_parameters(input="x / 255"),
         formula=_FORMULA,
-        reference="package lpips 0.1.4, called without normalize=True on pictures in 0 … 1",
-        traps=("A mistake of several published evaluations, kept to explain their figures.",),
+        reference="package lpips 0.1.4, called without normalize=True on images in 0 … 1",
+        traps=("A mistake of several published evaluations, included to explain their figures.",),
         weights=("alexnet",),
         quirk=True,
     )

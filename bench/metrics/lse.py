@@ -1,8 +1,8 @@
 """LSE-D, LSE-C and the offset between lips and sound, under both protocols of Wav2Lip; IP-LAP's SyncScore.
 
-``lse.lrs`` is ``calculate_scores_LRS.py``: the whole frame squeezed to 224², for sets that are cropped to a face.
-``lse.tracked`` is ``calculate_scores_real_videos.sh``: faces found, tracked and cut first, for videos in the wild.
-The two must not be mixed: they show SyncNet different pictures.
+``lse.lrs`` is ``calculate_scores_LRS.py``: the whole frame resized to 224², for data sets that are cropped to a face.
+``lse.tracked`` is ``calculate_scores_real_videos.sh``: faces are first detected, tracked and cropped, for videos in the
+wild. The two must not be mixed: SyncNet gets different images.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ _FORMULA = (
     r"With features $l_i$ of frames $i \ldots i+4$ and $a_i$ of the sound beside them ($a_i = 0$ outside of the clip), "
     r"$m_s = \frac{1}{n} \sum_i \lVert l_i - a_{i-s} \rVert_2$ for shifts $|s| \le 15$ frames: "
     r"$\text{LSE-D} = \min_s m_s$, $\text{LSE-C} = \operatorname{median}_s m_s - \min_s m_s$, "
-    r"$\text{offset} = \arg\min_s m_s$, positive where the picture is late."
+    r"$\text{offset} = \arg\min_s m_s$, positive if the video is late."
 )
 
 _OUTPUTS = (
@@ -74,21 +74,25 @@ _OUTPUTS = (
 )
 
 _TRAPS = (
-    "LSE-D is taken at the best shift: a video that is constantly late scores as well as one in sync. See |offset|.",
-    "Shifts compare with zeros beyond the ends of the clip: at 15 frames a third of the comparisons in a clip of two "
-    "seconds, 6 % in one of ten. LSE-C depends on the length of the clip: compare sets of equal lengths.",
-    "Sound scaled to -1 … 1 moves the energy term of the MFCC, and every figure.",
-    "Generators trained with SyncNet as a loss score better than true videos. Read the row of the ground truth.",
-    "The reference takes JPEG from the decoded YUV; here decoded RGB is converted, so that chroma is halved once more.",
+    "LSE-D is that of the best shift: a video with a constant delay scores as well as one in sync. See |offset|.",
+    "Shifted windows are compared with zeros beyond the ends of the clip: at 15 frames these are a third of the "
+    "comparisons in a clip of two seconds, 6 % in one of ten. LSE-C depends on the length of the clip: compare sets of "
+    "equal lengths.",
+    "Sound scaled to -1 … 1 changes the energy term of the MFCC, and so every figure.",
+    "Generators trained with SyncNet as a loss score better than true videos. Compare with the row of the "
+    "ground truth.",
+    "The reference encodes JPEG from the decoded YUV; here decoded RGB is converted, so chroma is subsampled "
+    "once more.",
 )
 
 
 class LseLrs(Metric):
     r"""Lip sync error by SyncNet over whole frames: LSE-D, LSE-C, offset and \|offset\|.
 
-    The numbers are those of Wav2Lip's ``calculate_scores_LRS.py`` (Prajwal et al. 2020) on 25 fps video and 16 kHz
-    sound: frames through FFmpeg's JPEG, squeezed to 224², SyncNet v2, shifts of up to 15 frames, zeros at the ends.
-    LSE-D in units of SyncNet's features, ≥ 0, lower is better; LSE-C ≥ 0, higher is better; offsets in frames.
+    The numbers equal those of Wav2Lip's ``calculate_scores_LRS.py`` (Prajwal et al. 2020) on 25 fps video and 16
+    kHz sound: frames encoded as JPEG by FFmpeg, resized to 224², SyncNet v2, shifts of up to 15 frames, zeros at
+    the ends. LSE-D in units of SyncNet's features, ≥ 0, lower is better; LSE-C ≥ 0, higher is better; offsets in
+    frames.
 
     Raises:
         Unavailable: the weights ``syncnet_v2``, package syncnet-python or PyAV are missing.
@@ -121,8 +125,8 @@ class LseLrs(Metric):
 class SyncScore(LseLrs):
     """IP-LAP's SyncScore: SyncNet's confidence; a pure number ≥ 0, higher is better.
 
-    The paper (Zhong et al. 2023, section 4.1) names SyncNet and gives neither frames nor crops. Assumed is the
-    protocol of :class:`LseLrs`, whose LSE-C this equals.
+    The paper (Zhong et al. 2023, section 4.1) names SyncNet, but neither frames nor crops. The protocol of
+    :class:`LseLrs` is assumed, so this equals its LSE-C.
     """
 
     spec = Spec(
@@ -133,7 +137,7 @@ class SyncScore(LseLrs):
         formula=_FORMULA + r" $\text{SyncScore} = \text{LSE-C}$.",
         reference="Zhong et al., CVPR 2023, section 4.1; the confidence of Chung and Zisserman 2016",
         traps=(
-            "The paper does not say which pictures SyncNet sees, nor how distances are turned into a score: whole "
+            "The paper does not say which crops are used as input of SyncNet, nor how distances become a score: whole "
             "frames and the confidence are assumed.",
             *_TRAPS,
         ),
@@ -151,8 +155,8 @@ class SyncScore(LseLrs):
 class LseTracked(Metric):
     r"""Lip sync error by SyncNet over face tracks: LSE-D, LSE-C, offset and \|offset\|, each the mean over the tracks.
 
-    The numbers are those of Wav2Lip's ``calculate_scores_real_videos.sh``, which is ``run_pipeline.py`` of
-    syncnet_python and then SyncNet; see :mod:`bench.metrics.tracked`. The notes of a score hold the number of tracks.
+    The numbers equal those of Wav2Lip's ``calculate_scores_real_videos.sh``: ``run_pipeline.py`` of syncnet_python,
+    then SyncNet; see :mod:`bench.metrics.tracked`. The notes of a score contain the number of tracks.
 
     Raises:
         Unavailable: the weights ``syncnet_v2`` or ``s3fd``, package syncnet-python or PyAV are missing.
@@ -203,12 +207,12 @@ class LseTracked(Metric):
             "run_pipeline.py"
         ),
         traps=(
-            "A clip without a track of more than 100 detections (4 s) yields no line in the reference, and is "
-            "missing from its mean, without a message. Others lower the limit to 50.",
-            "The reference prints a line a track and does not say how to join them: here, the mean.",
-            "Four lossy codings come before SyncNet: the versions of FFmpeg and OpenCV are part of the figure.",
-            "The reference also codes the sound, as MP3 in its AVI; here it is taken as it is.",
-            "The reference pins PySceneDetect 0.5.1, whose threshold is 30; 0.6 has 27.",
+            "For a clip without a track of more than 100 detections (4 s) the reference prints no line and no message, "
+            "and its mean is without that clip. Other code lowers the limit to 50.",
+            "The reference prints one line per track and does not say how to combine them: here, the mean.",
+            "Four lossy encodings come before SyncNet: the versions of FFmpeg and OpenCV influence the figure.",
+            "The reference also encodes the sound, as MP3 in its AVI; here it is used unchanged.",
+            "The reference pins PySceneDetect 0.5.1, whose threshold is 30; that of 0.6 is 27.",
             *_TRAPS,
         ),
         needs=frozenset({"audio"}),
@@ -286,7 +290,7 @@ class _TrackedMeter(Meter):
 
 
 def _score(found: list[tuple[int, Sync]], n_frames: int) -> Score:
-    """The mean over what was found at some frames of a clip."""
+    """The mean over the results at some frames of a clip."""
     values = {
         "d": [sync.distance for _, sync in found],
         "c": [sync.confidence for _, sync in found],
@@ -301,7 +305,7 @@ def _score(found: list[tuple[int, Sync]], n_frames: int) -> Score:
 
 
 def _series(found: list[tuple[int, npt.NDArray[np.float64]]], n_frames: int) -> npt.NDArray[np.float32]:
-    """(n_frames,): the mean of the windows that have their middle there; NaN where there is none."""
+    """(n_frames,): for each frame the mean of the windows centred there; NaN if there is none."""
     total, count = np.zeros(n_frames), np.zeros(n_frames)
     for start, values in found:
         first = start + WINDOW // 2

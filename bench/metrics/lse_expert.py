@@ -1,7 +1,8 @@
-"""Lip sync as an expert judges it that was trained with this suite: distance, confidence and offset.
+"""Lip sync by an expert trained with this suite: distance, confidence and offset.
 
-The official SyncNet, by which LSE-D and LSE-C are defined, may not be passed on. A figure of sync that anyone can have
-needs another network, and is another figure: it has names of its own, and carries the SHA-256 of the expert's weights.
+LSE-D and LSE-C are defined by the official SyncNet, which may not be redistributed. A sync metric that anyone can use
+needs another network, so it is another metric: it has different names, and contains the SHA-256 of the expert's
+weights.
 """
 
 from __future__ import annotations
@@ -33,14 +34,13 @@ from prep.sound.features import chunk
 from prep.sound.mel import RATE, melspectrogram
 from prep.views import VIEWS
 
-#: Frames that the expert sees at once; frames by which the sound is shifted at most, each way.
+#: Frames in a window of the expert; largest shift of the sound in frames, in both directions.
 WINDOW, VSHIFT = 5, 15
-#: Windows over which the median of the framewise confidence is taken.
+#: Number of windows of the median filter of the framewise confidence.
 MEDIAN_WINDOW = 9
-# Windows that go through the network at once. The grouping starts at the clip's first window, so that no figure
-# depends on how the frames arrive.
+# Windows processed at once. The groups start at the clip's first window, so no figure depends on how frames arrive.
 _CHUNK = 32
-# Sounds whose embeddings are remembered: the methods of one clip mostly share one.
+# Number of sounds whose embeddings are cached: the methods of one clip mostly share one.
 _SOUNDS = 4
 
 Table = npt.NDArray[np.float64]
@@ -49,15 +49,15 @@ Table = npt.NDArray[np.float64]
 class LseExpert(Metric):
     r"""Lip sync by an expert of this suite: distance, confidence, offset and \|offset\|; not LSE-D and LSE-C.
 
-    The expert is Wav2Lip's (Prajwal et al. 2020, section 3.2) as ``bench train sync-expert`` trains it; the rule is
-    that of SyncNet (Chung and Zisserman 2016) with 1 - cosine for a distance, and without padding at the ends, as in
-    :func:`baselines.sync_expert.offsets.find_offset`. Every method is cut by the boxes of the truth's faces, so that
-    none gains by where its face would be found. Distance and confidence lie in [0, 1]; offsets are in frames, positive
-    where the picture is late.
+    The expert is Wav2Lip's (Prajwal et al. 2020, section 3.2), trained by ``bench train sync-expert``. The rule is
+    that of SyncNet (Chung and Zisserman 2016) with 1 - cosine as distance and without padding at the ends, as in
+    :func:`baselines.sync_expert.offsets.find_offset`. All methods are cropped by the face boxes of the truth, so
+    the position of a detected face has no influence. Distance and confidence are in [0, 1]; offsets are in frames,
+    positive if the video is late.
 
     Raises:
         Unavailable: no expert is named.
-        BenchError: its weights were replaced meanwhile, or are damaged.
+        BenchError: its weights were replaced in the meantime, or are damaged.
     """
 
     spec = Spec(
@@ -108,11 +108,11 @@ class LseExpert(Metric):
         traps=(
             "These are not LSE-D and LSE-C, which are SyncNet v2's: neither scale nor order of methods is the same.",
             "Another expert gives other figures: results with different digests are never put in one column. Compare "
-            "with the row of the ground truth, and with that of the wrong audio.",
-            "A generator that was trained against this very expert gets figures that are too good.",
-            "An expert knows the faces and voices that it was trained on: score clips that are not among them.",
-            "The distance is taken at the best shift: a video that is constantly late scores as well as one in sync. "
-            "See |offset|.",
+            "with the rows of the ground truth and of the wrong audio.",
+            "A generator trained with this same expert gets figures that are too good.",
+            "An expert may have learnt the faces and voices of its training clips: do not score these clips.",
+            "The distance is that of the best shift: a video with a constant delay scores as well as one in sync. See "
+            "|offset|.",
             "In clips of less than 34 frames the largest shifts do not count, and the confidence is the median of "
             "fewer: compare sets of equal lengths.",
         ),
@@ -140,7 +140,7 @@ class LseExpert(Metric):
         return digests
 
     def meter(self, clip: ClipInfo) -> Meter:
-        """Raises :class:`bench.common.errors.Unscorable` where there is no sound, no true video, or no face in it."""
+        """Raises :class:`bench.common.errors.Unscorable` if there is no sound, no true video, or no face in it."""
         if clip.audio is None:
             raise Unscorable("no audio track")
         if clip.landmarks is None:
@@ -153,7 +153,7 @@ class LseExpert(Metric):
         return _Meter(self, clip.n_frames, clip.audio, transforms)
 
     def see(self, crops: Image) -> Float:
-        """Embed all windows of successive crops: (n + 4, 96, 96, 3) uint8 RGB → (n, D) float32, of length 1."""
+        """Embed all windows of consecutive crops: (n + 4, 96, 96, 3) uint8 RGB → (n, D) float32, of length 1."""
         import torch
 
         from baselines.sync_expert.offsets import embed_lips
@@ -203,12 +203,12 @@ class _Meter(Meter):
                 self._take(batch.pred.shared)
 
     def _take(self, share: Share) -> None:
-        """Embed the windows at hand, unless that was done for the same pictures before."""
+        """Embed the complete windows, unless this was done for the same frames before."""
         n = len(self._kept) - WINDOW + 1
         if n < 1:
             return
         crops = np.stack(self._kept)
-        # By content: another method's sound may end earlier, and the windows be grouped otherwise.
+        # Identified by content: another method's sound may end earlier, and its windows be grouped differently.
         key = ("sync expert lips", self.metric.expert, hashlib.blake2b(crops.data).digest())
         self._lips.append(share(key, lambda: self.metric.see(crops)))
         self._kept = self._kept[n:]
@@ -243,17 +243,17 @@ def distance_table(lips: Float, sounds: Float, usable: npt.NDArray[np.bool_], vs
         first, last = max(0, -shift), min(n, n - shift)
         if first < last:
             cosines = np.einsum("id,id->i", lips[first:last], sounds[first + shift : last + shift])
-            # Rounding may lead a cosine beyond 1.
+            # Rounding can make a cosine greater than 1.
             table[first:last, shift + vshift] = 1 - np.minimum(cosines.astype(np.float64), 1)
     table[~usable] = np.nan
     return table
 
 
 def score_table(table: Table, n_frames: int) -> Score:
-    """What the distances of a clip say.
+    """The score of a clip from its distances.
 
     Args:
-        table: as :func:`distance_table` gives it, with at least one window that counts.
+        table: from :func:`distance_table`, with at least one window that counts.
         n_frames: of the clip.
     """
     from scipy.ndimage import median_filter
@@ -263,7 +263,7 @@ def score_table(table: Table, n_frames: int) -> Score:
     windows = int(there.any(axis=1).sum())
     counted = np.flatnonzero(2 * there.sum(axis=0) >= windows)
     means = np.nanmean(table[:, counted], axis=0)
-    # Of equals, the smallest shift.
+    # If several are equal, the smallest shift.
     best = min(range(len(counted)), key=lambda k: (means[k], abs(counted[k] - vshift)))
     median = float(np.sort(means)[len(means) // 2])
     distance, offset = float(means[best]), float(vshift - counted[best])

@@ -1,4 +1,4 @@
-"""Pretrained networks: loading them out of the registry's files, with one clear reason where a file does not fit, and
+"""Pretrained networks: loading them from files of the registry, with a clear reason if a file does not fit, and
 running them at full precision."""
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from bench.metrics.base import Context
 
 @contextmanager
 def full_precision() -> Iterator[None]:
-    """No TF32 on CUDA, whatever the process chose: its 10 bits would move the third digit of a distance."""
+    """Disable TF32 on CUDA, whatever the settings of the process: its 10 bits would change the third digit."""
     before = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("highest")
     try:
@@ -26,16 +26,16 @@ def full_precision() -> Iterator[None]:
 
 
 def read_weights(context: Context, name: str, shapes: Mapping[str, Sequence[int]]) -> dict[str, Tensor]:
-    """Some tensors of a registered file, as float32 on the CPU; what else it holds is left out.
+    """Some tensors of a registered file, as float32 on the CPU; its other tensors are ignored.
 
     Args:
-        context: where weights are found.
+        context: finds weights.
         name: in the registry of weights.
-        shapes: key → shape of what is needed.
+        shapes: key → shape of the tensors needed.
 
     Raises:
-        Unavailable: the file is missing or damaged, or is of another network; it names the first key that is
-            lacking or has another shape.
+        Unavailable: the file is missing or damaged, or is of another network; names the first key that is missing or
+            has another shape.
     """
     from bench.weights.tensors import load_state_dict
 

@@ -1,4 +1,4 @@
-"""Errors of pixels: PSNR and MSE, and the ways in which published figures of these names were computed."""
+"""Pixel errors: PSNR and MSE, in the variants that were used for published figures."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from bench.metrics.base import Batch, ClipInfo, Image, Meter, Metric, Output, Sc
 Floats = npt.NDArray[np.float64]
 
 PEAK = 255.0
-#: dB that an error-free picture counts as in a mean; piq's floor under the error, 1e-8 of the range, gives the same.
+#: PSNR in dB of an identical image in a mean; piq's lower limit of the error, 1e-8 of the range, gives the same.
 CAP = 80.0
 
 
@@ -27,7 +27,7 @@ def squared_error(pred: Image, truth: Image) -> Floats:
         truth: the same shape.
 
     Returns:
-        (n,) float64, in units of the pixel values, 0 to 255²; sums are exact, for they are sums of integers.
+        (n,) float64, in units of the pixel values, 0 to 255². Sums are exact because they are sums of integers.
     """
     return np.array([cv2.norm(p, t, cv2.NORM_L2SQR) for p, t in zip(pred, truth, strict=True)]) / pred[0].size
 
@@ -38,7 +38,7 @@ def grey_error(pred: Image, truth: Image) -> Floats:
 
 
 def wrapped_error(pred: Image, truth: Image) -> Floats:
-    """What ATVGnet's script takes for the mean squared error: grey uint8 arithmetic, which wraps modulo 256."""
+    """ATVGnet's mean squared error: in uint8 arithmetic on grey images, which wraps modulo 256."""
     found = []
     for p, t in zip(pred, truth, strict=True):
         found.append(np.mean((_grey(p) - _grey(t)) ** 2))
@@ -56,7 +56,7 @@ def decibels(error: Floats) -> Floats:
 
 
 def mean_decibels(error: Floats) -> float:
-    """Mean PSNR of the pictures of a clip, each at most :data:`CAP`; infinite where no picture has any error."""
+    """Mean PSNR of the frames of a clip, each at most :data:`CAP`; infinite if no frame has any error."""
     if not np.any(error):
         return float("inf")
     return float(np.minimum(decibels(error), CAP).mean())
@@ -75,7 +75,7 @@ class _ErrorMeter(Meter):
         truth = batch.truth
         if truth is None:
             raise Unscorable("there is no true video")
-        # Pictures of a prediction have one truth; their figures share one pass over the pixels.
+        # Several figures of the same frames share one pass over the pixels.
         self._found.append(batch.pred.shared(self._key, lambda: self._error(batch.pred.array, truth.array)))
 
     def finish(self) -> Score:
@@ -85,7 +85,7 @@ class _ErrorMeter(Meter):
 _TRAPS = (
     "uint8 arithmetic that wraps modulo 256 (ATVGnet's script): with noise of σ 20 it prints 28.8 dB for 22.5 dB",
     "the mean of the frames' PSNR is never less than the PSNR of the mean error",
-    "a full frame of an inpainting method is mostly copied background: look at the regions face and mouth",
+    "a full frame of an inpainting method is mostly copied background: use the regions face and mouth",
 )
 
 
@@ -133,7 +133,7 @@ class PsnrVideo(Metric):
         "psnr.video",
         "PSNR in RGB of the mean squared error over all frames of a clip",
         r"$10\log_{10}\frac{255^2}{\frac1T\sum_t\mathrm{MSE}_t}$",
-        "as asked for in DinoMan/speech-driven-animation, issue 53",
+        "as proposed in DinoMan/speech-driven-animation, issue 53",
         _PSNR,
         average="video",
     )
@@ -146,11 +146,11 @@ class PsnrVideo(Metric):
 
 
 class PsnrGrey(Metric):
-    """PSNR of grey pictures: the step between ``psnr.frame`` and ``psnr.uint8``."""
+    """PSNR of grey images: the step between ``psnr.frame`` and ``psnr.uint8``."""
 
     spec: ClassVar[Spec] = _spec(
         "psnr.grey",
-        "as psnr.frame, of grey pictures (BT.601 luma, rounded to uint8)",
+        "as psnr.frame, of grey images (BT.601 luma, rounded to uint8)",
         "as `psnr.frame`, with the MSE over the pixels of the luma",
         "what ATVGnet's script would print if its arithmetic did not wrap",
         _PSNR,
@@ -164,11 +164,11 @@ class PsnrGrey(Metric):
 
 
 class PsnrUint8(Metric):
-    """ATVGnet's figure: grey, and the error wraps."""
+    """ATVGnet's figure: on grey images, with an error that wraps modulo 256."""
 
     spec: ClassVar[Spec] = _spec(
         "psnr.uint8",
-        "PSNR as ATVGnet's script prints it: of grey pictures, with squares that wrap modulo 256",
+        "PSNR of ATVGnet's script: of grey images, with squares that wrap modulo 256",
         r"as `psnr.frame`, with $\mathrm{MSE}=\mathrm{mean}((x-y)^2 \bmod 256)$",
         "lelechen63/ATVGnet `evaluation_matrix.py`",
         _PSNR,

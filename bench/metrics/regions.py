@@ -1,7 +1,7 @@
-"""Where in the frame a figure is taken: boxes from the truth's landmarks, the same for every method.
+"""The regions of the frame in which metrics are computed: boxes from the truth's landmarks, the same for every method.
 
-A region is a window of one size for the whole clip that follows the face in whole pixels. Nothing is resampled, so
-that a region's PSNR is that of its pixels, and pictures of a clip can be scored in batches.
+A region is a window of one size for the whole clip that follows the face in whole pixels. Nothing is resampled, so a
+region's PSNR is that of its original pixels, and frames of a clip can be scored in batches.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ Int = npt.NDArray[np.int64]
 
 #: Pixels around the face's box, as in IP-LAP's preprocessing.
 FACE_MARGIN = 5.0
-#: Side of the mouth's window over that of the lips' box: it takes in the corners' creases and some chin.
+#: Side of the mouth's window divided by that of the lips' box: it includes the creases at the corners and some
+#: chin.
 MOUTH_SCALE = 1.6
 
 
@@ -55,7 +56,7 @@ def windows(region: str, landmarks: Float, width: int, height: int) -> tuple[int
 
     Returns:
         Width, height, and the (T, 2) int64 corners x, y of windows that lie inside the frame. Between frames with
-        a face the centre is interpolated. None where no frame has a face.
+        a face the centre is interpolated. None if no frame has a face.
     """
     seen = np.isfinite(landmarks[:, 0, 0])
     if not seen.any():
@@ -71,5 +72,5 @@ def windows(region: str, landmarks: Float, width: int, height: int) -> tuple[int
 
 
 def cut(frames: npt.NDArray[np.uint8], width: int, height: int, corners: Int) -> npt.NDArray[np.uint8]:
-    """Windows (n, height, width, 3) out of frames (n, H, W, 3), with (n, 2) corners x, y; a contiguous copy."""
+    """Crop windows (n, height, width, 3) from frames (n, H, W, 3), with (n, 2) corners x, y; a contiguous copy."""
     return np.stack([f[y : y + height, x : x + width] for f, (x, y) in zip(frames, corners, strict=True)])

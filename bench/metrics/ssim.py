@@ -1,7 +1,8 @@
-"""Structural similarity, in the forms under which papers print it (Wang et al., IEEE TIP 2004, equation 13).
+"""Structural similarity, in the variants that papers use (Wang et al., IEEE TIP 2004, equation 13).
 
-The Gaussian form is one pass over the rows of both pictures, compiled, in float64: each row is weighted across, and
-eleven of those down. Nothing of the size of a picture is kept, which is where the time goes else.
+The Gaussian variant is one compiled pass in float64 over the rows of both images: each row is filtered horizontally,
+then eleven of those vertically. No array of the size of an image is stored, since memory access would cost most of
+the time.
 """
 
 from __future__ import annotations
@@ -28,15 +29,15 @@ _C1, _C2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
 _KERNEL = np.exp(-(np.arange(-_HALF, _HALF + 1) ** 2) / (2 * SIGMA**2))
 #: The window's first half and its middle.
 _TAPS = tuple(float(tap) for tap in (_KERNEL / _KERNEL.sum())[: _HALF + 1])
-#: Columns that are taken at a time: eleven rows of four maps stay in the processor's cache.
+#: Columns processed at a time, so that eleven rows of four maps fit into the processor's cache.
 _BLOCK = 256
 
-# Reassociation lets the sums be vectorised; the figures stay within 1e-12 of scikit-image's.
+# Reassociation allows vectorised sums; the figures stay within 1e-12 of scikit-image's.
 _compiled = numba.njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "reassoc", "nsz"})
 
 
 def ssim_gaussian(pred: Image | Floats, truth: Image | Floats) -> Floats:
-    """SSIM of each picture with the Gaussian window, over the windows that lie wholly inside.
+    """SSIM of each image with the Gaussian window, over the windows that lie completely inside.
 
     Args:
         pred: (n, H, W) or (n, H, W, C), 0 to 255, uint8 or float64, at least 11 pixels a side.
@@ -48,7 +49,7 @@ def ssim_gaussian(pred: Image | Floats, truth: Image | Floats) -> Floats:
         data_range=255)``.
 
     Raises:
-        Unscorable: the pictures are smaller than the window.
+        Unscorable: the images are smaller than the window.
     """
     n, height, width = pred.shape[:3]
     _check(height, width, WINDOW)
@@ -59,7 +60,7 @@ def ssim_gaussian(pred: Image | Floats, truth: Image | Floats) -> Floats:
 
 @_compiled
 def _gaussian(pred: Any, truth: Any, step: int) -> float:
-    """Mean SSIM of one picture; both (H, W · step), the channels of a pixel side by side."""
+    """Mean SSIM of one image; both (H, W · step), with the channels of a pixel side by side."""
     height, width = pred.shape
     inner = width - (WINDOW - 1) * step
     maps = np.empty((4, _BLOCK + (WINDOW - 1) * step))
@@ -81,7 +82,7 @@ def _gaussian(pred: Any, truth: Any, step: int) -> float:
 
 @_compiled
 def _products(pred: Any, truth: Any, maps: Any) -> None:
-    """Rows of x, y, x y and (x − y)²: exact, for they are whole numbers."""
+    """Rows of x, y, x y and (x − y)²: exact, because they are integers."""
     x, y, both, apart = maps
     for i in range(len(pred)):
         a, b = np.float64(pred[i]), np.float64(truth[i])
@@ -128,7 +129,7 @@ def _down(out: Any, ring: Any, last: int) -> None:
     )
 
 
-# Eleven plain rows, and no array of rows: only so does the compiler see that it can take several pixels at a time.
+# Eleven separate rows, not an array of rows: only then does the compiler process several pixels at a time.
 @_compiled
 def _weighted(
     out: Any, a: Any, b: Any, c: Any, d: Any, e: Any, f: Any, g: Any, h: Any, i: Any, j: Any, k: Any
@@ -149,7 +150,8 @@ def _weighted(
 def _similarity(x: Any, y: Any, both: Any, apart: Any) -> float:
     """Sum of SSIM, from the means of x, y, x y and (x − y)² in each window.
 
-    The denominators are written as the numerators and what the difference adds: where there is none, the ratio is 1.
+    The denominators are written as the numerators plus a term of the difference: without difference, the ratio is
+    1.
     """
     total = 0.0
     for i in range(len(x)):
@@ -170,7 +172,7 @@ def ssim_uniform(pred: Image, truth: Image) -> Floats:
         (n,) float64. Equal to scikit-image's ``structural_similarity(data_range=255, channel_axis=2)``.
 
     Raises:
-        Unscorable: the pictures are smaller than the window.
+        Unscorable: the images are smaller than the window.
     """
     _check(pred.shape[1], pred.shape[2], UNIFORM)
     return np.array([_uniform(p, t) for p, t in zip(pred, truth, strict=True)])
@@ -198,7 +200,7 @@ def _check(height: int, width: int, window: int) -> None:
 
 
 def shrunk(pictures: Image) -> Image | Floats:
-    """Pictures as piq sees them: means over blocks, so that the smaller side is near 256 pixels; not rounded."""
+    """Images downsampled as in piq: means over blocks, so that the smaller side is near 256 pixels; not rounded."""
     factor = max(1, round(min(pictures.shape[1:3]) / 256))
     if factor == 1:
         return pictures
@@ -243,9 +245,9 @@ _FORMULA = (
 )
 _TRAPS = (
     "a 7×7 uniform window (scikit-image's default) and the paper's 11×11 Gaussian give different numbers",
-    "piq shrinks pictures to about 256 pixels first, so that 512² is scored at 256² and 128² is not",
-    "torchmetrics takes the range from the batch unless it is given, so that a value depends on its neighbours",
-    "the full frame of an inpainting method is mostly copied: look at the regions face and mouth",
+    "piq first downsamples images to about 256 pixels: 512² is scored at 256², 128² is not downsampled",
+    "torchmetrics computes the range from the batch unless it is given, so a value depends on the rest of the batch",
+    "the full frame of an inpainting method is mostly copied: use the regions face and mouth",
 )
 
 
@@ -309,7 +311,7 @@ class SsimSkimage7(Metric):
 
 
 class SsimPiq(Metric):
-    """SSIM after piq's silent down-sampling."""
+    """SSIM after piq's default downsampling."""
 
     spec: ClassVar[Spec] = _spec(
         "ssim.piq",
@@ -326,7 +328,7 @@ class SsimPiq(Metric):
 
 
 class SsimGrey(Metric):
-    """SSIM of grey pictures."""
+    """SSIM of grey images."""
 
     spec: ClassVar[Spec] = _spec(
         "ssim.grey",

@@ -1,10 +1,10 @@
-"""SyncNet v2: features of lips and of sound, their distances, and what LSE-D and LSE-C make of them.
+"""SyncNet v2: features of lips and of sound, their distances, and LSE-D and LSE-C computed from them.
 
-Chung and Zisserman, *Out of time: automated lip sync in the wild*, 2016; the numbers are those of ``evaluate`` in
-``SyncNetInstance.py`` of joonson/syncnet_python, with the ``vshift`` of 15 that its scripts and Wav2Lip's pass.
+Chung and Zisserman, *Out of time: automated lip sync in the wild*, 2016. The numbers equal those of ``evaluate`` in
+``SyncNetInstance.py`` of joonson/syncnet_python, with the ``vshift`` of 15 used by its scripts and Wav2Lip's.
 
-The network is that of package syncnet-python. For speed its batch normalisation is folded into the convolutions, and
-the three-dimensional ones, whose windows in time are all of five frames, run as two-dimensional ones on 15 channels.
+The network is that of package syncnet-python. For speed its batch normalisation is folded into the convolutions.
+Three-dimensional convolutions, which all cover five frames, run as two-dimensional convolutions on 15 channels.
 """
 
 from __future__ import annotations
@@ -29,21 +29,20 @@ from prep.sound.mfcc import mfcc
 
 T = TypeVar("T")
 
-#: Side of the pictures that SyncNet sees, frames of a window, columns of MFCC beside it, samples beside a frame.
+#: Side of SyncNet's input images in pixels, frames per window, MFCC columns per window, samples per frame.
 SIZE, WINDOW, COLUMNS, SAMPLES_PER_FRAME = 224, 5, 20, 640
-#: Frames by which the sound is shifted at most, each way.
+#: Largest shift of the sound in frames, in both directions.
 VSHIFT = 15
 #: Frames (with their sound) of the shortest clip that has a window: the last window is never used.
 MIN_FRAMES = WINDOW + 1
 #: Added to every difference before the norm is taken, as ``torch.nn.functional.pairwise_distance`` does.
 EPSILON = 1e-6
-#: Windows over which the median of the framewise confidence is taken.
+#: Number of windows of the median filter of the framewise confidence.
 MEDIAN_WINDOW = 9
-# Windows that go through the network at once. The grouping starts at the clip's first window, so that no figure
-# depends on how the frames arrive.
+# Windows processed at once. The groups start at the clip's first window, so no figure depends on how frames arrive.
 _CHUNK = 8
 _AUDIO_CHUNK = 64
-# Sounds whose features are remembered: the methods of one clip mostly share one.
+# Number of sounds whose features are cached: the methods of one clip mostly share one.
 _SOUNDS = 4
 
 
@@ -112,7 +111,7 @@ class SyncNetV2:
 
 
 def original(state: Mapping[str, Tensor]) -> Any:
-    """The network as package syncnet-python has it, with ``state`` loaded.
+    """The network of package syncnet-python, with ``state`` loaded.
 
     Raises:
         Unavailable: the package is not installed.
@@ -128,7 +127,7 @@ def original(state: Mapping[str, Tensor]) -> Any:
 
 
 def load_syncnet(context: Context) -> SyncNetV2:
-    """SyncNet with the registry's weights ``syncnet_v2``; one network a process and device.
+    """SyncNet with the registry's weights ``syncnet_v2``; one network per process and device.
 
     Raises:
         Unavailable: the weights, or package syncnet-python, are missing.
@@ -143,7 +142,7 @@ def _load_syncnet(path: Path, device: str) -> SyncNetV2:
 
 
 def load_network(path: Path, name: str, build: Callable[[dict[str, Tensor]], T]) -> T:
-    """What ``build`` makes of the weights in a file.
+    """The network that ``build`` makes from the weights in a file.
 
     Raises:
         bench.common.errors.BenchError: they do not fit.
@@ -154,7 +153,7 @@ def load_network(path: Path, name: str, build: Callable[[dict[str, Tensor]], T])
     try:
         return build(state)
     except RuntimeError as error:
-        raise BenchError(f"{path} does not hold the weights of {name}: get that file anew") from error
+        raise BenchError(f"{path} does not hold the weights of {name}: get that file again") from error
 
 
 def _folded(layers: nn.Sequential) -> nn.Sequential:
@@ -209,8 +208,8 @@ def _normalised(conv: nn.Module, norm: nn.BatchNorm2d | nn.BatchNorm3d) -> nn.Co
 def distances(lips: Float, sounds: Float, vshift: int = VSHIFT) -> npt.NDArray[np.float64]:
     r"""Distances between windows of pictures and of sound, up to ``vshift`` frames apart.
 
-    ``d[i, j]`` is :math:`\lVert l_i - s_{i + j - v} + 10^{-6} \rVert_2`, where the sound beyond both ends has features
-    of zero: the reference pads so, and averages these distances in.
+    ``d[i, j]`` is :math:`\lVert l_i - s_{i + j - v} + 10^{-6} \rVert_2`. Beyond both ends the features of the sound
+    are zero: the reference pads in this way and includes these distances in its means.
 
     Args:
         lips: (n, d) features.
@@ -232,15 +231,15 @@ def distances(lips: Float, sounds: Float, vshift: int = VSHIFT) -> npt.NDArray[n
 
 @dataclass(frozen=True)
 class Sync:
-    """What the distances of one video say.
+    """The result for the distances of one video.
 
     Attributes:
-        offset: shift of the least mean distance, frames at 25 fps; positive where the picture is late: the sound
-            that fits it best is heard ``offset`` frames before it.
+        offset: shift of the smallest mean distance, frames at 25 fps; positive if the video is late: the sound that
+            fits best is ``offset`` frames earlier.
         distance: LSE-D, the mean distance at that shift.
-        confidence: LSE-C, the median over the shifts of the mean distance, less ``distance``.
+        confidence: LSE-C, the median over the shifts of the mean distance, minus ``distance``.
         distances: (n,) float64, the distance of every window at that shift.
-        confidences: (n,) float64, the median less these, median-filtered over 9 windows (zeros beyond the ends).
+        confidences: (n,) float64, the median minus these, median-filtered over 9 windows (zeros beyond the ends).
     """
 
     offset: int
@@ -251,7 +250,7 @@ class Sync:
 
 
 def judge(table: npt.NDArray[np.float64]) -> Sync:
-    """Offset, LSE-D and LSE-C of the (n, 2 vshift + 1) ``table`` that :func:`distances` gives, n ≥ 1."""
+    """Offset, LSE-D and LSE-C of the (n, 2 vshift + 1) ``table`` that :func:`distances` returns, n ≥ 1."""
     from scipy.ndimage import median_filter
 
     means = table.mean(axis=0)
@@ -269,18 +268,18 @@ def judge(table: npt.NDArray[np.float64]) -> Sync:
 
 
 class SyncReader:
-    """Judges one video whose pictures come in order; keeps the features, and of the pictures a dozen.
+    """Judges one video whose frames arrive in order. It stores the features, but only about a dozen frames.
 
     Args:
         net: the network.
-        samples: (m,) int16, 16 kHz: the sound, of which sample 0 is heard with the first picture.
-        n_frames: pictures that are expected, so that the last ones are taken with the batch that they come in.
+        samples: (m,) int16, 16 kHz: the sound; sample 0 belongs to the first frame.
+        n_frames: expected number of frames, so that the last ones are processed with their batch.
         vshift: see :func:`distances`.
 
     Attributes:
-        seen: pictures so far.
-        heard: frames that have sound.
-        kept: (224, 224, 3) uint8, BGR: the pictures of windows that are still to come.
+        seen: number of frames so far.
+        heard: number of frames that have sound.
+        kept: (224, 224, 3) uint8, BGR: the frames needed for the next windows.
     """
 
     def __init__(
@@ -302,15 +301,15 @@ class SyncReader:
 
     @property
     def n_windows(self) -> int:
-        """Windows of the pictures so far: the last one that they have is dropped, as the reference does."""
+        """Number of windows of the frames so far; the last window is dropped, as in the reference."""
         return max(0, min(self.seen, self.heard) - WINDOW)
 
     def add(self, pictures: Iterable[Image], share: Share | None = None) -> None:
-        """Take the next pictures.
+        """Process the next frames.
 
         Args:
             pictures: (H, W, 3) uint8, BGR each, resized to 224² with OpenCV's bilinear.
-            share: :meth:`bench.metrics.base.Pictures.shared` of the pictures that they are made of.
+            share: :meth:`bench.metrics.base.Pictures.shared` of the original frames.
         """
         for picture in pictures:
             self.seen += 1
@@ -322,14 +321,14 @@ class SyncReader:
             self._take(self.n_windows - self._done, share)
 
     def _take(self, n: int, share: Share | None) -> None:
-        """Run ``n`` windows through the network, unless that was done for the same pictures before."""
+        """Run ``n`` windows through the network, unless this was done for the same frames before."""
         if not n:
             return
         pictures = np.stack(self.kept[: n + WINDOW - 1])
         if share is None:
             features = self.net.lip_features(pictures)
         else:
-            # By content: what JPEG made of these pictures depends on those before, which may differ.
+            # Identified by content: the JPEG encoding of a frame depends on earlier frames, which may differ.
             key = ("syncnet lips", self.net, hashlib.blake2b(pictures.data).digest())
             features = share(key, lambda: self.net.lip_features(pictures))
         self._features.append(features)
@@ -337,10 +336,10 @@ class SyncReader:
         self._done += n
 
     def finish(self) -> Sync:
-        """Judge what was seen.
+        """The result for all frames so far.
 
         Raises:
-            Unscorable: less than 6 frames with sound.
+            Unscorable: there are fewer than 6 frames with sound.
         """
         if not self.n_windows:
             n = min(self.seen, self.heard)

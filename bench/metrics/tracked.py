@@ -1,13 +1,13 @@
-"""Face tracks as SyncNet's own pipeline finds and cuts them: ``run_pipeline.py`` of joonson/syncnet_python.
+"""Face tracks, found and cropped as in SyncNet's own pipeline: ``run_pipeline.py`` of joonson/syncnet_python.
 
-The pictures go through four lossy codings on the way, in files of a temporary folder:
+The frames pass four lossy encodings, in files of a temporary folder:
 
 1. MPEG-4 at quantiser 2, in an AVI file;
-2. JPEG at quantiser 2; S3FD looks for faces in these;
-3. every track, cut to 224², MPEG-4 again (``XVID``, through OpenCV's writer);
-4. JPEG at 200 kb/s; SyncNet sees these.
+2. JPEG at quantiser 2; S3FD detects faces in these;
+3. every track, cropped to 224², MPEG-4 again (``XVID``, through OpenCV's writer);
+4. JPEG at 200 kb/s; these are the input of SyncNet.
 
-PySceneDetect finds the cuts between shots, and a track stays within one.
+PySceneDetect finds the cuts between shots; a track stays within one shot.
 """
 
 from __future__ import annotations
@@ -33,21 +33,22 @@ from bench.metrics.syncnet import (
     load_network,
 )
 
-#: Least score of a face, and scale at which the picture is searched for it.
+#: Smallest score of a detected face, and scale of the frame for the detector.
 CONFIDENCE, SCALE = 0.9, 0.25
 #: A track has more detections than this, and a shot at least as many frames.
 MIN_TRACK = 100
-#: Frames without a detection that a track bridges.
+#: Longest gap of a track: frames without a detection.
 MAX_GAP = 25
-#: Least overlap (intersection over union) of the boxes of successive detections in a track.
+#: Smallest overlap (intersection over union) of the boxes of consecutive detections in a track.
 MIN_OVERLAP = 0.5
-#: A track's mean box is wider or higher than this, in pixels.
+#: The mean box of a track must be wider or higher than this, in pixels.
 MIN_FACE = 100
-#: Share of the box that the crop is larger by, on each side and twice below.
+#: Margin of the crop as a share of the box, on each side; twice as much below.
 CROP_SCALE = 0.40
-#: Frames of the median filter over centre and size of the boxes; grey level beyond the picture.
+#: Frames of the median filter of the boxes' centre and size; grey level outside the frame.
 MEDIAN_WINDOW, PAD_VALUE = 13, 110
-#: PySceneDetect's content detector at its defaults: mean change of hue, saturation and value; least frames of a shot.
+#: PySceneDetect's content detector with its defaults: mean change of hue, saturation and value; shortest shot in
+#: frames.
 CUT_THRESHOLD, MIN_SHOT = 27.0, 15
 #: Why a clip has no score.
 NO_TRACK = f"no face track of more than {MIN_TRACK} detections, wider or higher than {MIN_FACE} px"
@@ -63,7 +64,7 @@ class Track:
 
     Attributes:
         start: first frame.
-        boxes: (n, 4) float64, x1 y1 x2 y2 in pixels, interpolated where there was no detection.
+        boxes: (n, 4) float64, x1 y1 x2 y2 in pixels, interpolated for frames without a detection.
     """
 
     start: int
@@ -122,18 +123,18 @@ def overlap(a: Boxes, b: Boxes) -> float:
 
 
 def find_tracks(shot: range, faces: Sequence[Boxes]) -> list[Track]:
-    """Chain the detections of a shot, as ``track_shot`` does.
+    """Combine the detections of a shot into tracks, as ``track_shot`` does.
 
-    A track begins at the first detection that is left, and takes from each frame the detections that overlap its last
-    one by more than half; it ends after more than 25 frames without one. After a detection is taken, the next in the
-    same frame is passed over.
+    A track begins at the first unused detection. In each frame, detections that overlap its last detection by more than
+    half are added. It ends after more than 25 frames without one. After a detection is added, the next one in the same
+    frame is skipped.
 
     Args:
         shot: frame numbers.
         faces: (k, 4) boxes of every frame of the shot, in the detector's order.
 
     Returns:
-        Those of more than 100 detections whose mean box is wider or higher than 100 pixels, in the order of their
+        Tracks of more than 100 detections whose mean box is wider or higher than 100 pixels, in the order of their
         first detections.
     """
     left = [list(boxes) for boxes in faces]
@@ -152,7 +153,7 @@ def find_tracks(shot: range, faces: Sequence[Boxes]) -> list[Track]:
 
 
 def _chain(shot: range, left: list[list[Boxes]]) -> list[tuple[int, Boxes]]:
-    """Take one track out of the detections that are ``left``."""
+    """Remove the detections of one track from ``left``."""
     chain: list[tuple[int, Boxes]] = []
     for frame, boxes in zip(shot, left, strict=True):
         if chain and frame - chain[-1][0] > MAX_GAP:
@@ -166,7 +167,7 @@ def _chain(shot: range, left: list[list[Boxes]]) -> list[tuple[int, Boxes]]:
 
 
 def crops(track: Track, picture: Callable[[int], Image]) -> Iterator[Image]:
-    """The face of every frame of a track, as ``crop_video`` cuts it.
+    """The face in every frame of a track, cropped as in ``crop_video``.
 
     Args:
         track: frames and boxes.
@@ -176,12 +177,12 @@ def crops(track: Track, picture: Callable[[int], Image]) -> Iterator[Image]:
         (224, 224, 3) uint8.
 
     Raises:
-        Unscorable: a box lies outside of the picture.
+        Unscorable: a box lies outside the frame.
     """
     from scipy.ndimage import median_filter
 
     corners, ends = track.boxes[:, :2], track.boxes[:, 2:]
-    # Beyond the ends of the track the filter sees zeros, as in the reference.
+    # Beyond the ends of the track the filter uses zeros, as in the reference.
     sizes = median_filter((ends - corners).max(axis=1) / 2, MEDIAN_WINDOW, mode="constant")
     centres = median_filter((corners + ends) / 2, (MEDIAN_WINDOW, 1), mode="constant")
     for index, (half, (x, y)) in enumerate(zip(sizes, centres, strict=True)):
@@ -209,11 +210,11 @@ def score_tracks(
     """Steps 2 to 4, and SyncNet: a score for every track.
 
     Args:
-        video: what step 1 wrote.
-        samples: (m,) int16, 16 kHz, heard from the first frame on.
+        video: the file written by step 1.
+        samples: (m,) int16, 16 kHz, starting at the first frame.
         detect: face detector.
         net: SyncNet.
-        folder: an empty folder for pictures and cut tracks.
+        folder: an empty folder for images and cropped tracks.
 
     Raises:
         Unscorable: there is no track, or one has too little sound.

@@ -88,9 +88,7 @@ class StageRun:
         if last is not None:
             self._counters, same_numbers = self._state.restore(last)
             if not same_numbers:
-                self._reporter.note(
-                    "the number of processes changed: random numbers begin anew from here"
-                )
+                self._reporter.note("the number of processes changed: random numbers begin anew from here")
         self._reporter.begin(self._stage.name, self._counters.step, self._total)
         reason = self._loop()
         self._reporter.end(self._stage.name, reason)

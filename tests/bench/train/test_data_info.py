@@ -114,7 +114,7 @@ def test_of_an_older_run_nothing_is_known(tmp_path: Path) -> None:
 @pytest.mark.parametrize("content", ["{", "[]", '{"clips": 3}', '{"background": null, "faces": 2}'])
 def test_damage_is_one_line(tmp_path: Path, content: str) -> None:
     (tmp_path / DATA).write_text(content)
-    with pytest.raises(BenchError, match=rf"{tmp_path / DATA} (cannot be read|does not say)") as caught:
+    with pytest.raises(BenchError, match=rf"{tmp_path / DATA} (cannot be read|does not describe)") as caught:
         load_info(tmp_path)
     assert "\n" not in str(caught.value)
 
