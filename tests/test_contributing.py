@@ -223,7 +223,7 @@ def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (source / "mouth_colours" / "method.py").write_text(presets.sub("", method), "utf-8")
     (source / "mouth_colours" / "metric.py").write_text(block("A metric", "python", "New file"), "utf-8")
     (source / "mouth_colours" / "__init__.py").write_text("")
-    (source / "mouth_colours" / "paper.toml").write_text("")
+    (source / "mouth_colours" / "paper.toml").write_text("[colour.train]\nbatch_size = 8\n")
     (source / "mouth_colours" / "tiny.toml").write_text("[colour.train]\nbatch_size = 2\nsteps = 2\n")
     return install(source, source / "site")
 

@@ -49,13 +49,13 @@ def validate(model: type[BaseModel], values: Any, kind: type[Section], prefix: t
 def _problem(error: Any, kind: type[Section], prefix: tuple[str, ...]) -> Problem:
     key = ".".join(map(str, (*prefix, *error["loc"])))
     value = error["input"]
+    if error["type"] == "missing":  # the input is the table around it
+        return Problem(key, f"{key} is missing")
     # A table instead of a value is the result of a key with one part too many.
     if error["type"] == "extra_forbidden" or (isinstance(value, dict) and key in keys(kind)):
         if isinstance(value, dict) and value:
             key = f"{key}.{next(leaves(value))[0]}"
         return Problem(key, unknown(key, kind))
-    if error["type"] == "missing":
-        return Problem(key, f"{key} is missing")
     message = error["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
     if isinstance(value, dict):
         return Problem(key, f"{key}: {message}" if key else message)

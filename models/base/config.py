@@ -34,15 +34,15 @@ class TrainConfig(Section):
     """
 
     batch_size: int = Field(ge=1)
-    accumulate: int = Field(1, ge=1)
-    steps: int | None = Field(None, ge=1)
-    epochs: float | None = Field(None, gt=0)
-    clip_norm: float | None = Field(None, gt=0)
-    ema: float | None = Field(None, gt=0, lt=1)
-    validate_every: int = Field(1000, ge=1)
-    validate_samples: int | None = Field(None, ge=1)
+    accumulate: int = Field(default=1, ge=1)
+    steps: int | None = Field(default=None, ge=1)
+    epochs: float | None = Field(default=None, gt=0)
+    clip_norm: float | None = Field(default=None, gt=0)
+    ema: float | None = Field(default=None, gt=0, lt=1)
+    validate_every: int = Field(default=1000, ge=1)
+    validate_samples: int | None = Field(default=None, ge=1)
     monitor: str = "loss"
     mode: Literal["min", "max"] = "min"
-    patience: int | None = Field(None, ge=1)
-    sample_every: int = Field(1000, ge=0)
-    checkpoint_every: int = Field(1000, ge=1)
+    patience: int | None = Field(default=None, ge=1)
+    sample_every: int = Field(default=1000, ge=0)
+    checkpoint_every: int = Field(default=1000, ge=1)

@@ -175,6 +175,10 @@ def test_no_second_key_is_smuggled_in_with_a_value() -> None:
     [
         ("[colour.train]\nbatch_size = 1\n", "mine.toml: shade.train is missing"),
         ("[colour]\n[shade.train]\nbatch_size=1\n", "mine.toml: colour.train is missing"),
+        (
+            "[colour.train]\nsteps=1\n[shade.train]\nbatch_size=1\n",
+            "mine.toml: colour.train.batch_size is missing",
+        ),
         ("[colour.train]\nbatchsize = 1\n", "mine.toml: colour.train.batch"),
         ("[colour.train\n", "mine.toml is not TOML: "),
         ("[runner]\nseed = 'x'\n", "mine.toml: runner.seed=x: must be a valid integer"),
