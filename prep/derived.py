@@ -306,7 +306,7 @@ def _shard_digests(data: Path) -> dict[str, str]:
     manifest = read_manifest(data)
     if not manifest.get("complete"):
         raise PrepError(
-            f"{data} is not complete: run the same `bench prep` again, it goes on where it stopped"
+            f"{data} is not complete: run the same `bench prep` again, it continues where it stopped"
         )
     return {shard["name"]: shard["sha256"] for shard in manifest["shards"]}
 

@@ -80,7 +80,7 @@ def find(data: Path, name: str, key: str | None = None, method: str = "METHOD") 
         raise PrepError(f"{folders[-1]} is of another specification or other weights: {remedy}")
     complete = [folder for folder in wanted if (folder / MANIFEST).is_file()]
     if not complete:
-        raise PrepError(f"{wanted[-1]} is not complete: {remedy}, it goes on where it stopped")
+        raise PrepError(f"{wanted[-1]} is not complete: {remedy}, it continues where it stopped")
     if len(complete) > 1:
         several = ", ".join(folder.name for folder in complete)
         raise PrepError(f"{data / DERIVED} has {several}: delete all but the one that is to be used")

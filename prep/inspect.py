@@ -95,7 +95,7 @@ def verify_folder(folder: Path) -> int:
     manifest = shards.read_manifest(folder)
     if not manifest.get("complete"):
         raise PrepError(
-            f"{folder} is not complete: run the same `bench prep` again, it goes on where it stopped"
+            f"{folder} is not complete: run the same `bench prep` again, it continues where it stopped"
         )
     for entry in manifest["shards"]:
         path = folder / shards.SHARDS / entry["name"]

@@ -49,7 +49,7 @@ def derive(
                 on_progress=notify,
             )
     except KeyboardInterrupt:
-        typer.echo("stopped: complete shards stay, the same command goes on from there", err=True)
+        typer.echo("stopped: complete shards stay, the same command continues from there", err=True)
         raise typer.Exit(130) from None
     for one in found:
         console.print(f"{one.folder}: {one.name} of {one.clips} clips", soft_wrap=True, markup=False)

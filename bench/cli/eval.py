@@ -94,7 +94,7 @@ def evaluate(
                 on_progress=notify,
             )
     except KeyboardInterrupt:
-        typer.echo("stopped: finished clips stay, the same command goes on from there", err=True)
+        typer.echo("stopped: finished clips stay, the same command continues from there", err=True)
         raise typer.Exit(130) from None
     if json_:
         typer.echo(result.model_dump_json(indent=1))

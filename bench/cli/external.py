@@ -106,7 +106,7 @@ def external(
                 command=" ".join(["bench", *sys.argv[1:]]),
             )
     except KeyboardInterrupt:
-        typer.echo("stopped: finished videos stay, the same command goes on from there", err=True)
+        typer.echo("stopped: finished videos stay, the same command continues from there", err=True)
         raise typer.Exit(130) from None
     show_made(out, done)
     if done.failures:

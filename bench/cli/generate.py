@@ -99,7 +99,7 @@ def generate(
                 command=" ".join(["bench", *sys.argv[1:]]),
             )
     except KeyboardInterrupt:
-        typer.echo("stopped: finished videos stay, the same command goes on from there", err=True)
+        typer.echo("stopped: finished videos stay, the same command continues from there", err=True)
         raise typer.Exit(130) from None
     show_made(out, done, speed(done))
     if done.driver and done.made:

@@ -84,7 +84,7 @@ def prep(
                 on_progress=notify,
             )
     except KeyboardInterrupt:
-        typer.echo("stopped: complete shards stay, the same command goes on from there", err=True)
+        typer.echo("stopped: complete shards stay, the same command continues from there", err=True)
         raise typer.Exit(130) from None
     summary(manifest, out)
     if not any(counts["clips"] for counts in manifest["splits"].values()):

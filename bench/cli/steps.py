@@ -99,5 +99,5 @@ def ending() -> Iterator[None]:
         typer.echo(str(error), err=True)
         raise typer.Exit(STOPPED) from None
     except KeyboardInterrupt:
-        typer.echo("stopped: what is finished stays, the same command goes on from there", err=True)
+        typer.echo("stopped: what is finished stays, the same command continues from there", err=True)
         raise typer.Exit(130) from None

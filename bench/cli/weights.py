@@ -48,7 +48,7 @@ def fetch(
     weights_dir: Path | None = _FOLDER,
     offline: bool = typer.Option(False, "--offline", help="Use no network; so does BENCH_OFFLINE=1."),
 ) -> None:
-    """Download weights, unless they are there; an interrupted download goes on where it stopped."""
+    """Download weights, unless they are there; an interrupted download continues where it stopped."""
     from bench.common.errors import BenchError
     from bench.weights.download import fetch as run
     from bench.weights.download import offline_asked
@@ -68,7 +68,7 @@ def fetch(
             typer.echo(f"error: {error}", err=True)
             failed = True
         except KeyboardInterrupt:
-            typer.echo("stopped: the part stays, the same command goes on from there", err=True)
+            typer.echo("stopped: the part stays, the same command continues from there", err=True)
             raise typer.Exit(130) from None
         else:
             typer.echo(f"{name}: {path} ({store.entries[name].licence})")

@@ -154,7 +154,7 @@ def one_line(out: Path) -> Iterator[None]:
         yield
     except OSError as error:
         where = error.filename or out
-        raise BenchError(f"{where}: {error.strerror or error}; the same command goes on") from error
+        raise BenchError(f"{where}: {error.strerror or error}; the same command continues") from error
 
 
 def write(out: Path, record: GenerationRecord) -> None:

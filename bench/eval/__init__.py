@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from bench.eval.plan import EvalOptions as EvalOptions
     from bench.eval.summarise import short_coverage as short_coverage
 
-#: What this package offers → its module; imported when it is first asked for, since `bench --help` must be quick.
+#: Public name → its module. Modules are imported at first use, since `bench --help` must be fast.
 _HOMES = {
     "EvalOptions": "bench.eval.plan",
     "evaluate": "bench.eval.evaluation",

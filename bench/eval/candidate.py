@@ -1,4 +1,4 @@
-"""One candidate of a clip on its way through the engine: its frames go to every metric in every region."""
+"""Scoring one candidate of a clip: its frames are passed to every metric in every region."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 
 
 class CandidateRun:
-    """One candidate of a clip on its way through the engine.
+    """The scoring of one candidate of a clip.
 
     Args:
         candidate: what is scored.
@@ -31,7 +31,7 @@ class CandidateRun:
         truth: the true video of the clip.
         metrics: all metrics.
         region_names: of :data:`bench.metrics.regions.REGIONS`.
-        faces: finds landmarks; None where no metric needs those of predictions.
+        faces: finds landmarks; None if no metric needs those of predictions.
     """
 
     def __init__(
@@ -57,11 +57,12 @@ class CandidateRun:
         self._started = False
 
     def alive(self, start: int) -> bool:
-        """Whether there are frames to score from ``start`` on."""
+        """Whether there are frames to score from number ``start`` on."""
         return not self.video.problem and start < self.video.n_frames
 
     def step(self, start: int, wanted: int, truth: Frames | None, previews: Previews) -> None:
-        """Score the frames from ``start`` on, at most ``wanted``; a paired job no more than there are of the truth."""
+        """Score at most ``wanted`` frames from number ``start`` on; in a paired job, not more than the truth
+        has."""
         frames = self.video.next(start, wanted, truth)
         if not frames:
             return
@@ -128,7 +129,7 @@ class CandidateRun:
         return self._follower.detect(frames, None if truth is None else truth[start : start + len(frames)])
 
     def finish(self, blobs: FeatureBlobs) -> Iterator[PartRow]:
-        """A row for every figure; features of ``set`` metrics go to ``blobs``."""
+        """A row for every figure; features of ``set`` metrics are added to ``blobs``."""
         problem = self.video.problem or self.truth.problem
         for slot in self.slots:
             if not slot.reason and self.video.expected(slot.alone) - slot.seen > FRAME_TOLERANCE:
@@ -140,7 +141,7 @@ class CandidateRun:
             yield from slot.rows(score, problem, self.candidate.method, frames)
 
     def close(self) -> None:
-        """Free what meters and decoders hold."""
+        """Free the resources of meters and decoders."""
         for slot in self.slots:
             slot.close()
         self.video.close()

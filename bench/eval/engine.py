@@ -1,4 +1,5 @@
-"""One clip with all its candidates: every video is decoded once, and every metric sees its frames in batches."""
+"""Scores one clip with all its candidates: every video is decoded once, and every metric gets its frames in
+batches."""
 
 from __future__ import annotations
 
@@ -20,10 +21,10 @@ from bench.results import Missing
 
 
 class Engine:
-    """The metrics of an evaluation, ready to score clips. Built once a process.
+    """The metrics of an evaluation, ready to score clips. Built once per process.
 
     Args:
-        metrics: names of variants; those that cannot be computed here end in :attr:`missing`.
+        metrics: names of variants; those that cannot be computed here are listed in :attr:`missing`.
         region_names: of :data:`bench.metrics.regions.REGIONS`.
         context: weights and device.
         batch: frames that are scored together.
@@ -54,11 +55,11 @@ class Engine:
 
     @property
     def needs_landmarks(self) -> bool:
-        """Whether predictions must be searched for faces."""
+        """Whether faces must be detected in predictions."""
         return any("landmarks" in metric.spec.needs for metric in self.metrics)
 
     def score(self, job: Job) -> list[PartRow]:
-        """All rows of a clip: figures, or the reasons why there are none, features and pictures."""
+        """All rows of a clip: figures, or the reasons why there are none, features and preview images."""
         truth, runs = self._prepare(job)
         if truth.exists and (self._must_find_faces(job) or any(run.video.derived for run in runs)):
             truth.hold()
@@ -87,7 +88,7 @@ class Engine:
         return truth, runs
 
     def _must_find_faces(self, job: Job) -> bool:
-        """Whether the truth's landmarks are needed and have to be detected."""
+        """Whether the truth's landmarks are needed and must be detected."""
         needs = {need for metric in self.metrics for need in metric.spec.needs}
         wanted = (
             needs & {"landmarks", "truth_landmarks"} or set(self.regions) - {"full"} or job.output != FULL

@@ -1,4 +1,4 @@
-"""Videos become a result: planned, scored, summarised and written, in that order."""
+"""An evaluation, from videos to a result: plan, score, summarise, write."""
 
 from __future__ import annotations
 
@@ -49,45 +49,45 @@ def evaluate(
 ) -> Result:
     """Score videos against the truth, and write a result folder; an interrupted evaluation is continued.
 
-    The truth comes from one of ``data``, ``truth`` and ``pairs``; without any, only metrics that look at the
-    predictions alone are computed.
+    The truth comes from one of ``data``, ``truth`` and ``pairs``. Without any of these, only metrics without a
+    reference are computed.
 
     Args:
-        predictions: name of a method → folder of its videos; none: only the trivial rows.
-        out: folder to write; workers on other machines must see it, and everything else, under the same path.
+        predictions: name of a method → folder of its videos; empty: only the trivial rows.
+        out: folder to write; workers on other machines must have it, and everything else, at the same path.
         data: prepared data set that holds the truth.
-        truth: folder of true videos, which are paired with predictions by stem; with ``pairs`` the folder of the
-            list's files.
-        pairs: list of pairs as Wav2Lip publishes them: dubbing.
-        split: of the data set; None: those that hold ``clips``, else ``test``, or the only one there is.
-        clips: list of the clips to score, one id a line or CSV with a column ``clip``; None: those that the
-            ``generation.json`` of the predictions lists where no split is named, else all of the split.
-        root: where the data set's source videos lie now; None: where they lay at preparation.
+        truth: folder of true videos, paired with predictions by file name without suffix; with ``pairs`` the folder of
+            the list's files.
+        pairs: list of pairs in Wav2Lip's format; the protocol is dubbing.
+        split: of the data set; None: the splits that contain ``clips``; without ``clips``, ``test`` or the only split.
+        clips: list of the clips to score, one id per line or CSV with a column ``clip``; None: those that the
+            ``generation.json`` of the predictions lists, if no split is named; else all clips of the split.
+        root: folder of the data set's source videos; None: the folder recorded at preparation.
         metrics: names of variants, or short names; None: :data:`bench.metrics.DEFAULT`, and ``lse.expert`` with a
             ``sync_expert``.
         regions: of :data:`bench.metrics.regions.REGIONS`.
-        audio: whose sound lip-sync metrics hear: that of the prediction's file, or the truth's.
+        audio: the sound for lip-sync metrics: that of the prediction's file, or the truth's.
         with_trivial: add rows that are made from the truth: ground truth, re-encoded, still frame, wrong audio.
-        limit: the first clips only; None: all.
-        training_data: what the methods were trained on, for the foot of tables: of all, or method → words.
-        sync_expert: run of ``sync-expert`` that ``lse.expert`` judges by.
+        limit: score only this many clips, the first ones; None: all.
+        training_data: what the methods were trained on, for notes below tables: a text for all, or method → text.
+        sync_expert: run of ``sync-expert`` for ``lse.expert``.
         weights_dir: folder of pretrained networks that is searched first.
         device: ``auto``, or a device of torch.
-        batch_size: frames scored together; it moves no figure.
-        seed: of the bootstrap and of the wrong audio.
-        workers: local processes; None: one a core on a CPU, one on a GPU.
+        batch_size: frames scored together; it changes no figure.
+        seed: of the bootstrap and of the choice of wrong audio.
+        workers: local processes; None: one per core on a CPU, one on a GPU.
         scheduler: address of a running Dask scheduler to use instead.
-        overwrite: throw away what another evaluation left in ``out``.
+        overwrite: delete what another evaluation left in ``out``.
         command: as typed, for the provenance.
-        on_inputs: called once, before anything is scored, with what will be.
+        on_inputs: called once with the inputs, before anything is scored.
         on_progress: called for every finished clip.
 
     Returns:
-        The result that ``out`` now holds, as :func:`bench.results.read_result` reads it.
+        The result in ``out``, as :func:`bench.results.read_result` reads it.
 
     Raises:
-        BenchError: nothing to score, the folder holds another evaluation or is in use, no metric can be computed,
-            there is no such device, or the disk is full.
+        BenchError: there is nothing to score, the folder holds another evaluation or is in use, no metric can be
+            computed, there is no such device, or the disk is full.
         PrepError: a name is unknown, or a folder or data set cannot be read.
     """
     known("audio", [audio], ("prediction", "truth"))
@@ -144,16 +144,16 @@ def evaluate_inputs(
     command: str = "",
     on_progress: Callable[[Step], None] | None = None,
 ) -> Result:
-    """Score clips that were found already; see :func:`evaluate`.
+    """Score inputs that were already found; see :func:`evaluate`.
 
     Args:
-        inputs: what is scored against what.
+        inputs: predictions and truth.
         out: folder to write.
         options: metrics, regions, seed, device.
-        weights: where networks are found.
-        workers: local processes; with 1 everything happens in this one; None: one a core on a CPU, one on a GPU.
+        weights: finds networks.
+        workers: local processes; with 1 everything is done in this process; None: one per core on a CPU, one on a GPU.
         scheduler: address of a running Dask scheduler to use instead.
-        overwrite: throw away what another evaluation left in ``out``.
+        overwrite: delete what another evaluation left in ``out``.
         command: as typed, for the provenance.
         on_progress: called for every finished clip.
 

@@ -1,8 +1,9 @@
-"""Why two numbers of one name differ: the same videos under all variants of a metric, and which choice moves it most.
+"""Why two numbers of the same name differ: scores the same videos with all variants of a metric, and finds the choices
+with the largest effect.
 
-Variants of a family describe themselves with the same parameters. Two that differ in exactly one of them show what
-that one choice does; so do two regions under one variant. What the length of clips does is seen by scoring the first
-frames of each alone.
+Variants of a family are described by the same parameters. If two of them differ in exactly one parameter, they show the
+effect of this choice; so do two regions of one variant. The effect of the length of clips is measured by scoring only
+the first frames of each.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
 Span = TypeVar("Span", Take, Voice)
 
-#: Frames of the shortened clips on which LSE is shown beside whole ones, where no lengths are asked for.
+#: Default lengths, in frames, of the shortened clips for which LSE is also computed.
 LSE_LENGTHS = (25, 50, 75)
 
 
@@ -39,12 +40,12 @@ def _silent() -> Iterator[Callable[[Step], None]]:
 
 @dataclass(frozen=True)
 class Explanation:
-    """One metric under all its variants.
+    """One metric in all its variants.
 
     Attributes:
-        result: of the whole clips, under all variants of the metric's family.
-        lengths: frames of the shortened clips that were asked for.
-        shortened: figures of the same clips at several lengths; empty where no length shortens half of the clips.
+        result: of the whole clips, with all variants of the metric's family.
+        lengths: requested lengths of shortened clips, in frames.
+        shortened: figures of the same clips at several lengths; empty if no length shortens half of the clips.
     """
 
     result: Result
@@ -72,18 +73,18 @@ def explain(
     weights_dir: Path | None = None,
     progress: Callable[[], AbstractContextManager[Callable[[Step], None]]] = _silent,
 ) -> Explanation:
-    """Score videos under all variants of a metric, and the first frames of their clips.
+    """Score videos with all variants of a metric, and also the first frames of their clips.
 
     Args:
         metric: a family, or one of its variants.
-        predictions: see :func:`bench.eval.evaluate`, as all arguments that are not told here.
-        out: keep the result here; None: it is not kept.
-        lengths: also score so many first frames of each clip; None: :data:`LSE_LENGTHS` for LSE, else none.
-        progress: makes a listener for each evaluation.
+        predictions: see :func:`bench.eval.evaluate`, also for all arguments not listed here.
+        out: folder for the result; None: it is not stored.
+        lengths: numbers of first frames of each clip to score as well; None: :data:`LSE_LENGTHS` for LSE, else none.
+        progress: makes the progress callback of each evaluation.
 
     Raises:
         BenchError: as :func:`bench.eval.evaluate`.
-        PrepError: there is no such metric or region, or a folder or data set cannot be read.
+        PrepError: a metric or region is unknown, or a folder or data set cannot be read.
     """
     import pandas as pd
 
@@ -141,7 +142,7 @@ def explain(
 
 @dataclass(frozen=True)
 class VariantFigure:
-    """One figure of one method under one variant in one region."""
+    """One figure of one method, by one variant in one region."""
 
     method: str
     variant: str
@@ -153,15 +154,15 @@ class VariantFigure:
 
 @dataclass(frozen=True)
 class Choice:
-    """What one choice does to one figure of one method.
+    """The effect of one choice on one figure of one method.
 
     Attributes:
         name: the parameter, or ``region``.
-        settings: what it was set to in the two, as ``variant: setting`` or the regions' names.
-        method: whose figure it is.
+        settings: the two settings, as ``variant: setting`` or the regions' names.
+        method: the method of the figure.
         label: the figure.
         difference: the second value minus the first.
-        relative: size of the difference over the mean size of the two values.
+        relative: absolute difference divided by the mean absolute value of the two.
     """
 
     name: str
@@ -178,7 +179,7 @@ class Choice:
 
     @property
     def relative(self) -> float:
-        """Size of the difference over the mean size of the two values."""
+        """Absolute difference divided by the mean absolute value of the two."""
         scale = (abs(self.first) + abs(self.second)) / 2
         return abs(self.difference) / scale if scale else 0.0
 
@@ -202,7 +203,7 @@ def entries(result: Result) -> list[VariantFigure]:
 
 
 def spread(found: list[VariantFigure]) -> dict[tuple[str, str], tuple[float, float]]:
-    """(method, label) → least and greatest value over all variants and regions."""
+    """(method, label) → smallest and largest value over all variants and regions."""
     groups: dict[tuple[str, str], list[float]] = {}
     for entry in found:
         groups.setdefault((entry.method, entry.label), []).append(entry.value)
@@ -210,7 +211,7 @@ def spread(found: list[VariantFigure]) -> dict[tuple[str, str], tuple[float, flo
 
 
 def choices(result: Result) -> list[Choice]:
-    """What every single choice does, the largest relative difference first."""
+    """The effects of all single choices, largest relative difference first."""
     found = entries(result)
     metrics = {metric.name: metric for metric in result.metrics}
     pairs = []
@@ -228,7 +229,7 @@ def choices(result: Result) -> list[Choice]:
 
 
 def largest(found: list[Choice]) -> list[Choice]:
-    """The pair in which each choice moves a figure most, the most moving choice first."""
+    """For each choice the pair with its largest effect; the choice with the largest effect comes first."""
     best: dict[tuple[str, str], Choice] = {}
     for choice in found:
         best.setdefault((choice.name, choice.label), choice)
@@ -258,11 +259,11 @@ class Shortened:
         variant: name.
         region: of :data:`bench.metrics.regions.REGIONS`, or ``clip``.
         label: the figure.
-        frames: of every clip; None: all.
+        frames: number of frames of every clip; None: all.
         method: name.
-        value: mean over the clips that could be scored, None where none could.
-        scored: how many that are.
-        clips: of how many.
+        value: mean over the clips that could be scored, None without any.
+        scored: number of these clips.
+        clips: number of all clips.
     """
 
     variant: str
@@ -276,7 +277,7 @@ class Shortened:
 
 
 def clip_lengths(inputs: Inputs) -> dict[str, int]:
-    """Frames of every clip that can be read: of the truth, or of the first prediction where there is none."""
+    """Clip id → frames of the truth, or of the first prediction if there is no truth; only for readable clips."""
     from bench.clips.inputs.reading import count_frames
     from prep.errors import ClipError, PrepError
 
@@ -294,7 +295,7 @@ def clip_lengths(inputs: Inputs) -> dict[str, int]:
 
 
 def worth_trying(lengths: list[int], clips: Mapping[str, int]) -> list[int]:
-    """Those of ``lengths`` that shorten at least half of the clips, ascending, each once."""
+    """Those of ``lengths`` that shorten at least half of the clips, ascending, without duplicates."""
     return [
         frames
         for frames in sorted(set(lengths))
@@ -303,7 +304,7 @@ def worth_trying(lengths: list[int], clips: Mapping[str, int]) -> list[int]:
 
 
 def shortened(inputs: Inputs, frames: int, clips: set[str]) -> Inputs:
-    """The first frames of some clips, pictures and sound, of the truth and of every method."""
+    """The first frames of some clips, with their sound, of the truth and of every method."""
     return replace(inputs, jobs=[_shortened(job, frames) for job in inputs.jobs if job.clip_id in clips])
 
 

@@ -1,4 +1,4 @@
-"""Landmarks of the videos that are scored: FaceMesh, on the face that the truth shows."""
+"""Landmarks of the scored videos: FaceMesh, for the face that the truth shows."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from bench.common.errors import Unavailable
 
 
 class Faces:
-    """The process's own FaceMesh; made when the first landmark is asked for.
+    """The FaceMesh of this process, created when landmarks are first needed.
 
     Raises:
         Unavailable: MediaPipe is not installed.
@@ -28,18 +28,18 @@ class Faces:
             ) from None
 
     def of_truth(self, frames: Iterable[np.ndarray]) -> np.ndarray:
-        """(T, 478, 3) float32 of one face through a clip, NaN where there is none, as preparation finds it."""
+        """(T, 478, 3) float32 of one face in all frames of a clip, NaN where there is none, as in preparation."""
         from prep.landmarks import detect_clip
 
         return detect_clip(self._mesh, frames).landmarks.astype(np.float32)
 
     def follow(self) -> Follower:
-        """What finds the landmarks of one prediction, batch after batch."""
+        """An object that finds the landmarks of one prediction, batch after batch."""
         return Follower(self._mesh)
 
 
 class Follower:
-    """Landmarks of a prediction; where it shows several faces, of the one that lies on the truth's."""
+    """Landmarks of a prediction. If it shows several faces, those of the face at the position of the truth's."""
 
     def __init__(self, mesh: Any) -> None:
         self._mesh = mesh
@@ -51,7 +51,8 @@ class Follower:
         """Landmarks (n, 478, 3) float32 of frames (H, W, 3), NaN where there is no face.
 
         Args:
-            frames: the next frames; one that is the very same array as the one before it is not looked at again.
+            frames: the next frames; detection is skipped for a frame that is the same array object as the one
+                before.
             truth: (n, 478, 3), the truth's landmarks, or None.
         """
         found = []

@@ -1,8 +1,8 @@
-"""What a worker leaves of one clip, one Parquet file each, so that an interrupted evaluation goes on.
+"""Parts: the results of one clip, one Parquet file per clip, so that an interrupted evaluation can be continued.
 
-A part holds rows of four kinds in one table: ``figure`` (a value or the reason why there is none, with its values
-per frame), ``features`` (of ``set`` metrics: which blob is the prediction's, which the truth's), ``blob`` (a float32
-array, stored once however many rows point to it) and ``preview`` (a JPEG).
+A part holds rows of four kinds in one table: ``figure`` (a value or the reason why there is none, with its values per
+frame), ``features`` (for ``set`` metrics: which blob belongs to the prediction, which to the truth), ``blob`` (a
+float32 array, stored once even if several rows refer to it) and ``preview`` (a JPEG).
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ PREVIEW_COLUMNS = ("method", "clip_id", "frame", "width", "height", "data")
 
 @dataclass(frozen=True)
 class PartRow:
-    """One row of a part; see :data:`SCHEMA`. Fields that a kind does not use stay empty."""
+    """One row of a part; see :data:`SCHEMA`. Fields that a kind does not use are empty."""
 
     kind: str
     clip_id: str
@@ -84,7 +84,7 @@ class PartRow:
 
 
 def part_path(folder: Path, clip_id: str) -> Path:
-    """Where the part of a clip lies; any clip id gives a plain file name."""
+    """Path of the part of a clip; any clip id gives a valid file name."""
     return folder / f"{hashlib.sha256(clip_id.encode()).hexdigest()[:20]}.parquet"
 
 
@@ -105,7 +105,7 @@ def _table(rows: Sequence[PartRow]) -> pa.Table:
 
 
 class FeatureBlobs:
-    """Collects the features of a clip's ``set`` metrics; equal arrays are kept once."""
+    """Collects the features of a clip's ``set`` metrics; equal arrays are stored once."""
 
     def __init__(self, clip_id: str) -> None:
         self.clip_id = clip_id
@@ -113,7 +113,7 @@ class FeatureBlobs:
         self._known: set[str] = set()
 
     def add(self, method: str, region: str, metric: str, features: tuple[np.ndarray, np.ndarray]) -> None:
-        """Keep the prediction's and the truth's features, float32 (n, d), under the figure they belong to."""
+        """Add the features of prediction and truth, float32 (n, d), for one figure."""
         for side, array in zip(("pred", "truth"), features, strict=True):
             data = np.ascontiguousarray(array, "<f4").tobytes()
             digest = hashlib.sha256(data).hexdigest()
@@ -128,7 +128,8 @@ class FeatureBlobs:
 
 
 class Features(Sequence[tuple[np.ndarray, np.ndarray]]):
-    """The features of one figure through all clips, read from the parts one clip at a time; slices are not taken."""
+    """The features of one figure for all clips, read from the parts one clip at a time. Slices are not
+    supported."""
 
     def __init__(self, paths: Sequence[Path], method: str, region: str, metric: str) -> None:
         self._paths = paths
@@ -153,7 +154,7 @@ def _blob(table: pa.Table, digest: str) -> np.ndarray:
 
 
 def merge(paths: Sequence[Path], out: Path, kind: str, columns: Sequence[str], name: str) -> None:
-    """Write the rows of one kind out of all parts, in the order of ``paths``, one part in memory at a time."""
+    """Write the rows of one kind from all parts, in the order of ``paths``, with one part in memory at a time."""
     renamed = {"data": "jpeg"}
     schema = pa.schema([SCHEMA.field(c).with_name(renamed.get(c, c)) for c in columns])
     with AtomicFile(out / name) as sink:

@@ -1,4 +1,4 @@
-"""The first step of an evaluation: which metrics apply, what computes them, and which are missing and why."""
+"""The first step of an evaluation: which metrics are defined and can be computed, and which are missing and why."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class EvalOptions:
-    """What an evaluation is asked for.
+    """The options of an evaluation.
 
     Attributes:
         metrics: names of variants.
         regions: of :data:`bench.metrics.regions.REGIONS`.
-        audio: whose sound the lip-sync metrics hear: that of the prediction's file, or the truth's.
-        seed: of the bootstrap and of the wrong audio.
+        audio: the sound for lip-sync metrics: that of the prediction's file, or the truth's.
+        seed: of the bootstrap and of the choice of wrong audio.
         device: of torch.
-        batch: frames scored together; it moves no figure.
-        training_data: method → what it was trained on, for the foot of tables.
-        sync_expert: run of ``sync-expert`` that ``lse.expert`` judges by, or None.
+        batch: frames scored together; it changes no figure.
+        training_data: method → what it was trained on, for notes below tables.
+        sync_expert: run of ``sync-expert`` for ``lse.expert``, or None.
     """
 
     metrics: tuple[str, ...]
@@ -49,14 +49,14 @@ class EvalOptions:
 
 @dataclass(frozen=True)
 class EngineSetup:
-    """What an engine is built from; small and picklable.
+    """Everything needed to build an engine; small and picklable.
 
     Attributes:
         metrics: names of variants.
         regions: of :data:`bench.metrics.regions.REGIONS`.
         device: of torch.
         batch: frames scored together.
-        weights: where networks are found.
+        weights: finds networks.
         sync_expert: the trained expert, or None.
     """
 
@@ -68,12 +68,12 @@ class EngineSetup:
     sync_expert: ExpertFile | None = None
 
     def build(self) -> Engine:
-        """An engine of this process."""
+        """An engine for this process."""
         context = Context(self.weights, self.device, self.sync_expert)
         return Engine(self.metrics, self.regions, context, self.batch)
 
     def build_whole(self) -> Engine:
-        """An engine of this process that has all the metrics. Raises BenchError: one cannot be computed here."""
+        """An engine for this process with all metrics. Raises BenchError if one cannot be computed here."""
         engine = self.build()
         if engine.missing:
             lack = engine.missing[0]
@@ -83,15 +83,15 @@ class EngineSetup:
 
 @dataclass(frozen=True)
 class EvalPlan:
-    """What is scored, and by what.
+    """What is scored, and by which metrics.
 
     Attributes:
         inputs: clips and candidates.
-        options: what was asked for.
-        metrics: those that are computed, by name.
+        options: of the evaluation.
+        metrics: the metrics that are computed, by name.
         digests: name of a metric → name of weights → SHA-256.
-        missing: metrics that were asked for and are not computed.
-        setup: of the engines of other processes.
+        missing: metrics that were requested and are not computed.
+        setup: for the engines of other processes.
         engine: of this process.
     """
 
@@ -105,11 +105,11 @@ class EvalPlan:
 
 
 def plan_evaluation(inputs: Inputs, options: EvalOptions, weights: WeightStore) -> EvalPlan:
-    """Choose the metrics that this kind of evaluation defines and that can be computed here, and load their networks.
+    """Choose the metrics that are defined for these inputs and can be computed here, and load their networks.
 
     Raises:
-        BenchError: there is nothing to score, no metric can be computed, or a region needs landmarks that cannot be
-            had.
+        BenchError: there is nothing to score, no metric can be computed, or a region needs landmarks that are not
+            available.
     """
     if not inputs.jobs:
         raise BenchError("there are no clips to score")
@@ -133,7 +133,7 @@ def plan_evaluation(inputs: Inputs, options: EvalOptions, weights: WeightStore) 
 
 
 def _applicable(inputs: Inputs, options: EvalOptions) -> tuple[list[Spec], list[Missing]]:
-    """The variants that this kind of evaluation defines, and why the others are not among them."""
+    """The variants that are defined for these inputs, and why the others are not."""
     specs, missing = [], []
     truths = any(job.truth is not None for job in inputs.jobs)
     for spec in dict.fromkeys(get_spec(name) for name in options.metrics):
@@ -169,5 +169,5 @@ def _check_regions(engine: Engine, inputs: Inputs, options: EvalOptions) -> None
         if inputs.output != FULL:
             raise BenchError(f"the view {inputs.output} is cut by landmarks ({error})") from None
         raise BenchError(
-            f"the regions face and mouth need landmarks ({error}); or take --region full"
+            f"the regions face and mouth need landmarks ({error}); or use --region full"
         ) from None

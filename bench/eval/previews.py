@@ -1,4 +1,4 @@
-"""A few pictures of every video of a clip, kept for people to look at."""
+"""A few preview images of every video of a clip."""
 
 from __future__ import annotations
 
@@ -7,27 +7,27 @@ import numpy as np
 
 from bench.eval.parts import PartRow
 
-#: Height in pixels of the pictures, and their JPEG quality.
+#: Height of the images in pixels, and their JPEG quality.
 PREVIEW_HEIGHT, PREVIEW_QUALITY = 256, 88
-#: Where in the clip they are taken, as shares of its length.
+#: Positions in the clip, as shares of its length.
 PREVIEW_PLACES = (1 / 6, 1 / 2, 5 / 6)
-#: Method under which the pictures of the true video are kept.
+#: Method name for the images of the true video.
 TRUTH = "truth"
 
 
 class Previews:
-    """Keeps a few pictures of every video of a clip, as rows of its part."""
+    """Collects a few images of every video of a clip, as rows of its part."""
 
     def __init__(self, clip_id: str) -> None:
         self.clip_id = clip_id
         self.rows: list[PartRow] = []
 
     def keep(self, method: str, start: int, frames: list[np.ndarray], total: int) -> None:
-        """Keep those of some frames that lie at :data:`PREVIEW_PLACES`.
+        """Keep those of the given frames that are at :data:`PREVIEW_PLACES`.
 
         Args:
-            method: whose they are.
-            start: number of the first of them in the clip.
+            method: name of the method.
+            start: number of the first given frame in the clip.
             frames: (H, W, 3) uint8, RGB.
             total: frames of the whole video.
         """

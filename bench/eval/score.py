@@ -1,4 +1,5 @@
-"""The second step of an evaluation: every clip is scored, in this process or in several, and leaves its part."""
+"""The second step of an evaluation: every clip is scored, in this process or in several, and its part is
+written."""
 
 from __future__ import annotations
 
@@ -20,13 +21,13 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Step:
-    """What a finished clip adds to the progress.
+    """The progress that a finished clip makes.
 
     Attributes:
         clips: always 1.
-        frames: scored, of all candidates; 0 for a clip that was scored before an interruption.
-        failures: 1 where a figure is missing.
-        total: clips of the evaluation.
+        frames: number of scored frames of all candidates; 0 for a clip that was scored before an interruption.
+        failures: 1 if a figure is missing.
+        total: number of clips of the evaluation.
     """
 
     clips: int = 1
@@ -43,12 +44,12 @@ def score_clips(
     scheduler: str | None = None,
     on_progress: Callable[[Step], None] | None = None,
 ) -> list[Path]:
-    """Score the clips whose part is not there yet.
+    """Score the clips that have no part yet.
 
     Args:
         plan: clips and metrics.
-        folder: of the parts; it exists, and workers on other machines see it under the same path.
-        workers: local processes; with 1 everything happens in this one.
+        folder: existing folder of the parts; workers on other machines must have it at the same path.
+        workers: local processes; with 1 everything is done in this process.
         scheduler: address of a running Dask scheduler to use instead.
         on_progress: called for every clip, also for those already done.
 
@@ -75,14 +76,14 @@ def score_clips(
 
 
 def score_job(job: Job, engine: Engine, folder: Path) -> Step:
-    """Score one clip and leave its part in ``folder``."""
+    """Score one clip and write its part to ``folder``."""
     rows = engine.score(job)
     write_part(part_path(folder, job.clip_id), rows)
     return _step(rows)
 
 
 def _give_up(job: Job, reason: str, engine: Engine, folder: Path) -> Step:
-    """Leave a part without figures for a clip that could not be scored at all."""
+    """Write a part without figures for a clip that could not be scored at all."""
     log.warning("%s: %s", job.clip_id, reason)
     rows = engine.failed(job, reason)
     write_part(part_path(folder, job.clip_id), rows)
@@ -96,5 +97,6 @@ def _step(rows: Sequence[PartRow]) -> Step:
 
 
 def default_workers(device: str, clips: int) -> int:
-    """One process on a GPU, which it fills; on a CPU one a core, where there are clips enough to pay for the start."""
+    """One process on a GPU, since it uses all of it. On a CPU one per core, if there are enough clips to make the start
+    of processes worthwhile."""
     return 1 if device.startswith("cuda") or clips < 8 else os.cpu_count() or 1

@@ -27,9 +27,9 @@ class Slot:
         metric: the metric.
         region: of :data:`bench.metrics.regions.REGIONS`, or ``clip``.
         clip_id: the clip.
-        meter: what scores; None until the first frame is there.
+        meter: computes the score; None before the first frame.
         reason: why there is no score, or ``""``.
-        seen: frames that were scored.
+        seen: number of scored frames.
     """
 
     metric: Metric
@@ -41,31 +41,31 @@ class Slot:
 
     @property
     def alone(self) -> bool:
-        """Whether it looks at the prediction alone, and so also at frames that the truth does not have."""
+        """Whether the metric uses only the prediction, and so also frames that the truth does not have."""
         return self.region in ("full", CLIP_REGION) and "truth" not in self.metric.spec.needs
 
     def start(self, info: ClipInfo) -> None:
-        """Make the meter of a clip."""
+        """Create the meter of a clip."""
         self.meter = self._guarded(lambda: self.metric.meter(info))
 
     def update(self, batch: Batch) -> None:
-        """Score some frames, unless something went wrong before."""
+        """Score some frames, unless an earlier step failed."""
         meter = self.meter
         if meter is not None and not self.reason:
             self.seen += len(batch.pred)
             self._guarded(lambda: meter.update(batch))
 
     def finish(self) -> Score | None:
-        """The score of all frames, or None where something went wrong."""
+        """The score of all frames, or None if a step failed."""
         return None if self.meter is None or self.reason else self._guarded(self.meter.finish)
 
     def close(self) -> None:
-        """Free what the meter holds."""
+        """Free the resources of the meter."""
         if self.meter is not None:
             self.meter.close()
 
     def _guarded(self, action: Callable[[], T]) -> T | None:
-        """Run a step of the metric; what goes wrong is this metric's failure on this clip, with its reason."""
+        """Run a step of the metric. An error becomes the reason of this metric's failure on this clip."""
         try:
             return action()
         except Unscorable as error:
@@ -81,8 +81,8 @@ class Slot:
         """A row for every figure.
 
         Args:
-            score: what :meth:`finish` gave.
-            problem: what is wrong with the video itself, or ``""``.
+            score: what :meth:`finish` returned.
+            problem: the problem of the video itself, or ``""``.
             method: of the candidate.
             frames: of the prediction and of the truth.
         """

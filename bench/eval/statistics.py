@@ -1,4 +1,4 @@
-"""From rows of clips to the figures of a method: mean, spread, 95 % interval over clips, coverage."""
+"""Figures of a method from the rows of clips: mean, spread, 95 % interval over clips, coverage."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ import numpy as np
 
 from bench.results import Figure
 
-#: Resamples of the clips behind a bootstrap interval.
+#: Number of resamples of the clips for a bootstrap interval.
 RESAMPLES = 2000
 
 
 @dataclass(frozen=True)
 class Value:
-    """What one metric says of one clip: a value, or the reason why there is none."""
+    """The result of one metric for one clip: a value, or the reason why there is none."""
 
     clip_id: str
     value: float | None
@@ -28,12 +28,12 @@ def bootstrap(values: np.ndarray, seed: int, name: str) -> tuple[float, float] |
     """95 % percentile interval of the mean, from resampled clips.
 
     Args:
-        values: (n,) float64, one a clip, in a fixed order.
+        values: (n,) float64, one per clip, in a fixed order.
         seed: of the evaluation.
-        name: of the figure; the same clips are drawn for every method, other ones for every figure.
+        name: of the figure; every method has the same resamples, every figure has different ones.
 
     Returns:
-        Lower and upper end; None with fewer than two clips, of which no spread can be told.
+        Lower and upper end; None for fewer than two clips, which have no spread.
     """
     if len(values) < 2:
         return None
@@ -48,7 +48,7 @@ def mean_over_clips(
 ) -> Figure:
     """The mean over clips of one figure of one method.
 
-    An infinite value counts as ``cap`` beside finite ones; where all are infinite, so is the mean.
+    If there are finite values, infinite ones are replaced by ``cap``; if all are infinite, so is the mean.
     """
     values = sorted(values, key=lambda v: v.clip_id)
     numbers = np.array([v.value for v in values if v.value is not None], np.float64)

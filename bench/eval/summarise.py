@@ -1,4 +1,4 @@
-"""The third step of an evaluation: the rows of the clips become the figures of every method."""
+"""The third step of an evaluation: computes the figures of every method from the rows of the clips."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def _of_set(
 
 
 def short_coverage(result: Result) -> list[str]:
-    """Figures that some clips are missing from, a line a method and metric; none where all were scored."""
+    """Figures that lack some clips: one line per method and metric; empty if all clips were scored."""
     lines: dict[str, None] = {}
     for method in result.methods:
         for figure in method.figures:

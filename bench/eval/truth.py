@@ -1,4 +1,4 @@
-"""The true video of a clip: its frames, its landmarks, its regions, and the pictures of the current batch."""
+"""The true video of a clip: its frames, landmarks, regions, and the crops of the current batch."""
 
 from __future__ import annotations
 
@@ -16,30 +16,30 @@ from bench.results import CLIP_REGION
 from prep.errors import ClipError, PrepError
 from prep.views import VIEWS, map_points
 
-#: Bytes of a true video that is held in memory; a larger one is decoded again where its frames are needed twice.
+#: Largest size in bytes of a true video that is kept in memory; a larger one is decoded again if needed twice.
 FRAME_BUDGET = 1 << 29
 
 Frames = list[np.ndarray]
-#: Finds the landmarks (T, 478, 3) float32 of one face through frames (H, W, 3) uint8.
+#: Finds the landmarks (T, 478, 3) float32 of one face in frames (H, W, 3) uint8.
 FindLandmarks = Callable[[Iterable[np.ndarray]], np.ndarray]
 
 
 class Truth:
-    """The true video of a clip, in the pictures that are scored: full frames, or a view cut out of them.
+    """The true video of a clip, in the output that is scored: full frames, or a view cropped from them.
 
     Attributes:
         view: the view that is scored, or None for full frames.
         problem: why there is no truth to compare with, in one line, or ``""``.
-        n_frames: frames that it has, as far as its file promises.
+        n_frames: expected number of frames, according to its file.
         frame_size: height and width of the full frames, pixels; (0, 0) before the first batch.
         start: number of the current batch's first frame.
-        array: (n, H, W, 3) uint8, the pictures of the current batch.
+        array: (n, H, W, 3) uint8, the scored output (full frames or view) of the current batch.
 
     Args:
         job: the clip.
-        region_names: of :data:`bench.metrics.regions.REGIONS`: those that are scored.
-        find: finds landmarks where no shard holds them.
-        give_landmarks: whether pictures are given with the truth's landmarks.
+        region_names: the scored regions, of :data:`bench.metrics.regions.REGIONS`.
+        find: finds landmarks if no shard holds them.
+        give_landmarks: whether :class:`Pictures` contain the truth's landmarks.
     """
 
     def __init__(
@@ -65,15 +65,15 @@ class Truth:
 
     @property
     def exists(self) -> bool:
-        """Whether there is a true video, and nothing is wrong with it so far."""
+        """Whether there is a true video without a problem so far."""
         return self.job.truth is not None and not self.problem
 
     def fail(self, reason: str) -> None:
-        """Note that the video cannot be read."""
+        """Record that the video cannot be read."""
         self.problem = f"the true video cannot be read: {reason}"
 
     def frames(self) -> Iterator[np.ndarray]:
-        """The full frames (H, W, 3) uint8 from the beginning, from memory where they fit in."""
+        """The full frames (H, W, 3) uint8 from the beginning, from memory if they are kept there."""
         if self._held is not None:
             yield from self._held
             return
@@ -81,7 +81,7 @@ class Truth:
         yield from take_frames(self.job.truth)
 
     def hold(self) -> None:
-        """Keep the frames in memory if they fit in, for they are needed more than once."""
+        """Keep the frames in memory if they fit, because they are needed more than once."""
         if self._held is not None:
             return
         stream = self.frames()
@@ -94,9 +94,9 @@ class Truth:
 
     @cached_property
     def landmarks(self) -> np.ndarray | None:
-        """(T, 478, 3) float32 of the whole clip, pixels of the pictures that are scored.
+        """(T, 478, 3) float32 of the whole clip, in pixels of the scored output (full frame or view).
 
-        NaN where there is no face; None where there is no truth.
+        NaN where there is no face; None without truth.
         """
         found = self._frame_landmarks
         if self.view is None or found is None or self.transforms is None:
@@ -124,9 +124,9 @@ class Truth:
     def transforms(self) -> np.ndarray | None:
         """(T, 2, 3) of the whole clip: full-frame pixels → pixels of :attr:`view`.
 
-        They are the data set's own where it stores the view, else computed from the landmarks by the view's rule.
-        Frames without a face have the transform of the nearest frame with one, of two the earlier. None where no
-        frame has a face, or there is no view.
+        Those stored in the data set are used if it has the view; else they are computed from the landmarks by the
+        view's rule. Frames without a face have the transform of the nearest frame with a face, the earlier of two.
+        None if no frame has a face, or there is no view.
         """
         landmarks = self._frame_landmarks
         if self.view is None or landmarks is None:
@@ -158,7 +158,7 @@ class Truth:
 
     @cached_property
     def windows(self) -> dict[str, tuple[int, int, np.ndarray]]:
-        """Region → width, height and corners; regions without a face are absent."""
+        """Region → width, height and corners; regions without a face are left out."""
         if not self._regions or self.landmarks is None:
             return {}
         height, width = self.array.shape[1:3]
@@ -166,7 +166,7 @@ class Truth:
         return {region: window for region, window in found.items() if window is not None}
 
     def at(self, start: int, frames: Frames) -> None:
-        """Make full frames, from number ``start`` on, the current batch."""
+        """Set the current batch: full frames from number ``start`` on."""
         self.start = start
         if frames:
             height, width = frames[0].shape[:2]
@@ -176,10 +176,10 @@ class Truth:
         self._pictures = {}
 
     def seen(self, start: int, frames: Frames) -> Frames:
-        """What is scored of full frames, of whichever video: the view as it lies in the truth, or all of them.
+        """The scored output of full frames of any video: the view at its position in the truth, or the full frames.
 
         Args:
-            start: number of the first of them; those beyond the truth's end are cut as its last frame is.
+            start: number of the first frame; frames beyond the truth's end are cropped like its last frame.
             frames: of the truth's size.
         """
         if self.view is None or not frames:
@@ -191,9 +191,10 @@ class Truth:
         return [self.view.crop(f, transforms[min(start + i, last)]) for i, f in enumerate(frames)]
 
     def pictures(self, region: str, n: int) -> Pictures | None:
-        """The first ``n`` pictures of the current batch in a region; one object for all who ask for all of them.
+        """The first ``n`` frames of the current batch, cropped to a region. For the whole batch it is always the same
+        object, so that metrics share results.
 
-        None where there are none: no truth, or one that ended.
+        None if there are no frames: there is no truth, or it has ended.
         """
         if not n or not len(self.array):
             return None
@@ -209,7 +210,7 @@ class Truth:
         return Pictures(whole.array[:n], landmarks, whole.origin[:n])
 
     def cut(self, region: str, array: np.ndarray, landmarks: np.ndarray | None) -> Pictures:
-        """Frames of the current batch, of whichever video, in a region.
+        """Frames of any video that belong to the current batch, cropped to a region.
 
         Args:
             region: ``full``, ``clip``, or one in :attr:`windows`.
@@ -224,7 +225,7 @@ class Truth:
 
 
 def next_frames(stream: Iterator[np.ndarray], n: int, on_error: Callable[[str], None]) -> Frames:
-    """The next ``n`` frames, fewer at the end; none where they cannot be decoded: ``on_error`` gets the reason."""
+    """The next ``n`` frames, fewer at the end. None if they cannot be decoded: ``on_error`` gets the reason."""
     try:
         return list(islice(stream, n))
     except ClipError as error:
@@ -233,7 +234,7 @@ def next_frames(stream: Iterator[np.ndarray], n: int, on_error: Callable[[str], 
 
 
 def reason_of(error: Exception) -> str:
-    """An error of reading a video in a few words."""
+    """A short description of an error in reading a video."""
     if isinstance(error, ClipError):
         return error.reason
     if isinstance(error, OSError):

@@ -1,4 +1,4 @@
-"""The frames of one candidate of a clip, beside those of the truth."""
+"""The frames of one candidate of a clip, together with those of the truth."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ class CandidateVideo:
 
     Attributes:
         problem: why it cannot be scored, in one line, or ``""``.
-        found_frames: frames that it has.
-        n_frames: frames of it that are scored: of a paired job no more than the truth has.
+        found_frames: number of its frames.
+        n_frames: number of frames to score: in a paired job not more than the truth has.
     """
 
     def __init__(self, candidate: Candidate, job: Job, truth: Truth) -> None:
@@ -49,7 +49,7 @@ class CandidateVideo:
 
     @property
     def common(self) -> int:
-        """Frames that the prediction and the truth, if there is one, both have."""
+        """Number of frames that both the prediction and the truth (if there is one) have."""
         return min(self.n_frames, self.truth.n_frames) if self.truth.exists else self.n_frames
 
     def _count(self) -> None:
@@ -63,10 +63,10 @@ class CandidateVideo:
         self.n_frames = self.common
 
     def expected(self, alone: bool) -> int:
-        """Frames that a metric should have seen.
+        """Number of frames that a metric should have processed.
 
         Args:
-            alone: whether it looks at the prediction alone.
+            alone: whether the metric uses only the prediction.
         """
         if not self.truth.exists:
             return self.found_frames
@@ -75,12 +75,13 @@ class CandidateVideo:
         return self.found_frames if alone else min(self.found_frames, self.truth.n_frames)
 
     def next(self, start: int, wanted: int, truth: Frames | None) -> Frames:
-        """The pictures to be scored from ``start`` on; none at the end, or where there is a :attr:`problem`.
+        """The output to score from frame ``start`` on; empty at the end, or if there is a :attr:`problem`.
 
         Args:
-            start: number of the first.
-            wanted: how many, at most.
-            truth: the truth's full frames from ``start`` on, of which a paired job needs no more; None without truth.
+            start: number of the first frame.
+            wanted: largest number of frames.
+            truth: the truth's full frames from ``start`` on; a paired job needs no more frames than these; None without
+                truth.
         """
         n = min(wanted, self.n_frames - start)
         if truth is not None and (self.job.paired or self.same):
@@ -105,7 +106,7 @@ class CandidateVideo:
         frames = next_frames(self._stream, n, self._fail)
         self._read_frames += len(frames)
         if len(frames) < n:
-            # Decoding stopped early: no more comes, and what is missing is judged at the end.
+            # Decoding stopped early: there are no more frames; missing frames are counted at the end.
             self.n_frames = self._read_frames
         return frames
 
@@ -122,7 +123,7 @@ class CandidateVideo:
         return trivial.reencoded(self._pictures(), lambda frames: reencode(frames, codec))
 
     def _pictures(self) -> Iterator[np.ndarray]:
-        """The truth's frames in the pictures that the candidate shows."""
+        """The truth's frames in the output of the candidate (full frames or view)."""
         for i, frame in enumerate(self.truth.frames()):
             yield from [frame] if self.candidate.paints == FULL else self.truth.seen(i, [frame])
 
@@ -130,7 +131,7 @@ class CandidateVideo:
         self.problem = f"the prediction cannot be read: {reason}"
 
     def _unpadded(self, frames: Frames, truth: Frames | None) -> Frames:
-        """``frames`` without the last column or row that videos get which can hold even sizes only."""
+        """``frames`` without the extra last column or row of videos that can only have even sizes."""
         if truth:
             height, width = truth[0].shape[:2]
             even = (height + height % 2, width + width % 2)
@@ -146,6 +147,6 @@ class CandidateVideo:
             self.problem = f"the prediction is {mine}, {whose} {right}: write it at the {what}'s size"
 
     def close(self) -> None:
-        """Free what the decoder holds."""
+        """Free the resources of the decoder."""
         if self._stream is not None and hasattr(self._stream, "close"):
             self._stream.close()

@@ -1,4 +1,4 @@
-"""The last step of an evaluation: the folder of a result, claimed before scoring and filled after it."""
+"""The last step of an evaluation: the folder of a result, locked and checked before scoring, written after it."""
 
 from __future__ import annotations
 
@@ -44,14 +44,13 @@ STAMP = "evaluation.json"
 
 @contextmanager
 def claimed(out: Path, plan: EvalPlan, overwrite: bool) -> Iterator[Result | None]:
-    """Make a folder ready for an evaluation and keep other processes out of it while the block runs.
+    """Prepare a folder for an evaluation and keep other processes from writing it while the block runs.
 
     Yields:
-        The result where this very evaluation is complete there; else None, and ``out / PARTS`` exists.
+        The result if this same evaluation is already complete there; else None, and ``out / PARTS`` exists.
 
     Raises:
-        BenchError: another evaluation lies there and is not to be overwritten, the folder is in use, or the disk
-            refuses something.
+        BenchError: the folder holds another evaluation that must not be overwritten, is in use, or cannot be written.
     """
     try:
         out.mkdir(parents=True, exist_ok=True)
@@ -59,11 +58,11 @@ def claimed(out: Path, plan: EvalPlan, overwrite: bool) -> Iterator[Result | Non
             yield None if _claim(out, _stamp(plan), overwrite) else read_result(out)
     except OSError as error:
         where = error.filename or out
-        raise BenchError(f"{where}: {error.strerror or error}; the same command goes on") from error
+        raise BenchError(f"{where}: {error.strerror or error}; the same command continues") from error
 
 
 def _claim(out: Path, stamp: dict[str, Any], overwrite: bool) -> bool:
-    """Make ``out`` ready for this evaluation; False where it is already complete there."""
+    """Prepare ``out`` for this evaluation; False if it is already complete there."""
     path = out / STAMP
     there = json.loads(path.read_text("utf-8")) if path.is_file() else None
     if overwrite or there is None:
@@ -86,7 +85,7 @@ def _claim(out: Path, stamp: dict[str, Any], overwrite: bool) -> bool:
 
 
 def _stamp(plan: EvalPlan) -> dict[str, Any]:
-    """What makes two evaluations the same; parts of the one may serve the other."""
+    """The identity of an evaluation: if two are equal, parts of one can be used for the other."""
     options = plan.options
     clips = sha256()
     for job in plan.inputs.jobs:
@@ -125,12 +124,12 @@ def write_evaluation(
     """Write the tables of all clips and the result, and remove the parts.
 
     Args:
-        out: a folder that is :func:`claimed`.
+        out: a folder prepared by :func:`claimed`.
         plan: what was scored.
         paths: the parts of all clips, in the order of the clips.
         methods: their figures.
         seconds: wall time so far.
-        command: as typed, for the provenance; ``""`` where none was.
+        command: as typed, for the provenance; ``""`` without a command.
     """
     parts.merge(paths, out, "figure", parts.CLIP_COLUMNS, CLIPS)
     parts.merge(paths, out, "figure", parts.FRAME_COLUMNS, FRAMES)

@@ -1,4 +1,4 @@
-"""Videos made by trained methods or by the official code of others.
+"""Generates videos with trained methods or with external commands.
 
 ``from bench.generate import generate, dub, derive``: what ``bench generate``, ``bench dub`` and ``bench derive`` do.
 """
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from bench.generate.over_data import generate as generate
     from bench.generate.pairing import GenerateOptions as GenerateOptions
 
-#: What this package offers → its module, imported when it is first asked for: torch takes seconds.
+#: Public name → its module. Modules are imported at first use, since torch needs seconds.
 _HOMES = {"derive": "deriving", "GenerateOptions": "pairing", "dub": "dubbing", "generate": "over_data"}
 __all__ = ["GenerateOptions", "derive", "dub", "generate"]
 

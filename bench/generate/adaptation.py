@@ -1,7 +1,7 @@
-"""Fine-tuning a talker on one person before it generates, with the optimizer steps of training.
+"""Adaptation: fine-tuning a talker on one person before it generates, with the optimizer steps of training.
 
-The adapted weights of each person are kept in the run, ``adapted/<key>.safetensors``; the key follows from all that
-decides them. After generating the trained weights are back.
+The adapted weights of each person are stored in the run, ``adapted/<key>.safetensors``. The key is a hash of everything
+that determines them. After generation the trained weights are restored.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ log = logging.getLogger(__name__)
 
 @contextmanager
 def adapted(loaded: Loaded, person: str, drive: Callable[[], Drive]) -> Iterator[None]:
-    """Within the block the talker is fine-tuned on a person; a talker that does not adapt stays as it is.
+    """Inside the block the talker is fine-tuned on a person. A talker without adaptation is not changed.
 
     Args:
         loaded: the talker.
-        person: what names the person and the clip of it that is learnt from, such as the clip's id and data set.
-        drive: gives that clip with its own sound; called only where no adapted weights are kept.
+        person: identifies the person and the clip for fine-tuning, such as the clip's id and data set.
+        drive: returns that clip with its own sound; called only if no adapted weights are stored.
 
     Raises:
         BenchError: a loss is not finite.
@@ -63,11 +63,11 @@ def adapted(loaded: Loaded, person: str, drive: Callable[[], Drive]) -> Iterator
 
 
 def _adapt(loaded: Loaded, key: str, person: str, drive: Drive) -> None:
-    """Make the steps that the talker asks for."""
+    """Make the optimizer steps of the talker's adaptation."""
     talker = loaded.talker
     devices = [] if loaded_device(talker).type == "cpu" else [loaded_device(talker)]
     parameters = [p for network in talker.networks.values() for p in network.parameters()]
-    # What is drawn follows from the key alone, and leaves generation's numbers alone.
+    # Random numbers depend on the key only, and do not change those of generation.
     with torch.random.fork_rng(devices), torch.inference_mode(False), torch.enable_grad():
         torch.manual_seed(int(key[:15], 16))
         for parameter in parameters:
@@ -91,7 +91,7 @@ def loaded_device(talker: Talker) -> torch.device:
 
 
 def _key(loaded: Loaded, person: str) -> str:
-    """32 hex digits that follow from all that decides the adapted weights."""
+    """Hash, 32 hex digits, of everything that determines the adapted weights."""
     said = [
         person,
         loaded.config.method_config.model_dump_json(),
@@ -123,5 +123,5 @@ def _keep(path: Path, state: dict[str, Tensor]) -> None:
             sink.write(save(state))
             sink.commit()
     except OSError as error:
-        # The run may be read-only, such as one that is shared; then it is adapted anew each time.
-        log.warning("%s: the adapted weights are not kept: %s", path, error.strerror or error)
+        # The run may be read-only, for example a shared one; then the talker is adapted again each time.
+        log.warning("%s: the adapted weights are not stored: %s", path, error.strerror or error)

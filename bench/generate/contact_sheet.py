@@ -1,4 +1,4 @@
-"""Contact sheets: frames cut around the face, in rows and columns, under labels."""
+"""Contact sheets: crops around the face, in rows and columns, with labels."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from prep.rates import FPS
 from prep.shards import AtomicFile
 from prep.video_reading import frames
 
-#: Name of a transfer's sheet beside its videos, and how many moments of the driving clip it shows.
+#: File name of a transfer's sheet beside its videos, and number of frames of the driving clip on it.
 SHEET, MOMENTS = "sheet.jpg", 8
-#: Pixels across a face there.
+#: Side of a face on it, in pixels.
 _TILE = 192
-#: Side of a crop, of the longer side of the face's box.
+#: Side of a crop divided by the longer side of the face's box.
 _ROOM = 1.3
 _GAP, _LINE, _TEXT, _LIFT = 6, 20, 14, 2
 _PAPER, _INK, _BLANK = (250, 250, 248), (20, 20, 20), (226, 226, 222)
@@ -33,7 +33,7 @@ Tile = npt.NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class SheetRow:
-    """A row of a sheet: its label and what stands under each column's title; None: nothing."""
+    """A row of a sheet: its label, and a tile for each column; None: empty."""
 
     label: str
     tiles: Sequence[Tile | None]
@@ -41,21 +41,21 @@ class SheetRow:
 
 @dataclass(frozen=True)
 class Band:
-    """Rows under common titles; every row has a tile for every title."""
+    """Rows with common column titles; every row has a tile for every title."""
 
     titles: Sequence[str]
     rows: Sequence[SheetRow]
 
 
 class FaceCrop:
-    """Cuts square pictures around the face of a footage, all of one scale.
+    """Crops squares around the face of a footage, all with the same scale.
 
-    The side follows from the face's median size, the place from the landmarks of the same frame, or the nearest one
-    that has any. Where none has, it is the square in the middle of the picture.
+    The side is computed from the face's median size, the position from the landmarks of the same frame, or of the
+    nearest frame with landmarks. Without any landmarks, it is the square in the middle of the frame.
 
     Args:
-        footage: whose landmarks say where the face is.
-        size: side of the pictures, pixels.
+        footage: with the landmarks of the face.
+        size: side of the crops, pixels.
     """
 
     def __init__(self, footage: VideoFootage, size: int) -> None:
@@ -68,7 +68,8 @@ class FaceCrop:
             self._side = max(1, round(_ROOM * float(np.median((high - low).max(axis=1)))))
 
     def __call__(self, frame: np.ndarray, index: int) -> Tile:
-        """Cut a frame (H, W, 3) uint8, RGB, the footage's or one generated for it; what lies outside is black.
+        """Crop a frame (H, W, 3) uint8, RGB, of the footage or generated for it; pixels outside the frame are
+        black.
 
         Returns:
             (size, size, 3) uint8.
@@ -84,13 +85,13 @@ class FaceCrop:
 
 
 def whole(frame: np.ndarray, size: int) -> Tile:
-    """A frame (H, W, 3) uint8, RGB, shrunk or enlarged whole into the middle of a black (size, size, 3) square."""
+    """The whole frame (H, W, 3) uint8, RGB, resized into the middle of a black (size, size, 3) square."""
     picture = ImageOps.pad(Image.fromarray(frame), (size, size), Image.Resampling.LANCZOS)
     return np.asarray(picture)
 
 
 def timestamp(frame: int) -> str:
-    """When a frame is seen, at 25 frames a second: ``1.24 s``."""
+    """The time of a frame at 25 fps: ``1.24 s``."""
     return f"{frame / FPS:.2f} s"
 
 
@@ -98,7 +99,7 @@ def draw(bands: Sequence[Band]) -> Image.Image:
     """Draw bands below each other.
 
     Raises:
-        ValueError: there is no tile at all, they differ in size, or a row has not one for every title.
+        ValueError: there is no tile, tiles differ in size, or a row does not have one for every title.
     """
     sizes = {tile.shape for band in bands for row in band.rows for tile in row.tiles if tile is not None}
     if len(sizes) != 1:
@@ -132,7 +133,7 @@ def draw(bands: Sequence[Band]) -> Image.Image:
 
 
 def _shortened(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: float) -> str:
-    """The end of a text that is wider than ``width``: ids differ there."""
+    """The text, or its end if it is wider than ``width``, since ids differ at the end."""
     begin = 0
     while begin < len(text) and font.getlength(f"...{text[begin:]}" if begin else text) > width:
         begin += 1
@@ -140,7 +141,7 @@ def _shortened(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, wi
 
 
 def write(path: Path, bands: Sequence[Band]) -> None:
-    """Draw bands and write them as JPEG, atomically; the folder is made.
+    """Draw bands and write them as JPEG, atomically; the folder is created.
 
     Raises:
         ValueError: as for :func:`draw`.
@@ -154,13 +155,13 @@ def write(path: Path, bands: Sequence[Band]) -> None:
 
 
 def telling_moments(footage: VideoFootage, stop: int, count: int = MOMENTS) -> list[int]:
-    """Frames in which the mouth is open, closed, open …: in each of ``count`` equal parts of the frames that show a
-    face, the one where the lips are farthest apart, or nearest, in turn.
+    """Frames in which the mouth is open, closed, open …: the frames with a face are divided into ``count`` equal parts,
+    and each part gives the frame with the largest or, alternately, the smallest distance of the lips.
 
     Args:
         footage: the driving clip.
-        stop: frames before this one only; at least 1.
-        count: how many at most.
+        stop: only frames before this one; at least 1.
+        count: largest number of frames.
     """
     points = footage.landmarks("mesh478")[:stop]
     apart = np.linalg.norm(points[:, _UPPER] - points[:, _LOWER], axis=1)
@@ -179,9 +180,9 @@ class Driven:
     """A video of a transfer.
 
     Attributes:
-        label: over its row.
-        footage: what was to speak.
-        video: what was generated for it.
+        label: above its row.
+        footage: the target's footage.
+        video: the generated video.
     """
 
     label: str
@@ -192,19 +193,19 @@ class Driven:
 def write_transfer(
     path: Path, label: str, driver: VideoFootage, videos: Sequence[Driven], *, cut: bool = True
 ) -> None:
-    """Draw a transfer as LipFormer's Fig. 6 does: every column a moment of the sound, every row an identity.
+    """Draw a transfer as in LipFormer's Fig. 6: one column per time, one row per identity.
 
-    The driving clip itself stands on top; before the generated frames stands each target's first one, as it was.
+    The driving clip is the first row. The first tile of each target's row is its original first frame.
 
     Args:
         path: the JPEG to write.
-        label: over the driving clip's row.
+        label: above the driving clip's row.
         driver: the driving clip, no longer than its sound.
         videos: at least one.
-        cut: the generated frames are full frames, of which the face is cut out; else they are shown whole.
+        cut: the generated frames are full frames and the face is cropped; else they are shown whole.
 
     Raises:
-        ClipError: a video cannot be decoded as far.
+        ClipError: a video cannot be decoded up to a needed frame.
         OSError: the file cannot be written.
     """
     moments = telling_moments(driver, min(driver.n_frames, *(video.footage.n_frames for video in videos)))

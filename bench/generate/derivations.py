@@ -1,4 +1,4 @@
-"""Derived columns of one clip: read from beside its shard, or computed now by the same function."""
+"""Derived columns of one clip: read from a file beside its shard, or computed now by the same function."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ def compute(derivation: Derivation, footage: VideoFootage) -> dict[str, np.ndarr
 
     Args:
         derivation: what is computed.
-        footage: the clip as it is, with its own sound.
+        footage: the unchanged clip, with its own sound.
 
     Returns:
-        Column → array, of the types and shapes that the columns declare.
+        Column → array, with the declared types and shapes.
 
     Raises:
-        ClipError: it cannot be done for this clip, or the derivation gives something else than it declares.
+        ClipError: it is not possible for this clip, or the result differs from the declared columns.
     """
     if derivation.compute is None:
         return hear(derivation, footage.speech)
@@ -40,10 +40,10 @@ def compute(derivation: Derivation, footage: VideoFootage) -> dict[str, np.ndarr
 
 
 def hear(derivation: Derivation, speech: DrivingSound) -> dict[str, np.ndarray]:
-    """Run a derivation over a sound alone; as :func:`compute`.
+    """Run a derivation over a sound without a clip; otherwise as :func:`compute`.
 
     Raises:
-        ClipError: as there, or the derivation needs a clip's pictures too.
+        ClipError: as there, or the derivation also needs a clip's frames.
     """
     if derivation.hear is None:
         raise ClipError(STEP, f"{derivation.name} is derived from a clip, and there is a sound alone")
@@ -81,7 +81,7 @@ def _check(derivation: Derivation, n_frames: int, values: Mapping[str, np.ndarra
 
 
 def derivation_keys(loaded: Loaded) -> dict[str, str]:
-    """Derivation → its key, of all that a talker derives."""
+    """Derivation → its key, for all derivations of a talker."""
     return {
         name: spec.key
         for name, spec in derived_specs(loaded.talker, loaded.assets, loaded.config.sound).items()
@@ -89,11 +89,11 @@ def derivation_keys(loaded: Loaded) -> dict[str, str]:
 
 
 class ClipDeriver:
-    """Gives the derived columns of one clip, as :data:`bench.generate.footage.Derive`.
+    """Returns the derived columns of one clip, as :data:`bench.generate.footage.Derive`.
 
     Args:
         loaded: the talker that derives them.
-        job: the clip of a data set; None: a video of its own, of which nothing is stored.
+        job: the clip of a data set; None: a video outside of data sets, without stored columns.
     """
 
     def __init__(self, loaded: Loaded, job: Job | None = None) -> None:
@@ -105,7 +105,7 @@ class ClipDeriver:
         self._values: dict[str, dict[str, np.ndarray]] = {}
 
     def __call__(self, footage: VideoFootage, name: str) -> tuple[Column, np.ndarray]:
-        """The column and its values for the clip as it is.
+        """The column and its values for the unchanged clip.
 
         Raises:
             ClipError: it could not be computed for this clip.
@@ -122,7 +122,7 @@ class ClipDeriver:
         return column, values[: footage.n_frames] if column.per == "frame" else values
 
     def _stored(self, derivation: str) -> dict[str, np.ndarray] | None:
-        """What `bench derive` kept beside the data set; None where it did not run."""
+        """What `bench derive` stored beside the data set; None if it was not run."""
         if self._job is None or self._job.shard is None:
             return None
         shard, _ = self._job.shard
@@ -146,7 +146,8 @@ def _found(data: Path, spec: DerivedSpec) -> DerivedSet:
 
 
 def sound_deriver(loaded: Loaded) -> Hear:
-    """What gives the derived features of a driving sound, for :class:`bench.generate.sound.DrivingSound`."""
+    """A function that computes derived features of a driving sound, for
+    :class:`bench.generate.sound.DrivingSound`."""
 
     def heard(speech: DrivingSound, name: str) -> tuple[Column, np.ndarray]:
         derivation, _, wanted = name.partition(".")

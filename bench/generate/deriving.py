@@ -1,6 +1,7 @@
-"""What a method derives once a clip, computed for whole data sets and kept beside their shards.
+"""Computes the derived columns of a method for whole data sets, and stores them beside the shards.
 
-Resumable like preparation: a shard's columns appear whole or not at all, and the same command goes on.
+It can be resumed like preparation: a shard's columns are written completely or not at all, and the same command
+continues.
 """
 
 from __future__ import annotations
@@ -45,12 +46,12 @@ from prep.schema import Clip
 
 @dataclass(frozen=True)
 class Derived:
-    """What lies beside one data set.
+    """The derived columns of one data set.
 
     Attributes:
         folder: of the columns.
         name: of the derivation.
-        clips: that have them.
+        clips: number of clips that have them.
         failures: clip id → why it has none.
     """
 
@@ -62,7 +63,7 @@ class Derived:
 
 @dataclass(frozen=True)
 class MethodSource:
-    """What a method is built from, with the assets that derive; small and picklable."""
+    """Everything needed to build a method with the assets for deriving; small and picklable."""
 
     config: RunConfig
     device: str
@@ -93,10 +94,10 @@ def derive(
     Args:
         method: its name.
         data: prepared data sets.
-        run: a run whose configuration counts; None: that of ``preset`` and ``overrides``.
+        run: a run whose configuration is used; None: that of ``preset`` and ``overrides``.
         preset: as for training.
         overrides: ``key=value`` over the preset.
-        root: where the source videos lie now, where one data set is given; None: where they lay at preparation.
+        root: folder of the source videos, if one data set is given; None: the folder recorded at preparation.
         device: of torch.
         workers: local processes.
         scheduler: address of a running Dask scheduler to use instead.
@@ -109,13 +110,13 @@ def derive(
     Raises:
         BenchError: the method derives nothing, an asset is missing, a worker was killed, or something cannot be
             written.
-        PrepError: a folder is no complete data set.
+        PrepError: a folder is not a complete data set.
     """
     get_method(method)
     if not data:
         raise BenchError("nothing to derive from: name a prepared data set with --data")
     if root is not None and len(data) > 1:
-        raise BenchError("--root is of one data set: give one --data with it")
+        raise BenchError("--root works with one data set only: give one --data with it")
     config = load_config(method, preset, overrides, data, Path()) if run is None else RunConfig.load(run)
     if config.method != method:
         raise BenchError(f"{run} is a run of {config.method}, not of {method}: give another --run")
@@ -136,7 +137,7 @@ def derive(
                     found.append(_derive(folder, spec, source, built, root, workers, scheduler, notify))
             except OSError as error:
                 where = error.filename or folder / DERIVED
-                raise BenchError(f"{where}: {error.strerror or error}; the same command goes on") from error
+                raise BenchError(f"{where}: {error.strerror or error}; the same command continues") from error
     return found
 
 
@@ -190,4 +191,4 @@ def _derive_shard(
 
 
 def _killed(pair: tuple[SidecarTask, list[Job]], reason: str) -> None:
-    raise BenchError(f"{pair[0].shard}: {reason}; the same command goes on, with fewer --workers")
+    raise BenchError(f"{pair[0].shard}: {reason}; the same command continues, use fewer --workers")

@@ -1,4 +1,4 @@
-"""One video, any sound: what `bench dub` does. Frames stream from file to file."""
+"""Dubbing of one video with any sound, for `bench dub`. Frames are streamed from file to file."""
 
 from __future__ import annotations
 
@@ -28,21 +28,21 @@ from prep.shards import sha256
 from prep.sound_reading import sound
 from prep.video_reading import probe
 
-#: Frames on a contact sheet, frames side by side, and pixels across the face crop of one.
+#: Frames on a contact sheet, frames per row, and side of a face crop in pixels.
 SHEET_FRAMES = 12
 _ACROSS, _TILE = 6, 256
 
 
 @dataclass(frozen=True)
 class Dubbed:
-    """What was written.
+    """Facts about the written video.
 
     Attributes:
-        frames: at 25 a second.
-        faceless: of these, frames in which no face was found; they are as they were.
+        frames: number of frames, at 25 fps.
+        faceless: number of frames in which no face was found; these are unchanged.
         width: pixels.
         height: pixels.
-        source_fps: frames a second of the video that was read.
+        source_fps: frames per second of the input video.
         seconds: wall time.
     """
 
@@ -55,10 +55,10 @@ class Dubbed:
 
 
 def check_files(video: Path, audio: Path, out: Path) -> None:
-    """Refuse what cannot work, before a network is loaded.
+    """Check the files before a network is loaded.
 
     Raises:
-        BenchError: a file is not there, cannot be read or has no picture or sound, or ``out`` is no new MP4.
+        BenchError: a file is missing, cannot be read or has no video or sound, or ``out`` is not a new MP4.
     """
     if not audio.is_file():
         raise BenchError(f"{audio}: no such file")
@@ -70,7 +70,7 @@ def check_files(video: Path, audio: Path, out: Path) -> None:
 
 
 def check_video(path: Path) -> None:
-    """Raises BenchError: a video is not there, or cannot be read."""
+    """Raises BenchError if a video is missing or cannot be read."""
     if not path.is_file():
         raise BenchError(f"{path}: no such file")
     try:
@@ -96,31 +96,31 @@ def dub(
     weights_dir: Path | None = None,
     on_progress: Callable[[str, int, int], None] | None = None,
 ) -> Dubbed:
-    """Make the face in a video say what is heard in another file.
+    """Make the face in a video speak the sound of another file.
 
-    The result has 25 frames a second, whatever the video has, and the video's size, but for the last row or column
-    that is doubled where H.264 needs an even number; or, of a method that paints a view, the view's size.
+    The result always has 25 fps. It has the video's size; an odd width or height is made even for H.264 by repeating
+    the last column or row. For a method that generates a view, it has the view's size.
 
     Args:
         method: its name.
         run: folder of its training run, of imported weights, or of a run set.
-        video: anything PyAV reads.
-        audio: anything PyAV reads that holds sound; may be a video, and the same one.
-        out: an MP4; its folder is made.
-        pose: where the head's pose comes from: the video itself, a video of this path, or the head is left still.
-        speaker: with a run set: whose run is used.
-        fit: how video and sound of different lengths come together.
+        video: any format that PyAV reads.
+        audio: any file with sound that PyAV reads; may be a video, also ``video`` itself.
+        out: an MP4; its folder is created.
+        pose: source of the head pose: the video itself, another video (its path), or none: the head does not move.
+        speaker: for a run set: the person whose run is used.
+        fit: how a video and a sound of different lengths are combined.
         crf: x264's constant rate factor.
-        tracking: follow the face from frame to frame instead of looking afresh in each.
-        sheet: where to draw a JPEG of the face in :data:`SHEET_FRAMES` frames, evenly spaced, original over
-            generated; None: nowhere.
+        tracking: track the face from frame to frame instead of detecting it in each.
+        sheet: path of a JPEG with the face in :data:`SHEET_FRAMES` evenly spaced frames, original above generated;
+            None: no sheet.
         device: of torch.
         weights_dir: folder of weights that is searched first.
         on_progress: called after every frame with the step's name, the frames done and all of them.
 
     Raises:
-        BenchError: see :func:`check_files` and :func:`bench.generate.talkers.load_talker`; no sound, no face, a pose
-            that the method does not take, or the method or the disk fails.
+        BenchError: see :func:`check_files` and :func:`bench.generate.talkers.load_talker`; or there is no sound or
+            no face, the method does not support the pose, the method fails, or the disk is full.
     """
     started = time.monotonic()
     check_files(video, audio, out)
@@ -175,7 +175,7 @@ def dub(
     except ClipError as error:
         raise BenchError(f"{video}: {error.reason}") from None
     except (ValueError, RuntimeError) as error:
-        # The first line, since torch adds a page.
+        # Only the first line, since messages of torch can be very long.
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise BenchError(f"{video}: {method} fails: {reason}") from error
     except OSError as error:
@@ -192,20 +192,20 @@ def dub(
 
 
 def _of_speaker(talkers: Talkers, run: Path, speaker: str | None) -> Loaded:
-    """The talker that is to be used."""
+    """The talker to use."""
     if talkers.run_set is None:
         if speaker is not None:
-            raise BenchError(f"{run} is one run for everybody: leave --speaker out")
+            raise BenchError(f"{run} is not a run set: leave out --speaker")
         return talkers.of("")
     if speaker is None:
         there = ", ".join(sorted(talkers.run_set.held_out()))
-        raise BenchError(f"{run} has one run a person: choose one with --speaker ({there})")
+        raise BenchError(f"{run} has one run per person: choose one with --speaker ({there})")
     return talkers.of(speaker)
 
 
 @dataclass(frozen=True)
 class _Tiles:
-    """Cuts the pictures of a sheet out of original and generated frames."""
+    """Makes the tiles of a sheet from original and generated frames."""
 
     original: Callable[[Shot], Tile]
     generated: Callable[[np.ndarray, int], Tile]
@@ -229,9 +229,9 @@ def _chosen(n_frames: int) -> tuple[int, ...]:
 
 
 def _bands(footage: VideoFootage, crop: _Tiles, generated: Mapping[int, Tile]) -> list[Band]:
-    """What the sheet shows: originals, the generated frames below each."""
+    """The content of the sheet: originals, and the generated frames below."""
     numbers = sorted(generated)
-    # One at a time: twelve whole frames may be large.
+    # One at a time, since twelve whole frames may need much memory.
     originals = {number: crop.original(footage.pick([number])[0]) for number in numbers}
     return [
         Band(

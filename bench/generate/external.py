@@ -1,9 +1,9 @@
-"""Anyone's code over a list of pairs: its own command, in its own environment, makes videos for `bench eval`.
+"""Runs an external command over a list of pairs, in its own environment, to make videos for `bench eval`.
 
 The folder that is written::
 
-    <clip id>.mp4              what the command wrote, as it is
-    pairs.csv                  whose sound drove whose face
+    <clip id>.mp4              the unchanged output of the command
+    pairs.csv                  which sound drove which video
     generation.json            command, protocol, data, versions, failures: :class:`ExternalGeneration`
     logs/<clip id>.out.txt     the command as it was run, and its standard output
     logs/<clip id>.err.txt     its standard error
@@ -35,19 +35,19 @@ from bench.generate.pairing import Task
 
 
 class ExternalGeneration(GenerationRecord):
-    """What ``generation.json`` holds where a command of somebody else made the videos."""
+    """The content of ``generation.json`` for videos of an external command."""
 
     free = GenerationRecord.free | {"env_dir", "cwd", "timeout", "any_size", "any_length", "allow_silent"}
 
     kind: Literal["external"] = "external"
     command_template: str
     shell: bool
-    commit: str = Field(description="which version of their code it is, in the user's words")
+    commit: str = Field(description="version of the external code, as given by the user")
     environment: dict[str, str] = Field(description="package → version in the command's own environment")
     env_dir: str = ""
     cwd: str = ""
-    timeout: float | None = Field(default=None, description="seconds a video")
-    silence: int = Field(description="frames of it after the sound that the command was given")
+    timeout: float | None = Field(default=None, description="seconds per video")
+    silence: int = Field(description="frames of silence appended to the command's input sound")
     any_size: bool
     any_length: bool
     allow_silent: bool
@@ -66,29 +66,28 @@ def external(
     on_progress: Callable[[int, int], None] | None = None,
     command: str = "",
 ) -> ExternalGeneration:
-    """Run a command for every pair; videos that a folder holds already from the same command are kept.
+    """Run a command for every pair. Existing videos of the same command in the folder are kept.
 
     Args:
         name: of the method, for the provenance.
         out: folder to write.
         options: the command and how it is run.
-        data: prepared data set whose clips are the pairs; None: the files that ``pairs`` names.
-        pairs: a list in place of that of the protocol, see :func:`bench.clips.protocols.load_pairs`; without
-            ``data`` one as Wav2Lip publishes them.
-        root: where the data set's source videos lie now; where None, where they lay at preparation.
-        truth: where the names of the list lead to, without ``data``.
-        overwrite: throw away what another generation left in ``out``.
-        on_progress: called after every video, also for those that are there already, with the number of those done
-            and of all.
+        data: prepared data set that contains the clips of the pairs; None: ``pairs`` names files.
+        pairs: a list instead of that of the protocol, see :func:`bench.clips.protocols.load_pairs`; without ``data`` in
+            Wav2Lip's format.
+        root: folder of the data set's source videos; None: the folder recorded at preparation.
+        truth: without ``data``, the folder of the files that the list names.
+        overwrite: delete what another generation left in ``out``.
+        on_progress: called after every video, also for existing ones, with the number of videos done and the total.
         command: as typed, for the provenance.
 
     Returns:
-        What was written as ``generation.json``. Videos that could not be made are its ``failures``.
+        The content of ``generation.json``. Videos that could not be made are in its ``failures``.
 
     Raises:
-        BenchError: the program, a folder or the list is of no use, ``out`` holds another generation, or the disk is
+        BenchError: the program, a folder or the list cannot be used, ``out`` holds another generation, or the disk is
             full.
-        PrepError: it is no data set, or has no such split.
+        PrepError: ``data`` is not a data set, or has no such split.
     """
     started = time.monotonic()
     if not name.strip() or name in TRIVIAL:
@@ -143,7 +142,7 @@ def _plan(
             raise BenchError(f"{pairs} names the clips of a data set: give it with --data")
         inputs = from_pairs({}, pairs, truth)
         chosen = [Pair(str(n), line.video, line.audio) for n, line in enumerate(read_pairs(pairs))]
-        # Jobs stand in the order of the lines, by which their ids begin.
+        # Jobs are in the order of the lines; their ids begin with the line number.
         tasks = [
             Task(
                 pair.name,
@@ -177,10 +176,10 @@ def _plan(
 
 
 def read_external(folder: Path) -> ExternalGeneration:
-    """Where the videos of a folder come from.
+    """The record of a folder of videos.
 
     Raises:
-        BenchError: the folder does not say it in a form that is understood, or its videos come from elsewhere.
+        BenchError: the record is missing or not valid, or is not of an external command.
     """
     path = folder / GENERATION
     try:

@@ -1,4 +1,4 @@
-"""What a command of somebody else is given: one video and one sound, equally long."""
+"""The input files of an external command: one video and one sound of equal length."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from prep.video_writing import write_video
 
 @dataclass(frozen=True)
 class Given:
-    """What a command is given: the face without sound, and the sound that drives it.
+    """The input files of a command: a video without sound, and the sound that drives it.
 
     Attributes:
         video: an MP4 at 25 frames a second.
         audio: a WAV, 16 kHz, mono, 16 bit.
-        width: pixels of the video; even, since H.264 holds no other.
+        width: pixels of the video; even, as required by H.264.
         height: pixels of the video; even.
         n_frames: of the video.
     """
@@ -40,13 +40,13 @@ class Given:
 
 
 def write_inputs(task: Task, folder: Path, options: ExternalOptions) -> Given:
-    """Write what a command is given for a pair: video and sound equally long, then ``options.silence``.
+    """Write the input files for a pair: video and sound of equal length, then ``options.silence``.
 
     Raises:
         ClipError: the video or the sound cannot be read.
-        PrepError: the shard is none.
+        PrepError: the file is not a shard.
         ValueError: there is no frame to write.
-        OSError: they cannot be written.
+        OSError: the files cannot be written.
     """
     take = task.job.truth
     if take is None:

@@ -1,4 +1,5 @@
-"""Running a command of somebody else, once a video, some at a time: what it prints, what it makes, how it fails."""
+"""Runs an external command once per video, several at a time, and checks its output, its videos and its
+failures."""
 
 from __future__ import annotations
 
@@ -28,16 +29,18 @@ from prep.shards import AtomicFile
 from prep.sources.listing import VIDEO_SUFFIXES, walk
 from prep.video_reading import frames, probe
 
-#: Folder of what the commands printed, beside the videos.
+#: Folder of the commands' printed output, beside the videos.
 LOGS = "logs"
-#: Bytes at the end of a command's standard error in which its last line is looked for, and characters kept of it.
+#: Number of bytes at the end of a command's standard error in which the last line is searched, and number of
+#: characters #: of this line that are kept.
 _TAIL, _LINE = 1 << 16, 240
-#: Escape sequences with which programs colour what they print.
+#: Escape sequences of coloured output.
 _COLOURS = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 
 
 class Crew:
-    """Runs commands, some at a time; leaving the ``with`` block kills those that still run, with their children."""
+    """Runs several commands at a time. At the end of the ``with`` block, running commands and their children are
+    killed."""
 
     def __init__(self, out: Path, options: ExternalOptions, environment: Mapping[str, str]) -> None:
         self.out = out
@@ -62,7 +65,7 @@ class Crew:
         self._pool.shutdown(cancel_futures=True)
 
     def work(self, tasks: Sequence[Task]) -> Iterator[Made]:
-        """Make the videos that are not there yet; yields a result for every task.
+        """Make the missing videos; yields a result for every task.
 
         Raises:
             OSError: something cannot be written, or the program cannot be run.
@@ -81,8 +84,8 @@ class Crew:
     def _make(self, task: Task) -> Made:
         worker = self._free.get()
         try:
-            # No space, dot or quote in its name: official code puts paths into shell commands and splits them at
-            # dots. What a container wrote there as another user stays.
+            # No space, dot or quote in the name, since official code uses paths in shell commands and splits them
+            # at # dots. Files that a container wrote there as another user remain.
             with tempfile.TemporaryDirectory(prefix="bench_external_", ignore_cleanup_errors=True) as folder:
                 return Made(task.name, self._attempt(task, Path(folder), worker))
         except Failed as error:
@@ -91,12 +94,13 @@ class Crew:
             self._free.put(worker)
 
     def _attempt(self, task: Task, folder: Path, worker: int) -> int:
-        """Make a video in ``folder`` and move it to its place; returns its frames. Raises Failed, OSError."""
+        """Make a video in ``folder`` and move it to ``out``; returns its number of frames. Raises Failed,
+        OSError."""
         try:
             given = write_inputs(task, folder, self.options)
         except (ClipError, PrepError, ValueError) as error:
             raise Failed(f"its input cannot be made: {error}") from None
-        # Some code calls a temporary folder of its own by the last part of this one: hence no name that comes twice.
+        # Some code names its temporary folder after the last part of this path, so the name must be unique.
         out_dir = folder / f"out_{folder.name}"
         out_dir.mkdir()
         paths = {
@@ -116,7 +120,7 @@ class Crew:
         return n_frames
 
     def _run(self, name: str, paths: Mapping[str, str], worker: int) -> None:
-        """Run the command once. Raises Failed where it failed, OSError where it cannot be started."""
+        """Run the command once. Raises Failed if it fails, OSError if it cannot be started."""
         words = self.options.template.arguments({**paths, "name": name, "worker": str(worker)})
         cwd = working_folder(self.options, worker)
         printed, complaints = _log(self.out, name, "out"), _log(self.out, name, "err")
@@ -168,7 +172,7 @@ class Crew:
         return folder / found[0]
 
     def _check(self, path: Path, given: Given) -> int:
-        """Decode a video to its end; returns its frames at 25 a second. Raises Failed."""
+        """Decode a whole video; returns its number of frames at 25 fps. Raises Failed."""
         try:
             info = probe(path)
             n_frames = sum(1 for _ in frames(path))
@@ -198,7 +202,7 @@ def _log(out: Path, name: str, kind: Literal["out", "err"]) -> Path:
 
 
 def _last_line(path: Path, paths: Mapping[str, str]) -> str:
-    """``: `` and the last line of a log, paths as placeholders, so that reasons can be counted; ``""`` without one."""
+    """``: `` and the last line of a log, with placeholders for paths so that reasons can be counted; or ``""``."""
     with path.open("rb") as file:
         file.seek(max(0, path.stat().st_size - _TAIL))
         text = _COLOURS.sub("", file.read().decode(errors="replace"))
@@ -220,7 +224,7 @@ def _signal_name(number: int) -> str:
 
 
 def _kill(process: subprocess.Popen[bytes]) -> None:
-    """End a command and all that it started: its process group is its own."""
+    """Kill a command and its child processes, which are in a separate process group."""
     if process.returncode is None:
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(process.pid, signal.SIGKILL)
@@ -228,7 +232,9 @@ def _kill(process: subprocess.Popen[bytes]) -> None:
 
 @contextmanager
 def terminable() -> Iterator[None]:
-    """SIGTERM ends the block in order, with exit code 143: else the commands, in groups of their own, would stay."""
+    """SIGTERM ends the block cleanly, with exit code 143. Otherwise the commands, in separate groups, would go on
+    running.
+    """
 
     def leave(number: int, frame: FrameType | None) -> None:
         raise SystemExit(128 + number)
@@ -244,6 +250,6 @@ def terminable() -> Iterator[None]:
 
 
 def finished(out: Path, name: str) -> Path | None:
-    """The video of a pair that is there already; it appeared when it was complete and checked."""
+    """The existing video of a pair, or None. A video is moved there only after it is complete and checked."""
     paths = (out / f"{name}.{suffix}" for suffix in sorted(VIDEO_SUFFIXES))
     return next((path for path in paths if path.is_file()), None)

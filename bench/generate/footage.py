@@ -1,7 +1,7 @@
-"""The video that is to speak, made as long as the sound, as :class:`models.base.Footage`.
+"""The footage: the video in which a talker generates, made as long as the sound, as :class:`models.base.Footage`.
 
-It streams: a video is decoded as it is needed, forwards or backwards, and no more than :data:`BLOCK_FRAMES` frames
-are held at a time. In memory stand landmarks alone.
+Frames are streamed: the video is decoded when needed, forwards or backwards, and at most :data:`BLOCK_FRAMES` frames
+are in memory at a time. Only landmarks are always in memory.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ from prep.sound_reading import sound
 from prep.video_reading import probe
 from prep.views import VIEWS, landmark_box
 
-#: Frames decoded at once to be shown backwards, and the bytes that they may take.
+#: Number of frames decoded at once to be used backwards, and the largest number of bytes for them.
 BLOCK_FRAMES = 50
 BLOCK_BYTES = 256 << 20
-#: Frames between two that are picked, up to which decoding goes on instead of seeking.
+#: Up to this distance between two picked frames, decoding continues; beyond it, the decoder seeks.
 _NEAR = 50
 #: Frames ``start`` to ``stop`` (exclusive) of a video.
 Read = Callable[[int, int], Iterator[np.ndarray]]
-#: Footage of a clip as it is, and the name of a derived column → the column and its values for that clip.
+#: Footage of an unchanged clip, and name of a derived column → the column and its values for that clip.
 Derive = Callable[["VideoFootage", str], tuple[Column, np.ndarray]]
 
 
@@ -44,18 +44,18 @@ class VideoFootage:
     """A span of a video as :class:`models.base.Footage`.
 
     Args:
-        read: gives its frames, (height, width, 3) uint8 RGB.
+        read: returns its frames, (height, width, 3) uint8 RGB.
         landmarks: (S, 478, 3), full-frame pixels, of its first S frames; NaN where no face was found.
         n_frames: of the footage.
-        fit: how the S frames fill them.
+        fit: how the S frames are extended to ``n_frames``.
         width: pixels.
         height: pixels.
-        views: of :data:`prep.views.VIEWS`; a frame without a place in one of them counts as one without a face.
-        stored: view → (S, 2, 3) full-frame to view pixels, where preparation kept them.
-        own_sound: gives its own sound, (n,) int16, mono, 16 kHz, from the first frame on; raises ClipError where it
-            has none.
+        views: of :data:`prep.views.VIEWS`; a frame for which one of them is not defined counts as one without a face.
+        stored: view → (S, 2, 3) full-frame to view pixels, for views stored by preparation.
+        own_sound: returns its own sound, (n,) int16, mono, 16 kHz, from the first frame on; raises ClipError if there
+            is none.
         padding: of the mel spectrogram, see :func:`prep.sound.mel.melspectrogram`.
-        derive: gives derived columns.
+        derive: returns derived columns.
     """
 
     def __init__(
@@ -83,7 +83,7 @@ class VideoFootage:
         self._padding = padding
         self._derive = derive
         self._order = fit.order(len(landmarks), n_frames)
-        # Of the S frames, and with all faces: some views follow from the clip as a whole.
+        # Of the S frames, with all faces: some views depend on the whole clip.
         self._detected = np.isfinite(landmarks[..., :2]).all(axis=(1, 2))
         self._landmarks = landmarks
         self._transforms = dict(stored or {})
@@ -94,7 +94,7 @@ class VideoFootage:
 
     @property
     def speech(self) -> DrivingSound:
-        """Its own sound, of its first ``n_unique`` frames; silence where it has none."""
+        """Its own sound, of its first ``n_unique`` frames; silence if it has none."""
         try:
             samples = self._own_sound() if self._own_sound is not None else np.empty(0, np.int16)
         except ClipError:
@@ -103,7 +103,7 @@ class VideoFootage:
 
     @property
     def alone(self) -> VideoFootage:
-        """The first ``n_unique`` frames of the video, not made longer."""
+        """The first ``n_unique`` frames of the video, without extension."""
         return VideoFootage(
             self._read,
             self._landmarks[: self.n_unique],
@@ -126,7 +126,7 @@ class VideoFootage:
             depth: as (n_frames, P, 3), z scaled like x.
 
         Raises:
-            PrepError: no set is called so.
+            PrepError: the set is unknown.
         """
         (name,) = known("landmark set", [name], LANDMARK_SETS)
         points = self._landmarks[:, LANDMARK_SETS[name], : 3 if depth else 2].astype(np.float32)
@@ -153,10 +153,10 @@ class VideoFootage:
         return np.asarray(self._transforms[view], np.float64)
 
     def crop(self, view: str, shot: Shot) -> Crop | None:
-        """Cut a view out of a frame as it is now; None where there is no face in it.
+        """Crop a view from a frame in its current state; None if the view has no face in this frame.
 
         Raises:
-            PrepError: no view is called so.
+            PrepError: the view is unknown.
         """
         source = int(self._order[shot.index])
         matrix = self._source_transforms(view)[source]
@@ -165,7 +165,7 @@ class VideoFootage:
         return Crop(VIEWS[view].crop(shot.frame, matrix), matrix)
 
     def derived(self, name: str) -> np.ndarray:
-        """Return a derived column: per frame (n_frames, …), per clip or sound as it is stored.
+        """Return a derived column: (n_frames, …) if per frame; as stored if per clip or of the sound.
 
         Raises:
             ClipError: it could not be computed for this clip.
@@ -184,12 +184,12 @@ class VideoFootage:
             margin: pixels added on each side.
 
         Returns:
-            (n, 4) float64 x0, y0, x1, y1; NaN where a landmark is.
+            (n, 4) float64 x0, y0, x1, y1; NaN where a landmark is NaN.
         """
         return landmark_box(landmarks.astype(np.float64), (self.width, self.height), margin)
 
     def shots(self) -> Iterator[Shot]:
-        """Read all frames in order; at most a block of them is held.
+        """Read all frames in order; at most one block of them is in memory.
 
         Raises:
             ClipError: the video cannot be decoded to its end.
@@ -201,11 +201,11 @@ class VideoFootage:
                 index += 1
 
     def pick(self, indices: Sequence[int]) -> list[Shot]:
-        """Read some frames, in the order asked for; each is decoded once.
+        """Read some frames, in the order of ``indices``; each is decoded once.
 
         Raises:
-            ClipError: the video cannot be decoded as far.
-            IndexError: an index is outside of the footage.
+            ClipError: the video cannot be decoded up to a needed frame.
+            IndexError: an index is outside the footage.
         """
         places: dict[int, list[int]] = {}
         for place, index in enumerate(indices):
@@ -220,7 +220,7 @@ class VideoFootage:
         return [shots[place] for place in range(len(indices))]
 
     def _frames(self, run: Order) -> Iterator[np.ndarray]:
-        """The frames of a part that :func:`_runs` made."""
+        """The frames of a part of the order, see :func:`bench.generate.fit.runs`."""
         first, last = int(run[0]), int(run[-1])
         if first > last:
             size = max(1, min(BLOCK_FRAMES, BLOCK_BYTES // (3 * self.width * self.height)))
@@ -236,7 +236,7 @@ class VideoFootage:
                 yield frame.copy()
 
     def _scattered(self, wanted: Sequence[int]) -> Iterator[tuple[int, np.ndarray]]:
-        """Frames of ascending numbers, near ones in one pass."""
+        """Frames with increasing numbers; close ones are decoded in one pass."""
         begin = 0
         for end in range(1, len(wanted) + 1):
             if end < len(wanted) and wanted[end] - wanted[end - 1] <= _NEAR:
@@ -269,19 +269,19 @@ def clip_footage(
 ) -> VideoFootage:
     """A clip of a prepared data set, with the landmarks and crops that preparation found.
 
-    A view that the data set does not store is cut by the same rule, from the stored landmarks.
+    A view that the data set does not store is computed by the same rule from the stored landmarks.
 
     Args:
         job: a clip of :func:`bench.clips.inputs.from_dataset`; without its source video it has no frames.
         views: keys of :data:`prep.views.VIEWS`.
         sound: frames of the driving sound.
-        fit: how video and sound come together.
+        fit: how video and sound are combined.
         padding: of the mel spectrogram of its own sound.
-        derive: gives derived columns.
+        derive: returns derived columns.
 
     Raises:
         ClipError: the shard does not hold the clip's landmarks.
-        PrepError: the shard is none, or there is no such view.
+        PrepError: the file is not a shard, or a view is unknown.
     """
     if job.shard is None:
         raise ClipError("source", "the clip is in no data set")
@@ -316,21 +316,21 @@ def file_footage(
     derive: Derive | None = None,
     on_frame: Callable[[int, int], None] | None = None,
 ) -> VideoFootage:
-    """Any video file; its landmarks are detected here, as ``bench prep`` does it, in a pass over what is needed of it.
+    """Any video file. Landmarks are detected as in ``bench prep``, in one pass over the needed frames.
 
     Args:
         path: the file.
         views: keys of :data:`prep.views.VIEWS`.
         sound_frames: of the driving sound.
-        fit: how video and sound come together.
-        tracking: follow the face from frame to frame instead of looking afresh in each.
+        fit: how video and sound are combined.
+        tracking: track the face from frame to frame instead of detecting it in each.
         padding: of the mel spectrogram of its own sound.
-        derive: gives derived columns.
-        on_frame: called after every frame with the number of those searched, and of all.
+        derive: returns derived columns.
+        on_frame: called after every frame with the number of frames done and the total.
 
     Raises:
         ClipError: the video cannot be read to its end, or shows no human face.
-        PrepError: there is no such view.
+        PrepError: a view is unknown.
     """
     known("view", views, VIEWS)
     info = probe(path)

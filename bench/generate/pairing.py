@@ -1,4 +1,4 @@
-"""Which videos are to be made: the pairs of a protocol or of a list, as tasks."""
+"""The videos to generate: the pairs of a protocol or of a list, as tasks."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ from prep.speakers import speaker_of
 
 @dataclass(frozen=True)
 class GenerateOptions:
-    """What a generation is asked for.
+    """The options of a generation.
 
     Attributes:
-        protocol: whose sound drives the faces.
+        protocol: which sound drives the faces.
         seed: of the pairs in dubbing and transfer.
-        cast: who takes part in a transfer; None where the protocol is another.
-        pose: where the head's pose comes from: ``footage``: the clip that is seen; ``driver``: the clip that is heard;
-            ``still``: the head is left still. A column ``pose`` in a list of pairs comes before it.
-        fit: how a video and a sound of another length come together.
+        cast: driver and targets of a transfer; None for other protocols.
+        pose: source of the head pose: ``footage``: the clip that gives the frames; ``driver``: the clip that gives the
+            sound; ``still``: none, the head does not move. A column ``pose`` in a list of pairs has priority.
+        fit: how a video and a sound of different lengths are combined.
         crf: x264's constant rate factor.
-        device: of torch; ``auto``: a GPU where there is one.
+        device: of torch; ``auto``: a GPU if available.
         split: of the data set; None: as :func:`bench.clips.inputs.from_dataset` chooses.
-        limit: the first so many pairs only.
+        limit: use only this many pairs, the first ones.
     """
 
     protocol: protocols.Name = "reconstruction"
@@ -52,11 +52,11 @@ class Task:
 
     Attributes:
         name: of its file, without suffix.
-        job: the clip that is seen.
+        job: the clip that gives the frames.
         voice: the sound that drives it.
-        speaker: who is seen.
-        pose: the clip whose pose is taken, where it is not that which is seen; ``still``: none is.
-        sample: the clip of the same person that a talker may be fine-tuned on.
+        speaker: the person in the frames.
+        pose: the clip that gives the head pose, if it is another one; ``still``: no pose.
+        sample: the clip of the same person for adaptation.
         problem: why it cannot be made, or ``""``.
     """
 
@@ -74,15 +74,15 @@ def choose_pairs(inputs: Inputs, options: GenerateOptions, listed: Path | None) 
     """The pairs of a protocol, or those of a list.
 
     Raises:
-        BenchError: options that do not go together, or a list that cannot be used.
+        BenchError: options contradict each other, or a list cannot be used.
     """
     clips = [job.clip_id for job in inputs.jobs]
     if options.cast is not None and options.protocol != "transfer":
         raise BenchError(
-            "--driver, --target and --targets are of --protocol transfer alone: give it, or none"
+            "--driver, --target and --targets need --protocol transfer: add it, or leave them out"
         )
     if listed is not None and options.protocol == "transfer":
-        raise BenchError(f"{listed} says who drives whom, and so does --protocol transfer: give one")
+        raise BenchError(f"{listed} and --protocol transfer both define the pairs: give one of them")
     if listed is not None:
         chosen = protocols.load_pairs(listed, clips)
     elif options.protocol == "dubbing":
@@ -106,11 +106,11 @@ def make_tasks(inputs: Inputs, pairs: list[Pair], still: bool) -> list[Task]:
     Args:
         inputs: all clips.
         pairs: of :func:`choose_pairs`.
-        still: heads are left still, where a pair names no pose.
+        still: heads do not move, for pairs that name no pose.
     """
     jobs = {job.clip_id: job for job in inputs.jobs}
     speakers = {clip: speaker_of(clip, named) for clip, named in _named_speakers(inputs).items()}
-    # Every person is fine-tuned on one clip, the same whichever videos are made.
+    # Adaptation to a person always uses the same clip, independent of the videos to generate.
     samples: dict[str, Job] = {}
     for clip in sorted(jobs):
         if clip not in inputs.problems:
@@ -141,7 +141,7 @@ def _task(
 
 
 def _named_speakers(inputs: Inputs) -> dict[str, str]:
-    """Clip id → who speaks, as the corpus tells."""
+    """Clip id → speaker, as in the corpus."""
     found: dict[str, str] = {}
     for path in dict.fromkeys(job.shard[0] for job in inputs.jobs if job.shard is not None):
         table = open_shard(path).read(columns=["clip_id", "speaker"], use_threads=False)

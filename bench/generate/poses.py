@@ -1,4 +1,4 @@
-"""Whether a method takes the head's pose that is asked for."""
+"""Checks whether a method supports the requested head pose."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ if TYPE_CHECKING:
 
 
 def check_pose(talker: Talker, pose: PoseFrom, other_clips: bool) -> None:
-    """Refuse a pose that a method cannot take.
+    """Check that a method supports a pose.
 
     Args:
         talker: the method.
-        pose: what is asked for.
-        other_clips: some videos take the pose of another clip.
+        pose: the requested pose.
+        other_clips: whether some videos use the pose of another clip.
 
     Raises:
-        BenchError: it takes no such pose; names those that it takes.
+        BenchError: the method does not support this pose; names the poses that it supports.
     """
     wanted: list[PoseKind] = ["still"] if pose == "still" else ["footage"]
     if other_clips:

@@ -11,13 +11,13 @@ from bench.clips.generation_record import GenerationRecord
 from bench.clips.inputs.declared import GENERATION
 from bench.common.errors import BenchError
 
-#: Where the head's pose comes from: the clip that is seen, the clip that is heard, a clip that the list of pairs names,
-#: or nowhere: the head is left still.
+#: Source of the head pose: the clip that gives the frames, the clip that gives the sound, a clip named in the list
+#: of #: pairs, or none: the head does not move.
 PoseFrom = Literal["footage", "driver", "listed", "still"]
 
 
 class TalkerGeneration(GenerationRecord):
-    """What ``generation.json`` holds where a method of the suite made the videos."""
+    """The content of ``generation.json`` for videos of a method of the suite."""
 
     free = GenerationRecord.free | {"run"}
 
@@ -27,14 +27,14 @@ class TalkerGeneration(GenerationRecord):
     assets: dict[str, str] = Field(
         default_factory=dict, description="weights from elsewhere that generation used → SHA-256"
     )
-    trained_on: str = Field("", description="names of the training run's data sets, where it has a record")
-    per: Literal["", "speaker"] = Field("", description="speaker: a run set, with one run a person")
+    trained_on: str = Field("", description="names of the training run's data sets, if it has a record")
+    per: Literal["", "speaker"] = Field("", description="speaker: a run set, with one run per person")
     clips_list: list[str] | None = Field(
         None, description="of a run set: the clips that its runs did not train on"
     )
     driver: str = Field("", description="in transfer: the clip whose sound drives all others")
     pose: PoseFrom = "footage"
-    output: str = Field("full", description="full frames, or the view that was painted")
+    output: str = Field("full", description="full frames, or the view that was generated")
     mel_padding: str = Field("constant", description="of the driving sound, as in training")
     adapted: bool = Field(False, description="fine-tuned on a clip of each person before generating")
     derived: dict[str, str] = Field(
@@ -44,14 +44,14 @@ class TalkerGeneration(GenerationRecord):
 
 
 def read_generation(folder: Path) -> TalkerGeneration:
-    """Where the videos of a folder come from.
+    """The record of a folder of videos.
 
     Raises:
-        BenchError: the folder does not say it in a form that is understood.
+        BenchError: the record is missing or not valid.
     """
     path = folder / GENERATION
     try:
         return TalkerGeneration.model_validate_json(path.read_bytes())
     except (OSError, ValidationError) as error:
         first = str(error).splitlines()
-        raise BenchError(f"{path} cannot be read ({'; '.join(first[:3])}): make the videos anew") from None
+        raise BenchError(f"{path} cannot be read ({'; '.join(first[:3])}): make the videos again") from None

@@ -21,9 +21,9 @@ class DrivingSound:
 
     Args:
         samples: (n,) int16, mono, 16 kHz, at least one.
-        n_frames: of the footage; sound beyond it is cut, what lacks is silence.
+        n_frames: of the footage; longer sound is cut, shorter sound is padded with silence.
         padding: of the mel spectrogram, see :func:`prep.sound.mel.melspectrogram`.
-        derive: gives derived features.
+        derive: returns derived features.
 
     Attributes:
         samples: (640 n_frames,) int16.
@@ -42,10 +42,10 @@ class DrivingSound:
         """Return a feature of the whole sound: (columns, ...) float32.
 
         Args:
-            name: of :data:`prep.sound.features.FEATURES`, or ``<derivation>.<column>`` of a derivation that hears.
+            name: of :data:`prep.sound.features.FEATURES`, or ``<derivation>.<column>`` of a derivation of sound.
 
         Raises:
-            ClipError: it cannot be derived of this sound.
+            ClipError: it cannot be derived from this sound.
             KeyError: the method derives no such column.
             PrepError: there is no such feature.
         """
@@ -59,7 +59,7 @@ class DrivingSound:
         return self._features[name]
 
     def chunk(self, frame: int, sound: Sound) -> np.ndarray:
-        """Return what is heard with a frame, (..., ``sound.columns``) float32; silence beyond the ends.
+        """Return the sound at a frame, (..., ``sound.columns``) float32; silence beyond the ends.
 
         Raises:
             PrepError: there is no such feature.

@@ -1,4 +1,4 @@
-"""Trained talkers, ready to generate: that of a run, or those of a run set, one a person."""
+"""Trained talkers, ready to generate: that of a run, or those of a run set, one per person."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Loaded:
     Attributes:
         run: folder of its run.
         config: of that run.
-        talker: it.
+        talker: the method.
         weights: network → SHA-256 of its file in the run.
         assets: weights from elsewhere → SHA-256.
     """
@@ -38,7 +38,7 @@ class Loaded:
 
     @property
     def padding(self) -> str:
-        """Padding of the mel spectrogram that it was trained with."""
+        """Padding of the mel spectrogram in training."""
         return self.config.sound.mel_padding
 
 
@@ -50,12 +50,12 @@ def load_talker(
     Args:
         run: folder of a training run, or of imported weights.
         device: of torch.
-        method: what it must be; None: anything.
-        store: where the weights of assets are found; None: the default places.
+        method: the expected method; None: any.
+        store: finds the weights of assets; None: the default store.
 
     Raises:
-        BenchError: there is no such method or run, it is a run of another method or of one that makes no videos, its
-            weights do not fit, or an asset is missing.
+        BenchError: there is no such method or run, it is a run of another method or of one that generates no videos,
+            its weights do not fit, or an asset is missing.
     """
     from bench.train.assets import load_assets
     from bench.train.checkpoint import load_run
@@ -67,7 +67,7 @@ def load_talker(
     if method is not None and config.method != method:
         raise BenchError(f"{run} is a run of {config.method}, not of {method}: give another --run")
     if not isinstance(talker, Talker):
-        raise BenchError(f"{run} is a run of {config.method}, which makes no videos: give another --run")
+        raise BenchError(f"{run} is a run of {config.method}, which generates no videos: give another --run")
     for network in talker.networks.values():
         network.to(device)
     store = store or WeightStore.default(None)
@@ -76,7 +76,7 @@ def load_talker(
 
 
 def weight_hashes(run: Path, talker: Talker) -> dict[str, str]:
-    """Network → SHA-256 of the file that :func:`bench.train.checkpoint.load_run` takes it from."""
+    """Network → SHA-256 of the file from which :func:`bench.train.checkpoint.load_run` reads it."""
     from bench.train.checkpoint import best_files
 
     files: dict[str, Path] = {}
@@ -87,13 +87,13 @@ def weight_hashes(run: Path, talker: Talker) -> dict[str, str]:
 
 @dataclass(frozen=True)
 class TalkerSource:
-    """Where talkers come from; small and picklable.
+    """Everything needed to load talkers; small and picklable.
 
     Attributes:
         run: absolute folder of a run or of a run set.
         device: of torch.
-        method: what they must be, or None.
-        store: where the weights of assets are found.
+        method: the expected method, or None.
+        store: finds the weights of assets.
     """
 
     run: Path
@@ -102,21 +102,21 @@ class TalkerSource:
     store: WeightStore | None = None
 
     def open(self) -> Talkers:
-        """The talkers, in this process. Raises BenchError as :func:`load_talker`."""
+        """The talkers, in this process. Raises BenchError as in :func:`load_talker`."""
         return Talkers(self)
 
 
 class Talkers:
-    """The talker of a run for everybody, or those of a run set; one is in memory at a time.
+    """The talker of a single run, or those of a run set; one is in memory at a time.
 
     Args:
-        source: where they come from.
+        source: how to load them.
 
     Attributes:
-        run_set: None where there is one run for everybody.
+        run_set: None for a single run.
 
     Raises:
-        BenchError: as :func:`load_talker`, or the run set holds no run yet.
+        BenchError: as in :func:`load_talker`, or the run set holds no run yet.
     """
 
     def __init__(self, source: TalkerSource) -> None:
@@ -136,7 +136,7 @@ class Talkers:
         """The talker of a person.
 
         Raises:
-            BenchError: the run set has none of that person, or it cannot be loaded.
+            BenchError: the run set has no run of that person, or it cannot be loaded.
         """
         if self._loaded is not None and (self.run_set is None or speaker == self._speaker):
             return self._loaded
@@ -146,7 +146,7 @@ class Talkers:
         return self._loaded
 
     def any(self) -> Loaded:
-        """The talker of a run; of a run set, that of the first person: all have the same configuration."""
+        """The talker of a run. For a run set, that of the first person, since all have the same configuration."""
         if self.run_set is None or self._loaded is not None:
             return self.of(self._speaker)
         return self.of(min(self.run_set.held_out()))

@@ -14,23 +14,23 @@ from prep.views import VIEWS
 if TYPE_CHECKING:
     from models.base import Drive, Footage, Talker
 
-#: Called with the number and the picture of every frame.
+#: Called with the number and the pixels of every frame.
 Watch = Callable[[int, np.ndarray], None]
 
 
 def write_generated(path: Path, talker: Talker, drive: Drive, crf: int, watch: Watch | None = None) -> None:
-    """Generate and write a video with its sound; it appears when it is complete.
+    """Generate and write a video with its sound, atomically.
 
     Args:
         path: an MP4; its folder must exist.
         talker: on its device, in evaluation mode.
-        drive: what it is generated from.
+        drive: footage, speech and pose.
         crf: x264's constant rate factor.
-        watch: called with the number and the picture of every frame.
+        watch: called with the number and the pixels of every frame.
 
     Raises:
         ClipError: the video cannot be decoded to its end.
-        ValueError: the method gives frames of another number or size than it says.
+        ValueError: the number or size of the generated frames differs from what the method declares.
         OSError: the file cannot be written.
     """
     import torch
@@ -42,7 +42,7 @@ def write_generated(path: Path, talker: Talker, drive: Drive, crf: int, watch: W
 
 
 def frame_size(talker: Talker, footage: Footage) -> tuple[int, int]:
-    """Width and height of what a talker paints, pixels."""
+    """Width and height of the frames that a talker generates, in pixels."""
     from models.base import FULL
 
     if talker.output == FULL:

@@ -99,4 +99,4 @@ def _train(name: str, data: Path, runs: Path, watcher: Watcher) -> None:
         )
     watcher.done(result, run)
     if result.stopped:
-        raise Stopped(f"training of {name} was stopped: the same command goes on from its last checkpoint")
+        raise Stopped(f"training of {name} was stopped: the same command continues from its last checkpoint")

@@ -412,7 +412,7 @@ def test_presets_make_a_method(preset: str) -> None:
 
 
 def test_it_makes_no_videos() -> None:
-    with pytest.raises(BenchError, match="sync-expert makes no videos"):
+    with pytest.raises(BenchError, match="sync-expert generates no videos"):
         get_talker("sync-expert")
 
 

@@ -175,7 +175,7 @@ def test_what_cannot_be_used_is_named_with_its_remedy(tmp_path: Path) -> None:
         find(folder, "shift")
     tasks = open_derivation(folder, SHIFT)
     write_sidecar(tasks[0], SHIFT, shift)
-    with pytest.raises(PrepError, match=r"is not complete: .*goes on where it stopped"):
+    with pytest.raises(PrepError, match=r"is not complete: .*continues where it stopped"):
         find(folder, "shift")
     derive(folder)
     assert find(folder, "shift").key == find(folder, "shift", SHIFT.key).key == SHIFT.key

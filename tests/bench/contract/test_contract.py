@@ -315,7 +315,7 @@ def test_a_loss_that_is_not_finite_ends_fine_tuning(data: Path, preset: str, tmp
 def test_dubbing_needs_to_know_whose_run(run_set: Path, data: Path, tmp_path: Path) -> None:
     corpus = data.parent / "corpus"
     call: Any = ("personal", run_set, corpus / "bob/d.mp4", corpus / "ann/e.mp4", tmp_path / "out.mp4")
-    with pytest.raises(BenchError, match=r"has one run a person: choose one with --speaker \(ann, bob\)"):
+    with pytest.raises(BenchError, match=r"has one run per person: choose one with --speaker \(ann, bob\)"):
         dub(*call, device="cpu")
     done = dub(*call, device="cpu", speaker="bob")
     assert done.frames == 24 and Personal.adaptations == 1

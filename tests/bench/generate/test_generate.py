@@ -380,8 +380,11 @@ def test_processes_make_the_same_videos(
         (["--split", "tets"], "did you mean test"),
         (["--device", "cuda:77"], "there is no device 'cuda:77' here"),
         (["--longer-audio", "loops"], "did you mean loop"),
-        (["--driver", "s0/a"], "--driver, --target and --targets are of --protocol transfer alone"),
-        (["--protocol", "transfer", "--pairs", "p.csv"], "p.csv says who drives whom"),
+        (["--driver", "s0/a"], "--driver, --target and --targets need --protocol transfer"),
+        (
+            ["--protocol", "transfer", "--pairs", "p.csv"],
+            "p.csv and --protocol transfer both define the pairs",
+        ),
         (["--protocol", "transfer", "--targets", "2"], "use --targets 1 at most"),
     ],
 )

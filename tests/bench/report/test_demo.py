@@ -71,7 +71,7 @@ def test_training_that_is_stopped_ends_it(
     called: list[Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("bench.report.demonstration.EXPERT", "stops")
-    with pytest.raises(Stopped, match="training of stops was stopped: the same command goes on"):
+    with pytest.raises(Stopped, match="training of stops was stopped: the same command continues"):
         demo(tmp_path, clips=4)
     assert [kind for kind, _, _ in called] == ["train"]
     assert CliRunner().invoke(app, ["demo", str(tmp_path), "--clips", "4"]).exit_code == 143
