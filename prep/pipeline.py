@@ -350,5 +350,5 @@ def _finish(out: Path, manifest: dict[str, Any], infos: list[ShardInfo]) -> dict
 
 def _os_error(error: OSError, out: Path) -> str:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return f"the disk of {out} is full: free some space and run the same command again, it continues where it stopped"
+        return f"the disk of {out} is full: free some space and run the same command again, it continues from there"
     return f"{error.filename or out}: {error.strerror or error}"

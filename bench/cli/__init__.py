@@ -1,4 +1,4 @@
-"""The ``bench`` command: one file a subcommand, heavy imports inside the functions."""
+"""The ``bench`` command: one file per subcommand; slow imports are inside the functions."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def _root(
 
 
 def main() -> None:
-    """Run the command; errors that the user can mend are one line on stderr and exit code 1."""
+    """Run the command. Errors that the user can fix are one line on stderr, with exit code 1."""
     from bench.common.errors import BenchError
     from prep.errors import PrepError
 

@@ -1,4 +1,4 @@
-"""``bench check``: a result against frozen expectations."""
+"""``bench check``: compares a result with stored expectations."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ def check(
     against: Path | None = typer.Option(
         None, help="Expectation file; default: that of the data set in leaderboards/regression."
     ),
-    update: bool = typer.Option(False, "--update", help="Freeze this result as the expectation."),
-    note: str = typer.Option("", help="With --update: why the numbers are expected to be these."),
+    update: bool = typer.Option(False, "--update", help="Store this result as the expectation."),
+    note: str = typer.Option("", help="With --update: why these numbers are expected."),
 ) -> None:
-    """Compare a result with what it is expected to be; exit code 1 and the differences where a number moved."""
+    """Compare a result with its expectation; if a number changed, print the differences, with exit code 1."""
     from rich.markup import escape
     from rich.table import Table
 
@@ -47,6 +47,6 @@ def check(
     assert before is not None
     if drifts:
         typer.echo(f"error: {len(drifts)} figures differ from {path}", err=True)
-        typer.echo("if that is meant, run the same with --update --note WHY", err=True)
+        typer.echo("if this is intended, run the same command with --update --note WHY", err=True)
         raise typer.Exit(1)
     console.print(f"{len(before.figures)} figures as expected by {path.name}", soft_wrap=True)

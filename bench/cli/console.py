@@ -1,4 +1,4 @@
-"""What the commands print, in rich."""
+"""The printed output of commands, with rich."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ console = Console(highlight=False)
 
 
 def plan_table(plans: list[ShardPlan], options: PrepOptions, out: Path) -> RenderableType:
-    """What `bench prep --dry-run` shows."""
+    """The output of `bench prep --dry-run`."""
     table = _table("split", "clips", "of these unusable", "shards", right=3)
     for split in sorted({plan.split for plan in plans}):
         mine = [plan for plan in plans if plan.split == split]
@@ -29,7 +29,7 @@ def plan_table(plans: list[ShardPlan], options: PrepOptions, out: Path) -> Rende
 
 
 def summary(manifest: dict[str, Any], out: Path) -> None:
-    """Print what a finished `bench prep` wrote, and what it could not use."""
+    """Print what a finished `bench prep` wrote, and the number of clips that it could not use."""
     table = _table("split", "clips", "frames", "failures", right=3)
     for split, counts in manifest["splits"].items():
         table.add_row(split, f"{counts['clips']:,}", f"{counts['frames']:,}", f"{counts['failures']:,}")
@@ -42,7 +42,7 @@ def summary(manifest: dict[str, Any], out: Path) -> None:
 
 
 def inspection(found: Inspection) -> RenderableType:
-    """What `bench inspect` shows."""
+    """The output of `bench inspect`."""
     counts = _table("split", "clips", "speakers", "minutes", "frames", "no face in", right=5)
     for split, s in found.splits.items():
         counts.add_row(
@@ -72,7 +72,7 @@ def inspection(found: Inspection) -> RenderableType:
 
 
 def listing(kind: str, entries: dict[str, str]) -> Table:
-    """What `bench ls` shows of one kind."""
+    """The output of `bench ls` for one kind."""
     table = Table(
         title=kind, title_justify="left", title_style="bold", box=None, show_header=False, padding=(0, 2)
     )

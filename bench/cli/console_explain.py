@@ -1,4 +1,4 @@
-"""What `bench explain` prints, in rich."""
+"""The printed output of `bench explain`, with rich."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 def variant_table(
     result: Result, entries: Sequence[VariantFigure], spread: Mapping[tuple[str, str], tuple[float, float]]
 ) -> Table:
-    """A row a variant and region, a column a method; the spread of every figure below."""
+    """One row per variant and region, one column per method; the range of every figure below."""
     methods = [method.method for method in result.methods]
     table = _table("variant", "region", "figure", *methods)
     values = {(e.variant, e.region, e.label, e.method): e.value for e in entries}
@@ -35,7 +35,7 @@ def variant_table(
 
 
 def choice_table(choices: Sequence[Choice]) -> Table:
-    """Which single choice moves a figure most; a row a choice, the strongest first."""
+    """The effects of single choices: one row per choice, the largest effect first."""
     table = _table("choice", "figure", "method", "from", "to", "moves it by")
     for choice in choices:
         table.add_row(
@@ -50,7 +50,7 @@ def choice_table(choices: Sequence[Choice]) -> Table:
 
 
 def length_table(found: Sequence[Shortened], methods: Sequence[str], of: int) -> Table:
-    """A row a figure and length, a column a method; ``of``: clips of the whole evaluation."""
+    """One row per figure and length, one column per method. ``of``: clips of the whole evaluation."""
     table = _table("variant", "region", "figure", "frames", *methods)
     clips = max((entry.clips for entry in found), default=0)
     table.title = f"The same {clips} of {of} clips, their first frames alone"

@@ -14,7 +14,7 @@ _STYLES = {"trivial": "italic", "method": ""}
 
 
 def print_table(table: Table, console: Console) -> None:
-    """Print all blocks; one wider than the terminal goes on below, with the names of its rows."""
+    """Print all blocks. A block wider than the terminal is continued below, with the names of its rows."""
     console.print(Text(table.title, style="bold"))
     for block in table.blocks:
         console.print()
@@ -40,7 +40,7 @@ def _footnote(footnote: Footnote) -> RenderableType:
 
 
 def _chunks(block: Block, width: int) -> list[list[int]]:
-    """Indices of the columns that fit side by side; at least one each time."""
+    """Indices of the columns that fit side by side; at least one per part."""
     names = _name_width(block, width)
     clips = max((cell_len(row.clips) for row in block.rows), default=5)
     room = width - names - max(clips, len("Clips")) - 4

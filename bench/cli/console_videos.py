@@ -1,4 +1,4 @@
-"""The closing lines of commands that make videos."""
+"""The last lines printed by commands that make videos."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ if TYPE_CHECKING:
 
 
 def speed(done: GenerationRecord) -> str:
-    """How fast frames were made, to follow what was made."""
+    """The speed in frames per second, as a suffix of the summary line."""
     return f", {done.frames / done.seconds:.1f} frames/s" if done.frames else ""
 
 
 def show_made(out: Path, done: GenerationRecord, rate: str = "") -> None:
-    """Say what was made, and for each reason how many videos are missing."""
+    """Print the number of videos made, and for each reason the number of missing videos."""
     console.print(
         f"{out}: {done.made} of {done.clips} videos, {done.protocol}; {done.frames} frames made in "
         f"{done.seconds:.1f} s{rate}",

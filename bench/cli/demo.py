@@ -1,4 +1,4 @@
-"""``bench demo``: the way through the house on the embedded corpus."""
+"""``bench demo``: all steps of the suite on the embedded corpus."""
 
 from __future__ import annotations
 
@@ -16,10 +16,11 @@ def demo(
     out: Path = typer.Argument(Path("demo"), help="Folder to write."),
     clips: int = typer.Option(60, min=4, help="Clips of the embedded corpus."),
     method: list[str] = typer.Option(
-        ["wav2lip", "ipl"], help="To train and score; repeat it for several, as lipformer."
+        ["wav2lip", "ipl"], help="Method to train and score, such as lipformer; may be repeated."
     ),
 ) -> None:
-    """Toy corpus, prepared; methods trained on it and scored beside the trivial rows: on two CPU cores in minutes."""
+    """Make the toy corpus, prepare it, train methods and score them with the trivial rows: minutes on two CPU
+    cores."""
     from bench.cli.steps import ConsoleWatcher, ending
     from bench.report import demo as run_demo
 

@@ -1,4 +1,4 @@
-"""``bench derive``: columns that a method computes once a clip."""
+"""``bench derive``: derived columns, which a method computes once per clip."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ def register(app: typer.Typer) -> None:
 def derive(
     method: str = typer.Argument(..., help="As `bench ls methods` names it."),
     data: list[Path] = typer.Option(..., "--data", help="Prepared data set; may be repeated."),
-    run: Path | None = typer.Option(None, help="Run whose configuration counts, in place of a preset."),
+    run: Path | None = typer.Option(None, help="Run whose configuration is used instead of a preset."),
     preset: str = typer.Option("paper", help="paper, tiny, or a TOML file of your own."),
     overrides: list[str] | None = typer.Option(
-        None, "--set", help="KEY=VALUE over the preset; again for more."
+        None, "--set", help="KEY=VALUE over the preset; may be repeated."
     ),
     root: Path | None = typer.Option(None, help="Where the data set's source videos lie now."),
     workers: int = typer.Option(1, min=1, help="Local processes, each with the networks in memory."),
@@ -26,7 +26,7 @@ def derive(
     device: str = typer.Option("auto", help="auto, cpu or cuda."),
     weights_dir: Path | None = typer.Option(None, help="Folder of pretrained networks, searched first."),
 ) -> None:
-    """Compute what a method needs of every clip before it is trained; kept beside the shards, resumable."""
+    """Compute what a method needs for every clip before training; stored beside the shards, can be resumed."""
     from collections import Counter
 
     from bench.cli.console import console

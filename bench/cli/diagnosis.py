@@ -1,4 +1,4 @@
-"""What this installation can do, and what it lacks: packages, extras, devices, weights."""
+"""What this installation supports, and what is missing: packages, extras, devices, weights."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ EXTRAS = {
 
 @dataclass(frozen=True)
 class Package:
-    """One requirement. ``version`` is ``""`` where it is not installed, ``wanted`` the range, ``extra`` its extra."""
+    """One requirement. ``version`` is ``""`` if it is not installed, ``wanted`` the range, ``extra`` its extra."""
 
     name: str
     version: str
@@ -43,7 +43,7 @@ class Package:
 
 @dataclass(frozen=True)
 class Weight:
-    """One entry of the registry on this machine; ``problem`` is ``""`` where a right file was found at ``path``."""
+    """One entry of the registry on this machine; ``problem`` is ``""`` if the right file was found at ``path``."""
 
     name: str
     path: str
@@ -54,22 +54,22 @@ class Weight:
 
 @dataclass(frozen=True)
 class Report:
-    """Everything `bench doctor` says.
+    """The content of `bench doctor`.
 
     Attributes:
         python: version and interpreter.
         system: operating system.
         cpu: model.
-        cores: that this process may use.
+        cores: number of cores that this process may use.
         memory: bytes.
-        torch: version, ``""`` where it cannot be imported.
+        torch: version, ``""`` if it cannot be imported.
         devices: of torch, ``cpu`` last.
         packages: required ones and those of the extras.
-        extras: extra → the packages that it lacks.
-        mediapipe: why landmarks cannot be found, or ``""``.
-        folders: of weights, in the order of search, and whether each can be written.
+        extras: extra → its missing packages.
+        mediapipe: why landmarks cannot be detected, or ``""``.
+        folders: of weights, in the order of search, and whether each is writable.
         weights: of the whole registry.
-        unavailable: metric variant → what it lacks: ``weights alexnet``, ``extra dlib``, ``mediapipe``.
+        unavailable: metric variant → what is missing: ``weights alexnet``, ``extra dlib``, ``mediapipe``.
     """
 
     python: str
@@ -88,12 +88,12 @@ class Report:
 
     @property
     def missing(self) -> list[str]:
-        """Required packages that are not installed: with these nothing can be relied on."""
+        """Required packages that are not installed; without them the suite cannot be used."""
         return [package.name for package in self.packages if not package.extra and not package.version]
 
 
 def examine(store: WeightStore) -> Report:
-    """Look at everything. Files of weights are hashed, unless that was done before.
+    """Examine the installation. Files of weights are hashed, unless this was done before.
 
     Raises:
         BenchError: the suite is not installed as a package.
@@ -134,7 +134,7 @@ def _packages() -> tuple[Package, ...]:
         marker = str(requirement.marker or "")
         extra = match[1] if (match := re.search(r"extra == ['\"]([\w-]+)['\"]", marker)) else ""
         if requirement.marker and not requirement.marker.evaluate({"extra": extra}):
-            continue  # For another Python.
+            continue  # For another version of Python.
         have = _version(requirement.name)
         fits = bool(have) and requirement.specifier.contains(have, prereleases=True)
         found.append(Package(requirement.name, have, str(requirement.specifier), fits, extra))
@@ -194,7 +194,7 @@ def _mediapipe() -> str:
     try:
         with silence():
             import_module("mediapipe.python.solutions.face_mesh")
-    except Exception as error:  # A broken native library raises nearly anything.
+    except Exception as error:  # A broken native library can raise any exception.
         return " ".join(str(error).split()) or type(error).__name__
     return ""
 

@@ -1,4 +1,4 @@
-"""``bench doctor``: what this installation can do, and what it lacks."""
+"""``bench doctor``: what this installation supports, and what is missing."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def doctor(
     weights_dir: Path | None = typer.Option(None, "--weights-dir", help="Folder of weights, searched first."),
     json_: bool = typer.Option(False, "--json", help="Print the report as JSON."),
 ) -> None:
-    """Versions, devices, weights found and missing, and what each missing one disables.
+    """Show versions, devices, found and missing weights, and what does not work without the missing ones.
 
     Exit code 1 if a required package is missing.
     """

@@ -1,4 +1,4 @@
-"""``bench dub``: one video says another sound."""
+"""``bench dub``: makes the face in one video speak another sound."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ def register(app: typer.Typer) -> None:
 def dub(
     method: str = typer.Argument(..., help="As `bench ls methods` names it."),
     run: Path = typer.Option(..., help="Folder of its training run, or of imported weights."),
-    video: Path = typer.Option(..., help="The video that is to speak; any size and frame rate."),
-    audio: Path = typer.Option(..., help="What it is to say: a sound file, or a video with sound."),
+    video: Path = typer.Option(..., help="Video with the face; any size and frame rate."),
+    audio: Path = typer.Option(..., help="The speech: a sound file, or a video with sound."),
     out: Path = typer.Option(..., "--out", "-o", help="The MP4 to write, at 25 frames a second."),
     longer_audio: str = typer.Option(
         "bounce", help="Sound longer than the video: bounce (back and forth), loop or cut the sound."
@@ -28,18 +28,19 @@ def dub(
     sheet: bool = typer.Option(
         True,
         "--sheet/--no-sheet",
-        help="Draw twelve frames, original over generated, as OUT.sheet.jpg beside the video.",
+        help="Draw twelve frames, original above generated, as OUT.sheet.jpg beside the video.",
     ),
     pose: str = typer.Option(
-        "footage", help="Where the head's pose comes from: footage, still, or another video's path."
+        "footage", help="Source of the head pose: footage, still, or another video's path."
     ),
-    speaker: str | None = typer.Option(None, help="With a run set: whose run."),
-    tracking: bool = typer.Option(False, "--tracking", help="Follow the face; faster, for a single face."),
+    speaker: str | None = typer.Option(None, help="With a run set: the person whose run is used."),
+    tracking: bool = typer.Option(False, "--tracking", help="Track the face; faster, for a single face."),
     crf: int = typer.Option(18, min=0, max=51, help="x264's constant rate factor; smaller is better."),
     device: str = typer.Option("auto", help="auto, cpu or cuda."),
     weights_dir: Path | None = typer.Option(None, help="Folder of pretrained networks, searched first."),
 ) -> None:
-    """Make the face in one video say what is heard in another file; any length, frames without a face stay."""
+    """Make the face in one video speak the sound of another file. Any length; frames without a face are
+    unchanged."""
     from bench.cli.console import console
     from bench.cli.progress import steps_progress
     from bench.generate import dub as run_dub
@@ -80,4 +81,4 @@ def dub(
         markup=False,
     )
     if drawing is not None:
-        console.print(f"{drawing}: original over generated", soft_wrap=True, markup=False)
+        console.print(f"{drawing}: original above generated", soft_wrap=True, markup=False)

@@ -1,4 +1,4 @@
-"""``bench eval``: videos become a result."""
+"""``bench eval``: scores videos and writes a result."""
 
 from __future__ import annotations
 
@@ -25,40 +25,38 @@ def evaluate(
     data: Path | None = typer.Option(None, help="Prepared data set that holds the truth."),
     split: str | None = typer.Option(None, help="Of the data set; default: test."),
     clips: Path | None = typer.Option(
-        None, help="List of the data set's clips to score, of whatever split: one id a line, or CSV."
+        None, help="List of the data set's clips to score, of any split: one id per line, or CSV."
     ),
-    root: Path | None = typer.Option(None, help="Where the data set's source videos lie now."),
+    root: Path | None = typer.Option(None, help="Folder of the data set's source videos, if it was moved."),
     pred: list[str] | None = typer.Option(None, help="The same as an argument: FOLDER or NAME=FOLDER."),
-    truth: Path | None = typer.Option(None, help="Folder of true videos, paired with predictions by stem."),
-    pairs: Path | None = typer.Option(
-        None, help="List of 'audio video' lines as Wav2Lip publishes them: dubbing."
-    ),
-    method_name: str | None = typer.Option(None, help="Name of the row, where there is one FOLDER."),
-    training_data: str = typer.Option("", help="What the methods were trained on, for the foot of tables."),
+    truth: Path | None = typer.Option(None, help="Folder of true videos, paired with predictions by name."),
+    pairs: Path | None = typer.Option(None, help="List of 'audio video' lines in Wav2Lip's format: dubbing."),
+    method_name: str | None = typer.Option(None, help="Name of the row, if there is one FOLDER."),
+    training_data: str = typer.Option("", help="What the methods were trained on, for notes below tables."),
     out: Path = typer.Option(..., "--out", "-o", help="Folder to write; an interrupted one is continued."),
     metrics: str | None = typer.Option(
         None, "--metrics", "--metric", help="Comma-separated; see `bench ls metrics`."
     ),
     region: str = typer.Option("full,face,mouth", "--region", "--regions", help="Comma-separated."),
-    audio: str = typer.Option("prediction", help="Whose sound lip-sync metrics hear: prediction or truth."),
+    audio: str = typer.Option("prediction", help="Sound for lip-sync metrics: prediction or truth."),
     with_trivial: bool = typer.Option(
         False, "--with-trivial", help="Add ground truth, re-encoded, still frame, wrong audio."
     ),
-    limit: int | None = typer.Option(None, min=1, help="The first N clips only, for a first try."),
-    workers: int | None = typer.Option(None, min=1, help="Local processes; default: one a core on a CPU."),
+    limit: int | None = typer.Option(None, min=1, help="Only the first N clips, for a first try."),
+    workers: int | None = typer.Option(None, min=1, help="Local processes; default: one per core on a CPU."),
     scheduler: str | None = typer.Option(None, help="Address of a running Dask scheduler to use instead."),
-    device: str | None = typer.Option(None, help="cpu, cuda, cuda:1 …; default: cuda where there is one."),
-    batch_size: int = typer.Option(16, min=1, help="Frames scored together; it moves no figure."),
-    seed: int = typer.Option(0, help="Of the bootstrap and of the wrong audio."),
+    device: str | None = typer.Option(None, help="cpu, cuda, cuda:1 …; default: cuda if available."),
+    batch_size: int = typer.Option(16, min=1, help="Frames scored together; it changes no figure."),
+    seed: int = typer.Option(0, help="Seed of the bootstrap and of the choice of wrong audio."),
     sync_expert: Path | None = typer.Option(
         None, help="Run of `bench train sync-expert`: adds lse.expert to the default metrics."
     ),
     weights_dir: Path | None = typer.Option(None, help="Folder of pretrained networks, searched first."),
     allow_partial: bool = typer.Option(False, "--allow-partial", help="Exit 0 although clips are missing."),
-    overwrite: bool = typer.Option(False, "--overwrite", help="Throw away another evaluation in --out."),
+    overwrite: bool = typer.Option(False, "--overwrite", help="Delete another evaluation in --out."),
     json_: bool = typer.Option(False, "--json", help="Print the result as JSON."),
 ) -> None:
-    """Score videos against the truth; exit code 3 where some clips could not be scored."""
+    """Score videos against the truth; exit code 3 if some clips could not be scored."""
     from bench.cli.progress import eval_progress
     from bench.clips.inputs import find_methods
     from bench.eval import evaluate as run
@@ -108,7 +106,7 @@ def evaluate(
 
 
 def show_result(result: Result, out: Path) -> None:
-    """Print an evaluation's table, and where it lies."""
+    """Print an evaluation's table and its folder."""
     from bench.cli.console import console
     from bench.cli.console_tables import print_table
     from bench.report.tables import build_table
@@ -118,7 +116,7 @@ def show_result(result: Result, out: Path) -> None:
 
 
 def comma_separated(text: str) -> list[str]:
-    """The words of an option."""
+    """The comma-separated values of an option."""
     return [word.strip() for word in text.split(",")]
 
 

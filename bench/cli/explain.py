@@ -1,4 +1,4 @@
-"""``bench explain``: one metric under all its variants."""
+"""``bench explain``: one metric in all its variants."""
 
 from __future__ import annotations
 
@@ -23,26 +23,28 @@ def explain(
     ),
     data: Path | None = typer.Option(None, help="Prepared data set that holds the truth."),
     split: str | None = typer.Option(None, help="Of the data set; default: test."),
-    root: Path | None = typer.Option(None, help="Where the data set's source videos lie now."),
+    root: Path | None = typer.Option(None, help="Folder of the data set's source videos, if it was moved."),
     pred: list[str] | None = typer.Option(None, help="The same as an argument: FOLDER or NAME=FOLDER."),
-    truth: Path | None = typer.Option(None, help="Folder of true videos, paired with predictions by stem."),
+    truth: Path | None = typer.Option(None, help="Folder of true videos, paired with predictions by name."),
     out: Path | None = typer.Option(
-        None, "--out", "-o", help="Keep the result here; default: it is not kept."
+        None, "--out", "-o", help="Folder for the result; default: it is not stored."
     ),
     region: str = typer.Option("full,face,mouth", help="Comma-separated."),
-    audio: str = typer.Option("prediction", help="Whose sound lip-sync metrics hear: prediction or truth."),
+    audio: str = typer.Option("prediction", help="Sound for lip-sync metrics: prediction or truth."),
     with_trivial: bool = typer.Option(False, "--with-trivial", help="Also for the trivial rows."),
     lengths: str | None = typer.Option(
         None,
-        help="Comma-separated: also score so many first frames of each clip; lse: 25,50,75, '' for none.",
+        help="Comma-separated numbers of first frames of each clip to score as well; default for lse: 25,50,75; "
+        "'': none.",
     ),
     sync_expert: Path | None = typer.Option(None, help="Run of `bench train sync-expert`, for lse.expert."),
-    limit: int | None = typer.Option(None, min=1, help="The first N clips only."),
+    limit: int | None = typer.Option(None, min=1, help="Only the first N clips."),
     workers: int | None = typer.Option(None, min=1, help="Local processes."),
     device: str | None = typer.Option(None, help="cpu, cuda …"),
     weights_dir: Path | None = typer.Option(None, help="Folder of pretrained networks, searched first."),
 ) -> None:
-    """Show one metric under all its variants and regions, which choice moves it most, and what clips' length does."""
+    """Show one metric in all its variants and regions, the choices with the largest effect, and that of the
+    length."""
     from bench.cli.console import console
     from bench.cli.console_explain import choice_table, length_table, variant_table
     from bench.cli.eval import comma_separated

@@ -1,4 +1,4 @@
-"""``bench external``: somebody else's code over the clips of a data set."""
+"""``bench external``: runs an external command over the clips of a data set."""
 
 from __future__ import annotations
 
@@ -14,50 +14,56 @@ def register(app: typer.Typer) -> None:
 
 
 def external(
-    name: str = typer.Argument(..., help="Of the method, for the provenance."),
+    name: str = typer.Argument(..., help="Name of the method, for the provenance."),
     command: str = typer.Option(
-        ..., "--command", help="Makes one video; holds {video}, {audio} and {out} or {out_dir}."
+        ..., "--command", help="Makes one video; contains {video}, {audio} and {out} or {out_dir}."
     ),
     out: Path = typer.Option(..., "--out", "-o", help="Folder to write; an interrupted one is continued."),
     data: Path | None = typer.Option(None, help="Prepared data set."),
     pairs: Path | None = typer.Option(
-        None, help="List of pairs for dubbing: CSV with video and audio, or as Wav2Lip publishes them."
+        None, help="List of pairs for dubbing: CSV with video and audio, or in Wav2Lip's format."
     ),
-    truth: Path | None = typer.Option(None, help="Folder of the list's files, where there is no --data."),
+    truth: Path | None = typer.Option(None, help="Folder of the list's files, without --data."),
     split: str | None = typer.Option(None, help="Of the data set; default: test."),
-    root: Path | None = typer.Option(None, help="Where the data set's source videos lie now."),
+    root: Path | None = typer.Option(None, help="Folder of the data set's source videos, if it was moved."),
     protocol: str = typer.Option(
         "reconstruction", help="reconstruction: own sound; dubbing: another clip's sound."
     ),
-    seed: int = typer.Option(0, help="Of the pairs in dubbing."),
-    limit: int | None = typer.Option(None, min=1, help="The first N videos only, for a first try."),
+    seed: int = typer.Option(0, help="Seed of the pairs in dubbing."),
+    limit: int | None = typer.Option(None, min=1, help="Only the first N videos, for a first try."),
     env_dir: Path | None = typer.Option(
         None, help="The code's virtual or Conda environment: its programs are found first."
     ),
-    cwd: str = typer.Option(".", help="Working folder of the command; may hold {worker}."),
-    commit: str = typer.Option("", help="Which version of the code it is, for the provenance."),
-    timeout: float | None = typer.Option(None, min=0.1, help="Seconds a video; then all of it is killed."),
-    workers: int = typer.Option(1, min=1, help="Commands at a time."),
-    shell: bool = typer.Option(False, "--shell", help="Run the command by /bin/sh."),
+    cwd: str = typer.Option(".", help="Working directory of the command; may contain {worker}."),
+    commit: str = typer.Option("", help="Version of the external code, for the provenance."),
+    timeout: float | None = typer.Option(
+        None, min=0.1, help="Seconds per video, then the command is killed."
+    ),
+    workers: int = typer.Option(1, min=1, help="Number of commands at the same time."),
+    shell: bool = typer.Option(False, "--shell", help="Run the command with /bin/sh."),
     longer_audio: str = typer.Option(
         "bounce", help="Sound longer than the video: bounce (back and forth), loop or cut the sound."
     ),
     shorter_audio: str = typer.Option(
         "cut", help="Sound shorter than the video: cut the video, or pad with silence."
     ),
-    crf: int = typer.Option(0, min=0, max=51, help="Of the videos that the command is given; 0 is lossless."),
+    crf: int = typer.Option(
+        0, min=0, max=51, help="x264's constant rate factor of the input videos; 0 is lossless."
+    ),
     silence: int = typer.Option(
-        0, min=0, help="Frames of it after the sound, for code that makes fewer frames than it hears."
+        0,
+        min=0,
+        help="Frames of silence after the sound, for code that makes fewer frames than its sound has.",
     ),
-    any_size: bool = typer.Option(False, "--any-size", help="Take videos of another size than the input."),
+    any_size: bool = typer.Option(False, "--any-size", help="Accept videos of another size than the input."),
     any_length: bool = typer.Option(
-        False, "--any-length", help="Take videos of more or fewer frames than the input."
+        False, "--any-length", help="Accept videos with more or fewer frames than the input."
     ),
-    allow_silent: bool = typer.Option(False, "--allow-silent", help="Take videos without sound."),
-    overwrite: bool = typer.Option(False, "--overwrite", help="Throw away another generation in --out."),
+    allow_silent: bool = typer.Option(False, "--allow-silent", help="Accept videos without sound."),
+    overwrite: bool = typer.Option(False, "--overwrite", help="Delete another generation in --out."),
     allow_partial: bool = typer.Option(False, "--allow-partial", help="Exit 0 although videos are missing."),
 ) -> None:
-    """Run somebody else's code for every pair; exit code 3 where some videos could not be made."""
+    """Run an external command for every pair; exit code 3 if some videos could not be made."""
     from baselines.external import CommandTemplate
     from bench.cli.console_videos import show_made
     from bench.cli.progress import simple_progress
@@ -110,6 +116,6 @@ def external(
         raise typer.Exit(130) from None
     show_made(out, done)
     if done.failures:
-        typer.echo(f"what the commands printed: {out / LOGS}", err=True)
+        typer.echo(f"output of the commands: {out / LOGS}", err=True)
         if not allow_partial:
             raise typer.Exit(3)

@@ -1,4 +1,4 @@
-"""``bench generate``: a trained method over the clips of a data set."""
+"""``bench generate``: generates videos of a data set's clips with a trained method."""
 
 from __future__ import annotations
 
@@ -20,30 +20,32 @@ def generate(
     data: Path = typer.Option(..., help="Prepared data set."),
     out: Path = typer.Option(..., "--out", "-o", help="Folder to write; an interrupted one is continued."),
     split: str | None = typer.Option(None, help="Of the data set; default: test."),
-    root: Path | None = typer.Option(None, help="Where the data set's source videos lie now."),
+    root: Path | None = typer.Option(None, help="Folder of the data set's source videos, if it was moved."),
     protocol: str = typer.Option(
         "reconstruction",
         help="reconstruction: own sound; dubbing: another clip's sound; transfer: one clip's sound for several "
         "speakers, with a contact sheet.",
     ),
     pairs: Path | None = typer.Option(
-        None, help="List of pairs for dubbing: CSV with video and audio, or as Wav2Lip publishes them."
+        None, help="List of pairs for dubbing: CSV with video and audio, or in Wav2Lip's format."
     ),
-    seed: int = typer.Option(0, help="Of the pairs in dubbing and transfer."),
+    seed: int = typer.Option(0, help="Seed of the pairs in dubbing and transfer."),
     driver: str | None = typer.Option(
-        None, help="Transfer: the clip whose sound drives; default: by the seed."
+        None, help="Transfer: the clip whose sound drives; default: chosen by the seed."
     ),
     targets: int | None = typer.Option(
-        None, min=1, help="Transfer: how many speakers the seed chooses; default: 5, or as many as there are."
+        None,
+        min=1,
+        help="Transfer: number of speakers that the seed chooses; default: 5, or fewer if there are fewer.",
     ),
     target: list[str] = typer.Option(
-        [], help="Transfer: a clip that is driven, in place of the seed's; again for more."
+        [], help="Transfer: a clip that is driven, instead of the seed's choice; may be repeated."
     ),
     pose: str = typer.Option(
         "footage",
-        help="Where the head's pose comes from: footage, driver (the clip whose sound is heard), or still.",
+        help="Source of the head pose: footage, driver (the clip that gives the sound), or still.",
     ),
-    limit: int | None = typer.Option(None, min=1, help="The first N videos only, for a first try."),
+    limit: int | None = typer.Option(None, min=1, help="Only the first N videos, for a first try."),
     longer_audio: str = typer.Option(
         "bounce", help="Sound longer than the video: bounce (back and forth), loop or cut the sound."
     ),
@@ -54,10 +56,10 @@ def generate(
     workers: int = typer.Option(1, min=1, help="Local processes, each with the method in memory."),
     device: str = typer.Option("auto", help="auto, cpu or cuda."),
     weights_dir: Path | None = typer.Option(None, help="Folder of pretrained networks, searched first."),
-    overwrite: bool = typer.Option(False, "--overwrite", help="Throw away another generation in --out."),
+    overwrite: bool = typer.Option(False, "--overwrite", help="Delete another generation in --out."),
     allow_partial: bool = typer.Option(False, "--allow-partial", help="Exit 0 although videos are missing."),
 ) -> None:
-    """Make videos that `bench eval` can score; exit code 3 where some could not be made."""
+    """Generate videos that `bench eval` can score; exit code 3 if some could not be made."""
     from bench.cli.console_videos import show_made, speed
     from bench.cli.progress import simple_progress
     from bench.clips.protocols import Cast, Name
@@ -103,6 +105,6 @@ def generate(
         raise typer.Exit(130) from None
     show_made(out, done, speed(done))
     if done.driver and done.made:
-        typer.echo(f"{out / SHEET}: {done.driver} drives")
+        typer.echo(f"{out / SHEET}: driven by {done.driver}")
     if done.failures and not allow_partial:
         raise typer.Exit(3)

@@ -1,4 +1,4 @@
-"""``bench inspect``: what is in a prepared data set, in numbers and in a picture."""
+"""``bench inspect``: the content of a prepared data set, in numbers and as a contact sheet."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ def register(app: typer.Typer) -> None:
 
 
 def inspect(
-    folder: Path = typer.Argument(..., help="What `bench prep --out` wrote."),
+    folder: Path = typer.Argument(..., help="Folder that `bench prep --out` wrote."),
     sheet: Path | None = typer.Option(
         None, help="Contact sheet to write; default: FOLDER/contact-sheet.png."
     ),
     clips: int = typer.Option(6, min=1, max=40, help="Rows of the contact sheet."),
     verify: bool = typer.Option(False, "--verify", help="Check every shard's sha256 against the manifest."),
 ) -> None:
-    """Counts, durations, failures by reason, disk by column, and a contact sheet to look at."""
+    """Show counts, durations, failures by reason and disk space by column, and write a contact sheet."""
     from bench.cli.console import console, inspection
     from prep.inspect import contact_sheet, inspect_folder, verify_folder
 

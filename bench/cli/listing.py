@@ -40,7 +40,7 @@ def _metrics() -> dict[str, str]:
     for name in METRICS:
         try:
             spec = get_spec(name)
-        except BenchError as error:  # another package's fault hides nothing else
+        except BenchError as error:  # an error of another package must not hide the other entries
             lines[name] = str(error)
             continue
         arrows = {"higher": "↑", "lower": "↓", "none": ""}
@@ -66,7 +66,7 @@ def _methods() -> dict[str, str]:
     for name in METHODS:
         try:
             method = get_method(name)
-        except BenchError as error:  # another package's fault hides nothing else
+        except BenchError as error:  # an error of another package must not hide the other entries
             lines[name] = str(error)
             continue
         summary = (inspect.getdoc(method) or "").partition("\n")[0].rstrip(".")

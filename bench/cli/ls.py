@@ -1,4 +1,4 @@
-"""``bench ls``: what the registries know."""
+"""``bench ls``: the content of the registries."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ def register(app: typer.Typer) -> None:
     app.command("ls")(ls)
 
 
-def ls(kind: str | None = typer.Argument(None, help="One kind only; all where left out.")) -> None:
-    """List what there is to choose from: corpora, views, landmark sets, metrics, tables, weights …"""
+def ls(kind: str | None = typer.Argument(None, help="Only this kind; default: all.")) -> None:
+    """List everything that can be chosen: corpora, views, landmark sets, metrics, tables, weights …"""
     from bench.cli.console import console, listing
     from bench.cli.listing import KINDS, entries
     from prep.names import known

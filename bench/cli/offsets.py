@@ -1,4 +1,4 @@
-"""``bench offsets``: which clips of a data set have their sound in sync."""
+"""``bench offsets``: finds the clips of a data set whose sound is in sync."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from bench.train.offsets import Summary
 
-#: Offsets that the summary names.
+#: Number of offsets in the summary.
 _SHOWN = 5
 
 
@@ -28,19 +28,19 @@ def offsets(
     split: list[str] | None = typer.Option(
         None, "--split", help="Only this split; may be repeated; default: all."
     ),
-    reach: int = typer.Option(15, min=1, help="Frames by which sound is shifted at most, either way."),
-    most: int = typer.Option(1, min=0, help="Frames that a clip in sync may be off."),
+    reach: int = typer.Option(15, min=1, help="Largest shift of the sound that is tried, in frames."),
+    most: int = typer.Option(1, min=0, help="Largest offset of a clip in sync, in frames."),
     confidence: float = typer.Option(
-        0.05, min=0, max=1, help="Confidence that the expert must have in a clip in sync."
+        0.05, min=0, max=1, help="Smallest confidence of the expert for a clip in sync."
     ),
     device: str | None = typer.Option(None, help="cpu, cuda …"),
-    overwrite: bool = typer.Option(False, "--overwrite", help="Replace a list that is there already."),
+    overwrite: bool = typer.Option(False, "--overwrite", help="Replace an existing list."),
 ) -> None:
-    """Say by how many frames each clip's sound is late (negative: early), and whether it is fit for training."""
+    """Write by how many frames each clip's sound is late (negative: early), and whether the clip is in sync."""
     from bench.common.errors import BenchError
 
     if out.exists() and not overwrite:
-        raise BenchError(f"{out} is there already: replace it with --overwrite, or name another with --out")
+        raise BenchError(f"{out} exists already: replace it with --overwrite, or name another with --out")
 
     from bench.cli.console import console
     from bench.cli.progress import simple_progress
@@ -80,15 +80,17 @@ def _table(summary: Summary) -> Table:
 
 
 def _lines(summary: Summary) -> list[str]:
-    """What the table does not tell: offsets, whether one is everywhere, and why clips were not judged."""
+    """Lines below the table: common offsets, a constant offset of the data set, and why clips were not judged."""
     common = ", ".join(f"{offset:+d} ({count:,})" for offset, count in summary.offsets.most_common(_SHOWN))
-    lines = [f"frames by which the sound is late, where the expert is sure: {common or 'it never is'}"]
+    lines = [
+        f"offsets in frames (positive: the sound is late) of clips with enough confidence: {common or 'none'}"
+    ]
     offset = summary.constant()
     if offset is not None:
         share = summary.offsets[offset] / summary.offsets.total()
         lines.append(
-            f"{share:.0%} of these clips are {offset:+d} off: so is the data set as a whole, or what the expert "
-            f"learnt from; --most {abs(offset)} keeps them"
+            f"{share:.0%} of these clips have the offset {offset:+d}: so the whole data set has it, or the training "
+            f"data of the expert; --most {abs(offset)} keeps these clips"
         )
     lines += [f"not judged: {count:,} × {reason}" for reason, count in summary.reasons.most_common()]
     return lines

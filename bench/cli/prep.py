@@ -1,4 +1,4 @@
-"""``bench prep``: a corpus becomes Parquet shards."""
+"""``bench prep``: converts a corpus to Parquet shards."""
 
 from __future__ import annotations
 
@@ -14,30 +14,32 @@ def register(app: typer.Typer) -> None:
 
 def prep(
     source: str = typer.Argument(..., help="Layout of the corpus; see `bench ls sources`."),
-    root: Path = typer.Argument(..., help="Where the corpus lies."),
+    root: Path = typer.Argument(..., help="Folder of the corpus."),
     out: Path = typer.Option(..., "--out", "-o", help="Folder to write; an interrupted one is continued."),
-    views: str | None = typer.Option(None, help="Crops to store, comma-separated; see `bench ls views`."),
+    views: str | None = typer.Option(None, help="Views to store, comma-separated; see `bench ls views`."),
     split: str | None = typer.Option(None, help="Only this split."),
     limit: int | None = typer.Option(None, min=1, help="At most N clips of each split, for a first try."),
     encoding: str = typer.Option("jpeg", help="jpeg, png or webp."),
-    quality: int = typer.Option(95, min=1, max=100, help="Of jpeg and webp."),
-    tracking: bool = typer.Option(False, help="Let FaceMesh follow the face: faster, not what IP-LAP did."),
+    quality: int = typer.Option(95, min=1, max=100, help="Quality of jpeg and webp."),
+    tracking: bool = typer.Option(
+        False, help="Let FaceMesh track the face: faster, but different from IP-LAP."
+    ),
     fan: bool = typer.Option(False, help="Store face-alignment's 68 landmarks as well."),
     mel_padding: str = typer.Option(
-        "constant", help="Edges of the mel: constant (IP-LAP) or reflect (Wav2Lip)."
+        "constant", help="Padding of the mel spectrogram: constant (IP-LAP) or reflect (Wav2Lip)."
     ),
-    min_detected: float = typer.Option(0.5, min=0, max=1, help="Least share of frames with a face."),
+    min_detected: float = typer.Option(0.5, min=0, max=1, help="Smallest share of frames with a face."),
     clip_seconds: float = typer.Option(10.0, min=0.2, max=10.0, help="Longest clip; longer ones are cut."),
     clips_per_shard: int | None = typer.Option(
-        None, min=1, help="Default: follows from the number of clips."
+        None, min=1, help="Clips per shard; default: depends on the number of clips."
     ),
     name: str | None = typer.Option(None, help="Name of the data set in its rows; default: the layout's."),
-    workers: int | None = typer.Option(None, min=1, help="Local processes; default: one a core."),
+    workers: int | None = typer.Option(None, min=1, help="Local processes; default: one per core."),
     scheduler: str | None = typer.Option(None, help="Address of a running Dask scheduler to use instead."),
     performance_report: Path | None = typer.Option(None, help="Write Dask's performance report, HTML."),
-    dry_run: bool = typer.Option(False, "--dry-run", help="Only say what would be done."),
+    dry_run: bool = typer.Option(False, "--dry-run", help="Only print what would be done."),
 ) -> None:
-    """Turn a corpus, such as LRS2 or any folder of videos, into Parquet shards."""
+    """Convert a corpus, such as LRS2 or any folder of videos, to Parquet shards."""
     from bench.cli.console import console, plan_table, summary
     from bench.cli.progress import prep_progress
     from prep.images import ENCODINGS

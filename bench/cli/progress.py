@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 @contextmanager
 def simple_progress(what: str) -> Iterator[Callable[[int, int], None]]:
-    """A bar; yields the function that says how many steps are done, and of how many."""
+    """A progress bar; yields its callback, which gets the number of steps done and the total."""
     with Progress(
         TextColumn("{task.description}"),
         BarColumn(),
@@ -40,7 +40,8 @@ def simple_progress(what: str) -> Iterator[Callable[[int, int], None]]:
 
 @contextmanager
 def steps_progress() -> Iterator[Callable[[str, int, int], None]]:
-    """A bar for each step of a command; yields their listener, which is told the step, what is done and of how many."""
+    """A bar for each step of a command; yields their callback, which gets the step, the number done and the
+    total."""
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
     with Progress(*columns, console=console, transient=True) as bar:
         tasks: dict[str, TaskID] = {}
@@ -55,7 +56,7 @@ def steps_progress() -> Iterator[Callable[[str, int, int], None]]:
 
 @contextmanager
 def prep_progress(clips: int, shards: int) -> Iterator[Callable[[PrepProgress], None]]:
-    """Bars for `bench prep`: clips, frames a second, failures, shards, time left; yields their listener."""
+    """Bars for `bench prep`: clips, frames per second, failures, shards, time left; yields their callback."""
     done = PrepProgress()
     started = time.monotonic()
     with Progress(
@@ -85,13 +86,13 @@ def prep_progress(clips: int, shards: int) -> Iterator[Callable[[PrepProgress], 
         try:
             yield notify
         except BaseException:
-            bar.live.transient = True  # An error stands alone, without the bar that led to it.
+            bar.live.transient = True  # After an error the bar is removed.
             raise
 
 
 @contextmanager
 def eval_progress() -> Iterator[Callable[[Step], None]]:
-    """A bar for `bench eval`: clips, frames a second, clips with failures, time left; yields its listener."""
+    """A bar for `bench eval`: clips, frames per second, clips with failures, time left; yields its callback."""
     started = time.monotonic()
     frames = failures = 0
     with Progress(

@@ -1,4 +1,4 @@
-"""``bench report``: results as a table beside the paper's own, as plots, as a page."""
+"""``bench report``: results as a table together with the paper's, as plots, as a page."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ def register(app: typer.Typer) -> None:
 
 def report(
     folders: list[Path] = typer.Argument(
-        None, help="Result folders of `bench eval`; none: only what is published."
+        None, help="Result folders of `bench eval`; none: only published figures."
     ),
-    table: str = typer.Option("default", "--table", "-t", help="Which table; see --list."),
+    table: str = typer.Option("default", "--table", "-t", help="Name of the table; see --list."),
     form: str | None = typer.Option(
         None, "--format", "-f", help="md, latex, csv, html or json; default: by the suffix of --out."
     ),
     region: str | None = typer.Option(
-        None, help="full, face or mouth: where our figures are taken; default: as the table says."
+        None, help="Region of the measured figures: full, face or mouth; default: that of the table."
     ),
     out: Path | None = typer.Option(None, "--out", "-o", help="File to write instead of the terminal."),
     plots: Path | None = typer.Option(None, help="Folder for plots of the results."),

@@ -13,25 +13,26 @@ def register(app: typer.Typer) -> None:
 
 
 def reproduce(
-    table: str = typer.Argument(..., help="As `bench report --list` names it."),
+    table: str = typer.Argument(..., help="Name of the table in `bench report --list`."),
     data: Path = typer.Option(..., help="Prepared data set."),
     out: Path = typer.Option(..., "--out", "-o", help="Folder to write; an interrupted one is continued."),
     run: list[str] = typer.Option(
         [], help="Trained method: RUN or NAME=RUN, also a run set; may be repeated."
     ),
-    videos: list[str] = typer.Option(
-        [], help="Videos that somebody made: FOLDER or NAME=FOLDER; may be repeated."
-    ),
+    videos: list[str] = typer.Option([], help="Existing videos: FOLDER or NAME=FOLDER; may be repeated."),
     split: str | None = typer.Option(None, help="Of the data set; default: test."),
-    root: Path | None = typer.Option(None, help="Where the data set's source videos lie now."),
-    limit: int | None = typer.Option(None, min=1, help="The first N clips only, for a first try."),
+    root: Path | None = typer.Option(None, help="Folder of the data set's source videos, if it was moved."),
+    limit: int | None = typer.Option(None, min=1, help="Only the first N clips, for a first try."),
     sync_expert: Path | None = typer.Option(None, help="Run of `bench train sync-expert`: adds lse.expert."),
     weights_dir: Path | None = typer.Option(None, help="Folder of pretrained networks, searched first."),
     device: str = typer.Option("auto", help="auto, cpu or cuda."),
     site: Path | None = typer.Option(None, help="Folder for a leaderboard page."),
-    allow_partial: bool = typer.Option(False, "--allow-partial", help="Go on although videos are missing."),
+    allow_partial: bool = typer.Option(
+        False, "--allow-partial", help="Continue although videos are missing."
+    ),
 ) -> None:
-    """Generate with every run, score all rows and the trivial ones under the table's metrics, and print the table."""
+    """Generate with every run, score all rows and the trivial ones with the table's metrics, and print the
+    table."""
     from bench.cli.steps import ConsoleWatcher, ending
     from bench.clips.inputs import find_methods
     from bench.report import reproduce as run_reproduction

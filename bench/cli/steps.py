@@ -1,4 +1,4 @@
-"""How calls of several steps look on the command line: each step's own command, its progress, what came of it."""
+"""Output of calls with several steps: each step's command line, its progress, its result."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 
 
 class ConsoleWatcher(Watcher):
-    """Prints the command line that a step stands for, and then what that command prints."""
+    """Prints the equivalent command line of each step, and then the output of that command."""
 
     def begin(self, command: Sequence[str]) -> None:
-        """A line as a shell shows it."""
+        """Print the command line as in a shell."""
         from bench.cli.console import console
 
         console.print(f"\n$ {shlex.join(command)}", style="bold", soft_wrap=True)
@@ -57,7 +57,7 @@ class ConsoleWatcher(Watcher):
         typer.echo(text, err=True)
 
     def done(self, outcome: object, out: Path) -> None:
-        """The closing lines of the step's command."""
+        """Print the last lines of the step's command."""
         from bench.cli import console, console_videos, eval, report, toy, train
         from bench.clips.generation_record import GenerationRecord
         from bench.report.model import Table
@@ -87,7 +87,7 @@ class ConsoleWatcher(Watcher):
 
 @contextmanager
 def ending() -> Iterator[None]:
-    """Exit codes of a call of several steps: 3 where something is missing, 143 or 130 where it was stopped."""
+    """Exit codes of a call with several steps: 3 if something is missing, 143 or 130 if it was stopped."""
     from bench.cli.train import STOPPED
 
     try:

@@ -17,17 +17,17 @@ def register(app: typer.Typer) -> None:
 
 
 def toy(
-    out: Path = typer.Argument(..., help="Folder to write, in LRS2's own layout."),
+    out: Path = typer.Argument(..., help="Folder to write, in the layout of LRS2."),
     clips: int = typer.Option(40, min=1, help="Number of clips."),
     seconds: float = typer.Option(4.0, min=1.0, max=10.0, help="Longest clip."),
-    size: int = typer.Option(256, min=128, max=1024, help="Side of the picture, pixels; even."),
+    size: int = typer.Option(256, min=128, max=1024, help="Side of the frames, pixels; even."),
     seed: int = typer.Option(0, min=0, help="The same seed gives the same bytes."),
-    workers: int | None = typer.Option(None, min=1, help="Processes; default: one a core."),
+    workers: int | None = typer.Option(None, min=1, help="Processes; default: one per core."),
 ) -> None:
     """Make portraits in the public domain speak: a small corpus that needs no licence.
 
-    It is for learning the tool and for regression tests, not for judging methods. Needs the extra `toy`, whose speech
-    synthesiser (eSpeak NG) is under the GPL and is only loaded when this command runs.
+    It is for learning the tool and for regression tests, not for comparing methods. It needs the extra `toy`. Its
+    speech synthesiser (eSpeak NG) has the GPL licence and is loaded only by this command.
     """
     from bench.cli.progress import simple_progress
     from prep.toy.corpus import write_corpus
@@ -40,7 +40,7 @@ def toy(
 
 
 def show_corpus(report: ToyReport) -> None:
-    """Say what the corpus holds."""
+    """Print the content of the corpus."""
     from bench.cli.console import console
 
     speakers = len({clip.clip_id.split("/")[0] for clip in report.clips})

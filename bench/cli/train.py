@@ -1,4 +1,4 @@
-"""``bench train``: a method learns from prepared data."""
+"""``bench train``: trains a method on prepared data sets."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import typer
 if TYPE_CHECKING:
     from bench.train import TrainResult
 
-#: Exit code of a run that SIGTERM ended, as the shell has it.
+#: Exit code of a run that SIGTERM ended, as in shells.
 STOPPED = 143
 
 
@@ -20,19 +20,19 @@ def register(app: typer.Typer) -> None:
 
 
 def train(
-    method: str = typer.Argument(..., help="What to train; see `bench ls methods`."),
+    method: str = typer.Argument(..., help="Name of the method; see `bench ls methods`."),
     data: list[Path] | None = typer.Option(None, "--data", help="Prepared data set; may be repeated."),
     preset: str | None = typer.Option(None, help="paper (default), tiny, or a TOML file of your own."),
     clips: Path | None = typer.Option(
-        None, "--clips", help="Train only on these: CSV of `bench offsets`, or one clip id a line."
+        None, "--clips", help="Train only on these clips: CSV of `bench offsets`, or one clip id per line."
     ),
     stage: list[str] | None = typer.Option(None, "--stage", help="Only this stage; may be repeated."),
     overrides: list[str] | None = typer.Option(
         None, "--set", help="KEY=VALUE over the preset, such as runner.seed=1; may be repeated."
     ),
     run: Path | None = typer.Option(None, "--run", help="Folder to write; default: runs/METHOD."),
-    resume: bool = typer.Option(False, "--resume", help="Go on in a folder that is there already."),
-    per: str | None = typer.Option(None, help="speaker: a run for each person, held together as a run set."),
+    resume: bool = typer.Option(False, "--resume", help="Continue in an existing folder."),
+    per: str | None = typer.Option(None, help="speaker: a run set, with one run per person."),
     speaker: list[str] | None = typer.Option(
         None, "--speaker", help="With --per speaker: only this person; may be repeated."
     ),
@@ -40,7 +40,7 @@ def train(
     device: str | None = typer.Option(None, help="auto, cpu or cuda."),
     weights_dir: Path | None = typer.Option(None, help="Folder of pretrained networks, searched first."),
 ) -> None:
-    """Train the stages of a method, one after the other; exit code 143 where SIGTERM ended it with a checkpoint."""
+    """Train the stages of a method, one after the other; exit code 143 if SIGTERM ended it with a checkpoint."""
     from bench.common.methods import get_method
     from prep.names import known
 
@@ -74,7 +74,7 @@ def train(
             )
     except KeyboardInterrupt:
         if is_main_process():
-            typer.echo("stopped: the same command with --resume goes on from the last checkpoint", err=True)
+            typer.echo("stopped: the same command with --resume continues from the last checkpoint", err=True)
         raise typer.Exit(130) from None
     if is_main_process():
         show_trained(result)
@@ -83,7 +83,7 @@ def train(
 
 
 def show_trained(result: TrainResult) -> None:
-    """Say how training ended."""
+    """Print how training ended."""
     from bench.cli.console import console
 
     for line in _lines(result):
@@ -91,7 +91,7 @@ def show_trained(result: TrainResult) -> None:
 
 
 def _lines(result: TrainResult) -> list[str]:
-    """How training ended, for people."""
+    """Lines about the end of training."""
     lines = []
     for name, figures in result.best.items():
         best = ", ".join(f"{figure} {value:.5g}" for figure, value in figures.items())
@@ -99,4 +99,4 @@ def _lines(result: TrainResult) -> list[str]:
     for speaker, part in result.speakers.items():
         lines += [f"{speaker}: {line}" for line in _lines(part)]
     lines += [f"{speaker} was skipped: {reason}" for speaker, reason in result.skipped.items()]
-    return [*lines, f"{result.run}: {'stopped; --resume goes on' if result.stopped else 'trained'}"]
+    return [*lines, f"{result.run}: {'stopped; continue with --resume' if result.stopped else 'trained'}"]

@@ -1,4 +1,4 @@
-"""How training looks in a terminal: a bar and a line of figures; elsewhere, plain lines."""
+"""Progress of training: in a terminal a bar and a line of figures, otherwise plain lines."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ if TYPE_CHECKING:
 
 
 class Console:
-    """A reporter for people. Use as a context manager, so that the bar goes away with an error.
+    """A reporter that prints. Use it as a context manager, so that the bar is removed after an error.
 
     Args:
-        console: rich's; where it is no terminal, every report is a line.
+        console: a console of rich; if it is not a terminal, every report is a line.
     """
 
     def __init__(self, console: RichConsole) -> None:
@@ -41,7 +41,7 @@ class Console:
         self._stop()
 
     def begin(self, stage: str, start_step: int, total_steps: int | None) -> None:
-        """Say so, and show a bar in a terminal."""
+        """Print a line, and show a bar in a terminal."""
         self._stop()
         self._total = total_steps
         of = f" of {total_steps:,}" if total_steps is not None else ""
@@ -77,14 +77,14 @@ class Console:
         )
 
     def pictures(self, stage: str, step: int, columns: Mapping[str, Tensor]) -> None:
-        """Nothing: they lie in the run."""
+        """Nothing is printed: the images are in the run."""
 
     def note(self, text: str) -> None:
         """A line that stays."""
         self._line(text)
 
     def end(self, stage: str, reason: str) -> None:
-        """Take the bar away and say why."""
+        """Remove the bar and print the reason."""
         self._stop()
         self._line(f"{stage}: {reason}")
 

@@ -1,4 +1,4 @@
-"""``bench weights``: pretrained networks, found, fetched, brought in, verified."""
+"""``bench weights``: lists, downloads, imports and verifies pretrained networks."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ def register(app: typer.Typer) -> None:
 
 def list_(
     weights_dir: Path | None = _FOLDER,
-    json_: bool = typer.Option(False, "--json", help="Everything the registry knows, as JSON."),
+    json_: bool = typer.Option(False, "--json", help="The whole content of the registry, as JSON."),
 ) -> None:
-    """What there is, where it lies on this machine, its licence, and what it is needed for."""
+    """List all weights with their folder on this machine, their licence, and what needs them."""
     from bench.weights.store import WeightStore
 
     store = WeightStore.default(weights_dir)
@@ -46,9 +46,9 @@ def fetch(
     names: list[str] = typer.Argument(None, help="As `bench weights list` names them."),
     everything: bool = typer.Option(False, "--all", help="All that have a direct address: about 3 GB."),
     weights_dir: Path | None = _FOLDER,
-    offline: bool = typer.Option(False, "--offline", help="Use no network; so does BENCH_OFFLINE=1."),
+    offline: bool = typer.Option(False, "--offline", help="Do not use the network; same as BENCH_OFFLINE=1."),
 ) -> None:
-    """Download weights, unless they are there; an interrupted download continues where it stopped."""
+    """Download weights, unless they exist; an interrupted download continues where it stopped."""
     from bench.common.errors import BenchError
     from bench.weights.download import fetch as run
     from bench.weights.download import offline_asked
@@ -68,7 +68,7 @@ def fetch(
             typer.echo(f"error: {error}", err=True)
             failed = True
         except KeyboardInterrupt:
-            typer.echo("stopped: the part stays, the same command continues from there", err=True)
+            typer.echo("stopped: the unfinished file stays, the same command continues from there", err=True)
             raise typer.Exit(130) from None
         else:
             typer.echo(f"{name}: {path} ({store.entries[name].licence})")
@@ -77,25 +77,25 @@ def fetch(
 
 
 def import_(
-    name: str = typer.Argument(..., help="What the file is, as `bench weights list` names it; or a method."),
+    name: str = typer.Argument(..., help="Name of the weights in `bench weights list`; or a method."),
     files: list[Path] = typer.Argument(
-        ..., help="The file, or the archive it comes in; of a method, all its official checkpoints."
+        ..., help="The file, or the archive that contains it; for a method, all its official checkpoints."
     ),
     weights_dir: Path | None = _FOLDER,
-    replace: bool = typer.Option(False, "--replace", help="Trust it in place of the file used before."),
+    replace: bool = typer.Option(False, "--replace", help="Trust it instead of the file used before."),
     run: Path | None = typer.Option(
         None, help="NAME is a method: folder of the run to write; default: runs/NAME-official."
     ),
-    preset: str = typer.Option("paper", help="Of a method: the options of its networks."),
+    preset: str = typer.Option("paper", help="For a method: the options of its networks."),
     overrides: list[str] | None = typer.Option(None, "--set", help="KEY=VALUE over the preset."),
 ) -> None:
-    """Take over a file that you already have, after verifying it; or a method's official weights, as a run."""
+    """Import a file that you already have, after verifying it; or a method's official weights, as a run."""
     from bench.common.errors import BenchError
     from bench.weights.store import WeightStore
     from prep.names import known
 
     store = WeightStore.default(weights_dir)
-    # Some methods are called as a file of the registry: --run says that the method is meant.
+    # Some methods have the name of a file in the registry; with --run the name is that of a method.
     if run is None and name in store.entries:
         if len(files) != 1:
             raise BenchError(f"{name} is one file, and {len(files)} were given")
@@ -128,7 +128,7 @@ def verify(
     names: list[str] = typer.Argument(None, help="Only these; default: all that are found."),
     weights_dir: Path | None = _FOLDER,
 ) -> None:
-    """Hash every file anew; exit code 1 if one is not what it should be."""
+    """Hash every file again; exit code 1 if one is not the right file."""
     from bench.weights.store import WeightStore
     from prep.names import known
 
@@ -171,7 +171,7 @@ def _print_table(store: WeightStore) -> None:
         table.add_row(name, human_bytes(size) if size else "?", here, "\n".join(entry.enables), licence)
     console.print(table)
     console.print(f"searched: {', '.join(map(str, (*store.folders, *store.borrowed)))}", soft_wrap=True)
-    console.print("bench weights fetch NAME downloads; bench weights import NAME FILE takes a file of yours")
+    console.print("bench weights fetch NAME downloads; bench weights import NAME FILE imports your own file")
 
 
 @contextmanager

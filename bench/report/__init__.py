@@ -1,4 +1,4 @@
-"""Tables, plots and the leaderboard page, from results; and what leads to a result in one call.
+"""Tables, plots and the leaderboard page, made from results; and functions that do all steps in one call.
 
 ``from bench.report import demo, reproduce``: see :func:`bench.report.demonstration.demo` and
 :func:`bench.report.reproduction.reproduce`.
@@ -26,7 +26,7 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
-    # Only now: the command line imports this package before it knows what to do, and torch takes seconds.
+    # Imported late: torch needs seconds, and the command line imports this package before it parses the command.
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from importlib import import_module

@@ -1,4 +1,4 @@
-"""What a result folder holds beside its summary: values clip by clip, and frame by frame."""
+"""Reads the values per clip and per frame of a result folder."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Floats = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class ClipValues:
-    """One figure, clip by clip.
+    """One figure for every clip.
 
     Attributes:
         clip_ids: sorted.
@@ -32,7 +32,7 @@ class ClipValues:
     values: dict[str, Floats] = field(default_factory=dict)
 
     def best_first(self, method: str, better: str) -> list[tuple[str, float]]:
-        """The clips of a method that have a value, best first, those of equal value by name."""
+        """The clips of a method that have a value, best first; equal values are sorted by name."""
         sign = -1 if better == "higher" else 1
         found = [
             (clip, float(value))
@@ -43,7 +43,7 @@ class ClipValues:
 
 
 class ResultFiles:
-    """The Parquet files of one result. Where there are none (a summary alone was given), nothing is found.
+    """The Parquet files of one result. If there are none (only a summary was given), nothing is found.
 
     Args:
         path: the result's folder, or its JSON file.
@@ -53,7 +53,7 @@ class ResultFiles:
         self.folder = path.parent if path.name == RESULT else path
 
     def figure(self, output: str, region: str) -> ClipValues | None:
-        """One figure of all methods, or None where the result does not say."""
+        """One figure of all methods, or None if the result does not contain it."""
         return self._figures.get((output, region))
 
     @cached_property
@@ -71,7 +71,7 @@ class ResultFiles:
         return found
 
     def clips_with_series(self, output: str, region: str) -> set[str]:
-        """Clips for which values per frame were kept."""
+        """Clips for which values per frame are stored."""
         return self._series_index.get((output, region), set())
 
     @cached_property
@@ -99,7 +99,7 @@ def read_table(path: Path, **options: Any) -> pa.Table:
     """A Parquet file of a result.
 
     Raises:
-        BenchError: it is broken, or lacks a column.
+        BenchError: it is damaged, or lacks a column.
     """
     try:
         return pq.read_table(path, **options)

@@ -1,4 +1,4 @@
-"""Tables as tidy CSV: one line a figure."""
+"""Tables as tidy CSV: one line per figure."""
 
 from __future__ import annotations
 

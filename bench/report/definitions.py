@@ -1,4 +1,5 @@
-"""What each table is, and what the papers print: ``tables.toml`` and ``published/`` of ``leaderboards``, typed."""
+"""Definitions of tables, and figures published in papers: typed ``tables.toml`` and ``published/`` of
+``leaderboards``."""
 
 from __future__ import annotations
 
@@ -24,7 +25,7 @@ Region = Literal["full", "face", "mouth"]
 
 DEFAULT = "default"
 USER_STUDY = "user-study"
-#: What the published CSV files call the protocol of an ablation; how its faces are driven, the table says.
+#: Protocol of an ablation in the published CSV files. The table defines how its faces are driven.
 ABLATION = "ablation"
 
 
@@ -33,7 +34,7 @@ class _Model(BaseModel):
 
 
 class PublishedTable(_Model):
-    """One table of a paper: the CSV file that holds its figures (``""``: not transcribed) and what is said of it."""
+    """One table of a paper: the CSV file of its figures (``""``: not transcribed), its caption and notes."""
 
     file: str
     rows: int = 0
@@ -42,7 +43,7 @@ class PublishedTable(_Model):
 
 
 class Paper(_Model):
-    """What a paper says of its evaluation. ``""`` or nothing: the paper does not say."""
+    """What a paper says about its evaluation. An empty value means that the paper does not say it."""
 
     title: str
     venue: str
@@ -66,7 +67,7 @@ class Paper(_Model):
 
 
 class RowDef(_Model):
-    """A method of a paper's table; ``ours`` is the one that the paper proposes."""
+    """A method of a paper's table; ``ours`` marks the method that the paper proposes."""
 
     method: str
     label: str
@@ -74,7 +75,8 @@ class RowDef(_Model):
 
 
 class ColumnDef(_Model):
-    """A column: the published metric, and the figure of ours that stands for it (``""``: it cannot be measured)."""
+    """A column: the published metric, and the corresponding figure of this suite (``""``: it cannot be
+    measured)."""
 
     label: str
     metric: str = ""
@@ -85,7 +87,8 @@ class ColumnDef(_Model):
 
 
 class BlockDef(_Model):
-    """A data set of a table. ``metrics`` selects columns; ``outputs`` replaces figures of ours: metric → figure."""
+    """A data set of a table. ``metrics`` selects columns; ``outputs`` replaces figures of the suite: metric →
+    figure."""
 
     dataset: str
     label: str
@@ -94,7 +97,7 @@ class BlockDef(_Model):
 
 
 class TableDef(_Model):
-    """One section of ``tables.toml``; the file says what the keys mean."""
+    """One section of ``tables.toml``; the keys are explained in that file."""
 
     title: str
     paper: str = ""
@@ -133,11 +136,12 @@ class TableDef(_Model):
 
     @property
     def measurable(self) -> bool:
-        """Whether any column has a figure of ours."""
+        """Whether any column has a figure of this suite."""
         return bool(self._outputs())
 
     def columns_of(self, block: BlockDef | None) -> list[ColumnDef]:
-        """The columns for one data set, with its own figures; all columns for a data set that is none of these."""
+        """The columns for one data set, with its own figures; all columns for a data set that is not in the
+        table."""
         if block is None:
             return list(self.columns)
         return [
@@ -149,12 +153,12 @@ class TableDef(_Model):
 
 @dataclass(frozen=True)
 class Published:
-    """A figure as a paper prints it.
+    """A figure as printed in a paper.
 
     Attributes:
-        text: with the digits of the print.
+        text: with all printed digits.
         protocol: ``reconstruction``, ``dubbing``, ``ablation`` or ``user-study``.
-        n: test videos behind it; None where the paper does not say.
+        n: number of test videos; None if the paper does not say it.
     """
 
     text: str
@@ -163,7 +167,7 @@ class Published:
 
 
 def variant_of(output: str) -> str:
-    """The metric that gives a figure: ``lse.lrs.d`` → ``lse.lrs``. Raises ``ValueError`` for an unknown one."""
+    """The metric of a figure: ``lse.lrs.d`` → ``lse.lrs``. Raises ``ValueError`` for an unknown one."""
     for name in (output, output.rpartition(".")[0]):
         if name in METRICS:
             return name
@@ -172,14 +176,14 @@ def variant_of(output: str) -> str:
 
 @cache
 def load_tables() -> Mapping[str, TableDef]:
-    """All tables, by name, in the order of the file. Raises ``BenchError`` where the file is not well formed."""
+    """All tables, by name, in the order of the file. Raises ``BenchError`` if the file is not well formed."""
     tables: dict[str, TableDef] = _load("tables.toml", TypeAdapter(dict[str, TableDef]))
     return tables
 
 
 @cache
 def load_papers() -> Mapping[str, Paper]:
-    """All papers, by short name. Raises ``BenchError`` where the file is not well formed."""
+    """All papers, by short name. Raises ``BenchError`` if the file is not well formed."""
     papers: dict[str, Paper] = _load("published/papers.toml", TypeAdapter(dict[str, Paper]))
     return papers
 
@@ -198,7 +202,7 @@ def load_published(paper: str, table: str) -> Mapping[tuple[str, str, str], Publ
 
 
 def get_table(name: str) -> TableDef:
-    """A table by its name. Raises ``PrepError`` for an unknown one, with the nearest."""
+    """A table by its name. Raises ``PrepError`` for an unknown name; the message proposes the nearest."""
     tables = load_tables()
     (name,) = known("table", [name], tables)
     return tables[name]

@@ -1,4 +1,4 @@
-"""From nothing to a table on the embedded corpus, in one call: all of ``bench demo`` but its words."""
+"""All steps from the embedded corpus to a table, in one call: ``bench demo`` without the command line."""
 
 from __future__ import annotations
 
@@ -28,27 +28,26 @@ def demo(
     methods: Sequence[str] = ("wav2lip", "ipl"),
     watcher: Watcher | None = None,
 ) -> Reproduction:
-    """Make and prepare the toy corpus, train methods on it, and score them beside the trivial rows.
+    """Make and prepare the toy corpus, train methods on it, and score them together with the trivial rows.
 
-    What ``out`` holds already from the same call is kept: an interrupted one goes on. On two CPU cores it takes
+    Finished steps of the same call in ``out`` are kept, so an interrupted call continues. On two CPU cores it takes
     minutes.
 
     Args:
         out: folder to write: ``toy``, ``data``, ``runs``, ``videos``, ``result``, ``site``.
         clips: of the toy corpus, at least 4.
-        methods: names of those that are trained, by their preset ``tiny``, and scored; ``sync-expert`` is trained as
-            well.
-        watcher: is told of every step.
+        methods: names of the methods to train with their preset ``tiny`` and to score; ``sync-expert`` is also trained.
+        watcher: receives the progress of every step.
 
     Raises:
         Stopped: SIGTERM or Ctrl-C ended a training.
         Incomplete: videos or figures are missing.
-        BenchError: a method is unknown, ``out`` holds something else, nothing of the corpus can be used, or what
-            the steps raise.
+        BenchError: a method is unknown, ``out`` holds something else, no clip of the corpus can be used, or a step
+            raises it.
         PrepError: the extra ``toy`` is not installed, or preparation failed.
     """
     for name in methods:
-        get_method(name)  # An unknown one is said at once.
+        get_method(name)  # An unknown method is reported at once.
     watcher = watcher or Watcher()
     corpus, data, runs = out / "toy", out / "data", out / "runs"
     watcher.begin(["bench", "toy", str(corpus), "--clips", str(clips)])
@@ -70,7 +69,7 @@ def demo(
 
 
 def _prepare(corpus: Path, data: Path, watcher: Watcher) -> None:
-    """Prepare the corpus, and check every shard. Raises BenchError: no clip can be used."""
+    """Prepare the corpus, and check every shard. Raises BenchError if no clip can be used."""
     words = ["bench", "prep", "lrs2", str(corpus), "--out", str(data)]
     watcher.begin([*words, "--views", ",".join(VIEWS), "--name", "toy"])
     refs = select(list(get_source("lrs2").list_clips(corpus, None)), None)
@@ -86,7 +85,7 @@ def _prepare(corpus: Path, data: Path, watcher: Watcher) -> None:
 
 
 def _train(name: str, data: Path, runs: Path, watcher: Watcher) -> None:
-    """Train a method, or go on with it. Raises Stopped: it was ended early."""
+    """Train a method, or resume its training. Raises Stopped if it was ended early."""
     run = runs / name
     overrides = [f"wav2lip.expert={(runs / EXPERT).absolute()}"] if name == "wav2lip" else []
     resume = (run / "config.json").exists()

@@ -1,7 +1,7 @@
-"""How the four plots look: a figure over all methods, clip by clip, two methods against each other, over frames.
+"""Drawing of the four plots: a figure of all methods, of every clip, of two methods compared, over the frames of a
+clip.
 
-Colour never carries meaning alone: methods stand in rows or panels of their own, and what has no value is said in
-words.
+Nothing is shown by colour alone: methods have separate rows or panels, and missing values are described in words.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from bench.report.model import ARROWS
 from bench.results import CLIP_REGION, Figure, MethodResult, OutputInfo, Result
 from prep.rates import FPS
 
-# Blue against grey is told apart in every common colour blindness, and in print.
+# Blue and grey can be distinguished with every common colour blindness, and in print.
 PAPER, INK, MUTED, FAINT = "#ffffff", "#1c2127", "#66707a", "#e3e7eb"
 BLUE, GREY, PALE = "#1f66ad", "#9aa3ac", "#dfe4e9"
 
-# Any, since matplotlib's own stubs type the keys differently from release to release.
+# Any, since matplotlib's stubs type the keys differently in different releases.
 STYLE: Any = {
     "font.family": ["DejaVu Sans"],
     "font.size": 8.5,
@@ -45,7 +45,7 @@ STYLE: Any = {
     "ytick.major.size": 0,
 }
 
-#: What a region is called in words.
+#: Readable names of regions.
 REGION_WORDS = {"full": "full frame", "face": "face", "mouth": "mouth", CLIP_REGION: "whole clip"}
 
 _WIDTH = 7.2
@@ -55,10 +55,10 @@ _HEAD, _FOOT = 0.62, 0.68
 
 @dataclass(frozen=True)
 class Subject:
-    """One figure of one result: what a plot is about.
+    """One figure of one result: the subject of a plot.
 
     Attributes:
-        result: whose figure.
+        result: the result.
         info: label, direction, unit, decimals.
         region: of the figure.
         output: its id.
@@ -100,14 +100,14 @@ class Subject:
         return " · ".join([data, self.result.protocol, region, self.output])
 
     def text(self, value: float) -> str:
-        """A value as tables print it."""
+        """A value as printed in tables."""
         if not isfinite(value):
             return "∞" if value > 0 else "−∞"
         return f"{value:.{self.info.decimals}f}".replace("-", "−")
 
 
 def bars(subject: Subject) -> Canvas:
-    """Bars from zero, and beside them the same values closer up with their 95 % intervals."""
+    """Bars from zero, and beside them the same values on a larger scale with their 95 % intervals."""
     rows = subject.figures
     canvas, place = _rows_canvas(len(rows))
     left, right = canvas.add_axes(place(0.225, 0.33)), canvas.add_axes(place(0.585, 0.245))
@@ -131,7 +131,7 @@ def bars(subject: Subject) -> Canvas:
 
 
 def clips(subject: Subject, values: ClipValues) -> Canvas:
-    """Every clip a dot, a row a method; an upright line marks the mean."""
+    """One dot per clip, one row per method; a vertical line marks the mean."""
     rows = subject.figures
     canvas, place = _rows_canvas(len(rows))
     panel = canvas.add_axes(place(0.225, 0.605))
@@ -160,7 +160,7 @@ def clips(subject: Subject, values: ClipValues) -> Canvas:
 
 
 def versus(subject: Subject, values: ClipValues, first: str, second: str) -> Canvas:
-    """One method against another, every clip a dot."""
+    """One method compared with another, one dot per clip."""
     ours, theirs = values.values[first], values.values[second]
     both = np.isfinite(ours) & np.isfinite(theirs)
     x, y = theirs[both], ours[both]
@@ -187,7 +187,7 @@ def versus(subject: Subject, values: ClipValues, first: str, second: str) -> Can
 
 
 def series(subject: Subject, clip: str, load: Callable[[], Mapping[str, Floats]]) -> Canvas:
-    """The frames of one clip, a panel a method, the range of all methods in grey behind it."""
+    """The frames of one clip, one panel per method, with the range of all methods in grey."""
     found, rows = load(), subject.figures
     across = 3 if len(rows) > 4 else min(2, max(1, len(rows)))
     down = ceil(len(rows) / across)
@@ -197,7 +197,7 @@ def series(subject: Subject, clip: str, load: Callable[[], Mapping[str, Floats]]
     edges = {"left": 0.08, "right": 0.985, "top": 1 - (_HEAD + 0.17) / height, "bottom": _FOOT / height}
     canvas.subplots_adjust(**edges, wspace=0.07, hspace=0.36)
     methods = [found[m.method] for m, _ in rows if m.kind == "method" and m.method in found]
-    # The trivial rows may leave the scale: the ground truth's PSNR would flatten all others.
+    # The trivial rows may be outside the scale: the ground truth's PSNR would make all other lines flat.
     _limit(panels[0], [v for f in methods or found.values() for v in f.tolist() if isfinite(v)], axis="y")
     low, high = _range(methods)
     for panel, (method, _) in zip(panels, rows, strict=False):
@@ -219,7 +219,7 @@ def series(subject: Subject, clip: str, load: Callable[[], Mapping[str, Floats]]
 
 
 def label(method: MethodResult) -> str:
-    """What a row is called."""
+    """The label of a row."""
     return TRIVIAL_LABELS.get(method.method, method.method) if method.kind == "trivial" else method.method
 
 
@@ -229,7 +229,7 @@ def count(n: int, noun: str) -> str:
 
 
 def _one_series(panel: Axes, subject: Subject, method: MethodResult, values: Floats | None) -> None:
-    """The line of one method under its name, and in words what the line lacks."""
+    """The line of one method below its name, and a text about missing values."""
     instead, beside = _no_line(panel, subject, values), ""
     if values is not None and not instead:
         seconds = np.arange(len(values)) / FPS
@@ -241,13 +241,13 @@ def _one_series(panel: Axes, subject: Subject, method: MethodResult, values: Flo
     name = _short(label(method), 16 if beside else 32)
     panel.set_title(name, loc="left", fontsize=8, color=colour, **title)
     panel.set_title(beside, loc="right", fontsize=7, color=MUTED, **title)
-    # In the middle of the panel, which has no line to hide.
+    # In the middle of the panel, since there is no line that it could hide.
     place: Any = {"transform": panel.transAxes, "ha": "center", "va": "center", "zorder": 4}
     panel.text(0.5, 0.5, instead, fontsize=7.5, color=MUTED, **place)
 
 
 def _no_line(panel: Axes, subject: Subject, values: Floats | None) -> str:
-    """Why no line can be seen, or nothing."""
+    """Why there is no visible line, or ``""``."""
     if values is None or np.isnan(values).all():
         return "no values"
     finite = values[np.isfinite(values)]
@@ -266,7 +266,7 @@ def _gaps(values: Floats) -> Floats:
 
 
 def _range(found: Sequence[Floats]) -> tuple[Floats, Floats]:
-    """Least and greatest finite value of each frame, NaN where there is none."""
+    """Smallest and largest finite value of each frame, NaN where there is none."""
     length = max((len(values) for values in found), default=0)
     low, high = np.full(length, np.inf), np.full(length, -np.inf)
     for values in found:
@@ -308,7 +308,7 @@ def _interval_note(figures: Sequence[Figure | None]) -> str:
 
 
 def _rows_canvas(n_rows: int) -> tuple[Canvas, Callable[[float, float], tuple[float, float, float, float]]]:
-    """A canvas for so many rows, and what places a panel on it by its left edge and width, both shares."""
+    """A canvas for ``n_rows`` rows, and a function that places a panel by its left edge and width (shares)."""
     inner = _ROW * max(1, n_rows)
     height = _HEAD + inner + _FOOT
 
@@ -348,7 +348,7 @@ def _beside(panel: Axes, x: float, at: int, text: str, colour: str, side: str, s
 
 
 def _aside(panel: Axes, at: int, words: str) -> None:
-    """Words where a bar would be, over the lines of the grid."""
+    """A text in place of a bar, drawn over the grid."""
     text = _beside(panel, 0.015, at, words, MUTED, "left", size=7.5)
     text.set_bbox({"facecolor": PAPER, "edgecolor": "none", "pad": 1.5})
 

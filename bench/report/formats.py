@@ -1,4 +1,4 @@
-"""The formats in which a table is written."""
+"""The file formats of tables."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def write(table: Table, form: str) -> str:
 
 
 def format_of(path: Path) -> str:
-    """The format that a file's suffix says. Raises ``BenchError`` where it says none."""
+    """The format of a file, from its suffix. Raises ``BenchError`` if the suffix is unknown."""
     suffix = path.suffix.lower().lstrip(".")
     form = _SUFFIXES.get(suffix, suffix)
     if form not in FORMATS:

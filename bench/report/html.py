@@ -1,4 +1,4 @@
-"""Tables as one HTML page that needs nothing else."""
+"""Tables as one self-contained HTML page."""
 
 from __future__ import annotations
 

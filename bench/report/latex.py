@@ -25,7 +25,7 @@ _COMMANDS = {
     "|": r"$|$",
     '"': r"{\char`\"}",
     "`": "{`}",
-    # After the end of a row these two would be read as its options.
+    # After the end of a row LaTeX would read these two as options.
     "[": "{[}",
     "*": "{*}",
     "↑": r"$\uparrow$",
@@ -73,7 +73,7 @@ _ACCENTS = {
     "\u030c": "v",
     "\u0327": "c",
 }
-# Between two of these, which would become one dash or one quotation mark.
+# Position between two characters that LaTeX would combine into one dash or one quotation mark.
 _LIGATURE = re.compile(r"(?<=-)(?=-)|(?<=')(?=')|(?<=[?!])(?=\{`\})|(?<=,)(?=,)")
 
 
@@ -83,7 +83,8 @@ def write(table: Table) -> str:
 
 
 def escape(text: str) -> str:
-    """``text`` so that any LaTeX engine prints it, on one line; characters that LaTeX lacks appear as U+ and hex."""
+    """Escape ``text`` for any LaTeX engine, on one line. Characters that LaTeX lacks become U+ and their hex
+    code."""
     plain = "".join(map(_letter, unicodedata.normalize("NFC", " ".join(text.split()))))
     return _LIGATURE.sub("{}", plain)
 
@@ -102,7 +103,7 @@ def _letter(character: str) -> str:
 def _lines(table: Table) -> Iterator[str]:
     yield r"% needs \usepackage{booktabs}"
     yield r"\begin{table*}[tbp]"
-    # Ten columns with intervals then fit a page of 17 cm.
+    # With this size, ten columns with intervals fit on a page of 17 cm.
     wide = any(len(block.columns) > 7 for block in table.blocks)
     yield r"\centering" + (
         r"\scriptsize\setlength{\tabcolsep}{1.8pt}" if wide else r"\footnotesize\setlength{\tabcolsep}{4pt}"

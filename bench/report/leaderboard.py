@@ -17,7 +17,7 @@ from bench.results import CLIP_REGION, Result
 
 @dataclass(frozen=True)
 class Place:
-    """By what the page is filtered; ``region`` is ``clip`` for what belongs to every region."""
+    """The criteria for filtering the page; ``region`` is ``clip`` for figures that belong to every region."""
 
     dataset: str
     protocol: str
@@ -26,7 +26,7 @@ class Place:
 
 @dataclass(frozen=True)
 class Board:
-    """Comparable figures in one region, and the results that they are from."""
+    """Comparable figures in one region, and the results that contain them."""
 
     place: Place
     block: Block
@@ -35,7 +35,7 @@ class Board:
 
 @dataclass(frozen=True)
 class Line:
-    """A row of the leaderboard, its cells in the page's columns; None where its evaluation lacks the column."""
+    """A row of the leaderboard, with cells in the order of the page's columns; None: not in its evaluation."""
 
     place: Place
     row: Row
@@ -44,7 +44,7 @@ class Line:
 
 
 def places_of(groups: Sequence[Sequence[Result]]) -> list[Place]:
-    """What each group is filtered by; groups of one data set and protocol are told apart by a number."""
+    """The filter criteria of each group. Groups of the same data set and protocol are distinguished by a number."""
     places: list[Place] = []
     for group in groups:
         data, protocol = group[0].data, group[0].protocol
@@ -58,7 +58,7 @@ def places_of(groups: Sequence[Sequence[Result]]) -> list[Place]:
 
 
 def why_apart(groups: Sequence[Sequence[Result]], places: Sequence[Place]) -> list[str]:
-    """Why two groups of one data set and protocol are not one."""
+    """Why two groups of the same data set and protocol are separate."""
     words = []
     for i, place in enumerate(places):
         for j, other in enumerate(places[:i]):
@@ -73,7 +73,7 @@ def why_apart(groups: Sequence[Sequence[Result]], places: Sequence[Place]) -> li
 def boards_of(
     groups: Sequence[Sequence[Result]], places: Sequence[Place], footnotes: Footnotes
 ) -> Iterator[Board]:
-    """One board for every group of comparable results and every region of theirs."""
+    """One board for every group of comparable results and each of its regions."""
     definition = _definition([result for group in groups for result in group])
     for group, place in zip(groups, places, strict=True):
         for region in dict.fromkeys(region for result in group for region in result.regions):
@@ -83,7 +83,7 @@ def boards_of(
 
 
 def _definition(results: Sequence[Result]) -> TableDef:
-    """A table with every figure that any result holds or was asked for, in the order of the registry."""
+    """A table with every figure that a result contains or that was requested, in the order of the registry."""
     order = list(METRICS)
     try:
         found = {
@@ -110,7 +110,7 @@ def columns_of(boards: Sequence[Board]) -> list[TableColumn]:
 
 
 def lines_of(boards: Sequence[Board], columns: Sequence[TableColumn]) -> Iterator[Line]:
-    """The rows of all boards, in each of them the trivial ones last."""
+    """The rows of all boards; in each board the trivial rows are last."""
     for board in boards:
         at = {column.id: i for i, column in enumerate(board.block.columns)}
         for row in sorted(board.block.rows, key=lambda row: row.kind):
@@ -119,13 +119,13 @@ def lines_of(boards: Sequence[Board], columns: Sequence[TableColumn]) -> Iterato
 
 
 def _training(board: Board, row: Row) -> str:
-    """What a method was trained on, where it was told and no namesake says otherwise."""
+    """What a method was trained on; ``""`` if unknown or if rows of the same name differ in it."""
     told = {m.training_data for result in board.results for m in result.methods if m.method == row.method}
     return told.pop() if row.kind == "method" and len(told) == 1 else ""
 
 
 def plain_data(lines: Sequence[Line], columns: Sequence[TableColumn]) -> dict[str, Any]:
-    """The table with all its digits, for the script."""
+    """The table with all digits, for the script of the page."""
     return {
         "columns": [{"id": c.id, "label": c.label, "better": c.better} for c in columns],
         "rows": [
@@ -150,5 +150,5 @@ def _plain(cell: Cell | None) -> list[float | int | str | None]:
 
 
 def _number(value: float | None) -> float | str | None:
-    """JSON knows no infinity."""
+    """A number as JSON, which has no infinity."""
     return value if value is None or isfinite(value) else str(value)

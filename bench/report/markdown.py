@@ -1,4 +1,4 @@
-"""Tables in Markdown, as GitHub shows it."""
+"""Tables in GitHub's Markdown."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def write(table: Table) -> str:
 
 
 def escape(text: str) -> str:
-    """``text`` so that Markdown shows it as it is, on one line."""
+    """Escape ``text`` for Markdown, on one line."""
     text = " ".join(text.split()).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     return _SPECIAL.sub(r"\\\1", text)
 

@@ -1,4 +1,4 @@
-"""What was measured here, as blocks of a table: results that are comparable share one, all others stand apart."""
+"""Measured results as blocks of a table: comparable results share a block, all others have separate blocks."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ TRIVIAL_LABELS = {
 
 @dataclass
 class _Entry:
-    """A row to be: one method's figures, from one result or from several that agree."""
+    """The data of a row: one method's figures, from one result or from several that agree."""
 
     method: MethodResult
     results: list[Result]
@@ -33,7 +33,7 @@ class _Entry:
         return self.figures.get((output, region)) or self.figures.get((output, CLIP_REGION))
 
     def takes(self, method: MethodResult) -> bool:
-        """Whether these are the same videos, as far as can be told, with the same figures where both have one."""
+        """Whether these seem to be the same videos, with the same values for all figures that both have."""
         mine = self.method
         if (mine.method, mine.kind, mine.source) != (method.method, method.kind, method.source):
             return False
@@ -70,7 +70,7 @@ def measured_blocks(
 
 
 def comparable_groups(results: Sequence[Result]) -> list[list[Result]]:
-    """Results that may stand in one block, together; in the order of their first."""
+    """Groups of results that can share a block, in the order of the first result of each group."""
     groups: list[list[Result]] = []
     for result in results:
         for group in groups:
@@ -134,9 +134,9 @@ def _block(definition: TableDef, group: list[Result], region: str, footnotes: Fo
 def _columns(
     definition: TableDef, block: BlockDef | None, group: list[Result]
 ) -> tuple[list[ColumnDef], list[ColumnDef]]:
-    """Columns to show, and those left out since no result was asked for them.
+    """Columns to show, and columns left out because no evaluation requested them.
 
-    A table of no paper also shows the metrics that the results were asked for and that it does not list.
+    A table that is not of a paper also shows requested metrics that it does not list.
     """
     fit = [
         column
@@ -156,7 +156,7 @@ def _columns(
 
 
 def asked_for(results: Sequence[Result], metrics: Collection[str] | None = None) -> Iterator[ColumnDef]:
-    """Columns of all figures that results hold or were asked for; of some metrics only, where they are given."""
+    """Columns of all figures that results contain or that were requested; only of ``metrics``, if given."""
     for name in dict.fromkeys(missing.metric for result in results for missing in result.missing):
         if metrics is None or name in metrics:
             spec = get_spec(name)

@@ -1,4 +1,4 @@
-"""docs/metrics.md, made from the specifications: run ``python -m bench.report.metric_docs`` after a change."""
+"""Generates docs/metrics.md from the specifications: run ``python -m bench.report.metric_docs`` after a change."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def _section(spec: Spec) -> list[str]:
         f"- specification `{spec.hash}`: " + "; ".join(f"{k} {_value(v)}" for k, v in spec.parameters.items())
     )
     kinds = ["compared frame by frame" if spec.paired else "defined for dubbing as well"]
-    kinds.append("in every region" if spec.regions else "once a clip")
+    kinds.append("in every region" if spec.regions else "once per clip")
     kinds.append("mean over clips" if spec.aggregate == "mean" else "one figure of all frames together")
     lines.append(f"- {', '.join(kinds)}")
     if spec.traps:

@@ -1,4 +1,4 @@
-"""A table in memory: what is assembled once and then written in every format."""
+"""A table in memory: assembled once, then written in any format."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ class _Model(BaseModel):
 class Cell(_Model):
     """One figure, or the reason why there is none.
 
-    ``scored`` and ``asked`` are clips; of a reported figure both are the test videos behind it, None where the paper
-    does not say. ``footnotes`` holds marks, see :class:`Footnote`.
+    ``scored`` and ``asked`` are numbers of clips. For a reported figure both are the number of test videos, None if
+    the paper does not say it. ``footnotes`` are marks, see :class:`Footnote`.
     """
 
     text: str = Field(description="as printed: digits, ∞ or n/a")
@@ -38,9 +38,9 @@ class Cell(_Model):
 
 
 class TableColumn(_Model):
-    """What stands in one column of a block.
+    """The definition of one column of a block.
 
-    ``id`` is the figure of ours (``lse.lrs.d``) in a measured block, the name in the paper's CSV in a reported one.
+    ``id`` is a figure of the suite (``lse.lrs.d``) in a measured block, the name in the paper's CSV in a reported one.
     """
 
     id: str
@@ -73,7 +73,7 @@ class Row(_Model):
 
 
 class Block(_Model):
-    """Rows that may be compared with one another; reported and measured figures never share one."""
+    """Rows that can be compared with each other; reported and measured figures never share a block."""
 
     kind: Literal["reported", "measured"]
     title: str
@@ -87,7 +87,7 @@ class Block(_Model):
 
 
 class Footnote(_Model):
-    """``mark`` is the letter at the cells it belongs to; empty for a note on the whole table."""
+    """A note; ``mark`` is the letter at its cells, empty for a note on the whole table."""
 
     mark: str
     text: str
@@ -126,11 +126,10 @@ class Footnotes:
 
 
 def rank(rows: Sequence[Row], columns: Sequence[TableColumn]) -> list[str]:
-    """Mark the best and the second figure of every column; trivial rows are not ranked, ties are all marked.
+    """Mark the best and the second figure of every column. Trivial rows are not ranked; ties are all marked.
 
-    Figures are compared as they are printed. Where methods were scored on different clips only those that were scored
-    on all clips are ranked, among one another: a method that fails on hard clips would win by it. Where all methods
-    lack the same clips they are ranked all the same.
+    Printed values are compared. If methods were scored on different clips, only methods scored on all clips are ranked:
+    otherwise a method could win by failing on hard clips. If all methods lack the same clips, all are ranked.
 
     Returns:
         One warning for every column with unequal coverage.

@@ -1,6 +1,6 @@
-"""Plots of results, as SVG and PNG: which there are, and writing them.
+"""Plots of results, as SVG and PNG: the list of plots, and writing them.
 
-The same result gives the same bytes with the same Matplotlib. The SVG follows the reader's dark or light setting.
+The same result gives the same bytes with the same version of Matplotlib. The SVG uses the reader's dark or light mode.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _DARK = {
     drawing.GREY: "#77818b",
     drawing.PALE: "#323a41",
 }
-# Real text, in the reader's own font: smaller files, and words that can be found and copied.
+# Text elements in the reader's font: files are smaller, and text can be searched and copied.
 _FONTS = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
 _SVG_STYLE: Any = {"svg.fonttype": "none", "svg.hashsalt": "talking-face-bench"}
 
@@ -53,8 +53,8 @@ class Plot:
         region: of the figure.
         output: id of the figure.
         name: stem of its file, the same on each run.
-        caption: one line that says what is seen.
-        draw: makes it.
+        caption: one line that describes the plot.
+        draw: draws it.
     """
 
     kind: Kind
@@ -70,15 +70,15 @@ def write_plots(results: list[tuple[Path, Result]], out: Path) -> list[Path]:
     """Write every plot of some results, as SVG and as PNG.
 
     Args:
-        results: the folder (or JSON file) of each, and what it holds. A summary without its Parquet files gives
-            the bars alone.
-        out: folder; made if need be.
+        results: the folder (or JSON file) of each result, and the result. A summary without Parquet files gives only
+            the bars.
+        out: folder; created if necessary.
 
     Returns:
         The files, in the order of results, figures and regions.
 
     Raises:
-        BenchError: a result's Parquet file is broken.
+        BenchError: a result's Parquet file is damaged.
     """
     out.mkdir(parents=True, exist_ok=True)
     written = []
@@ -93,8 +93,8 @@ def write_plots(results: list[tuple[Path, Result]], out: Path) -> list[Path]:
 
 
 def plots(results: Sequence[tuple[Path, Result]]) -> Iterator[Plot]:
-    """What there is to draw: for every figure and region the bars, and the other plots where values by clip or by
-    frame were kept."""
+    """All possible plots: for every figure and region the bars, and the other plots if values per clip or per frame are
+    stored."""
     for index, (path, result) in enumerate(results):
         files = ResultFiles(path)
         for metric in result.metrics:
@@ -121,7 +121,7 @@ def svg(plot: Plot) -> bytes:
 
 
 def png(plot: Plot) -> bytes:
-    """The plot as PNG, 200 dots an inch."""
+    """The plot as PNG, 200 dpi."""
     with matplotlib.rc_context(drawing.STYLE):
         canvas = FigureCanvasAgg(plot.draw())
         canvas.figure.set_dpi(_PNG_DPI)
@@ -131,7 +131,7 @@ def png(plot: Plot) -> bytes:
 
 
 def _regions(result: Result, output: str) -> list[str]:
-    """The regions in which any method was asked for the figure, in the result's order."""
+    """The regions in which the figure was requested for any method, in the result's order."""
     found = {figure.region for m in result.methods for figure in m.figures if figure.output == output}
     return [region for region in (*result.regions, CLIP_REGION) if region in found]
 
@@ -164,14 +164,14 @@ def _of_figure(index: int, subject: Subject, files: ResultFiles) -> Iterator[Plo
 
 
 def _file_name(index: int, subject: Subject, kind: Kind) -> str:
-    """Readable and safe, whatever the data set is called; results of one data set differ by their number."""
+    """A readable and safe file name for any name of a data set; results of one data set differ by their number."""
     parts = [subject.result.data.name, subject.result.protocol, subject.output, subject.region]
     plain = "-".join(re.sub(r"[^a-z0-9]+", "_", part.lower()).strip("_") for part in parts)
     return f"{index + 1:02d}-{plain[:100]}-{kind}"
 
 
 def leaders(subject: Subject, values: ClipValues) -> tuple[str, str] | None:
-    """The two best methods, where they share two clips with finite values or more."""
+    """The two best methods, if at least two clips have finite values for both."""
     if subject.info.better == "none":
         return None
     ranked = [
@@ -186,8 +186,8 @@ def leaders(subject: Subject, values: ClipValues) -> tuple[str, str] | None:
 
 
 def hardest_clip(result: Result, info: OutputInfo, values: ClipValues, among: set[str]) -> str | None:
-    """The clip with the worst mean over the methods (over the trivial rows where there is no method), out of
-    those named; None where none has a finite value."""
+    """The clip of ``among`` with the worst mean over the methods (over the trivial rows if there is no method); None if
+    no clip has a finite value."""
     methods = [m.method for m in result.methods if m.kind == "method" and m.method in values.values]
     rows = np.array([values.values[name] for name in methods or values.values])
     sign = 1 if info.better == "higher" else -1

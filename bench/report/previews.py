@@ -1,4 +1,4 @@
-"""The best and the worst clip of every method, with a few frames beside those of the truth."""
+"""The best and the worst clip of every method, with a few of its frames and those of the truth."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pyarrow as pa
 from bench.report.clips import ClipValues, ResultFiles, read_table
 from bench.results import CLIP_REGION, PREVIEWS, MethodResult, OutputInfo, Result
 
-#: By which figure clips are ranked: the first of these that a method has by clip, else its first with a direction.
+#: Figures for ranking clips: the first of these that a method has per clip, else its first figure with a direction.
 RANKED_BY = ("psnr.frame", "lmd.lip_norm", "ssim.wang11")
 TRUTH = "truth"
 
@@ -21,10 +21,10 @@ class Picture:
     """A preview.
 
     Attributes:
-        frame: index in the clip, at 25 a second.
+        frame: index in the clip, at 25 fps.
         width: pixels.
         height: pixels.
-        jpeg: the encoded picture.
+        jpeg: the encoded image.
     """
 
     frame: int
@@ -38,10 +38,10 @@ class Example:
     """One clip of one method.
 
     Attributes:
-        which: ``only`` where the method has a single clip, ``alike`` where all are equally good.
+        which: ``best`` or ``worst``; ``only`` if the method has a single clip, ``alike`` if all are equally good.
         clip_id: name of the clip.
         value: of the figure by which it was chosen.
-        pairs: the truth's frame, None where there is none, and the method's.
+        pairs: the truth's frame (None if there is none) and the method's frame.
     """
 
     which: Literal["best", "worst", "only", "alike"]
@@ -55,10 +55,10 @@ class Examples:
     """The examples of one method.
 
     Attributes:
-        method: whose.
+        method: the method.
         output: id of the figure by which they were chosen.
         info: its label, direction, unit, decimals.
-        region: where it was taken.
+        region: of the figure.
         clips: best first.
     """
 
@@ -70,16 +70,16 @@ class Examples:
 
 
 def examples(path: Path, result: Result) -> list[Examples]:
-    """Best and worst clip of every method and trivial row that has previews and values by clip.
+    """Best and worst clip of every method and trivial row that has previews and values per clip.
 
-    The ground truth has no row: its frames are the truth. Clips of equal value are taken by name.
+    The ground truth is left out, since its frames are the truth. Clips of equal value are sorted by name.
 
     Args:
         path: the result's folder, or its JSON file.
-        result: what it holds.
+        result: the result.
 
     Raises:
-        BenchError: a Parquet file of the result is broken.
+        BenchError: a Parquet file of the result is damaged.
     """
     files = ResultFiles(path)
     file = files.folder / PREVIEWS
@@ -107,7 +107,7 @@ def examples(path: Path, result: Result) -> list[Examples]:
 
 
 def _choose(files: ResultFiles, result: Result, method: MethodResult, shown: set[str]) -> Examples | None:
-    """The clips without their pictures."""
+    """The chosen clips, without their images."""
     for output, info in _figures(result):
         for region in (*result.regions, CLIP_REGION):
             values = files.figure(output, region)

@@ -1,4 +1,4 @@
-"""A result against frozen expectations: has a decoder, a resize or a library changed a number?"""
+"""Compares a result with stored expectations: has a decoder, a resize or a library changed a number?"""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ class _Model(BaseModel):
 
 
 class Tolerance(_Model):
-    """How far a figure may move, and why that far."""
+    """How much a figure may change, and why."""
 
     absolute: float = 0.0
     relative: float = 0.0
     reason: str
 
     def allows(self, expected: float, found: float) -> bool:
-        """Whether ``found`` is near enough; infinite values must be equal."""
+        """Whether ``found`` is within the tolerance; infinite values must be equal."""
         if math.isinf(expected) or math.isinf(found):
             return expected == found
         return abs(found - expected) <= self.absolute + self.relative * abs(expected)
@@ -47,7 +47,7 @@ class Expected(_Model):
 
 
 class Expectation(_Model):
-    """What a result of one data set should be; a file of ``leaderboards/regression``."""
+    """The expected result for one data set; a file of ``leaderboards/regression``."""
 
     schema_version: Literal[1] = 1
     data: str
@@ -62,7 +62,7 @@ class Expectation(_Model):
     figures: list[Expected]
 
     def tolerance(self, metric: str) -> Tolerance:
-        """That of a metric, or of its family."""
+        """The tolerance of a metric, or of its family."""
         found = self.tolerances.get(metric) or self.tolerances.get(metric.partition(".")[0])
         return found or Tolerance(absolute=1e-9, reason="none was set")
 
@@ -70,7 +70,7 @@ class Expectation(_Model):
 _CODEC = "the videos are coded and decoded by FFmpeg, whose builds differ in the last bit"
 _MESH = "FaceMesh runs in float16 kernels that differ from processor to processor"
 
-#: What a new expectation starts with; edit the file where measurement says otherwise.
+#: Initial tolerances of a new expectation; edit the file if measurements require other values.
 TOLERANCES: Mapping[str, Tolerance] = {
     "psnr": Tolerance(absolute=0.05, reason=_CODEC),
     "mse": Tolerance(relative=0.02, reason=_CODEC),
@@ -99,10 +99,10 @@ class Drift:
 
 
 def compare(expectation: Expectation, result: Result) -> list[Drift]:
-    """All differences beyond tolerance, in the order of the expectation; none where the result stands.
+    """All differences beyond the tolerance, in the order of the expectation; empty if the result is as expected.
 
-    A figure that is gone, that covers other clips, or whose specification changed is a difference too. A figure
-    that the expectation does not know is none.
+    It is also a difference if a figure is missing, covers other clips, or has another specification. Figures that are
+    not in the expectation are ignored.
     """
     found = [
         Drift("", "", what, mine, yours, "", "another evaluation")
@@ -160,13 +160,13 @@ def _text(value: float | None) -> str:
 
 
 def expectation_path(result: Result, folder: Path = FOLDER) -> Path:
-    """Where the expectation of a result lies."""
+    """Path of the expectation for a result."""
     parts = [result.data.name, result.data.split, result.protocol]
     return folder / ("-".join("".join(c if c.isalnum() else "_" for c in p) for p in parts if p) + ".json")
 
 
 def read_expectation(path: Path) -> Expectation:
-    """Read an expectation. Raises :class:`BenchError` where there is none."""
+    """Read an expectation. Raises :class:`BenchError` if there is none."""
     try:
         return Expectation.model_validate_json(path.read_bytes())
     except FileNotFoundError:
@@ -178,7 +178,7 @@ def read_expectation(path: Path) -> Expectation:
 
 
 def freeze(result: Result, note: str, before: Expectation | None = None) -> Expectation:
-    """The expectation that a result meets exactly; tolerances are kept from ``before``.
+    """An expectation with the values of a result, and the tolerances of ``before``.
 
     Raises:
         BenchError: the note is empty.

@@ -1,4 +1,4 @@
-"""What a paper prints, as blocks of a table."""
+"""Figures printed in a paper, as blocks of a table."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from bench.report.model import NOT_AVAILABLE, Block, Cell, Footnotes, Row, Table
 
 
 def reported_blocks(definition: TableDef, footnotes: Footnotes) -> list[Block]:
-    """One block a data set of the paper's table; none where nothing was published."""
+    """One block per data set of the paper's table; empty if nothing was published."""
     if not definition.paper:
         return []
     paper = load_papers()[definition.paper]

@@ -1,4 +1,4 @@
-"""A table from trained methods, in one call: all of ``bench reproduce`` but its words."""
+"""A table from trained methods, in one call: ``bench reproduce`` without the command line."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from bench.train.run_set import method_of
 
 @dataclass(frozen=True)
 class Reproduction:
-    """What a reproduction made.
+    """The results of a reproduction.
 
     Attributes:
-        table: the paper's figures and ours.
-        result: the evaluation behind ours; its folder is ``<out>/result``.
+        table: the paper's figures and the measured ones.
+        result: the evaluation with the measured figures; its folder is ``<out>/result``.
         videos: row of the table → folder of its videos.
-        page: ``index.html`` of the leaderboard page; None where none was asked for.
+        page: ``index.html`` of the leaderboard page; None if no page was requested.
     """
 
     table: Table
@@ -53,31 +53,31 @@ def reproduce(
     allow_partial: bool = False,
     watcher: Watcher | None = None,
 ) -> Reproduction:
-    """Generate with every run, score all rows and the trivial ones under the table's metrics, and fill the table.
+    """Generate videos with every run, score all rows and the trivial ones with the table's metrics, and fill the table.
 
-    What ``out`` holds already from the same call is kept: an interrupted one goes on.
+    Finished steps of the same call in ``out`` are kept, so an interrupted call continues.
 
     Args:
-        table: as ``bench report --list`` names it.
+        table: its name in ``bench report --list``.
         data: prepared data set.
         out: folder to write: ``videos/<row>``, ``result``.
         runs: row → folder of a trained method's run, or of its run set.
-        videos: row → folder of videos that somebody made.
+        videos: row → folder of existing videos.
         split: of the data set; None: as :func:`bench.eval.evaluate` chooses.
-        root: where the data set's source videos lie now; None: where they lay at preparation.
-        limit: the first clips only; None: all.
+        root: folder of the data set's source videos; None: the folder recorded at preparation.
+        limit: use only this many clips, the first ones; None: all.
         sync_expert: run of ``sync-expert``; adds ``lse.expert``.
         weights_dir: folder of pretrained networks that is searched first.
         device: ``auto``, or a device of torch.
         site: folder for a leaderboard page; None: no page.
-        allow_partial: go on although videos or figures are missing.
-        watcher: is told of every step.
+        allow_partial: continue although videos or figures are missing.
+        watcher: receives the progress of every step.
 
     Raises:
         Incomplete: videos or figures are missing, and ``allow_partial`` is False.
-        BenchError: nothing of the table can be measured, a row stands twice, a folder is no run, or what
-            :func:`bench.generate.generate`, :func:`bench.eval.evaluate` and
-            :func:`bench.report.site.write_site` raise.
+        BenchError: no figure of the table can be measured, a row is given twice, a folder is not a run, or
+            :func:`bench.generate.generate`, :func:`bench.eval.evaluate` or :func:`bench.report.site.write_site` raises
+            it.
         PrepError: a name is unknown, or the data set cannot be read.
     """
     watcher = watcher or Watcher()
@@ -158,12 +158,12 @@ def reproduce(
 
 
 def table_metrics(name: str) -> list[str]:
-    """The metrics of a paper's table, each once; none for the default table, whose metrics are the default ones.
+    """The metrics of a paper's table, without duplicates; empty for the default table, which has the default metrics.
 
-    Columns that the paper took under another protocol than the table's are left out.
+    Columns of another protocol than the table's are left out.
 
     Raises:
-        BenchError: the table holds nothing that can be measured.
+        BenchError: no figure of the table can be measured.
         PrepError: there is no such table.
     """
     table = get_table(name)
@@ -184,5 +184,5 @@ def _say_unmatched(inputs: Inputs, watcher: Watcher) -> None:
 
 
 def _given(option: str, value: object) -> list[str]:
-    """The words of an option; none where it is left out."""
+    """The words of an option; empty if it is not given."""
     return [] if value is None else [option, str(value)]

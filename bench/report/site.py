@@ -1,7 +1,7 @@
-"""The leaderboard as a static page: one folder that opens from disk, without a network.
+"""The leaderboard as a static page: one folder that can be opened from disk, without a network.
 
-The page is whole without scripts; the script sorts, filters and saves what is seen. Measured figures are laid out by
-:mod:`bench.report.measured` and reported ones by :mod:`bench.report.reported`, as in every other format.
+The page is complete without scripts; the script sorts, filters and saves the visible rows. Measured figures come from
+:mod:`bench.report.measured` and reported ones from :mod:`bench.report.reported`, as in every other format.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ from bench.report.tables import build_table
 from bench.results import CLIP_REGION, MetricInfo, Result
 from prep.shards import AtomicFile
 
-#: Names of the files that were written, so that the next page can remove those that it no longer shows.
+#: List of the written files, so that the next page can remove those that it no longer shows.
 _LIST = "assets/files.json"
 _ASSETS = ("style.css", "leaderboard.js")
 _COMMAND = "; run: "
-#: Bytes of a video that the page still carries.
+#: Largest size in bytes of a video that is copied into the page.
 MAX_VIDEO = 16 << 20
 _TITLES = {"best": "Best clip", "worst": "Worst clip", "only": "Only clip", "alike": "Every clip alike"}
 
@@ -52,7 +52,7 @@ class Still:
 
 @dataclass(frozen=True)
 class Strip:
-    """Some frames of one clip, the truth above, the method below; and the method's video, with its sound."""
+    """Some frames of one clip, the truth above, the method below, and the method's video with sound."""
 
     title: str
     clip_id: str
@@ -93,14 +93,14 @@ class SiteSource:
 
 
 class _Folder:
-    """The folder that is written; each file once, however often it is used."""
+    """The folder that is written. Each file is written once, even if used several times."""
 
     def __init__(self, out: Path) -> None:
         self.out = out
         self._written: set[str] = set()
 
     def add(self, name: str, data: bytes) -> str:
-        """Write a file atomically; returns its address as the page sees it."""
+        """Write a file atomically; returns its relative URL in the page."""
         if name not in self._written:
             path = self.out / name
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -111,7 +111,7 @@ class _Folder:
         return name
 
     def clean(self) -> None:
-        """Remove what an earlier page of this folder wrote and this one does not show; nothing else is touched."""
+        """Remove files that an earlier page wrote to this folder and this one does not use. Other files stay."""
         earlier = _listed(self.out / _LIST)
         self.add(_LIST, (json.dumps(sorted(self._written), indent=1) + "\n").encode())
         for name in earlier - self._written:
@@ -119,7 +119,7 @@ class _Folder:
 
 
 def _listed(path: Path) -> set[str]:
-    """Files below ``assets/`` that an earlier page says it wrote; none where there is no list that can be read."""
+    """Files below ``assets/`` in the list of an earlier page; empty if there is no readable list."""
     try:
         names = json.loads(path.read_text("utf-8"))
     except (OSError, ValueError):
@@ -128,20 +128,19 @@ def _listed(path: Path) -> set[str]:
 
 
 def write_site(results: list[tuple[Path, Result]], out: Path) -> Path:
-    """Write the page and all that it shows.
+    """Write the page and all its files.
 
     Args:
-        results: the folder (or JSON file) of each, and what it holds. A summary without its Parquet files gives no
-            pictures, and of the plots the bars alone.
-        out: folder; made if need be. Files of the same name are replaced, those of an earlier page that this one
-            does not show are removed, others stay.
+        results: the folder (or JSON file) of each result, and the result. A summary without Parquet files gives no
+            images, and only the bars of the plots.
+        out: folder; created if necessary. Files of the same name are replaced, unused files of an earlier page are
+            removed, others stay.
 
     Returns:
-        The page, ``index.html``; it is written after all that it shows.
+        The page, ``index.html``; it is written last.
 
     Raises:
-        BenchError: there are no results, one holds a metric that this suite does not know, or a Parquet file of it
-            is broken.
+        BenchError: there are no results, a result holds an unknown metric, or one of its Parquet files is damaged.
     """
     if not results:
         raise BenchError("there are no results to show; name a result folder of `bench eval`")
@@ -166,7 +165,7 @@ def write_site(results: list[tuple[Path, Result]], out: Path) -> Path:
 
 
 def _context(results: list[tuple[Path, Result]], folder: _Folder) -> dict[str, Any]:
-    """Everything that the template shows."""
+    """All values for the template."""
     alone = [result for _, result in results]
     groups = comparable_groups(alone)
     places = places_of(groups)
@@ -241,7 +240,7 @@ def _cards(
 
 
 def _video(videos: Path, clip_id: str, folder: _Folder) -> str | None:
-    """The address of a method's video, copied beside the page; None where it is gone, or large."""
+    """The URL of a method's video, copied into the page's folder; None if it is missing or too large."""
     path = videos / f"{clip_id}.mp4"
     try:
         if path.stat().st_size > MAX_VIDEO:
@@ -268,7 +267,7 @@ def _drawings(
 
 
 def _papers() -> list[tuple[Paper, list[Table]]]:
-    """Every table of every paper, as reported."""
+    """Every table of every paper, with its reported figures."""
     papers = load_papers()
     found: dict[str, list[Table]] = {}
     for name, definition in load_tables().items():
@@ -289,11 +288,11 @@ def _metrics(results: Sequence[Result]) -> list[MetricInfo]:
 
 
 def _remedy(note: Footnote) -> tuple[str, str]:
-    """A footnote's text, and the command that it ends in."""
+    """A footnote's text, and the command at its end."""
     text, found, command = note.text.rpartition(_COMMAND)
     return (text, command) if found else (note.text, "")
 
 
 def _breakable(name: str) -> Markup:
-    """A name that may be broken after ``_`` and ``/`` where it does not fit."""
+    """A name with possible line breaks after ``_`` and ``/``."""
     return Markup(re.sub("([_/])", r"\1<wbr>", str(escape(name))))

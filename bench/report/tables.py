@@ -28,15 +28,15 @@ def build_table(name: str, results: Sequence[Result] = (), region: str | None = 
     Args:
         name: in ``leaderboards/tables.toml``.
         results: evaluations to show below the paper's figures.
-        region: where the measured figures are taken: full, face or mouth; None: as the table says.
+        region: of the measured figures: full, face or mouth; None: that of the table.
 
     Returns:
         The paper's blocks, then those of the results: one for every group of results that
         :meth:`bench.results.Result.differences` finds comparable.
 
     Raises:
-        PrepError: there is no such table or region.
-        BenchError: nothing to show.
+        PrepError: the table or region is unknown.
+        BenchError: there is nothing to show.
     """
     definition = get_table(name)
     if not definition.paper and not results:

@@ -1,4 +1,4 @@
-"""What a call of several steps tells of each of them, and how it ends early."""
+"""Progress of a call with several steps, and the errors that end it early."""
 
 from __future__ import annotations
 
@@ -16,50 +16,50 @@ if TYPE_CHECKING:
 
 
 class Incomplete(BenchError):
-    """A step ended, and some of its videos or figures are missing."""
+    """A step is finished, but some of its videos or figures are missing."""
 
 
 class Stopped(BenchError):
-    """Training was asked to stop and left a checkpoint; the same call goes on from there."""
+    """Training was asked to stop and left a checkpoint; the same call continues from there."""
 
 
 class Watcher:
-    """Is told of every step of a call. This one shows nothing; derive from it what does.
+    """Receives the progress of every step of a call. This base class shows nothing; subclasses can.
 
-    Of each step, :meth:`begin` comes first, then one of the methods that give a listener for its progress, then
+    For each step, :meth:`begin` is called first, then one of the methods that return a callback for its progress, then
     :meth:`done`.
     """
 
     def begin(self, command: Sequence[str]) -> None:
-        """A step begins; ``command`` holds the words of the command line that does the same, from ``bench`` on."""
+        """A step begins. ``command`` contains the words of the equivalent command line, starting with ``bench``."""
 
     def counting(self, what: str) -> AbstractContextManager[Callable[[int, int], None] | None]:
-        """Gives what is called with the number of clips or videos done, and of all; ``what`` names them."""
+        """Returns a callback for the number of clips or videos done and the total; ``what`` names them."""
         return nullcontext()
 
     def preparing(
         self, clips: int, shards: int
     ) -> AbstractContextManager[Callable[[PrepProgress], None] | None]:
-        """Gives what is called with each step of the preparation of so many clips and shards."""
+        """Returns a callback for each step of the preparation of ``clips`` clips and ``shards`` shards."""
         return nullcontext()
 
     def training(self) -> AbstractContextManager[Reporter | None]:
-        """Gives the reporter of a training run."""
+        """Returns the reporter of a training run."""
         return nullcontext()
 
     def scoring(self) -> AbstractContextManager[Callable[[Step], None] | None]:
-        """Gives what is called with every clip that is scored."""
+        """Returns a callback for every scored clip."""
         return nullcontext()
 
     def note(self, text: str) -> None:
-        """Something else worth knowing, in one line."""
+        """A message about anything else, in one line."""
 
     def done(self, outcome: object, out: Path) -> None:
         """A step is done.
 
         Args:
-            outcome: what its function returned: a toy corpus's report, a manifest, an inspection, how training
-                ended, the record of a generation, a result; of the last step the :class:`bench.report.model.Table`,
-                then the path of the page, where there is one.
-            out: file or folder that it wrote.
+            outcome: what its function returned: the report of a toy corpus, a manifest, an inspection, a training
+                result, the record of a generation, an evaluation result; for the last step the
+                :class:`bench.report.model.Table`, then the path of the page, if there is one.
+            out: the file or folder that it wrote.
         """

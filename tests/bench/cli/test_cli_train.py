@@ -134,7 +134,7 @@ def test_a_stopped_run_goes_on_where_it_was(
             os.kill(os.getpid(), signal.SIGTERM)
 
     monkeypatch.setattr(ColourStage, "updates", updates)
-    assert "cut: stopped; --resume goes on" in bench_(*words, "--run", "cut", code=143)
+    assert "cut: stopped; continue with --resume" in bench_(*words, "--run", "cut", code=143)
     monkeypatch.setattr(ColourStage, "updates", calm)
     said = bench_("train", "fake", "--run", "cut", "--resume", "--stage", "colour")
     assert "colour: from step 4 of 6" in said

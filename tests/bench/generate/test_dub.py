@@ -174,7 +174,7 @@ def test_the_command_says_what_it_did(run: Path, tmp_path: Path, mesh: FakeMesh)
     said = " ".join(done.stdout.split())
     assert "15 frames, 0.60 s at 25 fps (the video has 30), 160x200, 1 without a face passed through" in said
     sheet = tmp_path / "out.sheet.jpg"
-    assert out.is_file() and sheet.is_file() and f"{sheet}: original over generated" in done.stdout
+    assert out.is_file() and sheet.is_file() and f"{sheet}: original above generated" in done.stdout
     sheet.unlink()
     done = CliRunner().invoke(app, [*map(str, words), "--out", str(out), "--no-sheet", "--device", "cpu"])
     assert done.exit_code == 0 and not sheet.exists() and "original" not in done.stdout

@@ -208,7 +208,7 @@ def test_failures_are_counted_and_tried_again(code: Path, data: Path, tmp_path: 
     assert shown.exit_code == 3 and "1 of 3 videos" in shown.stdout
     # Paths differ from clip to clip, the reason does not.
     assert "missing: 2 of 3 (s0/a, for one): exit code 3: ValueError: no face in {video}\n" in shown.stderr
-    assert f"what the commands printed: {out / 'logs'}" in shown.stderr
+    assert f"output of the commands: {out / 'logs'}" in shown.stderr
     assert "10%" in (out / "logs/s0/a.err.txt").read_text()
     assert CliRunner().invoke(app, [*map(str, words), "--allow-partial"]).exit_code == 0
     before = (out / "s0/b.mp4").stat().st_mtime_ns

@@ -176,7 +176,7 @@ def test_clips_that_are_off_are_found_and_training_leaves_them_out(bench_: Comma
     lines = [line.split() for line in said.splitlines()]
     assert ["train", "13", "8", "3", "0", "2", "62%"] in lines
     assert ["val", "1", "1", "0", "0", "0", "100%"] in lines
-    assert "where the expert is sure: +0 (8), " in said and "+8 (1)" in said
+    assert "of clips with enough confidence: +0 (8), " in said and "+8 (1)" in said
     assert "not judged: 1 × no sound" in said and "sha256 0123456789ab" in said
     assert "as a whole" not in said
 
@@ -246,7 +246,10 @@ def test_the_rule_decides_what_is_in_sync(data: Path, tmp_path: Path) -> None:
 def test_an_offset_of_the_whole_data_set_is_told(bench_: Command, tmp_path: Path) -> None:
     write_fake_dataset(tmp_path / "late", [spoken(f"a/{i}", 5 if i else 0) for i in range(4)])
     said = bench_("offsets", "--data", "late", "--sync-expert", "expert", "--out", "late.csv")
-    assert "75% of these clips are +5 off: so is the data set as a whole" in said and "--most 5 keeps" in said
+    assert (
+        "75% of these clips have the offset +5: so the whole data set has it" in said
+        and "--most 5 keeps" in said
+    )
 
 
 def test_what_is_constant_and_what_is_not() -> None:
@@ -276,7 +279,7 @@ def test_mistakes_are_one_line_and_leave_nothing(bench_: Command, data: Path, tm
     Path("there.csv").write_text("mine")
     said = bench_(*words, "--out", "there.csv", code=1)
     assert said == (
-        "error: there.csv is there already: replace it with --overwrite, or name another with --out\n"
+        "error: there.csv exists already: replace it with --overwrite, or name another with --out\n"
     )
     assert Path("there.csv").read_text() == "mine"
     bench_(*words, "--out", "there.csv", "--overwrite")

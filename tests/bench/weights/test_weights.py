@@ -710,7 +710,7 @@ def test_the_command_stops_in_one_line(run: Callable[..., Result], monkeypatch: 
 
     monkeypatch.setattr(download, "fetch", stop)
     done = run("fetch", "net")
-    assert done.exit_code == 130 and done.stderr.startswith("stopped: the part stays")
+    assert done.exit_code == 130 and done.stderr.startswith("stopped: the unfinished file stays")
 
 
 def test_the_command_imports_and_verifies(run: Callable[..., Result], tmp_path: Path) -> None:
