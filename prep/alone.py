@@ -1,4 +1,4 @@
-"""Trying one clip in a process of its own: what is done where clips bring their worker down."""
+"""Tries one clip in a separate process; used if clips crash their worker."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ TIMEOUT = 600
 
 
 def try_alone(ref: ClipRef, root: Path, options: PrepOptions) -> Failure | None:
-    """Process a clip in a process of its own and throw the rows away; a failure where that process dies or hangs."""
+    """Process a clip in a separate process and discard the rows. Returns a failure if that process dies or
+    hangs."""
     try:
         done = subprocess.run(
             [sys.executable, "-m", "prep.alone"],

@@ -1,4 +1,4 @@
-"""One listed clip becomes rows: decode, find the face, cut the views, transform the sound."""
+"""Turns one listed clip into rows: decode, detect the face, crop the views, transform the sound."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from prep.sources.base import ClipRef
 from prep.sources.lrs_text import read_lrs_text
 from prep.views import VIEWS
 
-#: The shortest clip that anything can be trained on or measured over: one window of five frames.
+#: The shortest clip usable for training or metrics: one window of five frames.
 MIN_FRAMES = 5
-#: Decoded frames held between the two passes over a clip, bytes; a larger clip is decoded twice instead.
+#: Largest size in bytes of decoded frames kept between the two passes over a clip; a larger clip is decoded twice.
 FRAME_BUDGET = 512 << 20
-#: How far, in seconds, a listed span may reach beyond the end of its video; lists are made in whole seconds.
+#: How far, in seconds, a listed span may extend beyond the end of its video; lists use whole seconds.
 SPAN_TOLERANCE = 1.0
 
 Frames = Iterable[np.ndarray]
@@ -33,7 +33,7 @@ Frames = Iterable[np.ndarray]
 
 @dataclass(frozen=True)
 class _Track:
-    """A source video opened for cutting: its sound, and which 25 fps frames are wanted."""
+    """A source video opened for cutting: its sound, and the span of its frames at 25 fps."""
 
     path: Path
     ref: ClipRef
@@ -50,18 +50,18 @@ class _Track:
 
 
 class ClipProcessor:
-    """Turns listed clips into rows. Holds the detectors, so that a process makes them once."""
+    """Turns listed clips into rows. It contains the detectors, so a process creates them once."""
 
     def __init__(self, root: Path, options: PrepOptions) -> None:
         self.root = root
         self.options = options
         self.mesh = FaceMesh(tracking=options.tracking)
         self.fan = Fan68() if options.fan else None
-        # Spans of one long video follow each other; its sound is decoded once.
+        # Spans of one long video are consecutive; its sound is decoded once.
         self._sound: tuple[Path, sound_reading.SoundTrack] | None = None
 
     def process(self, ref: ClipRef) -> Iterator[Clip | Failure]:
-        """Rows of one source span, at most ``clip_seconds`` each; what cannot be used is a :class:`Failure`."""
+        """Rows of one source span, at most ``clip_seconds`` each; an unusable one is a :class:`Failure`."""
         try:
             if ref.problem:
                 raise ClipError("source", ref.problem)
@@ -152,7 +152,7 @@ class ClipProcessor:
             again = lambda: track.frames(start, stop)  # noqa: E731
             clip = self._row(piece, n_frames, track.width, track.height, stream, again)
         samples = track.sound.samples[start * rates.SAMPLES_PER_FRAME : stop * rates.SAMPLES_PER_FRAME]
-        # The last frame is kept where there is any sound under it; the rest of it is silence.
+        # The last frame is kept if it has any sound; the rest of its sound is silence.
         clip.audio = np.pad(samples, (0, n_frames * rates.SAMPLES_PER_FRAME - len(samples)))
         clip.mel = melspectrogram(clip.audio, self.options.mel_padding)
         clip.source_fps = track.source_fps

@@ -1,4 +1,4 @@
-"""Where the tasks run: a local cluster tuned for landmark detection, or one that is already there."""
+"""The Dask cluster: a local one with settings for landmark detection, or an existing one."""
 
 from __future__ import annotations
 
@@ -7,22 +7,22 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-#: Dask's settings for local workers. The last seven are worth a fifth of all processor time on two cores.
+#: Dask's settings for local workers. The last seven save a fifth of all processor time on two cores.
 _CONFIG: dict[str, Any] = {
-    # A shard that kills its worker is tried once more whole, then clip by clip.
+    # A shard that kills its worker is tried again as a whole, then clip by clip.
     "distributed.scheduler.allowed-failures": 1,
-    # A worker holds the task it runs and no other, which would be taken for the cause of its death as well.
+    # A worker holds only the task that it runs: others would also count as causes if it dies.
     "distributed.scheduler.worker-saturation": 1.0,
-    # Ctrl-C reaches the workers as well, but it is for the client's process to stop them.
+    # Ctrl-C also reaches the workers, but the client's process must stop them.
     "distributed.worker.preload": ["import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)"],
-    # A worker has one thread of ours, and FaceMesh has its own.
+    # A worker has one thread for tasks, and FaceMesh has its own threads.
     "distributed.nanny.pre-spawn-environ.OMP_NUM_THREADS": 1,
     "distributed.nanny.pre-spawn-environ.MKL_NUM_THREADS": 1,
     "distributed.nanny.pre-spawn-environ.OPENBLAS_NUM_THREADS": 1,
-    # Dask has the allocator give memory back at every chance; frames then cost a page fault for every 4 KiB.
+    # Dask makes the allocator return memory as often as possible; then frames cost a page fault for every 4 KiB.
     "distributed.nanny.pre-spawn-environ.MALLOC_TRIM_THRESHOLD_": 1 << 28,
     "distributed.nanny.pre-spawn-environ.MALLOC_MMAP_THRESHOLD_": 1 << 28,
-    # Tasks take seconds to minutes: there is nothing to watch every 20 ms.
+    # Tasks take seconds to minutes, so monitoring every 20 ms is not needed.
     "distributed.worker.memory.monitor-interval": "1s",
     "distributed.admin.system-monitor.interval": "5s",
     "distributed.admin.tick.interval": "500ms",
@@ -31,12 +31,12 @@ _CONFIG: dict[str, Any] = {
 
 @contextmanager
 def open_cluster(workers: int, scheduler: str | None, profile: bool = False) -> Iterator[Any]:
-    """Yield what a Dask ``Client`` connects to.
+    """Yield a cluster or an address for a Dask ``Client``.
 
     Args:
         workers: local processes, one thread each.
-        scheduler: address of a running scheduler; nothing is started, and nothing stopped.
-        profile: let the local workers sample their own stacks, for a performance report.
+        scheduler: address of a running scheduler; then nothing is started or stopped.
+        profile: enable the profiler of local workers, for a performance report.
     """
     if scheduler:
         yield scheduler

@@ -1,7 +1,7 @@
-"""Media files opened with care, through PyAV: what their video and their sound have in common.
+"""Opens media files with checks, through PyAV: the common part of reading video and sound.
 
-Files are data from strangers. Whatever is wrong with one becomes a :class:`prep.errors.ClipError` whose
-reason is the same on every run; only local files are opened, and only by demuxers that open no other files.
+Files are not trusted. Every problem of a file becomes a :class:`prep.errors.ClipError` whose reason is the same on
+every run. Only local files are opened, and only by demuxers that open no other files.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from av.stream import Disposition
 
 from prep.errors import ClipError
 
-#: Longest side of a picture, in pixels, that is taken.
+#: Longest accepted side of a frame, in pixels.
 MAX_SIDE = 8192
-#: Seconds between two successive frames (or frames of sound) beyond which the timestamps are not believed.
+#: Largest accepted distance in seconds between two consecutive frames (or audio frames).
 MAX_GAP = 10
-#: Packets that may fail to decode before the file is given up.
+#: Number of packets that may fail to decode before the file counts as unusable.
 MAX_BAD_PACKETS = 100
 
-# Demuxers that read one file and nothing else; playlists (concat, hls, dash) would open others.
+# Demuxers that read one file only; playlists (concat, hls, dash) would open other files.
 _CONTAINERS = (
     "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,mpegvideo,h264,hevc,m4v,flv,asf,ogg,"
     "wav,w64,aiff,au,mp3,aac,ac3,flac,caf,mxf,ivf,dv"
@@ -32,7 +32,7 @@ _CONTAINERS = (
 
 
 def _words(error: BaseException) -> str:
-    """A reason for a person: no addresses, no paths, the same on every run."""
+    """A readable reason without addresses and paths, the same on every run."""
     if isinstance(error, (av.error.InvalidDataError, av.error.ArgumentError)):
         return "damaged, or not a media file"
     if isinstance(error, av.error.EOFError):
@@ -51,12 +51,12 @@ def _words(error: BaseException) -> str:
 
 
 def check_file(path: Path, step: str) -> os.stat_result:
-    """The file's status. Raises ClipError: there is none, it is no file, or it is empty."""
+    """The file's status. Raises ClipError if it does not exist, is not a file, or is empty."""
     try:
         status = path.stat()
     except OSError as error:
         raise ClipError(step, _words(error)) from error
-    if not path.is_file():  # a pipe would wait for ever
+    if not path.is_file():  # opening a pipe would block forever
         raise ClipError(step, "not a file")
     if status.st_size == 0:
         raise ClipError(step, "the file is empty")
@@ -65,7 +65,7 @@ def check_file(path: Path, step: str) -> os.stat_result:
 
 @contextmanager
 def opened(path: Path, step: str) -> Iterator[Any]:
-    """Open a media file; whatever goes wrong with it inside the block becomes a ClipError."""
+    """Open a media file. Errors of the file inside the block become a ClipError."""
     check_file(path, step)
     options = {"protocol_whitelist": "file", "format_whitelist": _CONTAINERS}
     try:
@@ -76,13 +76,13 @@ def opened(path: Path, step: str) -> Iterator[Any]:
 
 
 def check_size(width: int, height: int) -> None:
-    """Raise ClipError where a frame is too large."""
+    """Raise ClipError if a frame is too large."""
     if max(width, height) > MAX_SIDE:
         raise ClipError("video", f"frame of {width}x{height} pixels is larger than {MAX_SIDE}")
 
 
 def video_stream(container: Any) -> Any:
-    """The first stream of moving pictures, set up to be decoded in this thread."""
+    """The first video stream that is not a still picture, set up for decoding in this thread."""
     for stream in container.streams.video:
         if stream.disposition & Disposition.attached_pic:
             continue  # the cover of an album
@@ -103,7 +103,7 @@ def read_packets(container: Any, stream: Any) -> Iterator[Any]:
     try:
         yield from container.demux(stream)
     except IndexError:
-        return  # at the end, PyAV stumbles over streams that the file announced late; every packet was read
+        return  # at the end, PyAV fails on streams that the file declares late; all packets were read
 
 
 def decoded(packets: Iterable[Any], stream: Any, step: str) -> Iterator[Any]:
@@ -111,7 +111,7 @@ def decoded(packets: Iterable[Any], stream: Any, step: str) -> Iterator[Any]:
     bad = 0
     for packet in packets:
         if not packet.size:
-            continue  # the decoder would take an empty packet for the end of the stream
+            continue  # the decoder treats an empty packet as the end of the stream
         try:
             yield from stream.decode(packet)
         except av.FFmpegError as error:
@@ -121,11 +121,11 @@ def decoded(packets: Iterable[Any], stream: Any, step: str) -> Iterator[Any]:
     try:
         yield from stream.decode(None)
     except av.FFmpegError:
-        return  # nothing was held back
+        return  # the decoder has no more frames
 
 
 def cut_short(path: Path, container: str) -> bool:
-    """Whether a file of the MP4 family, an AVI or a Matroska file ends before its own headers say."""
+    """Whether a file of the MP4 family, an AVI or a Matroska file is shorter than its headers say."""
     size = path.stat().st_size
     with path.open("rb") as file:
         head = file.read(64)

@@ -1,8 +1,8 @@
-"""Torch datasets over prepared shards: windows of video with their landmarks and sound, and still pictures.
+"""Torch data sets over prepared shards: windows of video with their landmarks and sound, and still images.
 
-A sample is a pure function of (data set, spec, seed, epoch, index); data-loader workers and ranks decide who
-reads it (see :mod:`prep.order`), never what it is. What cannot be delivered whole is left out when the index
-is built, and counted; reading never tries again. No detector and no video library is needed here.
+A sample is a pure function of (data set, spec, seed, epoch, index). Data-loader workers and ranks determine which
+process reads it (see :mod:`prep.order`), not its content. Incomplete samples are excluded and counted when the index is
+built; reading never retries. No detector and no video library is needed here.
 """
 
 from __future__ import annotations
@@ -44,20 +44,21 @@ from prep.views import VIEWS, landmark_box, map_points, over_box
 
 Sample = dict[str, Any]
 
-#: Why a clip is left out that offers a window.
+#: Why a clip with a window is left out.
 NOT_LISTED = "not in the list of clips"
 
-#: Clips of which a process remembers where the pictures lie, 4 bytes a frame.
+#: Number of clips whose image positions a process caches, 4 bytes per frame.
 MAX_REMEMBERED = 1 << 16
 
-#: Pixels around the landmarks, where they are delivered over their box; IP-LAP's.
+#: Margin in pixels of the landmarks' box, for landmarks in units of their box; IP-LAP's.
 BOX_MARGIN = 5.0
 
 
 class WindowDataset(Dataset[Sample]):
-    """One window of every clip, another one each epoch.
+    """One window of every clip, a different one in each epoch.
 
-    A sample is a dict; T and N are the window and references of ``spec``, P the points of its landmark set:
+    A sample is a dict. T and N are the window and references of ``spec``, P is the number of points of its landmark
+    set:
 
     =======================  ====================  =========================================================
     ``clip``                 str                   ``clip_id``
@@ -84,22 +85,22 @@ class WindowDataset(Dataset[Sample]):
     Args:
         folder: a prepared data set, or several.
         split: ``train``, ``val``, ``test`` or ``pretrain``, or several.
-        spec: what a sample holds.
+        spec: the content of a sample.
         seed: of windows, references and order.
-        clips: ids of the clips to use; None: all. Those that are not in these splits do not matter.
-        derivations: derivation → the key that it must have, see :func:`prep.derived_reading.find`; others are taken
-            as they are.
-        known: the speakers that ``identity`` counts, such as :attr:`identities` of the training set; None: those of
+        clips: ids of the clips to use; None: all. Ids that are not in these splits are ignored.
+        derivations: derivation → the required key, see :func:`prep.derived_reading.find`; other derivations may have
+            any key.
+        known: the speakers that ``identity`` refers to, such as :attr:`identities` of the training set; None: those of
             the clips to use.
 
     Attributes:
-        excluded: reason → number of clips that offer no window, or are not to be used.
-        identities: the speakers of the clips to use, sorted, as ``<corpus>/<speaker>``, or ``known``; where the
-            corpus does not tell the speaker, :func:`prep.speakers.speaker_of` does. Empty without ``spec.identity``.
+        excluded: reason → number of clips that have no window or are not used.
+        identities: the speakers of the clips to use, sorted, as ``<corpus>/<speaker>``, or ``known``. If the corpus
+            does not give the speaker, :func:`prep.speakers.speaker_of` is used. Empty without ``spec.identity``.
 
     Raises:
-        PrepError: the data set is missing, lacks a column, or offers no window at all; what is to be derived is
-            missing. Of several data sets, some may be without the split.
+        PrepError: the data set is missing, lacks a column, or has no window at all; or derived columns are missing. If
+            there are several data sets, some may lack the split.
         ValueError: a name in ``spec`` does not exist.
     """
 
@@ -131,12 +132,12 @@ class WindowDataset(Dataset[Sample]):
             self.identities, self._identity = identities(self._index, clips, known)
         self.excluded = self._windows.excluded
         self._shards = MappedShards(paths)
-        # To find them, every page of a clip's pictures is touched, which may mean a disk.
+        # Finding them reads every page of a clip's images, possibly from disk.
         self._picture_places: dict[int, np.ndarray] = {}
-        # The random numbers of the epoch last read.
+        # The random numbers of the last epoch that was read.
         self._drawn = -1
         self._numbers = np.empty(0, np.float32)
-        # In shared memory, so that set_epoch() reaches data-loader workers that are already running.
+        # In shared memory, so that set_epoch() also works for running data-loader workers.
         self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
         if not len(self):
             raise NoSamples(
@@ -144,7 +145,7 @@ class WindowDataset(Dataset[Sample]):
             )
 
     def __len__(self) -> int:
-        """Number of clips that offer a window and are to be used."""
+        """Number of clips that have a window and are used."""
         return len(self._windows.clips)
 
     def __getitem__(self, index: int) -> Sample:
@@ -152,7 +153,7 @@ class WindowDataset(Dataset[Sample]):
         return self.sample(int(self._epoch), index)
 
     def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch of ``dataset[index]``, also in workers that are already running."""
+        """Set the epoch of ``dataset[index]``, also in running workers."""
         self._epoch.fill_(epoch)
 
     def report(self) -> str:
@@ -186,7 +187,7 @@ class WindowDataset(Dataset[Sample]):
 
     @property
     def fingerprint(self) -> str:
-        """Hex digest of all that decides what samples are and how they are ordered: clips, spec and seed."""
+        """Hex digest of everything that determines the samples and their order: clips, spec and seed."""
         clips = (self._index.clip_ids[clip] for clip in self._windows.clips)
         asked = " ".join([spec_text(self.spec), *sorted(self._derived.keys.values())])
         return hashlib.sha256("\n".join([asked, str(self.seed), *clips]).encode()).hexdigest()
@@ -197,7 +198,7 @@ class WindowDataset(Dataset[Sample]):
         detected = self._index.detected_in(clip)
         count, places = len(detected), frames
         if not detected.all():
-            # What is stored of undetected frames is null, and nulls take no place among a page's values.
+            # Undetected frames are stored as null, and nulls have no entry in a page's values.
             values = np.cumsum(detected)
             count, places = int(values[-1]), values[frames] - 1
         sample: Sample = {"clip": self._index.clip_ids[clip]}
@@ -231,7 +232,7 @@ class WindowDataset(Dataset[Sample]):
         return sample
 
     def _pictures(self, clip: int, view: str, places: np.ndarray, count: int) -> list[bytes]:
-        """The encoded pictures at ``places`` among the ``count`` of a clip."""
+        """The encoded images at ``places`` among the ``count`` images of a clip."""
         chunk = self._chunk(clip, view)
         known = self._picture_places.get(clip)
         if known is None:
@@ -272,7 +273,7 @@ class WindowDataset(Dataset[Sample]):
                     sample[f"{name}_{sound.feature}"] = torch.from_numpy(chunk)
 
     def _heard(self, clip: int, sound: Sound, frames: range) -> list[np.ndarray]:
-        """What each of some consecutive frames hears; only the span of them all is read or computed."""
+        """The sound of each of some consecutive frames; only the span of all of them is read or computed."""
         name = sound.feature
         rate = self._derived.columns[name].rate if is_derived(name) else FEATURES[name].rate
         assert rate is not None
@@ -295,10 +296,10 @@ class WindowDataset(Dataset[Sample]):
 
 
 class StillDataset(WindowDataset):
-    """One picture of every clip or still, another frame of a clip each epoch.
+    """One image of every clip or still; for clips, a different frame in each epoch.
 
-    A sample is a dict: ``clip`` str, ``frame`` () int64, ``image`` (3, H, W) uint8 RGB and, where asked for,
-    ``landmarks`` (P, 2) float32 in pixels of the view.
+    A sample is a dict: ``clip`` str, ``frame`` () int64, ``image`` (3, H, W) uint8 RGB and, if requested, ``landmarks``
+    (P, 2) float32 in pixels of the view.
 
     Args:
         folder: a prepared data set, or several.
@@ -325,23 +326,23 @@ class StillDataset(WindowDataset):
         super().__init__(folder, split, spec, seed, clips)
 
     def sample(self, epoch: int, index: int) -> Sample:
-        """The picture of clip ``index`` in ``epoch``; raises as :meth:`WindowDataset.sample`."""
+        """The image of clip ``index`` in ``epoch``. Raises as :meth:`WindowDataset.sample`."""
         names = {"frames": "frame", "images": "image"}
         window = super().sample(epoch, index)
         return {names.get(key, key): value if key == "clip" else value[0] for key, value in window.items()}
 
 
 def clip_ids(folder: Path) -> frozenset[str]:
-    """Ids of all clips of a data set. Raises :class:`PrepError`: it is none."""
+    """Ids of all clips of a data set. Raises :class:`PrepError` if the folder is not a data set."""
     tables = (open_shard(path).read(columns=["clip_id"], use_threads=False) for path in shard_paths(folder))
     return frozenset(name for table in tables for name in table.column("clip_id").to_pylist())
 
 
 def split_shards(folders: Sequence[Path], splits: Sequence[str]) -> list[Path]:
-    """All shards of some splits of several data sets; some of these may be without a split.
+    """All shards of some splits of several data sets; some data sets may lack a split.
 
     Raises:
-        PrepError: there are none, or a folder is no data set.
+        PrepError: there are none, or a folder is not a data set.
     """
     found, problem = [], None
     for folder in folders:
@@ -369,9 +370,9 @@ def _listed(windows: Windows, index: ClipIndex, clips: Collection[str] | None) -
 
 
 def _over_box(mesh: np.ndarray, wanted: np.ndarray, size: np.ndarray) -> dict[str, np.ndarray]:
-    """Landmarks over the box of :data:`~prep.landmark_sets.FACE_131`, and the boxes.
+    """Landmarks in units of the box of :data:`~prep.landmark_sets.FACE_131`, and the boxes.
 
-    All x and all y lie together while it is computed: that takes a third of the time.
+    For the computation all x and all y are contiguous in memory, which needs a third of the time.
 
     Args:
         mesh: (n, 478, 3) float32, pixels.

@@ -1,18 +1,18 @@
-"""What a method computes once a clip: columns in files of their own beside the shards.
+"""Derived columns, which a method computes once per clip, in separate files (sidecars) beside the shards.
 
 ``<data>/derived/<name>-<key>/<shard's name>`` holds one row group for each clip of a shard, in the shard's order, and
-in its footer the failures; ``manifest.json`` appears last, when all shards are done. ``<key>`` tells one specification
-(and its weights) from another, so that what two versions derive lies side by side and is never mixed.
+the failures in its footer. ``manifest.json`` is written last, when all shards are done. ``<key>`` identifies the
+specification (and its weights), so the columns of two versions are in separate folders and are never mixed.
 
-A driver goes through four steps; the second can run anywhere, in any order, and be repeated::
+There are four steps; the third can run anywhere, in any order, and be repeated::
 
     derivation = DerivedSpec("gaze", columns, specification, weights)
-    tasks = open_derivation(data, derivation)                     # under a lock; those that are not done yet
-    info = write_sidecar(task, derivation, derive)                # one task a shard: atomic, the same bytes each time
-    manifest = finish_derivation(data, derivation)                # under the same lock
+    tasks = open_derivation(data, derivation)                     # with a lock; the tasks that are not done yet
+    info = write_sidecar(task, derivation, derive)                # one task per shard: atomic, deterministic
+    manifest = finish_derivation(data, derivation) # with the same lock
 
-A ``derived`` column is stored as one binary value a clip: the little-endian, C-ordered bytes of its array, whose
-dtype and shape stand in the field's metadata. :mod:`prep.derived_reading` reads them.
+A ``derived`` column is stored as one binary value per clip: the little-endian, C-ordered bytes of its array. Its
+dtype and shape are in the field's metadata. :mod:`prep.derived_reading` reads them.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ from prep.shards import (
     write_json,
 )
 
-#: Folder beside the shards, and the step that failures of deriving name.
+#: Folder beside the shards, and the step in failures of derivations.
 DERIVED = "derived"
 STEP = "derive"
 
@@ -55,12 +55,12 @@ _VERSION = 1
 
 @dataclass(frozen=True)
 class DerivedSpec:
-    """What is derived, and by what.
+    """The definition of derived columns.
 
     Attributes:
         name: without a dot or a slash.
         columns: at least one.
-        specification: all that decides the values, as JSON can hold it.
+        specification: everything that determines the values, as JSON values.
         weights: network → SHA-256 of its weights.
     """
 
@@ -76,12 +76,12 @@ class DerivedSpec:
 
     @property
     def key(self) -> str:
-        """12 hex digits that stand for columns, specification and weights."""
+        """12 hex digits that identify columns, specification and weights."""
         said = json.dumps(self.described(), sort_keys=True, ensure_ascii=False)
         return hashlib.sha256(said.encode()).hexdigest()[:12]
 
     def described(self) -> dict[str, Any]:
-        """Columns, specification and weights, as JSON holds them."""
+        """Columns, specification and weights, as JSON values."""
         columns = [{**asdict(column), "shape": list(column.shape)} for column in self.columns]
         return {
             "version": _VERSION,
@@ -91,13 +91,13 @@ class DerivedSpec:
         }
 
     def folder(self, data: Path) -> Path:
-        """Where it lies in a data set."""
+        """Its folder in a data set."""
         return data / DERIVED / f"{self.name}-{self.key}"
 
 
 @dataclass(frozen=True)
 class SidecarTask:
-    """One shard, what is to be written beside it, and the shard's SHA-256, which the sidecar remembers."""
+    """One shard, the sidecar to write, and the shard's SHA-256, which is stored in the sidecar."""
 
     shard: Path
     sidecar: Path
@@ -106,7 +106,7 @@ class SidecarTask:
 
 @dataclass(frozen=True)
 class SidecarInfo:
-    """What the manifest says of one sidecar."""
+    """The manifest's entry for one sidecar."""
 
     name: str
     clips: int
@@ -116,9 +116,9 @@ class SidecarInfo:
 
 
 def open_derivation(data: Path, derivation: DerivedSpec) -> list[SidecarTask]:
-    """Make the folder, and list what is still to be done; sidecars of shards that were since rewritten are.
+    """Create the folder, and list the sidecars to write: missing ones, and those of shards that were rewritten.
 
-    Of several processes only one may do so at a time: hold :func:`prep.locks.exclusive` of the folder from here until
+    Only one process may do this at a time: hold :func:`prep.locks.exclusive` of the folder from here until
     :func:`finish_derivation` (the folder exists after this call).
 
     Raises:
@@ -140,17 +140,17 @@ def write_sidecar(
     derive: Callable[[Clip], Mapping[str, np.ndarray]],
     columns: Sequence[str] | None = None,
 ) -> SidecarInfo:
-    """Derive one shard: the task that a driver gives to its workers.
+    """Write the sidecar of one shard; this is the task of the workers.
 
     Args:
         task: from :func:`open_derivation`.
         derivation: the same one.
-        derive: from a clip to column → array; a :class:`~prep.errors.ClipError` makes the clip a failure.
-        columns: columns of the shard that ``derive`` looks at; None: all.
+        derive: clip → (column → array); a :class:`~prep.errors.ClipError` makes the clip a failure.
+        columns: columns of the shard that ``derive`` needs; None: all.
 
     Raises:
-        PrepError: the shard is none.
-        ValueError: ``derive`` gave another array than its column says.
+        PrepError: the file is not a shard.
+        ValueError: an array of ``derive`` differs from the definition of its column.
     """
     file = open_shard(task.shard)
     with SidecarWriter(task, derivation) as writer:
@@ -164,9 +164,9 @@ def write_sidecar(
 
 
 class SidecarWriter:
-    """Writes what is derived of one shard; use as a context manager, and call :meth:`finish`.
+    """Writes the sidecar of one shard. Use it as a context manager, and call :meth:`finish`.
 
-    Without it nothing appears on disk. Clips come in the order of the shard, and each is added or fails.
+    Without :meth:`finish` no file is written. Clips must come in the order of the shard; each is added or fails.
     """
 
     def __init__(self, task: SidecarTask, derivation: DerivedSpec) -> None:
@@ -191,11 +191,11 @@ class SidecarWriter:
         """Append a clip.
 
         Args:
-            clip: whose ``clip_id`` and ``n_frames`` count.
-            values: column → array; nothing may lack or be too much.
+            clip: only its ``clip_id`` and ``n_frames`` are used.
+            values: column → array, for exactly the defined columns.
 
         Raises:
-            ValueError: an array has another type or shape than its column says; nothing is rounded here.
+            ValueError: an array has another type or shape than its column; values are not converted.
         """
         if values.keys() != {column.name for column in self._columns}:
             raise ValueError(f"{clip.clip_id}: derived {sorted(values)}")
@@ -216,7 +216,7 @@ class SidecarWriter:
         self._clips += 1
 
     def fail(self, failure: Failure) -> None:
-        """Record a clip of which nothing could be derived."""
+        """Record a clip whose columns could not be derived."""
         self._failures.append(failure)
 
     def finish(self) -> SidecarInfo:
@@ -240,8 +240,8 @@ def finish_derivation(data: Path, derivation: DerivedSpec) -> dict[str, Any]:
     """Write the manifest, once every shard is done.
 
     Returns:
-        The manifest: name, key, what :meth:`DerivedSpec.described` gives, ``shards`` (shard → its SHA-256),
-        ``sidecars`` (what :class:`SidecarInfo` holds), ``clips``, and ``failures`` (rows of
+        The manifest: name, key, the output of :meth:`DerivedSpec.described`, ``shards`` (shard → its SHA-256),
+        ``sidecars`` (the fields of :class:`SidecarInfo`), ``clips``, and ``failures`` (rows of
         :class:`~prep.shards.Failure`).
 
     Raises:
@@ -293,12 +293,12 @@ def row_bytes(column: Column) -> int:
 
 
 def count_name(column: str) -> str:
-    """The light column that says how many columns a clip has of a ``sound`` column."""
+    """The small column with the number of steps that a clip has in a ``sound`` column."""
     return f"{column}_columns"
 
 
 def columns_from(described: Iterable[Mapping[str, Any]]) -> tuple[Column, ...]:
-    """Columns as :meth:`DerivedSpec.described` wrote them."""
+    """Columns from the output of :meth:`DerivedSpec.described`."""
     return tuple(Column(**{**column, "shape": tuple(column["shape"])}) for column in described)
 
 

@@ -1,4 +1,4 @@
-"""Derived columns read back: found beside a data set, one clip of them, and as training wants them."""
+"""Finds and reads derived columns: of one clip, or of all clips for training."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ class DerivedSet:
     """A complete set of derived columns of a data set.
 
     Attributes:
-        folder: where it lies.
+        folder: its folder.
         name: of the derivation.
-        key: that stands for its specification and weights.
+        key: identifies its specification and weights.
         columns: by name.
         manifest: as written by :func:`prep.derived.finish_derivation`.
     """
@@ -46,8 +46,8 @@ class DerivedSet:
             clip_id: the clip.
 
         Raises:
-            KeyError: nothing is derived of this clip.
-            PrepError: the file is missing or broken.
+            KeyError: this clip has no derived columns.
+            PrepError: the file is missing or damaged.
         """
         file = _open(self.folder / shard)
         names = file.read(columns=["clip_id"]).column("clip_id").to_pylist()
@@ -65,8 +65,8 @@ def find(data: Path, name: str, key: str | None = None, method: str = "METHOD") 
     Args:
         data: the data set.
         name: of the derivation.
-        key: the one of :attr:`prep.derived.DerivedSpec.key` that it must have; None: any, if there is but one.
-        method: that needs it, for the messages.
+        key: the required :attr:`prep.derived.DerivedSpec.key`; None: any, if there is only one.
+        method: name of the method that needs it, for error messages.
 
     Raises:
         PrepError: it is missing, not complete, of another specification, weights or shards, or there are several.
@@ -83,7 +83,7 @@ def find(data: Path, name: str, key: str | None = None, method: str = "METHOD") 
         raise PrepError(f"{wanted[-1]} is not complete: {remedy}, it continues where it stopped")
     if len(complete) > 1:
         several = ", ".join(folder.name for folder in complete)
-        raise PrepError(f"{data / DERIVED} has {several}: delete all but the one that is to be used")
+        raise PrepError(f"{data / DERIVED} has {several}: delete all except the one to use")
     (folder,) = complete
     try:
         manifest = json.loads((folder / MANIFEST).read_text("utf-8"))
@@ -97,21 +97,21 @@ def find(data: Path, name: str, key: str | None = None, method: str = "METHOD") 
 
 
 class DerivedColumns:
-    """Derived columns of all clips of an index, for training: any rows of any clip, straight from the files.
+    """Derived columns of all clips of an index, for training: any rows of any clip, read directly from the files.
 
     Args:
-        index: the clips; its shards lie in the folders of data sets.
-        names: columns that are wanted, ``<derivation>.<column>``.
-        keys: derivation → the key that it must have; others are taken as they are.
+        index: the clips; its shards are in the folders of data sets.
+        names: requested columns, ``<derivation>.<column>``.
+        keys: derivation → the required key; other derivations may have any key.
 
     Attributes:
-        columns: by the names that were asked for.
+        columns: the columns by their requested names.
         keys: derivation → key; the same in all data sets.
         there: derivation → (n,) bool, whether it has the clip.
-        counts: name → (n,) int64, columns of each clip, of ``sound`` columns; 0 where there is none.
+        counts: name → (n,) int64, number of steps of each clip in ``sound`` columns; 0 without sound.
 
     Raises:
-        PrepError: as :func:`find`; a column that the derivation lacks; or data sets differ in what they have.
+        PrepError: as :func:`find`; a derivation lacks a column; or data sets have different columns.
     """
 
     def __init__(self, index: ClipIndex, names: Sequence[str], keys: Mapping[str, str] | None = None) -> None:
@@ -127,10 +127,10 @@ class DerivedColumns:
             self._open(derivation, wanted, (keys or {}).get(derivation))
 
     def rows(self, name: str, clip: int, rows: np.ndarray | slice) -> np.ndarray:
-        """Some rows of a column of a clip, as stored: (n, *shape); of a ``clip`` column all of it, ``shape``.
+        """Some rows of a column of a clip, as stored: (n, *shape); for a ``clip`` column its whole value, ``shape``.
 
         Raises:
-            ValueError: the file was changed since.
+            ValueError: the file was changed in the meantime.
         """
         column = self.columns[name]
         count = {"frame": len(self._index.detected_in(clip)), "clip": 1, "sound": 0}[column.per]

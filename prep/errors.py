@@ -1,13 +1,13 @@
-"""The two ways in which preprocessing goes wrong: one clip cannot be used, or the run cannot go on."""
+"""The two kinds of errors in preprocessing: one clip cannot be used, or the run cannot continue."""
 
 from __future__ import annotations
 
 
 class ClipError(Exception):
-    """One clip cannot be used; it becomes a row of ``failures.parquet`` and the rest goes on.
+    """One clip cannot be used; it becomes a row of ``failures.parquet``, and the run continues.
 
-    ``step`` names the stage that refused the clip (``source``, ``video``, ``audio``, ``landmarks``, ``crash``);
-    ``reason`` is one line for a person, and must be the same on every run over the same input.
+    ``step`` is the step that failed (``source``, ``video``, ``audio``, ``landmarks``, ``crash``); ``reason`` is one
+    readable line, and must be the same on every run over the same input.
     """
 
     def __init__(self, step: str, reason: str) -> None:
@@ -20,8 +20,8 @@ class ClipError(Exception):
 
 
 class PrepError(Exception):
-    """The run cannot start or go on; the message is one line that names the file and the remedy."""
+    """The run cannot start or continue; the message is one line that names the file and the remedy."""
 
 
 class NoSamples(PrepError):
-    """The clips that were asked for offer no sample: there are none, or too few of their frames show a face."""
+    """The requested clips have no sample: there are no clips, or too few of their frames show a face."""

@@ -1,4 +1,4 @@
-"""Pictures to bytes and back: the encodings in which a shard stores its crops."""
+"""Encoding and decoding of images: the encodings of the crops in a shard."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ import numpy.typing as npt
 
 Image = npt.NDArray[np.uint8]
 
-#: ``jpeg`` (4:2:0) and ``png`` (lossless) are read everywhere; ``webp`` is the smallest and slow to write.
+#: ``jpeg`` (4:2:0) and ``png`` (lossless) can be read everywhere; ``webp`` is smallest, but slow to write.
 ENCODINGS = ("jpeg", "png", "webp")
 
-# OpenCV can decode straight to RGB since 4.11.
+# OpenCV can decode directly to RGB since 4.11.
 _TO_RGB: int | None = getattr(cv2, "IMREAD_COLOR_RGB", None)
 
 
 def encode(rgb: Image, encoding: str, quality: int = 95) -> bytes:
-    """Encode a picture; the same picture gives the same bytes with the same OpenCV.
+    """Encode an image; the same image gives the same bytes with the same version of OpenCV.
 
     Args:
         rgb: (H, W, 3) uint8.
         encoding: one of :data:`ENCODINGS`.
-        quality: 1 to 100; for ``webp`` 101 means lossless; ``png`` is lossless and takes no notice.
+        quality: 1 to 100; for ``webp`` 101 means lossless; ``png`` is lossless and ignores it.
 
     Raises:
-        ValueError: an unknown encoding, a quality out of range, or an array that is not such a picture.
+        ValueError: the encoding is unknown, the quality out of range, or the array is not such an image.
     """
     if encoding not in ENCODINGS:
         raise ValueError(f"unknown encoding {encoding!r}; known are {', '.join(ENCODINGS)}")
@@ -56,22 +56,22 @@ def encode(rgb: Image, encoding: str, quality: int = 95) -> bytes:
 
 
 def decode(data: bytes) -> Image:
-    """Decode a picture of any encoding.
+    """Decode an image of any encoding.
 
-    JPEG goes through the package ``simplejpeg`` where that is installed, which takes 40 % less time for 128²
-    and gives what OpenCV gives, bit for bit.
+    JPEG is decoded by the package ``simplejpeg`` if installed: it needs 40 % less time for 128² and gives the same
+    pixels as OpenCV.
 
     Returns:
         (H, W, 3) uint8 RGB.
 
     Raises:
-        ValueError: the bytes are not a picture.
+        ValueError: the bytes are not an image.
     """
     if data[:3] == b"\xff\xd8\xff" and (fast := fast_jpeg()) is not None:
         try:
             return fast(data)
         except ValueError:
-            pass  # OpenCV reads more kinds of JPEG, and has the last word on what is broken.
+            pass  # OpenCV reads more kinds of JPEG, and decides whether the data is damaged.
     return _decode_cv2(data)
 
 
@@ -89,11 +89,11 @@ def _decode_cv2(data: bytes) -> Image:
 
 @cache
 def fast_jpeg() -> Callable[[bytes], Image] | None:
-    """``simplejpeg``'s decoder, if it is installed and agrees with OpenCV's on a trial picture."""
+    """``simplejpeg``'s decoder, if it is installed and gives the same pixels as OpenCV for a test image."""
     try:
         decoder: Callable[[bytes], Image] = importlib.import_module("simplejpeg").decode_jpeg
     except ImportError:
         return None
-    # Noise with odd sides and halved chroma shows any difference in transform and upsampling.
+    # Noise with odd sides and subsampled chroma shows any difference in transform and upsampling.
     trial = encode(np.random.default_rng(0).integers(0, 256, (67, 45, 3), np.uint8), "jpeg", 90)
     return decoder if np.array_equal(decoder(trial), _decode_cv2(trial)) else None

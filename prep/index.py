@@ -1,4 +1,4 @@
-"""What a training set knows of its clips: built once, from the light columns and footers of the shards."""
+"""The index of a training set's clips: built once, from the small columns and footers of the shards."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _LIGHT = ("clip_id", "dataset", "speaker", "n_frames", "width", "height", "detec
 
 @dataclass(frozen=True)
 class ClipIndex:
-    """Clips of some shards, in order: n clips with F frames in all.
+    """Clips of some shards, in order: n clips with F frames in total.
 
     Attributes:
         paths: the shards.
@@ -28,10 +28,10 @@ class ClipIndex:
         first: (n + 1,) int64; the frames of clip i are ``first[i]:first[i + 1]`` among all F.
         detected: (F,) bool, a face was found.
         sizes: (n, 2) int32, width and height of the frame in pixels.
-        mel_columns: (n,) int32, 0 where there is no sound.
+        mel_columns: (n,) int32, 0 without sound.
         has_landmarks68: (n,) bool.
         chunks: column → (n, 2) int64, first byte and number of bytes in the shard.
-        speakers: n pairs of corpus and speaker, ``""`` where the corpus does not tell.
+        speakers: n pairs of corpus and speaker; the speaker is ``""`` if the corpus does not give it.
     """
 
     paths: list[Path]
@@ -49,23 +49,23 @@ class ClipIndex:
         return len(self.clip_ids)
 
     def span(self, clip: int) -> slice:
-        """Where the clip's frames are among all F."""
+        """The slice of the clip's frames among all F."""
         return slice(self.first[clip], self.first[clip + 1])
 
     def detected_in(self, clip: int) -> np.ndarray:
-        """(n_frames,) bool, a view."""
+        """(n_frames,) bool, a NumPy view."""
         return self.detected[self.span(clip)]
 
 
 def build_index(paths: Sequence[Path], columns: Sequence[str]) -> ClipIndex:
-    """Index the clips of ``paths`` for reading ``columns``; takes about a second for 20,000 clips.
+    """Index the clips of ``paths`` for reading ``columns``; it needs about a second for 20,000 clips.
 
     Args:
         paths: shards, at least one.
         columns: tensor, transform and view columns that will be read.
 
     Raises:
-        PrepError: a file is no shard, lacks a column, or was rewritten in another layout.
+        PrepError: a file is not a shard, lacks a column, or was rewritten in another layout.
     """
     parts = [_index_shard(path, tuple(columns)) for path in paths]
     n_frames = np.concatenate([part.n_frames for part in parts])
@@ -86,19 +86,19 @@ def build_index(paths: Sequence[Path], columns: Sequence[str]) -> ClipIndex:
 def identities(
     index: ClipIndex, clips: Collection[str] | None = None, known: Sequence[str] | None = None
 ) -> tuple[list[str], np.ndarray]:
-    """Who speaks.
+    """The speakers of clips.
 
-    Speakers of two corpora are two, whatever they are called. Where a corpus does not tell the speaker,
-    :func:`prep.speakers.speaker_of` does.
+    Speakers of different corpora are always different, even with the same name. If a corpus does not give the speaker,
+    :func:`prep.speakers.speaker_of` is used.
 
     Args:
         index: of clips.
-        clips: ids of those whose speakers count; None: all.
-        known: the speakers, where they follow from other clips; None: those of these clips, sorted.
+        clips: ids of the clips whose speakers are listed; None: all.
+        known: the list of speakers, if it comes from other clips; None: those of these clips, sorted.
 
     Returns:
-        The speakers, ``<corpus>/<speaker>``, and the place of each clip's among them, (n,) int64; -1 where it is not
-        among them.
+        The speakers, ``<corpus>/<speaker>``, and the index of each clip's speaker in this list, (n,) int64; -1 if it is
+        not in the list.
     """
     pairs = zip(index.speakers, index.clip_ids, strict=True)
     who = [f"{corpus}/{speaker_of(clip, speaker)}" for (corpus, speaker), clip in pairs]
@@ -131,7 +131,7 @@ def _index_shard(path: Path, columns: tuple[str, ...]) -> _ShardIndex:
         for name, leaf in leaves.items():
             chunk = group.column(leaf)
             chunks[name][row] = chunk.data_page_offset, chunk.total_compressed_size, chunk.num_values
-    # A list that is null has one "value" and no bytes.
+    # A null list has one "value" and no bytes.
     mel, points = chunks["mel"], chunks["landmarks68"]
     return _ShardIndex(
         clip_ids=table.column("clip_id").to_pylist(),
@@ -148,7 +148,7 @@ def _index_shard(path: Path, columns: tuple[str, ...]) -> _ShardIndex:
 
 
 def _leaves(path: Path, file: pq.ParquetFile, columns: set[str]) -> dict[str, int]:
-    """Parquet's number of the leaf that holds each column's values."""
+    """Column → Parquet's number of the leaf that holds its values."""
     metadata = file.metadata
     found = {}
     for number in range(metadata.num_columns):
@@ -161,7 +161,7 @@ def _leaves(path: Path, file: pq.ParquetFile, columns: set[str]) -> dict[str, in
         raise PrepError(f"{path} has no column {missing[0]!r}; views stored there: {views}")
     if metadata.num_row_groups != metadata.num_rows:
         raise PrepError(
-            f"{path} was rewritten: it has not one row group a clip; make it again with `bench prep`"
+            f"{path} was rewritten: it does not have one row group per clip; make it again with `bench prep`"
         )
     if metadata.num_rows:
         group = metadata.row_group(0)

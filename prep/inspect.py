@@ -1,4 +1,4 @@
-"""A prepared data set in numbers and in a picture."""
+"""Statistics and a contact sheet of a prepared data set."""
 
 from __future__ import annotations
 
@@ -39,12 +39,12 @@ class SplitCounts:
 
 @dataclass
 class Inspection:
-    """What :func:`inspect_folder` found.
+    """The result of :func:`inspect_folder`.
 
     Attributes:
         splits: counts by split.
         failures: (step, reason) → ids of the clips, most frequent reason first.
-        bytes_by_column: bytes on disk of every column, over all shards.
+        bytes_by_column: bytes on disk of every column, in all shards.
     """
 
     splits: dict[str, SplitCounts]
@@ -53,7 +53,7 @@ class Inspection:
 
 
 def inspect_folder(folder: Path) -> Inspection:
-    """Count what is in a data set, reading only light columns.
+    """Count the content of a data set; only small columns are read.
 
     Raises:
         PrepError: the folder is not a prepared data set.
@@ -87,7 +87,7 @@ def inspect_folder(folder: Path) -> Inspection:
 
 
 def verify_folder(folder: Path) -> int:
-    """Compare every shard with the manifest's sha256; returns how many there are.
+    """Compare every shard with the manifest's SHA-256. Returns the number of shards.
 
     Raises:
         PrepError: the data set is incomplete, or a shard is missing or differs; the message names it.
@@ -100,22 +100,22 @@ def verify_folder(folder: Path) -> int:
     for entry in manifest["shards"]:
         path = folder / shards.SHARDS / entry["name"]
         if not path.is_file():
-            raise PrepError(f"{path} is missing: run the same `bench prep` again to make it anew")
+            raise PrepError(f"{path} is missing: run the same `bench prep` again to make it")
         if shards.sha256(path) != entry["sha256"]:
             raise PrepError(
-                f"{path} is not what the manifest says: delete it and run the same `bench prep` again"
+                f"{path} differs from the manifest: delete it and run the same `bench prep` again"
             )
     return len(manifest["shards"])
 
 
 def contact_sheet(folder: Path, path: Path, clips: int = 6, frames: int = 7) -> Path:
-    """Draw a PNG: a row a clip, its first view at even times with the landmarks on it, then its other views.
+    """Draw a PNG: one row per clip, with evenly spaced crops of its first view with landmarks, then its other views.
 
     Args:
         folder: a prepared data set.
         path: the PNG to write.
-        clips: rows, spread evenly over the data set.
-        frames: pictures a row.
+        clips: number of rows; clips are evenly spaced in the data set.
+        frames: crops per row.
 
     Raises:
         PrepError: the data set has no clips to draw.

@@ -1,4 +1,4 @@
-"""Landmark detectors, the choice between several faces, and the track of one face through a clip.
+"""Landmark detectors, the choice between several faces, and the track of one face in a clip.
 
 All points are in continuous pixels of the full frame: pixel (column j, row i) covers [j, j+1) × [i, i+1).
 """
@@ -29,7 +29,7 @@ Image = npt.NDArray[np.uint8]
 
 
 class Detector(Protocol):
-    """What finds landmarks: :class:`FaceMesh` and :class:`Fan68`."""
+    """A landmark detector: :class:`FaceMesh` or :class:`Fan68`."""
 
     #: Points of a face and values of a point.
     shape: tuple[int, int]
@@ -39,28 +39,28 @@ class Detector(Protocol):
         ...
 
     def confirms(self, frame: Image, face: Float) -> bool:
-        """Whether ``face`` (*shape), detected in ``frame``, is human beyond doubt."""
+        """Whether ``face`` (*shape), detected in ``frame``, is certainly human."""
         ...
 
     def reset(self) -> None:
-        """Forget the frames seen so far; the next one begins a clip."""
+        """Forget earlier frames; the next frame begins a clip."""
         ...
 
     def close(self) -> None:
-        """Free the networks; the detector cannot be used any more."""
+        """Free the networks; the detector cannot be used afterwards."""
         ...
 
 
 @dataclass(frozen=True)
 class ClipLandmarks:
-    """One face through the frames of a clip.
+    """One face in all frames of a clip.
 
     Attributes:
         landmarks: (T, N, D) float64, full-frame pixels, NaN where no face was detected.
         detected: (T,) bool.
-        n_faces: (T,) uint8, faces seen in the frame, among which one was chosen.
-        confirmed: a human face was confirmed in some frame. Where it is False, ``detected`` is all False:
-            nothing was found, or something like the face of an animal.
+        n_faces: (T,) uint8, number of faces in the frame, of which one was chosen.
+        confirmed: whether a human face was confirmed in some frame. If False, ``detected`` is all False: nothing was
+            found, or something like the face of an animal.
     """
 
     landmarks: Float
@@ -70,15 +70,15 @@ class ClipLandmarks:
 
 
 def choose_face(faces: Float, previous: Float | None = None) -> int:
-    """Index of the face that goes on with a track, or else of the largest.
+    """Index of the face that continues a track, or else of the largest face.
 
     Args:
         faces: (F, N, 2 or 3), F > 0.
         previous: (N, 2 or 3), the face last chosen; None at the start of a track.
 
     Returns:
-        The face whose bounding box has the largest intersection over union with that of ``previous``; where
-        none meets it, the one with the largest box; the first of equals.
+        The face whose bounding box has the largest intersection over union with that of ``previous``; if none
+        overlaps, the face with the largest box. If several are equal, the first.
     """
     low, high = faces[..., :2].min(axis=1), faces[..., :2].max(axis=1)
     area = (high - low).prod(axis=1)
@@ -91,11 +91,11 @@ def choose_face(faces: Float, previous: Float | None = None) -> int:
 
 
 def detect_clip(detector: Detector, frames: Iterable[Image]) -> ClipLandmarks:
-    """Follow one face through a clip; frames are taken one at a time and not kept.
+    """Track one face in a clip; frames are processed one at a time and not stored.
 
-    Detectors take the odd dog for a person. So the detector must confirm the chosen face in one frame at
-    least, the first where it can; a clip without such a frame counts as one without a face. Otherwise the
-    frames are what the detector gives.
+    Detectors sometimes detect the face of a dog. So the detector must confirm the chosen face in at least one frame,
+    the first for which it can. A clip without such a frame counts as one without a face. Apart from this, the
+    detector's output is used unchanged.
     """
     detector.reset()
     previous: Float | None = None
@@ -121,7 +121,7 @@ _TAG_PLACES, _TAGS = [0, 1, 2, 7, 12], np.array([0x0A, 15, 0x0D, 0x15, 0x1D], np
 
 
 def _parse(message: Any) -> Float:
-    """Points (N, 3) of a ``NormalizedLandmarkList``, read from its bytes and not one attribute at a time."""
+    """Points (N, 3) of a ``NormalizedLandmarkList``, read from its bytes instead of single attributes."""
     data = np.frombuffer(message.SerializeToString(), np.uint8)
     points = np.empty((len(message.landmark), 3))
     if data.size == 17 * len(points) and (data.reshape(-1, 17)[:, _TAG_PLACES] == _TAGS).all():
@@ -134,7 +134,7 @@ def _parse(message: Any) -> Float:
 
 @contextmanager
 def silence() -> Iterator[None]:
-    """Send what native code writes to descriptor 2 nowhere: MediaPipe's chatter has no other switch."""
+    """Discard what native code writes to file descriptor 2: MediaPipe's messages cannot be disabled otherwise."""
     sys.stderr.flush()
     try:
         saved = os.dup(2)
@@ -154,14 +154,14 @@ def silence() -> Iterator[None]:
 class FaceMesh:
     """MediaPipe's legacy FaceMesh with refined lips and irises: 478 points, as IP-LAP used it.
 
-    By default every frame is treated as a still image, so that a frame gives the same points whatever came
-    before, and up to 4 faces are seen. With ``tracking`` the face is followed from frame to frame, which is
-    faster and smoother, follows a single face, and differs from the reference.
+    By default every frame is treated as a still image: the points of a frame do not depend on earlier frames, and up to
+    4 faces are detected. With ``tracking`` the face is tracked from frame to frame. This is faster and smoother,
+    handles a single face, and differs from the reference.
 
-    A mesh is also put on dogs. The confirmation is the other, full-range face detector that MediaPipe
-    carries: it must see a face in the middle of a crop of three times the size. Of 19 pictures of a dog
-    and two cats that FaceMesh had accepted it confirmed none, of 201 variants of human faces (80 px, blur,
-    noisy, turned, dark, half covered …) all but 2.
+    FaceMesh also accepts faces of dogs. For confirmation, MediaPipe's other, full-range face detector must detect a
+    face in the middle of a crop of three times the size. Of 19 images of a dog and two cats that FaceMesh had
+    accepted, it confirmed none; of 201 variants of human faces (80 px, blurred, noisy, turned, dark, half covered …)
+    all except 2.
     """
 
     shape = (478, 3)
@@ -180,8 +180,8 @@ class FaceMesh:
             self._warm_up()
 
     def _warm_up(self) -> None:
-        # Native threads start, and write to stderr, until the first picture has gone through; more lines come
-        # with the first face.
+        # Native threads start, and write to stderr, until the first image is processed; the first face causes more
+        # # lines.
         self._mesh.process(np.zeros((64, 64, 3), np.uint8))
         self._chatty = True
 
@@ -201,7 +201,7 @@ class FaceMesh:
         """
         if frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[2] != 3 or not frame.size:
             raise ValueError(f"not an RGB picture: {frame.dtype} of shape {frame.shape}")
-        # MediaPipe copies an array that could change under its hands.
+        # MediaPipe copies an array that is writable.
         frame = np.ascontiguousarray(frame).view()
         frame.flags.writeable = False
         with silence() if self._chatty else nullcontext():
@@ -215,14 +215,15 @@ class FaceMesh:
         return faces
 
     def confirms(self, frame: Image, face: Float) -> bool:
-        """Whether the full-range detector too sees a face where the mesh lies; see the class."""
+        """Whether the full-range detector also detects a face at the position of the mesh; see the class."""
         low, high = face[:, :2].min(axis=0), face[:, :2].max(axis=0)
         side = 3 * (high - low).max()
         (x0, y0), (x1, y1) = (low + high - side) / 2, (low + high + side) / 2
         part = frame[max(0, int(y0)) : max(0, int(y1)), max(0, int(x0)) : max(0, int(x1))]
         if not part.size:
             return False
-        # The network sees 192². The border comes last: the crop of a large face can be many times the frame.
+        # The network's input is 192². The border is added last: the crop of a large face can be much larger than
+        # the # frame.
         scale = 192 / side
         size = [max(1, round(length * scale)) for length in (part.shape[1], part.shape[0])]
         beyond = (-y0, y1 - frame.shape[0], -x0, x1 - frame.shape[1])
@@ -261,7 +262,7 @@ class FaceMesh:
 
 
 def fan_weights() -> list[tuple[Path, str]]:
-    """Files that :class:`Fan68` needs on this machine, each with the address to fetch it from.
+    """Files that :class:`Fan68` needs on this machine, each with its download address.
 
     They are those of the installed ``face-alignment``, in torch hub's folder: S3FD's and the 2-D FAN's.
 
@@ -284,12 +285,12 @@ def fan_weights() -> list[tuple[Path, str]]:
 class Fan68:
     """The 2-D FAN of Bulat and Tzimiropoulos (ICCV 2017) behind S3FD, from the package ``face-alignment``.
 
-    It gives iBUG's 68 points, averaged over the picture and its mirror image. Weights are never downloaded:
-    they must be there, and their SHA-256 must begin as their names say.
+    It gives iBUG's 68 points, averaged over the image and its mirror image. Weights are never downloaded: the files
+    must exist, and their SHA-256 must begin with the digits in their names.
 
     Args:
         device: torch device.
-        network: in place of the real one, an object with ``get_landmarks_from_image(image) -> list of (68, 2)
+        network: used instead of the real network, an object with ``get_landmarks_from_image(image) -> list of (68, 2)
             arrays, or None``.
 
     Raises:
@@ -312,16 +313,16 @@ class Fan68:
             pixel is added here, so that a point is the centre of its pixel.
         """
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # It warns of every frame without a face.
+            warnings.simplefilter("ignore")  # It warns about every frame without a face.
             found = self._network.get_landmarks_from_image(frame)
         return np.array(found or [], np.float64).reshape(-1, *self.shape) + 0.5
 
     def confirms(self, frame: Image, face: Float) -> bool:
-        """Always: S3FD's faces are taken as they are."""
+        """Always True: S3FD's faces are not checked."""
         return True
 
     def reset(self) -> None:
-        """Nothing: every frame stands for itself."""
+        """Does nothing: frames are independent."""
 
     def close(self) -> None:
         """Drop the networks."""
@@ -343,7 +344,7 @@ def _load_fan(device: str) -> Any:
             raise PrepError(f"{path} is damaged: its SHA-256 is {digest}; delete it and fetch {url} again")
     face_alignment = importlib.import_module("face_alignment")
     parameters = inspect.signature(face_alignment.FaceAlignment).parameters
-    # Compiling, where the release can, takes minutes and changes the last digits.
+    # Compilation, if the release supports it, takes minutes and changes the last digits.
     eager = {"compile": False} if "compile" in parameters else {}
     two_d = face_alignment.LandmarksType.TWO_D
     return face_alignment.FaceAlignment(two_d, device=device, flip_input=True, **eager)

@@ -13,12 +13,12 @@ from prep.errors import PrepError
 
 @contextmanager
 def exclusive(folder: Path, command: str, error: type[Exception] = PrepError) -> Iterator[None]:
-    """Keep other processes from writing ``folder`` while the block runs; the end of a process gives it free.
+    """Keep other processes from writing ``folder`` while the block runs. The lock ends with the process.
 
     Args:
-        folder: exists. It gets no file for this: the folder itself is locked (``flock``).
-        command: what writes there, for the message of the process that comes second.
-        error: raised in that process.
+        folder: an existing folder. The folder itself is locked (``flock``), without a lock file.
+        command: the command that writes there, for the error message of a second process.
+        error: type of the exception in a second process.
 
     Raises:
         OSError: there is no such folder.

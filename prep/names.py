@@ -1,4 +1,4 @@
-"""Choosing by name, with a helpful word where there is none of that name."""
+"""Choosing by name, with a helpful message for an unknown name."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ def known(what: str, names: Sequence[str], registry: Collection[str]) -> tuple[s
     """``names`` without spaces and repetitions, in their order.
 
     Raises:
-        PrepError: one is not in ``registry``; the message proposes the nearest, or names all there are.
+        PrepError: one is not in ``registry``; the message proposes the nearest name, or lists all.
     """
     chosen = tuple(dict.fromkeys(name.strip() for name in names))
     for name in chosen:

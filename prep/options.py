@@ -1,4 +1,4 @@
-"""What a preprocessing run was asked for, and the fingerprint by which a folder remembers it."""
+"""The options of a preprocessing run, and their fingerprint, which is stored in the folder."""
 
 from __future__ import annotations
 
@@ -14,26 +14,26 @@ from prep.sources.base import ClipRef
 
 #: Distributions whose version can change the bytes of a shard.
 _VERSIONED = ("talking-face-bench", "mediapipe", "av", "opencv-contrib-python", "numpy", "pyarrow")
-# Not ``asdict``, which copies deeply: that takes 10 s for 150,000 clips.
+# Not ``asdict``, which makes deep copies: that takes 10 s for 150,000 clips.
 _FIELDS = attrgetter(*(f.name for f in fields(ClipRef)))
 
 
 @dataclass(frozen=True)
 class PrepOptions:
-    """Everything that decides the content of the shards; the number of workers is not among it.
+    """Everything that determines the content of the shards; the number of workers does not.
 
     Attributes:
         source: name of the corpus layout (``lrs2``, ``lrs3``, ``hdtf``, ``ffhq``, ``folder``).
-        name: what the ``dataset`` column says.
+        name: value of the ``dataset`` column.
         views: crop geometries to store.
         encoding: ``jpeg``, ``png`` or ``webp``.
         quality: of ``jpeg`` and ``webp``, 1 to 100.
-        tracking: FaceMesh follows the face from frame to frame, instead of looking afresh in each.
-        fan: store 68 landmarks of face-alignment's FAN beside the mesh.
+        tracking: FaceMesh tracks the face from frame to frame, instead of detecting it in each.
+        fan: also store the 68 landmarks of face-alignment's FAN.
         mel_padding: ``constant`` (librosa ≥ 0.9, IP-LAP) or ``reflect`` (librosa 0.7, Wav2Lip).
         min_detected: smallest share of a clip's frames, 0 to 1, in which a face must be found.
         clip_seconds: longest clip; longer sources are cut evenly.
-        clips_per_shard: or None for a size that follows from the number of clips.
+        clips_per_shard: None for a size that depends on the number of clips.
     """
 
     source: str
@@ -70,7 +70,7 @@ def fingerprint(options: PrepOptions, refs: Sequence[ClipRef]) -> dict[str, Any]
 
 
 def difference(old: dict[str, Any], new: dict[str, Any]) -> str:
-    """In words, what differs between two fingerprints; ``""`` where nothing does."""
+    """A text about the differences between two fingerprints; ``""`` if they are equal."""
     parts = []
     for key in sorted(old.keys() | new.keys()):
         a, b = old.get(key), new.get(key)

@@ -1,12 +1,12 @@
-"""Who reads which sample, and when: orders that ranks and workers share and that training can resume.
+"""The order of samples, divided among ranks and workers, which training can resume.
 
-Two ways, for an epoch-wise and for a step-wise training loop::
+There are two ways, for training loops that count epochs or steps::
 
     DataLoader(dataset, batch_size, sampler=ResumableSampler(dataset, rank=rank, world_size=world_size))
     DataLoader(WindowStream(dataset, batch_size, rank=rank, world_size=world_size), batch_size)
 
-Loaders read ahead, so that only the loop knows what has been used: after each batch it calls ``advance(n)``
-on the sampler or stream, whose ``state_dict()`` then is the place to go on from.
+Data loaders read ahead, so only the loop knows which samples were used: after each batch it calls ``advance(n)`` on
+the sampler or stream. Training can be resumed from the ``state_dict()`` of the sampler or stream.
 """
 
 from __future__ import annotations
@@ -24,18 +24,18 @@ from prep.sampling import epoch_order
 
 
 class ResumableSampler(Sampler[int]):
-    """The order of an epoch's clips for one of several ranks, and the place in it.
+    """The order of an epoch's clips for one of several ranks, and the position in it.
 
-    All ranks draw the same permutation from (seed, epoch) and take every ``world_size``-th clip, so that
-    together they visit each clip once. What is saved counts over all ranks, so that their number may change.
+    All ranks draw the same permutation from (seed, epoch), and each uses every ``world_size``-th clip. So together they
+    use each clip once. The saved state counts samples of all ranks, so the number of ranks may change.
 
     Args:
-        dataset: gives length and seed; its epoch follows the sampler's.
+        dataset: gives length and seed; the sampler sets its epoch.
         rank: 0 … world_size - 1.
         world_size: number of ranks.
-        shuffle: otherwise in the order of the shards.
-        drop_last: leave out the last ``len(dataset) % world_size`` clips of the order (others each epoch), so
-            that all ranks get the same number; otherwise some ranks get one more, and no clip is missed.
+        shuffle: shuffle the clips; otherwise they are in the order of the shards.
+        drop_last: leave out the last ``len(dataset) % world_size`` clips of the order (different ones in each epoch),
+            so all ranks get the same number. Otherwise some ranks get one more, and no clip is left out.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class ResumableSampler(Sampler[int]):
         dataset.set_epoch(0)
 
     def set_epoch(self, epoch: int) -> None:
-        """Go to the start of ``epoch``; where it is the current one already, stay at the place in it."""
+        """Go to the start of ``epoch``; if it is already the current epoch, keep the position in it."""
         if epoch != self.epoch:
             self.epoch = epoch
             self._consumed = 0
@@ -79,7 +79,7 @@ class ResumableSampler(Sampler[int]):
         return iter(self._indices().tolist())
 
     def __len__(self) -> int:
-        """How many of them."""
+        """The number of these clips."""
         return len(self._indices())
 
     def state_dict(self) -> dict[str, Any]:
@@ -94,17 +94,17 @@ class ResumableSampler(Sampler[int]):
 
 
 class WindowStream(IterableDataset[Sample]):
-    """Epoch after epoch without end, for training that counts steps: batches run across the ends of epochs.
+    """An endless stream of epochs, for training that counts steps: a batch may contain samples of two epochs.
 
-    Clips come in the order of :class:`ResumableSampler`, each once an epoch over all ranks, and in the same
-    batches whatever the number of data-loader workers.
+    Clips have the order of :class:`ResumableSampler`, each once per epoch over all ranks. Batches do not depend on the
+    number of data-loader workers.
 
     Args:
-        dataset: what is streamed.
-        batch_size: that of the ``DataLoader``; it hands out whole batches from one worker after the other.
+        dataset: the data set.
+        batch_size: that of the ``DataLoader``, which takes whole batches from the workers in turn.
         rank: 0 … world_size - 1.
         world_size: number of ranks.
-        shuffle: otherwise in the order of the shards.
+        shuffle: shuffle the clips; otherwise they are in the order of the shards.
     """
 
     def __init__(
@@ -124,7 +124,7 @@ class WindowStream(IterableDataset[Sample]):
         self._rank = rank
         self._world_size = world_size
         self._shuffle = shuffle
-        # Not shared: a worker starts where the stream stood when the worker was made, however late it wakes.
+        # Not shared: a worker starts at the stream's position at the time when the worker was created.
         self._consumed = 0
         self._begun_in_worker = False
 
@@ -138,11 +138,11 @@ class WindowStream(IterableDataset[Sample]):
         self._consumed += n * self._world_size
 
     def __iter__(self) -> Iterator[Sample]:
-        """Samples after those consumed: this worker's, in a data-loader worker.
+        """Samples after the consumed ones; in a data-loader worker, only those of this worker.
 
         Raises:
-            RuntimeError: a worker is asked a second time (``persistent_workers``): it cannot know what was
-                consumed since it was made.
+            RuntimeError: a worker iterates a second time (``persistent_workers``): it does not have the number of
+                samples consumed since it was created.
         """
         info = get_worker_info()
         worker, workers = (0, 1) if info is None else (info.id, info.num_workers)
@@ -150,8 +150,8 @@ class WindowStream(IterableDataset[Sample]):
         return self._samples(worker, workers, self._consumed + self._rank, again)
 
     def _samples(self, worker: int, workers: int, first: int, again: bool) -> Iterator[Sample]:
-        if again:  # Raised here, where the loader passes an error on to the main process.
-            raise RuntimeError("a stream never ends: go on with a new DataLoader, without persistent_workers")
+        if again:  # Raised here, because the loader passes this error to the main process.
+            raise RuntimeError("a stream never ends: use a new DataLoader, without persistent_workers")
         current, order = -1, np.empty(0, np.int64)
         for batch in itertools.count(worker, workers):
             for place in range(batch * self._batch_size, (batch + 1) * self._batch_size):
@@ -179,6 +179,6 @@ def _check_rank(rank: int, world_size: int) -> None:
 def _check_state(state: dict[str, Any], dataset: WindowDataset) -> None:
     if state["fingerprint"] != dataset.fingerprint:
         raise PrepError(
-            "this training cannot go on here: it was saved with other clips, another seed or other samples; "
+            "this training cannot be resumed here: it was saved with other clips, another seed or other samples; "
             "use the same data set and options, or start a new run"
         )

@@ -1,10 +1,10 @@
-"""Single frames out of a shard, straight from its Parquet pages.
+"""Reads single frames of a shard directly from its Parquet pages.
 
-Parquet parses a file's footer whole: opening a shard of 256 clips takes 3.6 ms and 5.6 MB, which training in
-random order over hundreds of shards would pay with nearly every sample and in every worker. But a page that
-is PLAIN and not compressed holds its values as they were written, each binary value behind its length
-(https://parquet.apache.org/docs/file-format/data-pages/). So the index of a training set remembers where each
-clip's column chunks lie, and frames are taken from the mapped file: any frame of any clip, without a footer.
+Parquet always parses a file's whole footer: opening a shard of 256 clips needs 3.6 ms and 5.6 MB. Training in random
+order over hundreds of shards would need this for nearly every sample and in every worker. But an uncompressed PLAIN
+page holds its values unchanged, each binary value after its length
+(https://parquet.apache.org/docs/file-format/data-pages/). So the index of a training set stores the positions of each
+clip's column chunks, and any frame of any clip is read from the memory-mapped file without a footer.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import numpy as np
 
 from prep.errors import PrepError
 
-#: Files that a process keeps mapped, each at the price of one file descriptor.
+#: Number of files that a process keeps mapped; each needs one file descriptor.
 MAX_MAPPED = 256
 
 _LENGTH = struct.Struct("<I")
@@ -69,7 +69,7 @@ class MappedShards:
             raise PrepError(f"{self.paths[file]} cannot be read ({error})") from None
         self._mapped[file] = view
         if len(self._mapped) > MAX_MAPPED:
-            # What still refers to the mapping keeps it alive.
+            # Existing references keep the mapping alive.
             self._mapped.popitem(last=False)
         return view
 
@@ -94,7 +94,7 @@ def fixed_values(chunk: memoryview, count: int, shape: tuple[int, ...]) -> np.nd
     width = math.prod(shape)
     stride = 4 * (width + 1)
     start = len(chunk) - count * stride
-    # What comes before the values, header and levels, is shorter than any of them.
+    # The header and levels before the values are shorter than any value.
     if count == 0 or not 0 < start < stride:
         raise ValueError(f"{len(chunk)} bytes do not hold {count} values of {4 * width}")
     for position in (start, len(chunk) - stride):
@@ -139,7 +139,7 @@ def last_value(chunk: memoryview, size: int) -> memoryview:
 
 
 def binary_places(chunk: memoryview, count: int) -> np.ndarray:
-    """Where the values of a binary column chunk lie, which takes a step from length to length.
+    """The positions of the values of a binary column chunk, found by stepping from length to length.
 
     Args:
         chunk: an uncompressed PLAIN column chunk of any number of pages, whose values are elements of lists.
@@ -173,7 +173,7 @@ def binary_value(chunk: memoryview, place: int) -> bytes:
 
 
 def _pages(chunk: memoryview) -> Iterator[tuple[int, int]]:
-    """Where the values of each data page begin and end."""
+    """Begin and end of the values of each data page."""
     position = 0
     while position < len(chunk):
         header, position = _thrift_struct(chunk, position)
@@ -188,7 +188,8 @@ def _pages(chunk: memoryview) -> Iterator[tuple[int, int]]:
 
 
 def _thrift_struct(data: memoryview, position: int) -> tuple[dict[int, Any], int]:
-    """One struct in Thrift's compact protocol: its integer and struct fields by number, and where it ends."""
+    """One struct in Thrift's compact protocol: its integer and struct fields by number, and the position of its
+    end."""
     fields: dict[int, Any] = {}
     number = 0
     while kind := data[position]:

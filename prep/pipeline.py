@@ -1,4 +1,4 @@
-"""The Dask pipeline: one task a shard, decided before anything runs, resumable at any moment."""
+"""The Dask pipeline: one task per shard, planned before the start, resumable at any time."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ TOPIC = "prep-progress"
 
 @dataclass(frozen=True)
 class ShardPlan:
-    """Which clips go into which shard; follows from the sorted ids alone."""
+    """The clips of a shard; they depend on the sorted ids only."""
 
     name: str
     split: str
@@ -50,7 +50,7 @@ class ShardPlan:
 
 @dataclass(frozen=True)
 class PrepProgress:
-    """What has happened since the last message: clips done, frames written, clips failed, shards complete."""
+    """Progress since the last message: clips done, frames written, clips failed, shards complete."""
 
     clips: int = 0
     frames: int = 0
@@ -68,7 +68,7 @@ def select(refs: Sequence[ClipRef], limit: int | None) -> list[ClipRef]:
     """Sort by id, and keep at most ``limit`` clips of each split.
 
     Raises:
-        PrepError: an id occurs twice, or there is nothing.
+        PrepError: an id occurs twice, or there are no clips.
     """
     chosen: list[ClipRef] = []
     taken: dict[str, int] = {}
@@ -86,10 +86,10 @@ def select(refs: Sequence[ClipRef], limit: int | None) -> list[ClipRef]:
 
 
 def plan_shards(refs: Sequence[ClipRef], clips_per_shard: int | None = None) -> list[ShardPlan]:
-    """Lay sorted clips out into shards, split by split.
+    """Distribute sorted clips to shards, split by split.
 
-    The default size follows from the number of clips, never from the number of workers: about 64 shards a split,
-    of 2 to 256 clips each.
+    The default size depends on the number of clips, never on the number of workers: about 64 shards per split, of 2 to
+    256 clips each.
     """
     by_split: dict[str, list[ClipRef]] = {}
     for ref in refs:
@@ -113,16 +113,16 @@ def prepare(
     report: Path | None = None,
     on_progress: Callable[[PrepProgress], None] | None = None,
 ) -> dict[str, Any]:
-    """Write the data set ``out`` from clips that :func:`select` returned; continues what an earlier run left.
+    """Write the data set ``out`` from clips that :func:`select` returned; continues an interrupted run.
 
     Args:
         refs: selected clips.
-        root: the corpus; every worker must see it under this path.
-        out: folder to write; every worker must see it under this path.
+        root: the corpus; every worker must have it at this path.
+        out: folder to write; every worker must have it at this path.
         options: what to store.
-        workers: local worker processes, one thread each; the number of cores where None.
+        workers: local worker processes, one thread each; None: the number of cores.
         scheduler: address of a running Dask scheduler to use instead of a local cluster.
-        report: where to write Dask's performance report, HTML.
+        report: path of Dask's performance report, HTML.
         on_progress: called in this process for every message.
 
     Returns:
@@ -170,10 +170,10 @@ def make_shard(
     provenance: dict[str, str],
     isolate: bool = False,
 ) -> ShardInfo:
-    """Write one shard; the task that Dask runs.
+    """Write one shard: the Dask task.
 
-    With ``isolate``, every clip is first tried in a process of its own, so that one which brings the process down
-    (a decoder's crash on a damaged file) becomes a failure row and costs the others nothing.
+    With ``isolate``, every clip is first tried in a separate process. A clip that crashes this process (such as a
+    damaged file that crashes the decoder) becomes a failure row and does not affect the others.
     """
     processor = _processor(root, options)
     schema = make_schema(options.views, provenance)
@@ -198,7 +198,8 @@ _processors: dict[tuple[Path, PrepOptions], Any] = {}
 
 
 def _processor(root: Path, options: PrepOptions) -> Any:
-    """The process's own processor: its detectors take longer to make than a clip takes to run."""
+    """The clip processor of this process, created once: creating its detectors takes longer than processing a
+    clip."""
     from prep.clip import ClipProcessor
 
     key = (root, options)
@@ -214,15 +215,16 @@ def _processor(root: Path, options: PrepOptions) -> Any:
 def _report(shard: str, progress: PrepProgress) -> None:
     from distributed import get_worker
 
-    # Called without a worker, there is nobody to tell.
+    # Outside a worker there is no receiver.
     with suppress(ValueError):
         get_worker().log_event(TOPIC, {"shard": shard, "progress": asdict(progress)})
 
 
 class _Tally:
-    """Makes the messages of each shard add up to what the shard turned out to hold.
+    """Corrects the progress of each shard such that its sum equals the final content of the shard.
 
-    Messages of a worker that died are counted as well, and some arrive after their shard is complete.
+    This is needed because messages of a worker that died are also counted, and some arrive after their shard is
+    complete.
     """
 
     def __init__(self, notify: Callable[[PrepProgress], None]) -> None:
@@ -272,7 +274,7 @@ def _compute(
             )
 
         with performance_report(filename=str(report)) if report else nullcontext():
-            # The largest first, so that the workers end together.
+            # The largest first, so that all workers finish at about the same time.
             largest_first = sorted(plans, key=lambda plan: -len(plan.refs))
             waiting = {submit(plan, False): (plan, False) for plan in largest_first}
             queue = as_completed(list(waiting))
@@ -318,16 +320,18 @@ def _refuse_other(out: Path, stamp: dict[str, Any], plans: list[ShardPlan]) -> N
         )
     changed = difference(read_manifest(out)["options"], stamp)
     if changed:
-        raise PrepError(f"{out} was prepared otherwise ({changed}): use another --out, or delete the folder")
+        raise PrepError(
+            f"{out} was prepared differently ({changed}): use another --out, or delete the folder"
+        )
     extra = set(there) - {plan.name for plan in plans}
     if extra:
         raise PrepError(
-            f"{out / SHARDS / min(extra)} is none of this data set's shards: move it out of the folder"
+            f"{out / SHARDS / min(extra)} is not a shard of this data set: move it out of the folder"
         )
 
 
 def _sweep(out: Path) -> None:
-    """Remove what a killed run, or a killed worker of this one, left half-written."""
+    """Remove incomplete files of a killed run, or of a killed worker of this run."""
     for folder in (out, out / SHARDS):
         for stale in folder.glob(".*.tmp"):
             stale.unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""The clock of everything that is prepared: 25 frames and 16,000 samples a second."""
+"""The rates of all prepared data: 25 frames and 16,000 samples per second."""
 
 from __future__ import annotations
 

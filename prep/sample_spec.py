@@ -1,8 +1,8 @@
-"""What a stage of training asks for: the contract between methods and the data that is prepared.
+"""The content of training samples: the contract between methods and prepared data.
 
-Pure standard library: methods import this module and nothing else of ``prep``. Whether the names in a request
-exist (views, sets of landmarks, features of sound) is checked where a data set is opened,
-by :func:`prep.sampling.check_spec`.
+It needs the standard library only: methods import this module and nothing else of ``prep``. Whether the names in a spec
+exist (views, landmark sets, features of sound) is checked when a data set is opened, by
+:func:`prep.sampling.check_spec`.
 """
 
 from __future__ import annotations
@@ -13,17 +13,16 @@ from typing import Literal
 
 @dataclass(frozen=True)
 class Sound:
-    """What is heard with a frame: consecutive columns of a named feature.
+    """The sound of a frame: consecutive columns of a named feature.
 
-    For frame f, at 25 a second, they begin at column ``int(rate * (f + offset) / 25) - lead``, truncated towards
-    zero.
+    For frame f, at 25 fps, they begin at column ``int(rate * (f + offset) / 25) - lead``, truncated towards zero.
 
     Attributes:
         feature: a name of :data:`prep.sound.features.FEATURES`, or ``<derivation>.<column>``.
-        columns: how many.
-        offset: frames by which the chunk begins later than its frame.
-        lead: columns by which it begins earlier.
-        clamp: whether f + offset counts as 0 where it is negative.
+        columns: number of columns.
+        offset: number of frames by which the chunk begins later than its frame.
+        lead: number of columns by which it begins earlier.
+        clamp: whether a negative f + offset is replaced by 0.
     """
 
     feature: str
@@ -39,30 +38,30 @@ class Sound:
 
 @dataclass(frozen=True)
 class SampleSpec:
-    """What one training sample must hold. Frames count from the start of their clip; T and N are below.
+    """The content of one training sample. Frames are counted from the start of their clip; T and N are defined below.
 
     Attributes:
-        window: T, consecutive frames, a face found in each.
-        references: N, frames outside the window, a face found in each.
+        window: T, number of consecutive frames, each with a detected face.
+        references: N, number of frames outside the window, each with a detected face.
         reference_mode: ``random``: any N frames, in random order, none twice (IP-LAP); ``run``: N consecutive
             frames (Wav2Lip's "wrong window"); ``first``: the first N frames of the clip outside the window.
-        view: crop geometry whose pictures are wanted, or None.
-        view_frames: frames of the window, from 0, whose pictures are wanted; all where None. To decode them is
-            most of the work: IP-LAP's renderer sees the landmarks of 5 frames, but the picture of one.
+        view: view whose crops the sample contains, or None.
+        view_frames: frames of the window, from 0, whose crops it contains; None: all. Decoding crops is most of the
+            work: IP-LAP's renderer uses the landmarks of 5 frames, but the crop of one.
         landmarks: a name of :data:`prep.landmark_sets.LANDMARK_SETS`, or ``landmarks68``, or None.
-        depth: whether landmarks of the mesh come with their z, scaled like x.
-        normalise: ``frame``: landmarks in pixels of the full frame; ``view``: in pixels of ``view``;
-            ``box``: in [0, 1] over the box of the set ``face131`` with 5 px around it, which is delivered as
-            ``boxes`` (IP-LAP's).
-        frame_sounds: what every frame of the window hears.
-        window_sounds: what the window as a whole hears.
-        window_sound_frame: the frame of the window, from 0, that ``window_sounds`` are those of.
-        negative_gap: where not 0, ``window_sounds`` are delivered a second time, wrong ones of another window at
-            least so many frames away (for sync experts; Wav2Lip's own takes 1).
-        derived: columns that ``bench derive`` has stored, ``<derivation>.<column>``; of the window's and the
-            references' frames, or of the clip.
-        identity: whether the sample says whose clip it is.
-        min_frames: clips with fewer frames in which a face was found are left out (IP-LAP: 25).
+        depth: whether landmarks of the mesh include z, scaled like x.
+        normalise: ``frame``: landmarks in pixels of the full frame; ``view``: in pixels of ``view``; ``box``: in [0, 1]
+            relative to the box of the set ``face131`` with a margin of 5 px, which is then part of the sample as
+            ``boxes`` (as in IP-LAP).
+        frame_sounds: the sounds for every frame of the window.
+        window_sounds: the sounds for the whole window.
+        window_sound_frame: the frame of the window, from 0, to which ``window_sounds`` belong.
+        negative_gap: if not 0, the sample also contains ``window_sounds`` of another window, at least this many frames
+            away, as negatives (for sync experts; Wav2Lip's expert uses 1).
+        derived: derived columns stored by ``bench derive``, ``<derivation>.<column>``; for the frames of the window and
+            the references, or for the clip.
+        identity: whether the sample contains the identity of the speaker.
+        min_frames: clips with fewer frames with a detected face are left out (IP-LAP: 25).
     """
 
     window: int = 5
@@ -100,16 +99,16 @@ class SampleSpec:
 
     @property
     def sounds(self) -> tuple[Sound, ...]:
-        """All that is heard."""
+        """All sounds of the sample."""
         return self.frame_sounds + self.window_sounds
 
 
 @dataclass(frozen=True)
 class StillSpec:
-    """One picture a sample, of clips and of still images alike: see :class:`prep.dataset.StillDataset`.
+    """One image per sample, from clips and from still images: see :class:`prep.dataset.StillDataset`.
 
     Attributes:
-        view: crop geometry.
+        view: name of the view.
         landmarks: a name of :data:`prep.landmark_sets.LANDMARK_SETS`, or ``landmarks68``, or None.
     """
 
@@ -119,15 +118,15 @@ class StillSpec:
 
 @dataclass(frozen=True)
 class Column:
-    """One column that a method derives from a clip, kept beside the shards (:mod:`prep.derived`).
+    """One column that a method derives from a clip, stored beside the shards (:mod:`prep.derived`).
 
     Attributes:
         name: within its derivation; without a dot.
-        per: what its first axis counts: ``frame``: frames of the clip; ``sound``: steps of sound, ``rate`` a second,
-            which samples ask for as a :class:`Sound`; ``clip``: it has none, there is one value a clip.
-        shape: of the axes after that.
-        dtype: numpy's name of a number type.
-        rate: with ``sound``: steps a second; else None.
+        per: meaning of the first axis: ``frame``: frames of the clip; ``sound``: steps of sound, ``rate`` per second,
+            which samples contain as a :class:`Sound`; ``clip``: there is no such axis, but one value per clip.
+        shape: of the remaining axes.
+        dtype: NumPy's name of a number type.
+        rate: with ``sound``: steps per second; else None.
     """
 
     name: str
@@ -146,5 +145,5 @@ class Column:
 
 
 def is_derived(name: str) -> bool:
-    """Whether a name is one of a derived column, ``<derivation>.<column>``."""
+    """Whether a name is that of a derived column, ``<derivation>.<column>``."""
     return "." in name

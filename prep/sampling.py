@@ -1,4 +1,4 @@
-"""Which windows qualify for a sample, which one is drawn, and in which order clips are visited."""
+"""The windows that qualify for a sample, the random choice of one, and the order of clips."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from prep.sample_spec import SampleSpec, Sound, is_derived
 from prep.sound.features import FEATURES, valid_frames
 from prep.views import VIEWS
 
-#: The name under which a sample asks for the corpus' or detector's own 68 points.
+#: The name for the 68 points from the corpus or detector.
 LANDMARKS68 = "landmarks68"
 
 
 def check_spec(spec: SampleSpec) -> None:
-    """Refuse names that do not exist, and combinations that make no sense; names of derived columns are taken as such.
+    """Check that names exist and that fields are consistent. Whether derived columns exist is not checked here.
 
     Raises:
-        ValueError: says which field, and what is known.
+        ValueError: names the field and the known names.
     """
     _one_of("reference_mode", spec.reference_mode, ("random", "run", "first"))
     _one_of("normalise", spec.normalise, ("frame", "view", "box"))
@@ -47,7 +47,7 @@ def check_spec(spec: SampleSpec) -> None:
 
 
 def columns_of(spec: SampleSpec) -> list[str]:
-    """Columns of the shards that a sample is made of."""
+    """Columns of the shards that a sample needs."""
     names = []
     if spec.view is not None:
         names.append(spec.view)
@@ -61,11 +61,11 @@ def columns_of(spec: SampleSpec) -> list[str]:
 
 @dataclass(frozen=True)
 class Windows:
-    """Where the windows of a :class:`SampleSpec` can start, over a :class:`~prep.index.ClipIndex`.
+    """The possible starts of windows of a :class:`SampleSpec`, for a :class:`~prep.index.ClipIndex`.
 
     Attributes:
         clips: (m,) int64, positions of the clips that have at least one window.
-        starts: (F,) bool over all frames of the index: a window can start here.
+        starts: (F,) bool for all frames of the index: whether a window can start here.
         excluded: reason → number of clips left out for it; a clip counts once.
     """
 
@@ -74,12 +74,12 @@ class Windows:
     excluded: dict[str, int]
 
 
-#: Feature → columns a second, and (n,) how many columns each clip of an index has of it.
+#: Feature → columns per second, and (n,) number of columns of each clip of an index.
 Heard = dict[str, tuple[float, np.ndarray]]
 
 
 def heard_columns(index: ClipIndex, features: Iterable[str]) -> Heard:
-    """How much there is of features that come from the samples; 0 columns where a clip has no sound."""
+    """Rates and numbers of columns of features of the sound samples; 0 columns for a clip without sound."""
     found: Heard = {}
     samples, of = np.unique(np.diff(index.first) * SAMPLES_PER_FRAME, return_inverse=True)
     for name in features:
@@ -93,18 +93,18 @@ def heard_columns(index: ClipIndex, features: Iterable[str]) -> Heard:
 
 
 def derived_sounds(derived: DerivedColumns, spec: SampleSpec) -> Heard:
-    """How much there is of the derived features that are asked for.
+    """Rates and numbers of columns of the derived features of a spec.
 
     Raises:
-        PrepError: a column is asked for as something that it is not.
+        PrepError: a column is requested in the wrong field of the spec.
     """
     found: Heard = {}
     for name, column in derived.columns.items():
         if name in spec.derived and column.per == "sound":
-            raise PrepError(f"{name} is derived per sound: ask for it in frame_sounds or window_sounds")
+            raise PrepError(f"{name} is derived per sound: request it in frame_sounds or window_sounds")
         if any(sound.feature == name for sound in spec.sounds):
             if column.rate is None:
-                raise PrepError(f"{name} is derived per {column.per}: ask for it in derived")
+                raise PrepError(f"{name} is derived per {column.per}: request it in derived")
             found[name] = column.rate, derived.counts[name]
     return found
 
@@ -115,20 +115,20 @@ def find_windows(
     derived: Mapping[str, np.ndarray] | None = None,
     derived_sounds: Heard | None = None,
 ) -> Windows:
-    """Find every window that can be delivered whole, so that no later draw can fail.
+    """Find every complete window, so that no later draw can fail.
 
     Args:
         index: n clips.
-        spec: what a sample must hold.
+        spec: the content of a sample.
         derived: derivation → (n,) bool, whether it has the clip.
-        derived_sounds: of the derived features that are asked for.
+        derived_sounds: of the derived features of ``spec``.
     """
     sounds = heard_columns(index, {s.feature for s in spec.sounds if not is_derived(s.feature)})
     sounds |= derived_sounds or {}
     clips = [np.empty(0, np.int64)]
     starts = [np.empty(0, bool)]
     excluded: Counter[str] = Counter()
-    # In blocks: a large corpus has tens of millions of frames, and each step makes arrays of that length.
+    # In blocks, because a large corpus has tens of millions of frames, and each step makes arrays of that length.
     for begin in range(0, len(index), _BLOCK):
         block = _Block(index, begin, min(begin + _BLOCK, len(index)), sounds)
         for name, there in (derived or {}).items():
@@ -144,7 +144,7 @@ _BLOCK = 4096
 
 
 class _Block:
-    """The search over consecutive clips: n clips of f frames in all, laid out one after the other."""
+    """The search in consecutive clips: n clips with f frames in total, one after the other."""
 
     def __init__(self, index: ClipIndex, begin: int, end: int, sounds: Heard) -> None:
         self.begin, self.end, self.sounds = begin, end, sounds
@@ -186,14 +186,14 @@ class _Block:
             self.narrow(self.elsewhere(self.starts, gap, gap), f"no second window {gap} frames away")
 
     def keep(self, good: np.ndarray, reason: str) -> None:
-        """Leave out clips; ``good`` is (n,) bool."""
+        """Keep only clips where ``good``, (n,) bool, is True."""
         if dropped := int((self.alive & ~good).sum()):
             self.excluded[reason] += dropped
         self.alive &= good
         self.starts &= good[self.clip]
 
     def narrow(self, good: np.ndarray, reason: str) -> None:
-        """Leave out starts, and the clips to which none is left; ``good`` is (f,) bool."""
+        """Keep only starts where ``good``, (f,) bool, is True, and leave out clips without a start."""
         self.starts &= good
         self.keep(self.count(self.starts) > 0, reason)
 
@@ -209,7 +209,8 @@ class _Block:
         return inside & (total[np.minimum(stop, len(self.detected))] - total[:-1] == length)
 
     def heard(self, sound: Sound) -> tuple[np.ndarray, np.ndarray]:
-        """(f,) first frame, and end, of each frame's clip for which the whole of ``sound`` is there."""
+        """For each of f frames, the first frame and the end of the part of its clip for which ``sound`` is
+        complete."""
         rate, counts = self.sounds[sound.feature]
         columns, of = np.unique(counts[self.begin : self.end], return_inverse=True)
         valid = [valid_frames(int(c), sound, rate) for c in columns]
@@ -217,7 +218,7 @@ class _Block:
         return low[of][self.clip], high[of][self.clip]
 
     def elsewhere(self, starts: np.ndarray, before: int, after: int) -> np.ndarray:
-        """(f,) bool: ``starts`` also holds at least ``before`` frames earlier or ``after`` later."""
+        """(f,) bool: ``starts`` is also True somewhere at least ``before`` frames earlier or ``after`` later."""
         far = 1 << 30
         earliest = np.full(len(self.alive), far)
         latest = np.full(len(self.alive), -far)
@@ -236,13 +237,13 @@ class Draw:
 
 
 def draw(spec: SampleSpec, starts: np.ndarray, detected: np.ndarray, numbers: Sequence[float]) -> Draw:
-    """Choose a window and what goes with it.
+    """Choose a window, its references and its negative.
 
     Args:
-        spec: what is wanted.
+        spec: the content of a sample.
         starts: (n_frames,) bool, from :func:`find_windows`.
         detected: (n_frames,) bool.
-        numbers: this clip's row of :func:`epoch_numbers`; they decide everything.
+        numbers: this clip's row of :func:`epoch_numbers`; they determine the result.
     """
     t, n = spec.window, spec.references
     possible = np.flatnonzero(starts)
@@ -262,7 +263,7 @@ def draw(spec: SampleSpec, starts: np.ndarray, detected: np.ndarray, numbers: Se
     outside[start : start + t] = False
     candidates = np.flatnonzero(outside).tolist()
     if spec.reference_mode == "random":
-        # The first n steps of Fisher and Yates' shuffle.
+        # The first n steps of the Fisher-Yates shuffle.
         for i, number in enumerate(numbers[2:]):
             j = i + int(number * (len(candidates) - i))
             candidates[i], candidates[j] = candidates[j], candidates[i]
@@ -270,15 +271,15 @@ def draw(spec: SampleSpec, starts: np.ndarray, detected: np.ndarray, numbers: Se
 
 
 def epoch_numbers(n: int, spec: SampleSpec, seed: int, epoch: int) -> np.ndarray:
-    """(n, 2 + N) float32 in [0, 1): what an epoch draws for each of ``n`` clips.
+    """(n, 2 + N) float32 in [0, 1): the random numbers of an epoch for each of ``n`` clips.
 
-    Drawn for all at once, since to seed a generator takes longer than to use it.
+    They are drawn for all clips at once, since seeding a generator takes longer than using it.
     """
     return np.random.default_rng([seed, epoch, 1]).random((n, 2 + spec.references), np.float32)
 
 
 def epoch_order(n: int, seed: int, epoch: int, shuffle: bool) -> np.ndarray:
-    """(n,) int64, the items 0 … n - 1 in the order in which an epoch visits them."""
+    """(n,) int64, the items 0 … n - 1 in the order of an epoch."""
     return np.random.default_rng([seed, epoch, 2]).permutation(n) if shuffle else np.arange(n)
 
 

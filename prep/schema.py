@@ -1,12 +1,12 @@
 """The Parquet schema: the contract between preprocessing and everything else.
 
-One row is one clip, one row group is one row. Per-frame tensors are ``list<binary>``: each element holds one frame
-as little-endian, C-ordered bytes, whose dtype and shape stand in the field's metadata. The layout was chosen by
-measurement (100 frames, memory-mapped, one core): the landmarks of a random clip are read in 63 µs as
-``list<binary>``, in 500 µs as a flat ``list<float>`` and in 950 µs as nested lists, since Parquet decodes a
-repetition level for every number; zstd would take 640 µs. A row group of one clip is what a
-random training window needs, and no more: 16 clips a group take 14 times as long. ``tests/benchmarks/test_layout.py``
-repeats the measurement. Columns are PLAIN and not compressed, so that :mod:`prep.pages` can take single frames out.
+One row is one clip, one row group is one row. Per-frame tensors are ``list<binary>``: each element holds one frame as
+little-endian, C-ordered bytes; dtype and shape are in the field's metadata. The layout was chosen by measurements (100
+frames, memory-mapped, one core): reading the landmarks of a random clip takes 63 µs as ``list<binary>``, 500 µs as a
+flat ``list<float>`` and 950 µs as nested lists, since Parquet decodes a repetition level for every number; with zstd it
+takes 640 µs. A random training window needs exactly one row group of one clip; groups of 16 clips take 14 times as
+long. ``tests/benchmarks/test_layout.py`` repeats the measurement. Columns are PLAIN and not compressed, so that
+:mod:`prep.pages` can read single frames.
 
 ========================  ==================================  ====================================================
 column                    type                                meaning
@@ -57,7 +57,7 @@ TENSORS: dict[str, tuple[str, tuple[int, ...]]] = {
     "mel": ("<f4", (N_MELS,)),
 }
 
-#: One encoded picture, in the form by which ``datasets`` knows it for one; ``path`` is always null.
+#: One encoded image, in the form that ``datasets`` recognises as an image; ``path`` is always null.
 IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 
 _SCALARS = [
@@ -124,8 +124,8 @@ class Clip:
 def make_schema(views: Sequence[str], provenance: dict[str, str] | None = None) -> pa.Schema:
     """Build the Arrow schema of a data set that stores ``views``.
 
-    ``provenance`` (suite version, view parameters …) is put into the metadata, beside the ``huggingface`` block
-    by which ``datasets`` shows the pictures as pictures.
+    ``provenance`` (suite version, view parameters …) is stored in the metadata, together with the ``huggingface``
+    block that makes ``datasets`` show the crops as images.
     """
     fields = [pa.field(name, kind, nullable=name == "crop") for name, kind in _SCALARS]
     fields += [
@@ -153,7 +153,7 @@ def schema_views(schema: pa.Schema) -> list[str]:
 
 
 def to_table(clip: Clip, schema: pa.Schema) -> pa.Table:
-    """One clip as a table of one row under ``schema``.
+    """One clip as a table of one row with ``schema``.
 
     Raises:
         KeyError: ``clip`` lacks a view of the schema.
@@ -181,7 +181,7 @@ def to_table(clip: Clip, schema: pa.Schema) -> pa.Table:
 
 
 def make_array(values: Sequence[Any], kind: pa.DataType) -> pa.Array:
-    """``pa.array(values, kind)``, which would import pandas first: 0.4 s in every worker."""
+    """Same as ``pa.array(values, kind)``, but without its import of pandas, which costs 0.4 s in every worker."""
     n = len(values)
     valid = None
     if any(value is None for value in values):
@@ -211,7 +211,7 @@ def make_array(values: Sequence[Any], kind: pa.DataType) -> pa.Array:
 
 
 def from_table(table: pa.Table, row: int = 0) -> Clip:
-    """The inverse of :func:`to_table`; columns that the table lacks stay at their defaults."""
+    """The inverse of :func:`to_table`; columns missing in the table have their defaults."""
     names = table.column_names
     values = {name: table.column(name)[row].as_py() for name, _ in _SCALARS if name in names}
     if values.get("crop") is not None:
@@ -249,7 +249,7 @@ def unpack(values: pa.BinaryArray, name: str, frames: np.ndarray | None = None) 
     Args:
         values: the elements of one clip's list.
         name: the column's name, a key of :data:`TENSORS`.
-        frames: indices of the elements wanted, (n,) int; all where None.
+        frames: indices of the requested elements, (n,) int; None: all.
 
     Returns:
         (n, *shape) of the column's dtype; null elements are NaN.

@@ -41,7 +41,7 @@ class Failure:
 
 @dataclass(frozen=True)
 class ShardInfo:
-    """What the manifest says of one shard."""
+    """The manifest's entry for one shard."""
 
     name: str
     split: str
@@ -53,9 +53,9 @@ class ShardInfo:
 
 
 class AtomicFile:
-    """A binary file under a temporary name in its own folder, hashed as it is written, renamed by :meth:`commit`.
+    """A binary file with a temporary name in its folder, hashed while it is written, renamed by :meth:`commit`.
 
-    Leaving the ``with`` block without a commit removes it. Nothing half-written is ever visible under ``path``.
+    Leaving the ``with`` block without a commit removes it. An incomplete file is never visible as ``path``.
     """
 
     def __init__(self, path: Path) -> None:
@@ -74,7 +74,7 @@ class AtomicFile:
         return view.nbytes
 
     def flush(self) -> None:
-        """Hand what is buffered to the operating system."""
+        """Pass buffered data to the operating system."""
         self._file.flush()
 
     def tell(self) -> int:
@@ -83,12 +83,12 @@ class AtomicFile:
 
     @property
     def closed(self) -> bool:
-        """Whether the file has been committed or dropped."""
+        """Whether the file has been committed or removed."""
         return self._file.closed
 
     @property
     def sha256(self) -> str:
-        """Hex digest of what was written so far."""
+        """Hex digest of the data written so far."""
         return self._hash.hexdigest()
 
     def commit(self) -> None:
@@ -114,10 +114,10 @@ class AtomicFile:
 
 
 class ShardWriter:
-    """Writes one shard, a row group a clip, so that memory holds one clip at a time.
+    """Writes one shard, one row group per clip, with one clip in memory at a time.
 
-    Use as a context manager and call :meth:`finish`; without it nothing appears on disk. The failures of the shard's
-    clips are stored in its own footer, so that one rename makes both complete.
+    Use it as a context manager and call :meth:`finish`; without that call no file is written. The failures of the
+    shard's clips are stored in its footer, so one rename completes both.
     """
 
     def __init__(self, path: Path, schema: pa.Schema) -> None:
@@ -171,12 +171,12 @@ class ShardWriter:
 
 
 def plain_writer(sink: AtomicFile, schema: pa.Schema, statistics: Sequence[str] = ()) -> pq.ParquetWriter:
-    """A writer whose values can be taken out of the file as they are, see :mod:`prep.pages`.
+    """A writer of uncompressed PLAIN values, which can be read directly from the file, see :mod:`prep.pages`.
 
     Args:
         sink: file to write.
         schema: columns and metadata.
-        statistics: columns whose least and greatest value the footer holds.
+        statistics: columns whose minimum and maximum are stored in the footer.
     """
     return pq.ParquetWriter(
         pa.PythonFile(sink, mode="w"),
@@ -190,10 +190,10 @@ def plain_writer(sink: AtomicFile, schema: pa.Schema, statistics: Sequence[str] 
 
 
 def describe(path: Path, split: str) -> ShardInfo:
-    """What the manifest says of a shard that is already on disk.
+    """The manifest's entry for a shard that is already on disk.
 
     Raises:
-        PrepError: the file is not a whole shard.
+        PrepError: the file is not a complete shard.
     """
     file = open_shard(path)
     frames = file.read(columns=["n_frames"]).column("n_frames").to_pylist()
@@ -228,7 +228,7 @@ def _failures(file: pq.ParquetFile) -> list[Failure]:
 
 
 def write_failures(folder: Path, failures: Sequence[Failure]) -> None:
-    """Write ``failures.parquet``, one row a failure, sorted by clip."""
+    """Write ``failures.parquet``, one row per failure, sorted by clip."""
     rows = sorted(failures, key=lambda f: (f.clip_id, f.step))
     columns = [make_array([getattr(row, f.name) for row in rows], f.type) for f in _FAILURE_SCHEMA]
     with AtomicFile(folder / FAILURES) as sink:
@@ -298,7 +298,7 @@ def read(
         columns: columns to read (``n_frames`` and the names are always read); None reads everything.
 
     Raises:
-        PrepError: no shards there, or a file that is not a shard.
+        PrepError: there are no shards, or a file is not a shard.
     """
     for path in shard_paths(Path(folder), split):
         file = open_shard(path)

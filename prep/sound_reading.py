@@ -1,4 +1,4 @@
-"""Sound in, through PyAV: every track becomes 16,000 samples a second, mono, on the clock of the picture."""
+"""Reads sound through PyAV: every track becomes 16 kHz mono, with the time of the video."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from prep.errors import ClipError
 from prep.rates import SAMPLE_RATE
 from prep.video_reading import timeline_of
 
-#: Seconds by which the timestamps of sound may wander before samples are inserted or cut. Containers that
-#: round to milliseconds jitter by less; half a frame is what a viewer would not notice.
+#: Largest drift of sound timestamps in seconds before samples are inserted or cut. The jitter of containers that
+#: round to #: milliseconds is smaller; a viewer does not notice half a frame.
 SOUND_TOLERANCE = 0.02
 
 
 @dataclass(frozen=True)
 class SoundTrack:
-    """A whole sound track on the clock of the picture.
+    """A whole sound track, with the time of the video.
 
     Attributes:
-        samples: int16 (n,), mono, 16 kHz; ``samples[0]`` is heard with the first frame of the video.
-        starts: seconds from the first frame to the first decoded sample, before silence was put in front
-            (positive) or samples were cut there (negative).
-        duration: seconds of decoded sound, before anything was padded or cut.
+        samples: int16 (n,), mono, 16 kHz; ``samples[0]`` belongs to the first frame of the video.
+        starts: seconds from the first frame to the first decoded sample, before silence was added there (positive) or
+            samples were cut there (negative).
+        duration: seconds of decoded sound, before padding and cutting.
     """
 
     samples: np.ndarray
@@ -37,17 +37,16 @@ class SoundTrack:
 
 
 def sound(path: Path) -> SoundTrack:
-    """Decode the first sound track to 16 kHz mono, on the clock of the picture.
+    """Decode the first sound track to 16 kHz mono, with the time of the video.
 
-    Resampling and mixing down are libswresample's, in float: stereo becomes sqrt(1/2) (left + right), which
-    is 3 dB above FFmpeg's ``-ac 1`` on int16; a mix that would pass full scale is turned down as a whole.
-    int16 mono at 16 kHz comes through unchanged. Samples are placed by their timestamps: a gap of more than
-    20 ms becomes silence, what overlaps is cut. Without a video stream, time zero is the first sample.
+    libswresample resamples and mixes in float: stereo becomes sqrt(1/2) (left + right), 3 dB louder than FFmpeg's ``-ac
+    1`` on int16. If a mix exceeds full scale, the whole track is scaled down. int16 mono at 16 kHz is not changed.
+    Samples are placed by their timestamps: a gap of more than 20 ms becomes silence, overlapping samples are cut.
+    Without a video stream, time zero is the first sample.
 
     Raises:
-        ClipError: step ``audio``; no file, no audio stream, damaged, nothing decodable, or timestamps that
-            jump by more than 10 s. Step ``video`` where the picture, whose first frame is time zero, cannot
-            be read.
+        ClipError: step ``audio``; no file, no audio stream, damaged, nothing decodable, or timestamps that jump by more
+            than 10 s. Step ``video`` if the video, whose first frame is time zero, cannot be read.
     """
     path = Path(path)
     with opened(path, "audio") as container:
@@ -69,7 +68,7 @@ def sound(path: Path) -> SoundTrack:
 
 
 class _Track:
-    """Runs of sound without a gap, each resampled by itself and put where its first timestamp says."""
+    """Segments of sound without a gap, each resampled separately and placed at its first timestamp."""
 
     def __init__(self, origin: float | None) -> None:
         self.origin = origin
@@ -84,7 +83,7 @@ class _Track:
         self.runs: list[tuple[int, np.ndarray]] = []
 
     def add(self, frame: Any) -> None:
-        """Take the next decoded frame."""
+        """Add the next decoded frame."""
         if not 1000 <= frame.sample_rate <= 768_000:
             raise ClipError("audio", f"sample rate of {frame.sample_rate} Hz")
         if self.starts is None:
@@ -102,7 +101,7 @@ class _Track:
         form = (frame.format.name, frame.layout.name, frame.sample_rate)
         if form != self.form or abs(time - expected) > SOUND_TOLERANCE:
             self.end_run()
-            # Mixing down in float keeps swresample's own gains and leaves clipping to finish().
+            # Mixing in float keeps swresample's gains; clipping is handled in finish().
             self.resampler = AudioResampler("flt", "mono", SAMPLE_RATE)
             self.mixed = self.mixed or frame.layout.nb_channels > 1
             self.form, self.time, self.taken = form, time, 0
@@ -110,25 +109,25 @@ class _Track:
         self.taken += frame.samples
 
     def end_run(self) -> None:
-        """Flush the resampler and put the run in its place."""
+        """Flush the resampler and place the segment."""
         if self.form is not None:
             self.parts.extend(
                 part.to_ndarray()[0] for part in self.resampler.resample(None) if part is not None
             )
-            # Damaged float sound may hold anything.
+            # Damaged float sound may contain any values.
             run = np.nan_to_num(np.concatenate(self.parts), copy=False, posinf=1.0, neginf=-1.0)
             self.runs.append((round(self.time * SAMPLE_RATE), run))
             self.duration += self.taken / self.form[2]
             self.parts = []
 
     def finish(self) -> SoundTrack:
-        """Lay the runs out from time zero."""
+        """Combine the segments, from time zero on."""
         self.end_run()
         if self.starts is None:
             raise ClipError("audio", "no sound can be decoded")
         loudest = max((float(np.abs(run).max()) for _, run in self.runs if run.size), default=0.0)
-        # swresample mixes at constant power, so that loud channels can pass full scale together: turned down,
-        # not clipped. No layout adds up to more than 4; what is beyond that is damage.
+        # swresample mixes with constant power, so the sum of loud channels can exceed full scale: it is scaled
+        # down, not # clipped. No channel layout gives a sum of more than 4; larger values are damage.
         scale = 32767 / min(loudest, 4.0) if self.mixed and loudest > 1 else 32768
         samples = np.zeros(max(0, *(position + len(run) for position, run in self.runs)), np.int16)
         end = 0

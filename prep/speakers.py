@@ -1,4 +1,4 @@
-"""Who speaks in a clip."""
+"""The speaker of a clip."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from pathlib import PurePosixPath
 
 
 def speaker_of(clip_id: str, named: str) -> str:
-    """Whom a clip shows.
+    """The name of the speaker of a clip.
 
     Args:
         clip_id: its id.
-        named: the speaker that the corpus names, or ``""``.
+        named: the speaker given by the corpus, or ``""``.
 
     Returns:
-        That name; without one, the name of the folder in the clip's id; without a folder, the whole id: the clip is a
-        speaker of its own.
+        ``named``; if empty, the name of the folder in the clip's id; without a folder, the whole id, so the clip counts
+        as a separate speaker.
     """
     return named or PurePosixPath(clip_id).parent.name or clip_id

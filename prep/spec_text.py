@@ -1,7 +1,7 @@
-"""What a sample holds as one line of text that stays the same from version to version of the suite.
+"""The content of a sample as one line of text, the same in every version of the suite.
 
-Checkpoints keep a digest of it, so that training goes on with the same samples only. Hence what the first version
-could ask for is written as it wrote it, whatever it is called now.
+Checkpoints contain a digest of it, so that training is resumed with the same samples only. So the fields of the first
+version are written with the names of that version, whatever their names are now.
 """
 
 from __future__ import annotations
@@ -11,22 +11,22 @@ from typing import Any
 
 from prep.sample_spec import SampleSpec, Sound
 
-#: (field, value) → what the first version called that value.
+#: (field, value) → name of that value in the first version.
 _CALLED = {
     ("normalise", "box"): "iplap",
     ("landmarks", "face131"): "iplap131",
     ("landmarks", "face131_pose"): "iplap_pose",
     ("landmarks", "face131_content"): "iplap_content",
 }
-# The sounds that the first version had, as rules with a name; one a frame, and one a window.
+# The sounds of the first version, which were named rules; one for a frame, and one for a window.
 _RULES = {
     Sound("mel"): "wav2lip",
     Sound("mel", offset=-1): "wav2lip-generator",
     Sound("mel", offset=-2): "iplap",
     Sound("mel", offset=-2, clamp=True): "iplap-inference",
 }
-#: Fields of the first version, in its order, and what they are called now. They are always written; a later field is
-#: where it differs from its default.
+#: Fields of the first version, in its order, and their current names. They are always written; a later field is
+#: written #: only if it differs from its default.
 _FIRST = {
     "window": "window",
     "references": "references",
@@ -44,7 +44,7 @@ _FIRST = {
 
 
 def spec_text(spec: SampleSpec) -> str:
-    """The request as text; two requests for the same samples have the same, two others do not."""
+    """A spec as text; two specs have the same text if and only if they define the same samples."""
     known: dict[str, Any] = {first: getattr(spec, now) for first, now in _FIRST.items()}
     later = [f.name for f in fields(spec) if f.name not in _FIRST.values()]
     for first in ("frame_mel", "window_mel"):

@@ -1,4 +1,4 @@
-"""Still pictures in, through Pillow."""
+"""Reads still images through Pillow."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from prep.errors import ClipError
 
 
 def image(path: Path) -> np.ndarray:
-    """Read a still picture, upright by its EXIF orientation.
+    """Read a still image, rotated by its EXIF orientation.
 
-    16-bit pictures keep their upper 8 bits; an alpha channel is dropped, colours under it stay as stored.
+    16-bit images are reduced to their upper 8 bits; an alpha channel is removed without changing the stored colours.
 
     Returns:
         uint8 (height, width, 3), RGB.

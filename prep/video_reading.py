@@ -1,8 +1,8 @@
-"""Video in, through PyAV: every clip becomes 25 frames a second.
+"""Reads video through PyAV: every clip becomes 25 fps.
 
-The picture is brought to 25 fps by presentation times, as FFmpeg's ``fps=25:round=near`` filter does it: a
-source frame takes slot ``round((pts - first_pts) * 25)`` (halves up), and output ``k`` is the latest frame
-whose slot is not after ``k``. Time zero is the first picture, for the sound as well.
+The video is converted to 25 fps by presentation times, as by FFmpeg's ``fps=25:round=near`` filter: a source frame has
+slot ``round((pts - first_pts) * 25)`` (halves up), and output ``k`` is the last frame whose slot is not after ``k``.
+Time zero is the first frame, also for the sound.
 """
 
 from __future__ import annotations
@@ -36,13 +36,13 @@ from prep.rates import FPS
 
 @dataclass(frozen=True)
 class VideoInfo:
-    """What a video is, read from its packets; the figures of the container's header are not trusted.
+    """Properties of a video, read from its packets; the container's header is not trusted.
 
     Attributes:
         width: pixels of a frame as displayed, that is after ``rotation``.
         height: pixels of a frame as displayed.
-        rotation: degrees clockwise (0, 90, 180 or 270) by which :func:`frames` turns the stored picture.
-        source_fps: average frames a second of the source.
+        rotation: degrees clockwise (0, 90, 180 or 270) by which :func:`frames` rotates the stored frame.
+        source_fps: average frames per second of the source.
         n_frames: number of slots at 25 fps, at least 1.
         has_audio: whether there is an audio stream.
     """
@@ -57,7 +57,7 @@ class VideoInfo:
 
 @dataclass(frozen=True)
 class Timeline:
-    """Where every frame of a file belongs, from one pass over its packets."""
+    """The times of all frames of a file, from one pass over its packets."""
 
     info: VideoInfo
     stored: tuple[int, int]  # width and height before rotation
@@ -72,7 +72,7 @@ class Timeline:
         return _slot(pts - int(self.times[0]), self.time_base)
 
     def key_before(self, slot: int) -> tuple[int, int] | None:
-        """The last key frame from which decoding gives the frame of ``slot``; None: the beginning."""
+        """The last key frame from which the frame of ``slot`` can be decoded; None: the beginning."""
         found = None
         for pts, dts in self.keys:
             if self.slot(pts) > slot:
@@ -82,12 +82,12 @@ class Timeline:
 
 
 def _slot(ticks: int, time_base: Fraction) -> int:
-    """The 25 fps slot of a time after the first picture; halves go up."""
+    """The 25 fps slot of a time after the first frame; halves are rounded up."""
     return (2 * FPS * time_base.numerator * ticks + time_base.denominator) // (2 * time_base.denominator)
 
 
 def _orientation(frame: Any) -> tuple[int, bool]:
-    """Degrees clockwise, and whether a left-right flip comes before, from the frame's display matrix."""
+    """Degrees clockwise, and whether a horizontal flip comes first, from the frame's display matrix."""
     data = frame.side_data.get("DISPLAYMATRIX")
     if data is None:
         return 0, False
@@ -106,7 +106,7 @@ def timeline_of(path: Path) -> Timeline:
     return _read_timeline(path, status.st_mtime_ns, status.st_size)
 
 
-# The clips of one long video share one pass; a file that was replaced is read again.
+# The clips of one long video share one pass; a replaced file is read again.
 @lru_cache(maxsize=8)
 def _read_timeline(path: Path, mtime_ns: int, size: int) -> Timeline:
     """One pass over the packets of the video stream; only the first frame is decoded."""
@@ -131,13 +131,13 @@ def _read_timeline(path: Path, mtime_ns: int, size: int) -> Timeline:
         first = next(decoded(supply, stream, "video"), None)
         for _ in supply:
             pass
-        # A wrong length in a header does no harm alone: packets must be missing too, where they are counted.
+        # A wrong length in a header alone is no problem: packets must also be missing, if their number is known.
         if (total < (stream.frames or total + 1) or damaged) and cut_short(path, container.format.name):
             raise ClipError("video", "the file is cut short")
         if first is None:
             raise ClipError("video", "no frame can be decoded")
         check_size(first.width, first.height)
-        # AVI has no presentation times; those made up for it are wrong where frames are reordered.
+        # AVI has no presentation times; the generated ones are wrong if frames are reordered.
         timed = first.pts is not None and container.format.name != "avi"
         rate = stream.average_rate or stream.guessed_rate or Fraction(FPS)
         time_base = stream.time_base
@@ -171,14 +171,14 @@ def _read_timeline(path: Path, mtime_ns: int, size: int) -> Timeline:
 
 
 def probe(path: Path) -> VideoInfo:
-    """Read what a video is from its packets; only the first frame is decoded.
+    """Read the properties of a video from its packets; only the first frame is decoded.
 
-    The number of slots counts every packet with its own time. A file whose decoding stops early has fewer
-    frames than that: compare with what :func:`frames` yields. A video of one frame is a video.
+    The number of slots includes every packet with its own time. If decoding stops early, :func:`frames` yields fewer
+    frames than that. A video of one frame is accepted.
 
     Raises:
-        ClipError: step ``video``; no file, no video stream, damaged, cut short (seen in MP4, AVI and Matroska,
-            which tell their length), a frame of more than 8192 pixels a side, or more than 10 s between two
+        ClipError: step ``video``; no file, no video stream, damaged, incomplete (detected in MP4, AVI and Matroska,
+            which contain their length), a frame with a side of more than 8192 pixels, or more than 10 s between two
             frames.
     """
     return timeline_of(Path(path)).info
@@ -192,27 +192,26 @@ def frames(
     crop: tuple[int, int, int, int] | None = None,
     size: int | None = None,
 ) -> Iterator[np.ndarray]:
-    """Yield frames ``start`` to ``stop`` (exclusive) of a video at 25 fps; the same ones whatever the start.
+    """Yield frames ``start`` to ``stop`` (exclusive) of a video at 25 fps; a frame does not depend on ``start``.
 
-    Decoding begins at the last key frame before ``start``. Where a source frame fills several slots, each
-    gets its own copy. Fewer frames than asked for are yielded where the video, or what can be decoded of it,
-    ends earlier.
+    Decoding begins at the last key frame before ``start``. If a source frame fills several slots, each gets its own
+    copy. If the video, or its decodable part, ends earlier, fewer frames are yielded.
 
     Args:
         path: the file.
-        start: first frame, 0 is the first picture of the video.
+        start: first frame; 0 is the first frame of the video.
         stop: frame after the last one, or None for the end.
-        crop: ``(x, y, width, height)`` in displayed pixels, cut out before resizing.
-        size: side in pixels to which the picture (or crop) is resized, square: ``cv2.INTER_AREA`` where both
-            sides shrink, ``cv2.INTER_LINEAR`` otherwise.
+        crop: ``(x, y, width, height)`` in displayed pixels, applied before resizing.
+        size: side in pixels to which the frame (or crop) is resized, square: ``cv2.INTER_AREA`` if both sides become
+            smaller, ``cv2.INTER_LINEAR`` otherwise.
 
     Yields:
-        uint8 (height, width, 3), RGB, C-contiguous and writable; equal to PyAV's
-        ``to_ndarray(format="rgb24")``, turned upright.
+        uint8 (height, width, 3), RGB, C-contiguous and writable; equal to PyAV's ``to_ndarray(format="rgb24")`` after
+        rotation.
 
     Raises:
-        ClipError: step ``video``; as for :func:`probe`, or a crop that leaves the picture, a frame size that
-            changes, or more than 100 packets that cannot be decoded.
+        ClipError: step ``video``; as for :func:`probe`, or the crop is not inside the frame, the frame size changes, or
+            more than 100 packets cannot be decoded.
         ValueError: ``start`` is negative.
     """
     path = Path(path)
@@ -231,7 +230,7 @@ def frames(
         if start == stop:
             return
         held, due = frame, slot
-    # The last frame of the file stands to its end; decoding that stopped early is not papered over.
+    # The last frame of the file is repeated up to its end; but not if decoding stopped early.
     end = stop if due >= timeline.slot(int(timeline.times[-1])) else min(stop, due + 1)
     if held is not None and start < end:
         yield from _repeated(finish(held), end - start)
@@ -244,8 +243,8 @@ def _repeated(picture: np.ndarray, times: int) -> Iterator[np.ndarray]:
 
 
 def _timed_frames(path: Path, timeline: Timeline, start: int) -> Iterator[tuple[int, Any]]:
-    """Decoded frames with their slots, beginning with one that is not after ``start``."""
-    # The second time round, seeking did not work, and the file is read from its beginning.
+    """Decoded frames with their slots; the first slot is not after ``start``."""
+    # In the second attempt, after seeking failed, the file is read from its beginning.
     for key in dict.fromkeys((timeline.key_before(start), None)):
         with opened(path, "video") as container:
             stream = video_stream(container)
@@ -256,7 +255,7 @@ def _timed_frames(path: Path, timeline: Timeline, start: int) -> Iterator[tuple[
                     pts = int(timeline.times[min(count, len(timeline.times) - 1)])
                 elif frame.pts is not None:
                     pts = frame.pts
-                # A frame that claims to be older than the one before it replaces that one, as in the filter.
+                # A frame with an earlier time than the frame before it replaces that frame, as in the filter.
                 slot = max(slot, timeline.slot(pts))
                 if key is not None and count == 0 and slot > start:
                     break
@@ -267,7 +266,7 @@ def _timed_frames(path: Path, timeline: Timeline, start: int) -> Iterator[tuple[
 
 
 def _packets_from(container: Any, stream: Any, key: tuple[int, int] | None) -> Iterator[Any]:
-    """Packets from a key frame on, given as (pts, dts); nothing where the container cannot seek there."""
+    """Packets from a key frame on, given as (pts, dts); empty if the container cannot seek there."""
     packets = read_packets(container, stream)
     if key is not None:
         try:
@@ -284,7 +283,7 @@ def _packets_from(container: Any, stream: Any, key: tuple[int, int] | None) -> I
 def _finisher(
     timeline: Timeline, crop: tuple[int, int, int, int] | None, size: int | None
 ) -> Callable[[Any], np.ndarray]:
-    """From a decoded frame to the array that is asked for."""
+    """A function that turns a decoded frame into the requested array."""
     info = timeline.info
     if crop is not None:
         x, y, width, height = crop
@@ -293,7 +292,7 @@ def _finisher(
                 "video",
                 f"crop {width}x{height} at {x},{y} leaves the frame of {info.width}x{info.height} pixels",
             )
-    # One reformatter for all frames and no threads of its own: half the time of to_ndarray(), the same bytes.
+    # One reformatter for all frames, without threads: half the time of to_ndarray(), the same bytes.
     reformatter = VideoReformatter()
     turn = {90: cv2.ROTATE_90_CLOCKWISE, 180: cv2.ROTATE_180, 270: cv2.ROTATE_90_COUNTERCLOCKWISE}.get(
         info.rotation

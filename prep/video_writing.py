@@ -1,4 +1,4 @@
-"""Video and sound out, through PyAV."""
+"""Writes video and sound through PyAV."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from av.video.reformatter import VideoReformatter
 
 from prep.rates import FPS, SAMPLE_RATE
 
-#: Sample rates that AAC has, in Hz.
+#: Sample rates that AAC supports, in Hz.
 AAC_RATES = (7350, 8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000, 64000, 88200, 96000)
-# mbtree: x264's assembly for it reads memory that was never written, and now and then other bytes come out.
-# The rest: RGB becomes YUV by the matrix of BT.601; without the tag, players take BT.709 for larger pictures.
+# mbtree is off: x264's assembly code for it reads uninitialised memory, so its output sometimes differs. # The
+# rest: RGB is converted to YUV by the matrix of BT.601; without the tag, players use BT.709 for larger frames.
 _X264 = {"mbtree": "0", "colorspace": "smpte170m", "color_range": "tv"}
-# The same bytes on every processor: swscale's fast paths round differently from one to the next.
+# The same bytes on every processor: the rounding of swscale's fast paths depends on the processor.
 _EXACT = 0x4 | 0x40000 | 0x80000  # SWS_BICUBIC, SWS_ACCURATE_RND, SWS_BITEXACT
 
 
@@ -37,19 +37,19 @@ def write_video(
 ) -> None:
     """Write an MP4 that plays everywhere: H.264 4:2:0 and, with ``samples``, AAC; same input, same bytes.
 
-    H.264 4:2:0 holds even sizes only: a picture of odd width or height gets its last column or row twice, so
-    that pixel coordinates stay as they are. The file appears under its name when it is complete, not before.
+    H.264 4:2:0 needs even sizes: in frames of odd width or height the last column or row is repeated, so pixel
+    coordinates do not change. The file is renamed to ``path`` only when it is complete.
 
     Args:
         path: the file; its folder must exist.
         frames: uint8 (height, width, 3), RGB, all of one size; at least one.
-        fps: frames a second.
-        samples: int16 (n,), mono; the first one is heard with the first frame.
+        fps: frames per second.
+        samples: int16 (n,), mono; the first sample belongs to the first frame.
         sample_rate: of ``samples``, one of :data:`AAC_RATES`.
-        crf: x264's constant rate factor; 0 is lossless but for the conversion of colours.
+        crf: x264's constant rate factor; 0 is lossless except for the conversion of colours.
 
     Raises:
-        ValueError: no frames, arrays of another type or shape, or a sample rate that AAC does not have.
+        ValueError: no frames, arrays of another type or shape, or a sample rate that AAC does not support.
         OSError: the file cannot be written (a full disk, no such folder).
     """
     path = Path(path)
@@ -95,7 +95,7 @@ def _encode(
     spoken = 0
 
     def speak(until: int) -> None:
-        """Encode the sound up to a sample, so that the file is interleaved and nothing piles up in memory."""
+        """Encode the sound up to a sample, so that the file is interleaved and little data is in memory."""
         nonlocal spoken
         if samples is None or voice is None or until <= spoken:
             return

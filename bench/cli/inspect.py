@@ -26,7 +26,7 @@ def inspect(
 
     if verify:
         checked = verify_folder(folder)
-        console.print(f"{checked} shards are what the manifest says")
+        console.print(f"{checked} shards match the manifest")
     console.print(inspection(inspect_folder(folder)))
     path = contact_sheet(folder, sheet or folder / "contact-sheet.png", clips=clips)
     console.print(f"contact sheet: {path}")

@@ -80,7 +80,7 @@ def _prepare(corpus: Path, data: Path, watcher: Watcher) -> None:
     if not any(counts["clips"] for counts in manifest["splits"].values()):
         raise BenchError(f"{data}: no clip can be used; `bench inspect {data}` counts the reasons")
     watcher.begin(["bench", "inspect", str(data), "--verify"])
-    watcher.note(f"{verify_folder(data)} shards are what the manifest says")
+    watcher.note(f"{verify_folder(data)} shards match the manifest")
     watcher.done(inspect_folder(data), contact_sheet(data, data / "contact-sheet.png"))
 
 

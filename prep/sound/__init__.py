@@ -1,1 +1,1 @@
-"""Sound as methods are fed with it: named features, and the columns of them that belong to a frame."""
+"""The sound input of methods: named features, and which of their columns belong to a frame."""

@@ -1,6 +1,6 @@
 """Features of sound by name, and which of their columns belong to a frame.
 
-What a method asks for is a :class:`prep.sample_spec.Sound`. A new feature is a line in :data:`FEATURES`.
+A method requests sound as a :class:`prep.sample_spec.Sound`. A new feature is a line in :data:`FEATURES`.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ from prep.sound.samples import as_float
 
 @dataclass(frozen=True)
 class Feature:
-    """A feature of sound, a row of columns in time.
+    """A feature of sound: columns over time.
 
     Attributes:
         name: its key in :data:`FEATURES`.
-        rate: columns a second.
+        rate: columns per second.
         shape: of a column.
-        summary: one line for a person.
+        summary: one descriptive line.
         compute: ``(samples (n,) int16, start, stop) -> (columns, *shape) float32``, columns ``start`` to ``stop``
-            (exclusive; None: the end) of those of all the samples, 16 kHz mono.
-        count: number of columns of so many samples.
-        stored: the column of the shards that holds it; where None, it is computed from the stored sound.
+            (exclusive; None: the end) of the columns of all samples, 16 kHz mono.
+        count: number of samples → number of columns.
+        stored: the column of the shards that holds it; None: it is computed from the stored sound.
     """
 
     name: str
@@ -44,7 +44,7 @@ class Feature:
 
     @cached_property
     def silence(self) -> np.ndarray:
-        """What a column holds where there is no sound: its first one of samples that are all 0; ``shape`` float32."""
+        """A column of silence: the first column for samples that are all 0; ``shape`` float32."""
         column: np.ndarray = self.compute(np.zeros(SAMPLE_RATE, np.int16), 0, 1)[0]
         return column
 
@@ -57,7 +57,7 @@ def _waveform(samples: np.ndarray, start: int, stop: int | None) -> np.ndarray:
     return as_float(samples)[start:stop, None].astype(np.float32)
 
 
-#: All features that come from the samples alone, by name.
+#: All features that are computed from the samples only, by name.
 FEATURES: dict[str, Feature] = {
     feature.name: feature
     for feature in (
@@ -79,37 +79,37 @@ FEATURES: dict[str, Feature] = {
 
 
 def first_column(frame: int, sound: Sound, rate: float) -> int:
-    """First column of what a 25 fps frame hears; negative where that would begin before the sound.
+    """First column of the sound of a 25 fps frame; negative if it would begin before the sound.
 
     Args:
         frame: its index.
-        sound: what is asked for.
-        rate: columns a second of ``sound.feature``.
+        sound: the requested sound.
+        rate: columns per second of ``sound.feature``.
     """
     first = frame + sound.offset
     if sound.clamp:
         first = max(0, first)
-    # Truncated towards zero, as int() does in the official code of Wav2Lip and its followers.
+    # Truncated towards zero, as by int() in the official code of Wav2Lip and of methods based on it.
     return int(rate * first / FPS) - sound.lead
 
 
 def chunk(
     values: np.ndarray, frame: int, sound: Sound, rate: float, silence: np.ndarray | None = None
 ) -> np.ndarray:
-    """What a method hears for one frame.
+    """The sound input of a method for one frame.
 
     Args:
         values: (columns, *shape), time first.
         frame: index at 25 fps.
-        sound: what is asked for.
-        rate: columns a second.
-        silence: (*shape), what stands beyond both ends; None: nothing does.
+        sound: the requested sound.
+        rate: columns per second.
+        silence: (*shape), value beyond both ends; None: no padding.
 
     Returns:
-        (*shape, sound.columns), time last as networks take it, C-contiguous, of ``values``' type.
+        (*shape, sound.columns), time last as networks expect it, C-contiguous, of ``values``' type.
 
     Raises:
-        IndexError: the chunk leaves ``values``, and there is no silence.
+        IndexError: the chunk is not inside ``values``, and there is no ``silence``.
     """
     start = first_column(frame, sound, rate)
     stop = start + sound.columns
@@ -127,14 +127,14 @@ def chunk(
 
 def time_last(columns: np.ndarray) -> np.ndarray:
     """(n, *shape) → (*shape, n), C-contiguous."""
-    # By hand: np.moveaxis takes longer than to copy a chunk.
+    # Without np.moveaxis, which takes longer than copying a chunk.
     turned = columns.T if columns.ndim == 2 else columns.transpose(*range(1, columns.ndim), 0)
     return np.ascontiguousarray(turned)
 
 
 def valid_frames(n_columns: int, sound: Sound, rate: float) -> range:
-    """The frames, from 0 on, whose chunk lies within ``n_columns`` columns."""
-    # No frame from here on begins early enough.
+    """The frames, from 0 on, whose chunk is inside ``n_columns`` columns."""
+    # From here on, the chunks of frames extend beyond the end.
     end = max(0, math.ceil(FPS * (n_columns + sound.lead + 1) / rate) - sound.offset + 1)
 
     def first(frame: int) -> int:

@@ -1,7 +1,7 @@
 """The mel spectrogram of Wav2Lip.
 
-It is written out here, without librosa, so that a number never depends on which release of that is installed:
-librosa 0.9 changed the padding at the edges, which is why it has a name here.
+It is implemented here, without librosa, so that a number never depends on the installed release: librosa 0.9
+changed the padding at the edges, so the padding is an option here.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from scipy.sparse import csr_array
 from prep.rates import SAMPLE_RATE
 from prep.sound.samples import BATCH, as_float, emphasised
 
-#: Columns a second.
+#: Columns per second.
 RATE = 80
 
 _N_FFT = 800
@@ -27,22 +27,22 @@ PADDINGS = ("constant", "reflect")
 
 
 def melspectrogram(samples: np.ndarray, padding: str = "constant") -> np.ndarray:
-    """The mel spectrogram of Wav2Lip, which IP-LAP and VideoReTalking took over.
+    """The mel spectrogram of Wav2Lip, also used by IP-LAP and VideoReTalking.
 
-    Pre-emphasis 0.97, 800-sample Hann windows every 200 samples, magnitudes in 80 Slaney bands of 55 to
-    7600 Hz; decibels less 20, of which -100 to 0 become -4 to 4 (Prajwal et al. 2020, ``audio.py``).
+    Pre-emphasis 0.97, 800-sample Hann windows every 200 samples, magnitudes in 80 Slaney bands from 55 to 7600 Hz;
+    decibels minus 20, with -100 to 0 mapped to -4 to 4 (Prajwal et al. 2020, ``audio.py``).
 
     Args:
         samples: (n,) mono at 16 kHz; int16, or float in -1 … 1.
-        padding: what is assumed beyond both ends. ``constant``: zeros (librosa from 0.9 on, as IP-LAP and
-            VideoReTalking ran it); ``reflect``: the signal mirrored (librosa 0.7, as Wav2Lip ran it). Only
-            the first two and last two columns differ.
+        padding: the signal beyond both ends. ``constant``: zeros (librosa from 0.9 on, as used by IP-LAP and
+            VideoReTalking); ``reflect``: the mirrored signal (librosa 0.7, as used by Wav2Lip). Only the first two
+            and last two columns differ.
 
     Returns:
         float32 (1 + n // 200, 80), time first; column ``t`` is centred on sample ``200 t``.
 
     Raises:
-        ValueError: no samples, or an unknown padding.
+        ValueError: there are no samples, or the padding is unknown.
     """
     if padding not in PADDINGS:
         raise ValueError(f"padding is {padding!r}; known are: {', '.join(PADDINGS)}")
@@ -50,10 +50,10 @@ def melspectrogram(samples: np.ndarray, padding: str = "constant") -> np.ndarray
     windows = sliding_window_view(signal, _N_FFT)[::_HOP]
     mel = np.empty((len(windows), _BANDS), np.float32)
     hann = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(_N_FFT) / _N_FFT)
-    # Sparse: the bands hold few bins, and BLAS would round by its number of threads.
+    # Sparse, since the bands contain few bins; and the rounding of BLAS depends on its number of threads.
     basis = csr_array(mel_basis().astype(np.float64))
     for at in range(0, len(windows), BATCH):
-        # Float64 throughout: beside a loud band, float32 is wrong by more than 1e-4 in a quiet one.
+        # Float64 throughout: with float32, a quiet band beside a loud one has an error of more than 1e-4.
         bands = (basis @ np.abs(rfft(windows[at : at + BATCH] * hann)).T).T
         decibels = 20 * np.log10(np.maximum(1e-5, bands)) - 20
         mel[at : at + BATCH] = np.clip(8 * (decibels + 100) / 100 - 4, -4, 4)
@@ -62,13 +62,13 @@ def melspectrogram(samples: np.ndarray, padding: str = "constant") -> np.ndarray
 
 @lru_cache(maxsize=1)
 def mel_basis() -> np.ndarray:
-    """Triangular bands of unit area on Slaney's mel scale: ``librosa.filters.mel`` with Wav2Lip's figures.
+    """Triangular bands of unit area on Slaney's mel scale: ``librosa.filters.mel`` with Wav2Lip's parameters.
 
     Returns:
         float32 (80, 401), read-only: bands by bins of an 800-point transform.
     """
-    # Slaney's scale (Auditory Toolbox, 1998): linear to 1000 Hz, 15 mels; from there on logarithmic, 27 steps
-    # for a factor of 6.4.
+    # Slaney's scale (Auditory Toolbox, 1998): linear up to 1000 Hz, 15 mels; then logarithmic, 27 steps for a
+    # factor of # 6.4.
     corner, step = 1000.0, np.log(6.4) / 27
 
     def to_mel(hertz: float) -> float:
@@ -85,5 +85,5 @@ def mel_basis() -> np.ndarray:
 
 
 def mel_columns(n_samples: int) -> int:
-    """Columns of the spectrogram of so many samples."""
+    """Number of columns of the spectrogram of ``n_samples`` samples."""
     return 1 + n_samples // _HOP

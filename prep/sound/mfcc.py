@@ -1,7 +1,6 @@
-"""MFCC: what SyncNet listens to, and the padded form of ATVGnet, EAMM and AudioDVP.
+"""MFCC: the sound input of SyncNet, and the padded form of ATVGnet, EAMM and AudioDVP.
 
-It is written out here, without python_speech_features, so that a number never depends on which release of that is
-installed.
+It is implemented here, without python_speech_features, so that a number never depends on the installed release.
 """
 
 from __future__ import annotations
@@ -17,32 +16,31 @@ from scipy.sparse import csr_array
 from prep.rates import SAMPLE_RATE
 from prep.sound.samples import BATCH, as_float, emphasised
 
-#: Rows a second, and coefficients of one.
+#: Rows per second, and coefficients per row.
 RATE = 100
 COEFFICIENTS = 13
 
 _LENGTH, _HOP, _N_FFT, _LIFTER = 400, 160, 512, 22
-# Zeros that the padded form puts on both sides.
+# Number of zeros that the padded form adds on both sides.
 _PADDING = 1920
 
 
 def mfcc(samples: np.ndarray, start: int = 0, stop: int | None = None) -> np.ndarray:
-    """The MFCC that SyncNet listens to: python_speech_features 0.6 with its defaults.
+    """The MFCC used by SyncNet: python_speech_features 0.6 with its defaults.
 
-    25 ms rectangular windows every 10 ms, 512-point power spectrum, 26 mel bands of 0 to 8000 Hz, 13
-    liftered coefficients of which the first is replaced by the log energy (Chung and Zisserman 2016,
-    ``syncnet_python``).
+    25 ms rectangular windows every 10 ms, 512-point power spectrum, 26 mel bands from 0 to 8000 Hz, 13 liftered
+    coefficients, the first replaced by the log energy (Chung and Zisserman 2016, ``syncnet_python``).
 
     Args:
         samples: (n,) mono at 16 kHz. SyncNet's weights expect int16 values, not scaled to -1 … 1.
-        start: first row wanted.
+        start: first row.
         stop: row after the last one, or None for the end.
 
     Returns:
-        float32 (rows, 13), 100 a second; transpose before feeding SyncNet. The same values whatever the span.
+        float32 (rows, 13), 100 per second; transpose them for SyncNet. The values do not depend on the span.
 
     Raises:
-        ValueError: no samples.
+        ValueError: there are no samples.
     """
     if not len(samples):
         raise ValueError("there are no samples")
@@ -51,7 +49,7 @@ def mfcc(samples: np.ndarray, start: int = 0, stop: int | None = None) -> np.nda
     result = np.empty((max(0, stop - start), COEFFICIENTS), np.float32)
     if not len(result):
         return result
-    # A row depends on its own samples and on the one before them; beyond the end there are zeros.
+    # A row depends on its samples and on the sample before them; beyond the end there are zeros.
     first, end = _HOP * start, _HOP * (stop - 1) + _LENGTH
     before = min(first, 1)
     signal = emphasised(np.asarray(samples[first - before : end], np.float64))[before:]
@@ -77,31 +75,31 @@ def mfcc_padded(samples: np.ndarray, start: int = 0, stop: int | None = None) ->
 
     Args:
         samples: (n,) mono at 16 kHz; int16, or float in -1 … 1.
-        start: first row wanted.
+        start: first row.
         stop: row after the last one, or None for the end.
 
     Returns:
-        float32 (rows, 13), 100 a second.
+        float32 (rows, 13), 100 per second.
 
     Raises:
-        ValueError: no samples.
+        ValueError: there are no samples.
     """
     return mfcc(np.pad(as_float(samples), _PADDING), start, stop)
 
 
 def mfcc_rows(n_samples: int) -> int:
-    """Rows of :func:`mfcc` of so many samples, at least one."""
+    """Number of rows of :func:`mfcc` of ``n_samples`` samples, at least one."""
     return 1 + max(0, ceil((n_samples - _LENGTH) / _HOP))
 
 
 def mfcc_padded_rows(n_samples: int) -> int:
-    """Rows of :func:`mfcc_padded` of so many samples, at least one."""
+    """Number of rows of :func:`mfcc_padded` of ``n_samples`` samples, at least one."""
     return mfcc_rows(n_samples + 2 * _PADDING)
 
 
 @lru_cache(maxsize=1)
 def _basis() -> np.ndarray:
-    """26 triangles on the HTK mel scale, their corners rounded down to bins; float64 (26, 257)."""
+    """26 triangular bands on the HTK mel scale, with corners rounded down to bins; float64 (26, 257)."""
     mels = np.linspace(0, 2595 * np.log10(1 + SAMPLE_RATE / 2 / 700), 28)
     edges = np.floor((_N_FFT + 1) * 700 * (10 ** (mels / 2595) - 1) / SAMPLE_RATE)[:, None]
     bins = np.arange(_N_FFT // 2 + 1)

@@ -1,4 +1,4 @@
-"""Where clips come from: one file a corpus, each turning what is on disk into a list of ``ClipRef``."""
+"""Corpora: one file per corpus, each turns the files on disk into a list of ``ClipRef``."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from prep.sources.base import ClipRef, Source
 
 __all__ = ["SOURCES", "ClipRef", "Source", "get_source"]
 
-#: Name on the command line -> ``module:Class``. A corpus is imported when it is asked for.
+#: Name on the command line -> ``module:Class``. A corpus is imported when it is used.
 SOURCES: dict[str, str] = {
     "lrs2": "prep.sources.lrs2:Lrs2",
     "lrs3": "prep.sources.lrs3:Lrs3",
@@ -23,7 +23,7 @@ def get_source(name: str) -> Source:
     """Return the source called ``name``.
 
     Raises:
-        PrepError: there is none of that name; the message proposes the nearest one.
+        PrepError: the name is unknown; the message proposes the nearest one.
     """
     (name,) = known("source", [name], SOURCES)
     module, _, attribute = SOURCES[name].partition(":")

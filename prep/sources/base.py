@@ -1,4 +1,4 @@
-"""What a source yields: references to clips on disk, before any of them has been opened."""
+"""The output of a source: references to clips on disk, before any file is opened."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from typing import Protocol
 
 @dataclass(frozen=True, slots=True)
 class ClipRef:
-    """One continuous span of one source file, as listed; nothing in it was read from the media itself.
+    """One continuous span of one source file, as listed; nothing is read from the media file itself.
 
     Attributes:
         clip_id: unique within the data set, ``speaker/clip`` style, POSIX separators.
         split: ``train``, ``val``, ``test`` or ``pretrain``.
         source: the media file, relative to the root of the data set, POSIX separators.
-        speaker: identity, or ``""`` where the corpus does not tell.
+        speaker: identity, or ``""`` if the corpus does not give it.
         start: seconds from the video's first frame.
         stop: seconds from the video's first frame, or None for the end of the file.
         still: the source is an image; the row has one frame and no sound.
@@ -24,10 +24,10 @@ class ClipRef:
         size: side in pixels to which a (square) crop is resized, or None.
         height: the height in pixels that the source must have for ``crop`` or ``landmarks68`` to be right, or
             None.
-        text_file: a file of the LRS form (``Text:``, ``Conf:`` …), relative to the root, or ``""``.
+        text_file: a file in the LRS format (``Text:``, ``Conf:`` …), relative to the root, or ``""``.
         aligned: the frame is already aligned by FFHQ's rule.
         landmarks68: 136 values x0, y0, x1, y1 … in source pixels delivered by the corpus, or None.
-        problem: why the clip cannot be used, where the listing already knows (a missing file …), or ``""``.
+        problem: why the clip cannot be used, if the listing already shows it (a missing file …), or ``""``.
     """
 
     clip_id: str
@@ -47,7 +47,7 @@ class ClipRef:
 
 
 class Source(Protocol):
-    """A corpus layout: what is on disk becomes a list of clips."""
+    """A corpus layout: turns the files on disk into a list of clips."""
 
     #: One line for ``bench ls sources``.
     summary: str
@@ -58,6 +58,6 @@ class Source(Protocol):
         """List the clips under ``root``, of one split or of all, without opening any media file.
 
         Raises:
-            PrepError: nothing there looks like this corpus; the message says what was looked for.
+            PrepError: the folder does not contain this corpus; the message names the expected files.
         """
         ...

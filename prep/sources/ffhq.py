@@ -5,7 +5,7 @@ Layout::
     images1024x1024/00000/00000.png … 69000/69999.png      aligned by FFHQ's rule
     ffhq-dataset-v2.json                                   split and 68 landmarks of every image, 255 MB
 
-The thumbnails and the in-the-wild images are not used. Any other tree of images is listed as it is.
+The thumbnails and the in-the-wild images are not used. Any other folder tree of images is listed without metadata.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _SIDE = 1024
 _N_TRAIN = 60_000
 _SPLITS = {"training": "train", "validation": "val"}
 
-#: Characters read at once, and the most that one entry may take; a real one takes 4,000.
+#: Characters read at once, and the longest accepted entry; a real one has 4,000.
 _CHUNK = 1 << 20
 _LARGEST = 1 << 22
 _BLANK = re.compile(r"\s*")
@@ -37,12 +37,12 @@ _NUMBERED = re.compile(r"(?:.*/)?(\d{5})\.[^/.]+")
 
 
 class Ffhq:
-    """Stills: one row and one frame an image; ``clip_id`` is ``00000/00000``, or a path in another tree.
+    """Stills: one row and one frame per image; ``clip_id`` is ``00000/00000``, or a path in another tree.
 
-    With the metadata, its entries say what is used, also where an image is missing; without, the images on
-    disk do, split by number as the README of FFHQ says. In another tree all is ``train``, unless
-    ``train.txt``, ``val.txt`` or ``test.txt`` in the root say otherwise: a line is a path below the root,
-    with or without its suffix, and what no list names is not used. Hidden files and folders are skipped.
+    With the metadata, its entries are used, even if an image is missing. Without it, the images on disk are used, with
+    splits by number as in the README of FFHQ. In another tree all images are ``train``, unless the root contains
+    ``train.txt``, ``val.txt`` or ``test.txt``: a line is a path below the root, with or without its suffix, and images
+    in no list are not used. Hidden files and folders are skipped.
     """
 
     summary = (
@@ -51,10 +51,10 @@ class Ffhq:
     default_views = ("aligned512",)
 
     def list_clips(self, root: Path, split: str | None = None) -> list[ClipRef]:
-        """List the images; one that the metadata or a list names but is not on disk carries a ``problem``.
+        """List the images. An image in the metadata or a list that is not on disk has a ``problem``.
 
         Raises:
-            PrepError: no image there, metadata that cannot be read, or a split that is not there.
+            PrepError: there is no image, the metadata cannot be read, or the split does not exist.
         """
         require_folder(root)
         folder = f"{_IMAGES}/" if (root / _IMAGES).is_dir() else ""
@@ -71,7 +71,7 @@ class Ffhq:
 
 
 def _official(root: Path, folder: str) -> list[ClipRef]:
-    # By number, and not by path: mirrors of the data set leave out the folders of a thousand.
+    # By number, not by path: mirrors of the data set do not have the folders of a thousand images.
     numbered = {
         _number(path): path for path in walk(root / folder, IMAGE_SUFFIXES) if _NUMBERED.fullmatch(path)
     }
@@ -99,7 +99,7 @@ def _number(path: str) -> str:
 
 
 def _described(metadata: Path, folder: str, numbered: dict[str, str]) -> Iterator[ClipRef]:
-    # Coordinates have two decimals: of 9.5 million numbers few differ, and equal ones share an object.
+    # Coordinates have two decimals: few of the 9.5 million numbers differ, and equal ones share an object.
     shared: dict[float, float] = {}
     for key, entry in _entries(metadata):
         try:
@@ -143,7 +143,8 @@ def _entries(path: Path) -> Iterator[tuple[str, Any]]:
 
 
 class _Json:
-    """JSON taken value by value from a file too large to hold; ValueError where it is damaged or cut."""
+    """Reads JSON value by value from a file too large for memory. Raises ValueError if it is damaged or
+    incomplete."""
 
     def __init__(self, file: TextIO) -> None:
         self._file = file
@@ -158,7 +159,7 @@ class _Json:
         return bool(chunk)
 
     def peek(self) -> str:
-        """The next character that is not blank."""
+        """The next character that is not whitespace."""
         while True:
             blank = _BLANK.match(self._text, self._at)
             self._at = blank.end() if blank else self._at
@@ -168,7 +169,7 @@ class _Json:
                 raise ValueError("the file ends early")
 
     def take(self, character: str) -> None:
-        """Step over ``character``."""
+        """Skip ``character``."""
         if self.peek() != character:
             raise ValueError(f"{character!r} expected")
         self._at += 1

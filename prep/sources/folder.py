@@ -1,4 +1,4 @@
-"""Any tree of videos."""
+"""Any folder tree of videos."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ from prep.sources.listing import VIDEO_SUFFIXES, choose_files, file_clips, requi
 
 
 class Folder:
-    """Every video below the root, whatever its name.
+    """Every video below the root, with any name.
 
-    ``clip_id`` is the path below the root without its suffix; ``a.mov`` and ``a.mp4`` side by side keep it.
-    All is ``test``, unless ``train.txt``, ``val.txt`` or ``test.txt`` in the root say otherwise: a line is a
-    path below the root, with or without its suffix, and what no list names is not used. Hidden files and
-    folders are skipped, links are followed.
+    ``clip_id`` is the path below the root without its suffix; if both ``a.mov`` and ``a.mp4`` exist, they keep it. All
+    videos are ``test``, unless the root contains ``train.txt``, ``val.txt`` or ``test.txt``: a line is a path below the
+    root, with or without its suffix, and videos in no list are not used. Hidden files and folders are skipped, links
+    are followed.
     """
 
     summary = "any tree of videos; all test, or split by train.txt, val.txt, test.txt with one path a line"
     default_views = ("box128", "face96")
 
     def list_clips(self, root: Path, split: str | None = None) -> list[ClipRef]:
-        """List the videos; a list's line that names none of them becomes a clip with a ``problem``.
+        """List the videos. A line of a list that names no video becomes a clip with a ``problem``.
 
         Raises:
-            PrepError: no video there, a split that is not there, or a clip in two lists.
+            PrepError: there is no video, the split does not exist, or a clip is in two lists.
         """
         require_folder(root)
         clips = file_clips(walk(root, VIDEO_SUFFIXES), "test")

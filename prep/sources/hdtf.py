@@ -1,14 +1,14 @@
 """HDTF (Zhang et al., "Flow-guided one-shot talking face generation", 2021).
 
-Raw downloads are cut and cropped as the official lists say, which lie in the root or in ``HDTF_dataset``, for
-each of the subsets RD, WDA and WRA::
+Raw downloads are cut and cropped by the official lists, which are in the root or in ``HDTF_dataset``, for each of
+the subsets RD, WDA and WRA::
 
     RD_annotion_time.txt    Radio11.mp4 00:30-01:00 01:30-02:30   [h:]mm:ss, one span a clip
     RD_crop_wh.txt          Radio11_0.mp4 412 599 0 599           x width y height in pixels of the video
     RD_resolution.txt       Radio11.mp4 720                       height of the video that its crops are for
 
-The videos lie anywhere below the root, as ``Radio11.mp4`` or, as universome's downloader names them,
-``RD_Radio11.mp4``. Without those lists, a folder of ready-made clips ``RD_Radio11_000.mp4`` is used as it is.
+The videos can be anywhere below the root, as ``Radio11.mp4`` or, with the names of universome's downloader,
+``RD_Radio11.mp4``. Without those lists, a folder of ready-made clips ``RD_Radio11_000.mp4`` is used unchanged.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from prep.sources.listing import (
 
 _SUBSETS = ("RD", "WDA", "WRA")
 _LISTS = "HDTF_dataset"
-#: Where universome's downloader leaves what it has cut its clips from.
+#: Folder in which universome's downloader stores the raw videos of its clips.
 _RAW = "_videos_raw"
 _SPAN = re.compile(r"(?:(\d+):)?(\d+):(\d\d(?:\.\d+)?)-(?:(\d+):)?(\d+):(\d\d(?:\.\d+)?)")
 _READY_MADE = re.compile(r"(?:(?:RD|WDA|WRA)_)?(.+)_\d+")
@@ -41,17 +41,17 @@ _SIDE = 512
 
 
 class Hdtf:
-    """One clip an annotated span; ``clip_id`` is ``RD_Radio11_000``.
+    """One clip per annotated span; ``clip_id`` is ``RD_Radio11_000``.
 
-    A span without a crop or with one that does not fit the listed resolution (the official lists have 15
-    and 5 of them), a line of another form and a missing video become clips with a ``problem``, unless a
-    ready-made clip of that name is there, which is then used. Whether a video has the height that its crop is
-    for is seen when it is opened (``ClipRef.height``).
+    These become clips with a ``problem``: a span without a crop (15 in the official lists) or with one that does not
+    fit the listed resolution (5), a line of another form, a missing video. If a ready-made clip of that name exists,
+    it is used instead. Whether a video has the height required by its crop is checked when it is opened
+    (``ClipRef.height``).
 
-    HDTF has no official split: all is ``test``, unless ``train.txt``, ``val.txt`` or ``test.txt`` in the root
-    say otherwise. A line names a clip (``RD_Radio11_000``) or all clips of a video (``RD_Radio11``). Several
-    videos may show one person, so ``speaker`` is the name without its number (``AmyKlobuchar`` for
-    ``AmyKlobuchar0`` and ``AmyKlobuchar1``); the videos of RD are only numbered, and each stands for itself.
+    HDTF has no official split: all clips are ``test``, unless the root contains ``train.txt``, ``val.txt`` or
+    ``test.txt``. A line names a clip (``RD_Radio11_000``) or all clips of a video (``RD_Radio11``). Several videos may
+    show one person, so ``speaker`` is the name without its number (``AmyKlobuchar`` for ``AmyKlobuchar0`` and
+    ``AmyKlobuchar1``). The videos of RD only have numbers, so each counts as a separate speaker.
     """
 
     summary = (
@@ -63,7 +63,7 @@ class Hdtf:
         """List the annotated spans, or the ready-made clips.
 
         Raises:
-            PrepError: neither lists nor clips there, a list that is incomplete, or a split that is not there.
+            PrepError: there are neither lists nor clips, a list is incomplete, or the split does not exist.
         """
         require_folder(root)
         folders = [
@@ -80,7 +80,7 @@ class Hdtf:
 
 
 def _names(clip: ClipRef) -> tuple[str, ...]:
-    """What a split list may call a clip."""
+    """The names that a split list can use for a clip."""
     name = clip.clip_id.rpartition("/")[2]
     return clip.clip_id, name, f"{name}.mp4", name.rpartition("_")[0], clip.source
 

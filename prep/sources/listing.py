@@ -1,7 +1,7 @@
-"""What the sources share: walking a tree, reading split lists, and choosing a split.
+"""Common functions of sources: walking a folder tree, reading split lists, choosing a split.
 
-Listing must stay cheap for 150,000 clips on a network disk, so nothing here opens or stats a media file: one
-``scandir`` a folder tells all that is needed.
+Listing must be fast for 150,000 clips on a network disk, so nothing here opens or stats a media file: one ``scandir``
+per folder is enough.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def scan(folder: Path) -> list[os.DirEntry[str]]:
 
 
 def names_in(folder: Path) -> frozenset[str]:
-    """Names in ``folder``; none where there is no such folder. Raises PrepError where it cannot be read."""
+    """Names in ``folder``; empty if it does not exist. Raises PrepError if it cannot be read."""
     try:
         with os.scandir(folder) as entries:
             return frozenset(entry.name for entry in entries)
@@ -55,8 +55,8 @@ def names_in(folder: Path) -> frozenset[str]:
 def walk(root: Path, suffixes: frozenset[str]) -> list[str]:
     """Files below ``root`` with one of ``suffixes`` (given in lower case, without a dot), in upper case too.
 
-    Hidden files and folders are skipped. Links are followed; a folder is entered once, by its real path where
-    it has one below ``root``, so that links in a circle end.
+    Hidden files and folders are skipped. Links are followed. A folder is entered once, with its real path if that
+    is below ``root``, so circular links are no problem.
 
     Returns:
         Sorted paths relative to ``root``, POSIX separators.
@@ -83,7 +83,8 @@ def walk(root: Path, suffixes: frozenset[str]) -> list[str]:
 
 
 def _may_be_opened(entry: os.DirEntry[str]) -> bool:
-    # Opening a pipe would wait for ever. A broken link is kept: a failure row, and not a silent absence.
+    # Opening a pipe would block forever. A broken link is kept: it becomes a failure row, and is not silently
+    # missing.
     return entry.is_file() or (entry.is_symlink() and not Path(entry).exists())
 
 
@@ -94,7 +95,8 @@ def suffix_of(name: str) -> str:
 
 
 def clip_ids(paths: Sequence[str]) -> list[str]:
-    """Name every path by itself without its suffix; where two would share that name, both keep the suffix."""
+    """The id of every path: the path without its suffix; if two paths would have the same id, both keep the
+    suffix."""
     stems = [path.rpartition(".")[0] for path in paths]
     count = Counter(stems)
     count.update(paths)
@@ -102,13 +104,13 @@ def clip_ids(paths: Sequence[str]) -> list[str]:
 
 
 def shown(path: str) -> tuple[str, str]:
-    """``path`` as it can be written to a shard, and the problem where that is not its name on disk."""
+    """``path`` as it can be written to a shard, and a problem if that differs from the name on disk."""
     name = os.fsencode(path).decode("utf-8", "backslashreplace")
     return name, "" if name == path else "the name of the file is not valid UTF-8"
 
 
 def file_clips(paths: Iterable[str], split: str, *, still: bool = False) -> list[ClipRef]:
-    """One clip a file, named by ``clip_ids``."""
+    """One clip per file, named by ``clip_ids``."""
     files = [shown(path) for path in paths]
     return [
         ClipRef(clip_id, split, name, still=still, problem=problem)
@@ -117,7 +119,7 @@ def file_clips(paths: Iterable[str], split: str, *, still: bool = False) -> list
 
 
 def read_list(path: Path) -> list[str]:
-    """Entries of a list file: one a line, blanks stripped, empty lines left out, CRLF and a BOM tolerated.
+    """Entries of a list file: one per line, whitespace stripped, empty lines ignored, CRLF and a BOM accepted.
 
     Raises:
         PrepError: the file cannot be read.
@@ -140,13 +142,14 @@ def find_lists(folders: Iterable[Path], splits: Iterable[str] = LISTED_SPLITS) -
 
 
 class Claims:
-    """Which list named which clip: twice in one list is noise, in two lists it is a leak between splits."""
+    """Which list names which clip. A duplicate in one list is harmless; in two lists it is a leak between
+    splits."""
 
     def __init__(self) -> None:
         self._owner: dict[str, Path] = {}
 
     def claim(self, clip_id: str, path: Path) -> bool:
-        """Return whether the clip is new; False where ``path`` has named it before.
+        """Return whether the clip is new; False if ``path`` has named it before.
 
         Raises:
             PrepError: another list has named it before.
@@ -163,9 +166,9 @@ def split_by_lists(
     lists: Mapping[str, Path],
     names: Callable[[ClipRef], Iterable[str]] = lambda clip: (clip.clip_id, clip.source),
 ) -> list[ClipRef]:
-    """Give each clip the split whose list names it, by any of ``names(clip)``.
+    """Give each clip the split whose list contains any of ``names(clip)``.
 
-    Clips that no list names are left out; a line that names nothing becomes a clip with a problem.
+    Clips in no list are left out; a line that names no clip becomes a clip with a problem.
 
     Raises:
         PrepError: two lists name the same clip.
@@ -201,10 +204,10 @@ def choose(
 
 
 def choose_files(clips: list[ClipRef], split: str | None, default: str, root: Path) -> list[ClipRef]:
-    """Split the files of a tree by the lists in its root, where there are any, and choose a split.
+    """Split the files of a tree by the lists in its root, if there are any, and choose a split.
 
     Raises:
-        PrepError: a split that is not there, or a clip in two lists.
+        PrepError: the split does not exist, or a clip is in two lists.
     """
     lists = find_lists([root])
     if lists:
@@ -213,7 +216,7 @@ def choose_files(clips: list[ClipRef], split: str | None, default: str, root: Pa
 
 
 def check_split(split: str | None, available: Iterable[str], root: Path) -> None:
-    """Raise ``PrepError``, naming what there is, unless ``split`` is None or one of ``available``."""
+    """Raise ``PrepError`` with the available splits, unless ``split`` is None or one of ``available``."""
     there = list(available)
     if split is not None and split not in there:
         raise PrepError(f"no split {split!r} in {root}: there is {', '.join(there) or 'none'}")

@@ -7,7 +7,7 @@ Layout::
     train.txt val.txt test.txt                 lines "<id>/<n>" of main; those of test end in a tag, NF or MV
     pretrain.txt                               lines "<id>/<n>" of pretrain
 
-The lists are downloaded apart from the videos, and lie beside ``mvlrs_v1`` or in it.
+The lists are downloaded separately from the videos, and are beside ``mvlrs_v1`` or in it.
 """
 
 from __future__ import annotations
@@ -24,21 +24,21 @@ _FOLDERS = {"train": "main", "val": "main", "test": "main", "pretrain": "pretrai
 
 
 class Lrs2:
-    """The official lists say what is used; files that none of them names are not.
+    """The clips in the official lists; other files are not used.
 
-    ``clip_id`` is ``<id>/<n>``, and ``pretrain/<id>/<n>`` for the pretrain part, whose ids occur in ``main``
-    too. Unless asked for, a split is skipped where its list or the whole folder of its videos is absent (many
-    have no ``pretrain``). A line repeated within a list counts once.
+    ``clip_id`` is ``<id>/<n>``, and ``pretrain/<id>/<n>`` for the pretrain part, whose ids also occur in ``main``. A
+    split whose list or whole video folder is missing (often ``pretrain``) is skipped, unless it is requested. A line
+    repeated in a list counts once.
     """
 
     summary = "LRS2: mvlrs_v1/{main,pretrain}/<id>/<n>.mp4 with train.txt, val.txt, test.txt, pretrain.txt"
     default_views = ("box128", "face96")
 
     def list_clips(self, root: Path, split: str | None = None) -> list[ClipRef]:
-        """List the clips that the official lists name; one that is not on disk carries its ``problem``.
+        """List the clips in the official lists; a clip that is not on disk has a ``problem``.
 
         Raises:
-            PrepError: not LRS2, no list (at all, or for ``split``), or a clip in two lists.
+            PrepError: the folder is not LRS2, there is no list (at all, or for ``split``), or a clip is in two lists.
         """
         require_folder(root)
         check_split(split, _FOLDERS, root)

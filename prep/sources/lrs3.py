@@ -5,8 +5,8 @@ Layout::
     {pretrain,trainval,test}/<youtube-id>/<n>.mp4
     {pretrain,trainval,test}/<youtube-id>/<n>.txt      Text, Conf, Ref, face boxes; see prep.sources.lrs_text
 
-LRS3 has no official validation split. Where ``val.txt`` lies in the root, the clips it names are held out of
-training: lines ``trainval/<youtube-id>/<n>``, as in AV-HuBERT's ``lrs3-valid.id``, or ``<youtube-id>/<n>``.
+LRS3 has no official validation split. If the root contains ``val.txt``, its clips are held out of training: lines
+``trainval/<youtube-id>/<n>``, as in AV-HuBERT's ``lrs3-valid.id``, or ``<youtube-id>/<n>``.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ class Lrs3:
     default_views = ("box128", "face96")
 
     def list_clips(self, root: Path, split: str | None = None) -> list[ClipRef]:
-        """List the clips on disk; one that ``val.txt`` names but is not on disk carries its ``problem``.
+        """List the clips on disk; a clip in ``val.txt`` that is not on disk has a ``problem``.
 
         Raises:
-            PrepError: not LRS3, a split that is not there, or a test clip in ``val.txt``.
+            PrepError: the folder is not LRS3, the split does not exist, or ``val.txt`` contains a test clip.
         """
         require_folder(root)
         folders = [folder for folder in _SPLITS if (root / folder).is_dir()]

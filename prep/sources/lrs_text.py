@@ -29,13 +29,14 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-#: The longest real file has some hundred kilobytes; a video renamed to .txt must not fill the memory.
+#: Largest number of bytes read. The longest real file has some hundred kilobytes; a video renamed to .txt must not
+#: fill #: the memory.
 _MOST_BYTES = 8 << 20
 
 
 @dataclass(frozen=True, slots=True)
 class Word:
-    """A spoken word; ``start`` and ``stop`` in seconds from the clip's start, ``score`` the corpus's own."""
+    """A spoken word; ``start`` and ``stop`` in seconds from the clip's start, ``score`` from the corpus."""
 
     text: str
     start: float
@@ -45,11 +46,11 @@ class Word:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LrsText:
-    """What a text file says; whatever it does not say is empty.
+    """The content of a text file; missing fields are empty.
 
     Attributes:
-        text: the transcript, in upper case without punctuation as the corpora write it.
-        confidence: of the transcript, as the corpora give it (higher is better), or None.
+        text: the transcript, in upper case without punctuation as in the corpora.
+        confidence: of the transcript, from the corpora (higher is better), or None.
         ref: YouTube id of the source (LRS3).
         boxes: (n, 5) float64: frame number at 25 fps in the *YouTube video*, then x, y, width, height of the
             face as fractions of that video's frame (LRS3). Not positions in the clip, which is a crop of it.
@@ -64,7 +65,7 @@ class LrsText:
 
 
 def read_lrs_text(path: Path) -> LrsText:
-    """Read a text file of LRS2 or LRS3; odd content is passed over, never an error.
+    """Read a text file of LRS2 or LRS3; unexpected content is ignored and never an error.
 
     Raises:
         OSError: the file cannot be read.
@@ -74,7 +75,7 @@ def read_lrs_text(path: Path) -> LrsText:
 
 
 def parse_lrs_text(content: str) -> LrsText:
-    """Parse the content of such a file: what is found is returned, any other line is passed over."""
+    """Parse the content of such a file; unknown lines are ignored."""
     header: dict[str, str] = {}
     boxes: list[list[float]] = []
     words: list[Word] = []
@@ -108,7 +109,7 @@ def parse_lrs_text(content: str) -> LrsText:
 
 
 def _numbers(fields: list[str]) -> list[float]:
-    """The fields as finite numbers, or nothing if one of them is not."""
+    """The fields as finite numbers, or an empty list if one of them is not."""
     try:
         numbers = [float(value) for value in fields]
     except ValueError:

@@ -1,8 +1,8 @@
-"""Named crop geometries: which part of a frame each method sees, and how any point maps into it and back.
+"""Named crop geometries: the part of a frame that is the input of a method, and the mapping of points to it and back.
 
-A view turns a clip's landmarks into one 2×3 matrix a frame that maps full-frame pixels to view pixels. Both
-are *continuous* coordinates: pixel (column j, row i) covers [j, j+1) × [i, i+1). Points map both ways with
-:func:`map_points` and :func:`unmap_points`; the matrix, even as float32, is also all that a crop needs.
+A view computes from a clip's landmarks one 2×3 matrix per frame that maps full-frame pixels to view pixels. Both are
+*continuous* coordinates: pixel (column j, row i) covers [j, j+1) × [i, i+1). :func:`map_points` and
+:func:`unmap_points` map points in both directions; for cropping the matrix, even as float32, is enough.
 
 A new view is a file beside this one that is called like it and holds it as ``VIEW``, and a line in :data:`NAMES`.
 """

@@ -1,4 +1,4 @@
-"""The view of FFHQ and LipFormer: the face upright by eyes and mouth."""
+"""The view of FFHQ and LipFormer: the face is rotated upright by eyes and mouth."""
 
 from __future__ import annotations
 
@@ -10,26 +10,26 @@ from prep.views.geometry import Float, Image, View, unmap_points
 
 
 class AlignedView(View):
-    """A view that turns the face upright; frames that are aligned already are only scaled."""
+    """A view that rotates the face upright; already aligned frames are only scaled."""
 
     def matrices(self, points: Float, frame_width: int, frame_height: int, aligned: bool) -> Float:
-        """One similarity a frame."""
+        """One similarity transform per frame."""
         if aligned:
             scaling = [[self.width / frame_width, 0, 0], [0, self.height / frame_height, 0]]
             return np.repeat([scaling], len(points), axis=0)
         return _align(points, frame_width, frame_height, self.width)
 
     def cut(self, frame: Image, matrix: Float) -> Image:
-        """What the matrix shows, see :func:`crop_warped`."""
+        """The crop of the matrix, see :func:`crop_warped`."""
         return crop_warped(frame, matrix, self.width, self.height)
 
 
 def _align(points: Float, frame_width: int, frame_height: int, size: int) -> Float:
-    """FFHQ's alignment (Karras et al., CVPR 2019, ``recreate_aligned_images``) as one similarity a frame.
+    """FFHQ's alignment (Karras et al., CVPR 2019, ``recreate_aligned_images``) as one similarity transform per frame.
 
-    The square is centred between the eyes, shifted by a tenth of the way to the mouth; its half side is the
-    larger of 2.0 eye distances and 1.8 eye-to-mouth distances; its upright is the mean of the eyes' and the
-    mouth's. Eyes and mouth corners are those of :data:`~prep.landmark_sets.MESH_TO_68`.
+    The centre of the square is between the eyes, shifted by a tenth of the distance to the mouth. Its half side is the
+    larger of 2.0 eye distances and 1.8 eye-to-mouth distances. Its orientation is the mean of that of the eyes and
+    that of the mouth. Eyes and mouth corners are those of :data:`~prep.landmark_sets.MESH_TO_68`.
     """
     points = points[:, MESH_TO_68]
     eye_left, eye_right = points[:, 36:42].mean(axis=1), points[:, 42:48].mean(axis=1)
@@ -52,7 +52,7 @@ def _align(points: Float, frame_width: int, frame_height: int, size: int) -> Flo
 
 
 def crop_warped(frame: Image, matrix: Float, width: int, height: int) -> Image:
-    """Warp by any affine matrix, mirrored beyond the frame's edge, free of aliasing where it shrinks."""
+    """Warp by any affine matrix, mirrored beyond the frame's edge, without aliasing if it reduces the size."""
     shrink = 1 / np.sqrt(abs(np.linalg.det(matrix[:, :2])))
     if shrink > 1:
         frame, matrix = _prefilter(frame, matrix, shrink, width, height)
@@ -66,9 +66,9 @@ def crop_warped(frame: Image, matrix: Float, width: int, height: int) -> Image:
 
 
 def _prefilter(frame: Image, matrix: Float, shrink: float, width: int, height: int) -> tuple[Image, Float]:
-    """Blur, and make smaller if it is far too large, the part of the frame that ``matrix`` looks at."""
-    # The variance of Pillow's antialiased bilinear filter, in source pixels. What averaging over whole pixels
-    # brings is taken off: sharpness must be a continuous function of scale, or it would flicker along a clip.
+    """Blur the part of the frame that ``matrix`` uses, and reduce its size if it is much too large."""
+    # The variance of Pillow's antialiased bilinear filter, in source pixels, minus the part from averaging over whole
+    # pixels: sharpness must be a continuous function of scale, or it would flicker in a clip.
     reduction = max(1, int(shrink / 2))
     sigma = np.sqrt((shrink**2 - 1) / 6 - (reduction**2 - 1) / 12) / reduction
     radius = int(np.ceil(3 * sigma))
@@ -87,7 +87,7 @@ def _prefilter(frame: Image, matrix: Float, shrink: float, width: int, height: i
 
 
 def _needed(low: float, high: float, size: int, step: int) -> tuple[int, int]:
-    """Span of an axis of ``size`` pixels that reading [low, high), mirrored at the ends, can touch.
+    """Span of an axis of ``size`` pixels that is needed to read [low, high), mirrored at the ends.
 
     Its length is a multiple of ``step`` wherever the axis is long enough.
     """

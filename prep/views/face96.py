@@ -1,4 +1,4 @@
-"""The view of Wav2Lip (Prajwal et al., ACM MM 2020): the face with room under the chin."""
+"""The view of Wav2Lip (Prajwal et al., ACM MM 2020): the face with a margin below the chin."""
 
 from __future__ import annotations
 
@@ -8,12 +8,11 @@ from prep.views.geometry import BoxView, Float, Int
 
 
 def _boxes(points: Float, frame_width: int, frame_height: int) -> Int:
-    """Wav2Lip's crop (Prajwal et al., ACM MM 2020): the face box with room under the chin.
+    """Wav2Lip's crop (Prajwal et al., ACM MM 2020): the face box with a margin below the chin.
 
-    Wav2Lip takes S3FD's box; the box of all mesh points, hairline to chin, stands for it here. Wav2Lip adds
-    10 px under the chin to boxes that are about 100 px high on LRS2; here it is a tenth of the height, so
-    that it means the same at every resolution. The box is
-    clipped to the frame and not smoothed over time.
+    Wav2Lip uses S3FD's box; here it is the box of all mesh points, from hairline to chin. Wav2Lip adds 10 px below the
+    chin to boxes that are about 100 px high on LRS2; here the margin is a tenth of the height, so it is the same at
+    every resolution. The box is clipped to the frame and not smoothed over time.
     """
     low, high = points.min(axis=1), points.max(axis=1)
     high[:, 1] += 0.1 * (high[:, 1] - low[:, 1])

@@ -1,4 +1,4 @@
-"""What views share: what one is, boxes, and how points map into a view and back."""
+"""Common parts of views: the base class, boxes, and the mapping of points to a view and back."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import numpy.typing as npt
 Float = npt.NDArray[np.float64]
 Int = npt.NDArray[np.int64]
 Image = npt.NDArray[np.uint8]
-#: Float32 or float64; what comes out has the type of what goes in.
+#: Float32 or float64; results have the type of the input.
 AnyFloat = npt.NDArray[np.floating[Any]]
 
 
@@ -24,9 +24,9 @@ class View(ABC):
 
     Attributes:
         name: its key in :data:`prep.views.VIEWS`.
-        width: pixels of the cropped picture.
-        height: pixels of the cropped picture.
-        summary: one line for a person; it is stored in the shards.
+        width: pixels of the crop.
+        height: pixels of the crop.
+        summary: one descriptive line; it is stored in the shards.
     """
 
     name: str
@@ -49,12 +49,12 @@ class View(ABC):
             detected: (T,) bool.
             frame_width: pixels.
             frame_height: pixels.
-            aligned: the frames are already aligned by FFHQ's rule, so that ``aligned512`` only scales them;
-                the other views take no notice.
+            aligned: whether the frames are already aligned by FFHQ's rule. Then ``aligned512`` only scales them; other
+                views ignore it.
 
         Returns:
-            (T, 2, 3) float64, full-frame to view pixels. A row is NaN where the frame was not detected, and
-            where the landmarks put the crop wholly outside of the frame or make it smaller than a pixel.
+            (T, 2, 3) float64, full-frame to view pixels. A row is NaN if no face was detected in the frame, or if the
+            crop would be completely outside the frame or smaller than a pixel.
         """
         points = np.asarray(landmarks, np.float64)[..., :2]
         usable = np.asarray(detected, bool) & np.isfinite(points).all(axis=(1, 2))
@@ -65,9 +65,9 @@ class View(ABC):
         return matrices
 
     def crop(self, frame: Image, matrix: npt.ArrayLike) -> Image:
-        """Cut the picture out of a frame.
+        """Crop a frame.
 
-        Boxes repeat the frame's edge where they leave it, ``aligned512`` mirrors it.
+        Outside the frame, boxes repeat the frame's edge, and ``aligned512`` mirrors the frame.
 
         Args:
             frame: (H, W, 3) uint8, the channels in any order.
@@ -77,7 +77,7 @@ class View(ABC):
             (height, width, 3) uint8.
 
         Raises:
-            ValueError: the matrix has a NaN: this frame has no crop.
+            ValueError: the matrix contains NaN, so this frame has no crop.
         """
         matrix = np.asarray(matrix, np.float64)
         if not np.isfinite(matrix).all():
@@ -86,38 +86,38 @@ class View(ABC):
 
     @abstractmethod
     def matrices(self, points: Float, frame_width: int, frame_height: int, aligned: bool) -> Float:
-        """As :meth:`transforms`, of (T, 478, 2) points, T > 0, of frames that all show a face."""
+        """As :meth:`transforms`, for (T, 478, 2) points, T > 0, of frames that all show a face."""
 
     @abstractmethod
     def cut(self, frame: Image, matrix: Float) -> Image:
-        """As :meth:`crop`, of a finite (2, 3) matrix."""
+        """As :meth:`crop`, for a finite (2, 3) matrix."""
 
 
 @dataclass(frozen=True)
 class BoxView(View):
-    """A view that stretches a box of whole pixels to the picture.
+    """A view that resizes a box of whole pixels to its size, without keeping the aspect ratio.
 
     Attributes:
         boxes: ``(points (T, 478, 2), frame_width, frame_height) -> (T, 4)`` integers x0, y0, x1, y1.
-        antialias: whether the crop averages over source pixels where it shrinks. Otherwise OpenCV's plain
-            bilinear rule applies, as in the official preprocessings.
+        antialias: whether the crop averages over source pixels if it becomes smaller. Otherwise OpenCV's bilinear
+            interpolation is used, as in the official preprocessing code.
     """
 
     boxes: Callable[[Float, int, int], Int] = field(repr=False)
     antialias: bool = False
 
     def matrices(self, points: Float, frame_width: int, frame_height: int, aligned: bool) -> Float:
-        """Those of the boxes."""
+        """The matrices of the boxes."""
         boxes = self.boxes(points, frame_width, frame_height)
         return _stretch(boxes, frame_width, frame_height, self.width, self.height)
 
     def cut(self, frame: Image, matrix: Float) -> Image:
-        """The box, stretched."""
+        """The resized box."""
         return _crop_box(frame, matrix, self.width, self.height, self.antialias)
 
 
 def map_points(points: npt.ArrayLike, matrix: npt.ArrayLike) -> Float:
-    """Map full-frame points into a view.
+    """Map full-frame points to a view.
 
     Args:
         points: (..., 2) or (..., 3), full-frame pixels; a z is scaled like x.
@@ -131,7 +131,7 @@ def map_points(points: npt.ArrayLike, matrix: npt.ArrayLike) -> Float:
 
 
 def unmap_points(points: npt.ArrayLike, matrix: npt.ArrayLike) -> Float:
-    """Map points of a view back into the full frame: the inverse of :func:`map_points`, same shapes."""
+    """Map points of a view back to the full frame: the inverse of :func:`map_points`, same shapes."""
     points, matrix = np.asarray(points, np.float64), np.asarray(matrix, np.float64)
     a, b, c, d = (matrix[..., i, j] for i in (0, 1) for j in (0, 1))
     inverse = np.stack([d, -b, -c, a], axis=-1) / np.expand_dims(a * d - b * c, -1)
@@ -151,7 +151,7 @@ def _affine(points: Float, linear: Float, offset: Float, depth_scale: Float) -> 
 
 
 def _stretch(boxes: Int, frame_width: int, frame_height: int, width: int, height: int) -> Float:
-    """Matrices (T, 2, 3) that stretch boxes (T, 4) to a picture; NaN for boxes outside the frame."""
+    """Matrices (T, 2, 3) that map boxes (T, 4) to the view's size; NaN for boxes outside the frame."""
     x0, y0, x1, y1 = boxes.T
     usable = (x0 < np.minimum(x1, frame_width)) & (y0 < np.minimum(y1, frame_height)) & (x1 > 0) & (y1 > 0)
     matrices = np.full((len(boxes), 2, 3), np.nan)
@@ -164,7 +164,7 @@ def _stretch(boxes: Int, frame_width: int, frame_height: int, width: int, height
 
 
 def _crop_box(frame: Image, matrix: Float, width: int, height: int, antialias: bool) -> Image:
-    # The box was of integers, so that rounding undoes a storage as float32 exactly.
+    # The box had integer coordinates, so rounding restores it exactly from float32.
     (scale_x, _, offset_x), (_, scale_y, offset_y) = matrix
     x0, y0 = round(-offset_x / scale_x), round(-offset_y / scale_y)
     x1, y1 = x0 + round(width / scale_x), y0 + round(height / scale_y)
@@ -182,9 +182,9 @@ def _crop_box(frame: Image, matrix: Float, width: int, height: int, antialias: b
 def landmark_box(points: AnyFloat, frame_size: npt.ArrayLike, margin: float) -> AnyFloat:
     """The box around some landmarks, with a margin, clipped to the frame.
 
-    In float64 it is that of IP-LAP's ``preprocess_video.py`` to the last bit: in units of the frame and back, so
-    that truncation to whole pixels sees the same. In float32, where that would cost exactness, it is computed in
-    pixels, and within a thousandth of a pixel of the other.
+    In float64 it equals that of IP-LAP's ``preprocess_video.py`` to the last bit: it is computed in units of the
+    frame and converted back, so truncation to whole pixels gives the same result. In float32 this would lose
+    precision, so it is computed in pixels; it differs by less than a thousandth of a pixel.
 
     Args:
         points: (T, P, 2) float32 or float64, full-frame pixels; T > 0.
@@ -192,7 +192,7 @@ def landmark_box(points: AnyFloat, frame_size: npt.ArrayLike, margin: float) -> 
         margin: pixels added on each side.
 
     Returns:
-        (T, 4) x0, y0, x1, y1 of ``points``' type, in pixels; NaN where a point is.
+        (T, 4) x0, y0, x1, y1 of ``points``' type, in pixels; NaN where a point is NaN.
     """
     boxes = np.empty((len(points), 4), points.dtype)
     low, high = boxes[:, :2], boxes[:, 2:]

@@ -12,13 +12,13 @@ from prep.views.geometry import BoxView, Float, Int
 def lower_side(landmarks: npt.ArrayLike, frame_width: int, frame_height: int) -> int:
     """Side in pixels of Meta Talk's crop for a clip.
 
-    The paper cuts 512, 768 or 1024 px "adapted to the face resolution" and does not say how. Here it is the
-    smallest of them that holds the whole face when centred on the face's lower half, which takes 1.5 face
-    heights, or 1024 where none does; but never more than the shorter side of the frame, so that small
-    sources (LRS2 has 160²) are enlarged and not surrounded by a border.
+    The paper uses 512, 768 or 1024 px "adapted to the face resolution" and does not say how. Here it is the
+    smallest of them that contains the whole face if centred on the face's lower half, which needs 1.5 face heights;
+    or 1024 if none does. It is never more than the shorter side of the frame, so small sources (LRS2 has 160²) are
+    enlarged instead of getting a border.
 
     Args:
-        landmarks: (T, 478, 2 or 3), T > 0, full-frame pixels, detected frames only. The median height counts.
+        landmarks: (T, 478, 2 or 3), T > 0, full-frame pixels, detected frames only. The median height is used.
         frame_width: pixels.
         frame_height: pixels.
     """
@@ -30,8 +30,8 @@ def lower_side(landmarks: npt.ArrayLike, frame_width: int, frame_height: int) ->
 def _boxes(points: Float, frame_width: int, frame_height: int) -> Int:
     """Crop of Meta Talk: a square of the clip's :func:`lower_side` around jaw and lips.
 
-    It is centred frame by frame, in whole pixels: a side of 512 is copied without any interpolation. Where it
-    would leave the frame it is moved inside, so that no pixel is made up; a face wholly outside has no crop.
+    It is centred in each frame, in whole pixels: a side of 512 is copied without interpolation. If it would extend
+    beyond the frame, it is moved inside, so no pixel is invented; a face completely outside has no crop.
     """
     side = lower_side(points, frame_width, frame_height)
     lower = points[:, FACE_131_CONTENT]

@@ -15,9 +15,9 @@ def crop_radius(
     """Radius of DINet's crop for a clip (Zhang et al., AAAI 2023, ``compute_crop_radius``).
 
     Args:
-        landmarks68: (T, 68, 2), T > 0, iBUG's points in pixels; fractions are cut off, as officially.
+        landmarks68: (T, 68, 2), T > 0, iBUG's points in pixels; fractions are truncated, as in the official code.
         frame_size: width and height, pixels.
-        scale: room around the face; officially drawn from 1.05 to 1.15 in training, and 1.05 at inference.
+        scale: margin factor of the face; in the official code random from 1.05 to 1.15 in training, 1.05 at inference.
 
     Returns:
         Whether the official code would accept the clip (every crop inside the frame, and the largest radius
@@ -43,9 +43,9 @@ def _around(points: Int, radius: int) -> Int:
 def _boxes(points: Float, frame_width: int, frame_height: int) -> Int:
     """Face crop of DINet and G4G: rows 128 to 383 and columns 32 to 287 of it are the 256² mouth region.
 
-    One radius serves the whole clip. The official code works from OpenFace's points, this from the mesh
-    (:data:`~prep.landmark_sets.MESH_TO_68`), and it drops a clip whose crop leaves the frame or whose face
-    changes its size by more than half, where this repeats the frame's edge and keeps the clip's largest
+    The whole clip has one radius. The official code uses OpenFace's points; this one uses the mesh
+    (:data:`~prep.landmark_sets.MESH_TO_68`). The official code drops a clip whose crop is not inside the frame or
+    whose face changes its size by more than half; this one repeats the frame's edge and uses the clip's largest
     radius.
     """
     landmarks68 = points[:, MESH_TO_68].astype(np.int64)

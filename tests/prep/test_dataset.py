@@ -351,7 +351,7 @@ def test_a_list_of_clips_leaves_out_the_others(data: tuple[Path, dict[str, Clip]
     every = WindowDataset(folder, "train", SPEC, clips=trained)
     assert every.excluded == whole.excluded == {} and every.fingerprint == whole.fingerprint
     assert some.fingerprint != whole.fingerprint
-    with pytest.raises(PrepError, match="cannot go on here"):
+    with pytest.raises(PrepError, match="cannot be resumed here"):
         WindowStream(some, 2).load_state_dict(WindowStream(whole, 2).state_dict())
     with pytest.raises(PrepError, match=r"0 of 9 clips; left out: 9 × not in the list of clips"):
         WindowDataset(folder, "train", SPEC, clips=["nobody/1"])
@@ -660,9 +660,9 @@ def test_another_training_is_not_resumed(data: tuple[Path, dict[str, Clip]]) -> 
         WindowDataset(folder, "val", SPEC),
         WindowDataset(folder, "train", replace(SPEC, references=3)),
     ):
-        with pytest.raises(PrepError, match="cannot go on here"):
+        with pytest.raises(PrepError, match="cannot be resumed here"):
             ResumableSampler(other).load_state_dict(ResumableSampler(dataset).state_dict())
-        with pytest.raises(PrepError, match="cannot go on here"):
+        with pytest.raises(PrepError, match="cannot be resumed here"):
             WindowStream(other, 2).load_state_dict(WindowStream(dataset, 2).state_dict())
 
 

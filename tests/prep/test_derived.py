@@ -257,8 +257,8 @@ def test_columns_that_are_asked_for_wrongly(data: tuple[Path, dict[str, Clip]]) 
     for spec, message in (
         (SampleSpec(derived=("shift.median",)), "has no column 'median'; there are: mean, seen, shape, deep"),
         (SampleSpec(derived=("gaze.mean",)), "has no derived columns 'gaze'"),
-        (SampleSpec(derived=("shift.deep",)), "ask for it in frame_sounds"),
-        (SampleSpec(frame_sounds=(Sound("shift.mean"),)), "ask for it in derived"),
+        (SampleSpec(derived=("shift.deep",)), "request it in frame_sounds"),
+        (SampleSpec(frame_sounds=(Sound("shift.mean"),)), "request it in derived"),
     ):
         with pytest.raises(PrepError, match=message):
             WindowDataset(folder, "train", spec)

@@ -50,5 +50,5 @@ def test_a_former_checkpoint_is_taken_and_no_other(tmp_path: Path) -> None:
                 stream.load_state_dict(state)
                 assert stream.state_dict()["consumed"] == 5
             else:
-                with pytest.raises(PrepError, match="cannot go on here"):
+                with pytest.raises(PrepError, match="cannot be resumed here"):
                     stream.load_state_dict(state)

@@ -88,7 +88,7 @@ def test_larger_row_groups_are_refused(tmp_path: Path) -> None:
     write_fake_dataset(tmp_path, clips)
     (path,) = (tmp_path / SHARDS).iterdir()
     pq.write_table(pq.read_table(path), path, compression="NONE", use_dictionary=False)
-    with pytest.raises(PrepError, match="not one row group a clip"):
+    with pytest.raises(PrepError, match="does not have one row group per clip"):
         build_index([path], COLUMNS)
 
 

@@ -165,7 +165,7 @@ def test_a_folder_without_a_shard_is_free_for_other_options(toy_corpus: Path, tm
 def test_a_foreign_shard_is_refused(toy_corpus: Path, prepared: Path, tmp_path: Path) -> None:
     out = copy(prepared, tmp_path / "data")
     (out / shards.SHARDS / "train-00099.parquet").write_bytes(b"")
-    with pytest.raises(PrepError, match=r"train-00099\.parquet is none of this data set's shards"):
+    with pytest.raises(PrepError, match=r"train-00099\.parquet is not a shard of this data set"):
         prepare(refs_of(toy_corpus), toy_corpus, out, OPTIONS)
     (out / shards.MANIFEST).unlink()
     with pytest.raises(PrepError, match=r"without a manifest\.json"):

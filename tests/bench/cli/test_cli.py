@@ -89,7 +89,7 @@ def test_toy_prep_inspect(toy_corpus: Path, tmp_path: Path) -> None:
     manifest = json.loads((out / "manifest.json").read_text("utf-8"))
     assert manifest["complete"] and list(manifest["splits"]) == ["test"]
     shown = bench("inspect", out, "--verify").stdout
-    assert "landmarks" in shown and "what the manifest says" in shown
+    assert "landmarks" in shown and "shards match the manifest" in shown
     sheet = cv2.imread(str(out / "contact-sheet.png"))
     assert sheet is not None and min(sheet.shape[:2]) > 150
     assert sheet.std() > 20
@@ -103,7 +103,7 @@ def test_verify_names_a_changed_shard(toy_corpus: Path, tmp_path: Path) -> None:
     data[len(data) // 2] ^= 1
     shard.write_bytes(data)
     done = bench("inspect", out, "--verify", code=1)
-    assert shard.name in done.stderr and "is not what the manifest says" in done.stderr
+    assert shard.name in done.stderr and "differs from the manifest" in done.stderr
     shard.unlink()
     assert "is missing" in bench("inspect", out, "--verify", code=1).stderr
 
