@@ -316,7 +316,7 @@ def _refuse_other(out: Path, stamp: dict[str, Any], plans: list[ShardPlan]) -> N
         return
     if not (out / MANIFEST).is_file():
         raise PrepError(
-            f"{out / SHARDS / there[0]} lies there without a {MANIFEST}: use another --out, or delete it"
+            f"{out / SHARDS / there[0]} exists without a {MANIFEST}: use another --out, or delete it"
         )
     changed = difference(read_manifest(out)["options"], stamp)
     if changed:

@@ -13,7 +13,7 @@ column                    type                                meaning
 ========================  ==================================  ====================================================
 ``clip_id``               string                              unique in the data set
 ``dataset``, ``split``    string                              source name; train, val, test or pretrain
-``speaker``, ``text``     string                              ``""`` where the corpus does not tell
+``speaker``, ``text``     string                              ``""`` if the corpus does not give it
 ``source``                string                              media file, relative to the manifest's ``root``
 ``start``, ``stop``       float64                             seconds from the video's first frame
 ``fps``                   float64                             25.0 always; stills have 0.0

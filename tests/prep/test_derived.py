@@ -185,7 +185,7 @@ def test_what_cannot_be_used_is_named_with_its_remedy(tmp_path: Path) -> None:
     with pytest.raises(PrepError, match="has no derived columns 'shi'"):
         find(folder, "shi")
     derive(folder, other)
-    with pytest.raises(PrepError, match="delete all but the one"):
+    with pytest.raises(PrepError, match="delete all except the one"):
         find(folder, "shift")
     assert find(folder, "shift", other.key).key == other.key
 

@@ -20,7 +20,7 @@
     return (a, b) => {
       const x = valueOf(a, column);
       const y = valueOf(b, column);
-      if (x === "" || y === "") return (x === "") - (y === ""); // nothing comes last, whichever way
+      if (x === "" || y === "") return (x === "") - (y === ""); // empty cells come last in both directions
       return sign * (kind === "text" ? collator.compare(x, y) : Number(x === y ? 0 : number(x) < number(y) ? -1 : 1));
     };
   }
