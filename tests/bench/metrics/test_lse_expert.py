@@ -286,7 +286,7 @@ def test_what_is_no_such_run_is_refused(run: Path, tmp_path: Path) -> None:
     with pytest.raises(BenchError, match="is a run of ipl, not of sync-expert"):
         find_expert(other)
     mouth = make_run(tmp_path / "mouth", view="mouth416x320")
-    with pytest.raises(BenchError, match="uses the view mouth416x320, lse.expert uses face96"):
+    with pytest.raises(BenchError, match=r"uses the view mouth416x320, lse\.expert uses face96"):
         find_expert(mouth)
     empty = tmp_path / "empty"
     empty.mkdir()
