@@ -16,7 +16,7 @@ def derive(
     method: str = typer.Argument(..., help="As `bench ls methods` names it."),
     data: list[Path] = typer.Option(..., "--data", help="Prepared data set; may be repeated."),
     run: Path | None = typer.Option(None, help="Run whose configuration is used instead of a preset."),
-    preset: str = typer.Option("paper", help="paper, tiny, or a TOML file of your own."),
+    preset: str | None = typer.Option(None, help="paper, tiny, or a TOML file of your own."),
     overrides: list[str] | None = typer.Option(
         None, "--set", help="KEY=VALUE over the preset; may be repeated."
     ),
@@ -25,8 +25,12 @@ def derive(
     scheduler: str | None = typer.Option(None, help="Address of a running Dask scheduler to use instead."),
     device: str = typer.Option("auto", help="auto, cpu or cuda."),
     weights_dir: Path | None = typer.Option(None, help="Folder of pretrained networks, searched first."),
+    allow_partial: bool = typer.Option(False, "--allow-partial", help="Exit 0 although clips are missing."),
 ) -> None:
-    """Compute what a method needs for every clip before training; stored beside the shards, can be resumed."""
+    """Compute what a method needs for every clip before training; stored beside the shards, can be resumed.
+
+    Exit code 3 if some clips could not be derived.
+    """
     from collections import Counter
 
     from bench.cli.console import console
@@ -56,5 +60,7 @@ def derive(
         for reason, count in Counter(one.failures.values()).most_common():
             example = next(clip for clip, why in one.failures.items() if why == reason)
             typer.echo(f"missing: {count} ({example}, for one): {reason}", err=True)
-    if not any(one.clips for one in found):
+    if not all(one.clips for one in found):
         raise typer.Exit(1)
+    if any(one.failures for one in found) and not allow_partial:
+        raise typer.Exit(3)

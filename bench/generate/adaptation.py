@@ -33,12 +33,13 @@ log = logging.getLogger(__name__)
 
 
 @contextmanager
-def adapted(loaded: Loaded, person: str, drive: Callable[[], Drive]) -> Iterator[None]:
+def adapted(loaded: Loaded, person: str, clip: str, drive: Callable[[], Drive]) -> Iterator[None]:
     """Inside the block the talker is fine-tuned on a person. A talker without adaptation is not changed.
 
     Args:
         loaded: the talker.
         person: identifies the person and the clip for fine-tuning, such as the clip's id and data set.
+        clip: what messages call that clip.
         drive: returns that clip with its own sound; called only if no adapted weights are stored.
 
     Raises:
@@ -52,17 +53,28 @@ def adapted(loaded: Loaded, person: str, drive: Callable[[], Drive]) -> Iterator
     trained = _state(talker)
     path = loaded.run / ADAPTED / f"{_key(loaded, person)}.safetensors"
     try:
-        if path.is_file():
-            _load(talker, read_tensors(path), path)
-        else:
-            _adapt(loaded, path.stem, person, drive())
+        if not _restored(talker, path):
+            _load(talker, trained, path)
+            _adapt(loaded, path.stem, clip, drive())
             _keep(path, _state(talker))
         yield
     finally:
         _load(talker, trained, path)
 
 
-def _adapt(loaded: Loaded, key: str, person: str, drive: Drive) -> None:
+def _restored(talker: Talker, path: Path) -> bool:
+    """Load adapted weights that are stored; False if there are none, or if they are damaged."""
+    if not path.is_file():
+        return False
+    try:
+        _load(talker, read_tensors(path), path)
+    except BenchError as error:
+        log.warning("%s; it is made again", error)
+        return False
+    return True
+
+
+def _adapt(loaded: Loaded, key: str, clip: str, drive: Drive) -> None:
     """Make the optimizer steps of the talker's adaptation."""
     talker = loaded.talker
     devices = [] if loaded_device(talker).type == "cpu" else [loaded_device(talker)]
@@ -78,7 +90,8 @@ def _adapt(loaded: Loaded, key: str, person: str, drive: Drive) -> None:
                 pass
         except NotFinite as error:
             raise BenchError(
-                f"{loaded.run}: fine-tuning on {person} failed: the loss of {error.optimizer} is {error.loss}"
+                f"{loaded.run}: fine-tuning on {clip} failed: the loss of {error.optimizer} is {error.loss}; "
+                "train with options that adapt less, or less fast"
             ) from None
         finally:
             for network in talker.networks.values():

@@ -80,7 +80,7 @@ def derive(
     data: Sequence[Path],
     *,
     run: Path | None = None,
-    preset: str = "paper",
+    preset: str | None = None,
     overrides: Sequence[str] = (),
     root: Path | None = None,
     device: str = "auto",
@@ -95,7 +95,7 @@ def derive(
         method: its name.
         data: prepared data sets.
         run: a run whose configuration is used; None: that of ``preset`` and ``overrides``.
-        preset: as for training.
+        preset: as for training; None: ``paper``.
         overrides: ``key=value`` over the preset.
         root: folder of the source videos, if one data set is given; None: the folder recorded at preparation.
         device: of torch.
@@ -108,8 +108,8 @@ def derive(
         One entry for each data set and derivation.
 
     Raises:
-        BenchError: the method derives nothing, an asset is missing, a worker was killed, or something cannot be
-            written.
+        BenchError: the method derives nothing, an asset or the source video of a clip is missing, options do not go
+            together, a worker was killed, or something cannot be written.
         PrepError: a folder is not a complete data set.
     """
     get_method(method)
@@ -117,7 +117,13 @@ def derive(
         raise BenchError("nothing to derive from: name a prepared data set with --data")
     if root is not None and len(data) > 1:
         raise BenchError("--root works with one data set only: give one --data with it")
-    config = load_config(method, preset, overrides, data, Path()) if run is None else RunConfig.load(run)
+    if run is not None and (preset is not None or overrides):
+        raise BenchError(f"{run} has its own configuration: leave --preset and --set out, or --run")
+    config = (
+        load_config(method, preset or "paper", overrides, data, Path())
+        if run is None
+        else RunConfig.load(run)
+    )
     if config.method != method:
         raise BenchError(f"{run} is a run of {config.method}, not of {method}: give another --run")
     if run is None:
@@ -183,7 +189,14 @@ def _derive_shard(
         job = by_id.get(clip.clip_id)
         if job is None:
             raise ClipError(STEP, "it is not in the shard any more: prepare the data set anew")
-        return compute(derivation, clip_footage(job, (), 0, Fit(shorter="pad"), padding=sound.mel_padding))
+        footage = clip_footage(job, (), 0, Fit(shorter="pad"), padding=sound.mel_padding)
+        try:
+            return compute(derivation, footage)
+        except ClipError as error:
+            if job.truth is not None:
+                raise
+            # Not a failure of the clip: with the right folder it can be derived.
+            raise BenchError(f"{clip.clip_id}: {error.reason}") from None
 
     write_sidecar(
         task, derived_specs(method, digests, sound)[name], derive_clip, ["clip_id", "split", "source"]

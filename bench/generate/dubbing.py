@@ -168,7 +168,7 @@ def dub(
 
         out.parent.mkdir(parents=True, exist_ok=True)
         own = footage.alone
-        with adapted(loaded, sha256(video), lambda: Drive(own, own.speech, own)):
+        with adapted(loaded, sha256(video), str(video), lambda: Drive(own, own.speech, own)):
             write_generated(out, loaded.talker, Drive(footage, speech, posing), crf, watch)
         if sheet is not None:
             write(sheet, _bands(footage, crop, tiles))

@@ -202,7 +202,10 @@ def make_video(task: Task, talkers: Talkers, out: Path, manner: Manner) -> Made:
         drive = _drive(task, loaded, manner.fit)
         sample = task.sample or task.job
         with adapted(
-            loaded, f"{manner.manifest_sha256} {sample.clip_id}", lambda: _own_drive(sample, loaded)
+            loaded,
+            f"{manner.manifest_sha256} {sample.clip_id}",
+            sample.clip_id,
+            lambda: _own_drive(sample, loaded),
         ):
             write_generated(path, loaded.talker, drive, manner.crf)
     except (ClipError, PrepError) as error:

@@ -146,4 +146,5 @@ def _named_speakers(inputs: Inputs) -> dict[str, str]:
     for path in dict.fromkeys(job.shard[0] for job in inputs.jobs if job.shard is not None):
         table = open_shard(path).read(columns=["clip_id", "speaker"], use_threads=False)
         found |= {row["clip_id"]: row["speaker"] for row in table.to_pylist()}
-    return found
+    clips = {job.clip_id for job in inputs.jobs}
+    return {clip: speaker for clip, speaker in found.items() if clip in clips}

@@ -233,9 +233,30 @@ def test_the_command_derives_and_says_what_is_missing(data: Path, preset: str, w
     sets = [word for text in words for word in ("--set", text)]
     call = ["derive", "portrait", "--data", str(data), "--preset", preset, "--device", "cpu", *sets]
     shown = CliRunner().invoke(app, call)
-    assert shown.exit_code == 0, shown.exception
+    assert shown.exit_code == 3, shown.exception
     assert "gaze of 9 clips" in shown.stdout.replace("\n", "")
     assert "missing: 1 (cid/a, for one): derive: gaze: it looks away" in shown.stderr
+    assert CliRunner().invoke(app, [*call, "--allow-partial"]).exit_code == 0
+
+
+def test_a_missing_source_is_no_failure_of_the_clip(
+    data: Path, preset: str, words: list[str], tmp_path: Path
+) -> None:
+    """With the right folder the same command derives the clip."""
+    (data.parent / "corpus").rename(tmp_path / "moved")
+    with pytest.raises(
+        BenchError, match="the source video is missing: give the folder of the corpus with --root"
+    ):
+        derive("portrait", [data], preset=preset, overrides=words)
+    found, _ = derive("portrait", [data], preset=preset, overrides=words, root=tmp_path / "moved")
+    assert found.clips == 9 and list(found.failures) == ["cid/a"]
+
+
+def test_a_run_brings_its_own_options(portrait_run: Path, data: Path, preset: str) -> None:
+    found, _ = derive("portrait", [data], run=portrait_run)
+    assert found.clips == 9
+    with pytest.raises(BenchError, match="has its own configuration: leave --preset and --set out"):
+        derive("portrait", [data], run=portrait_run, overrides=["gain=2"])
 
 
 # One person: data at construction, a run set, adaptation -------------------------------------------------------
@@ -294,6 +315,20 @@ def test_fine_tuning_changes_the_videos_and_nothing_else(run_set: Path, data: Pa
     assert Personal.adaptations == 2
     for name in ("ann/d.mp4", "ann/e.mp4", "bob/d.mp4"):
         assert (tmp_path / "adapted" / name).read_bytes() == (tmp_path / "again" / name).read_bytes()
+
+
+def test_damaged_adapted_weights_are_made_again(run_set: Path, data: Path, tmp_path: Path) -> None:
+    generate("personal", run_set, data, tmp_path / "first")
+    for path in run_set.rglob(f"{ADAPTED}/*.safetensors"):
+        path.write_bytes(path.read_bytes()[:20])
+    generate("personal", run_set, data, tmp_path / "second")
+    assert Personal.adaptations == 4
+    assert (tmp_path / "first/ann/d.mp4").read_bytes() == (tmp_path / "second/ann/d.mp4").read_bytes()
+
+
+def test_a_transfer_takes_the_clips_that_are_held_out(run_set: Path, data: Path, tmp_path: Path) -> None:
+    done = generate("personal", run_set, data, tmp_path / "out", GenerateOptions(protocol="transfer"))
+    assert done.made == 1 and not done.failures and done.driver in {"ann/d", "ann/e", "bob/d"}
 
 
 def test_the_trained_weights_are_back_after_a_person(run_set: Path, data: Path, tmp_path: Path) -> None:

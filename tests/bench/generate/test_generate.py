@@ -212,7 +212,7 @@ def test_the_command_draws_a_transfer(run: Path, data: Path, tmp_path: Path) -> 
     words += ["--protocol", "transfer", "--driver", "s0/b", "--target", "s1/d"]
     shown = CliRunner().invoke(app, list(map(str, words)))
     assert shown.exit_code == 0, shown.exception
-    assert f"{out / 'sheet.jpg'}: s0/b drives" in shown.stdout and videos(out) == ["s1/d"]
+    assert f"{out / 'sheet.jpg'}: driven by s0/b" in shown.stdout and videos(out) == ["s1/d"]
 
 
 @pytest.mark.parametrize("protocol", ["reconstruction", "dubbing"])
