@@ -60,7 +60,10 @@ class RunSet(BaseModel):
         except ValidationError as error:
             problem = error.errors(include_url=False)[0]
             where = ".".join(map(str, problem["loc"]))
-            raise BenchError(f"{path} is not a run set ({where}: {problem['msg']})") from None
+            what = f"{where}: {problem['msg']}" if where else problem["msg"]
+            raise BenchError(
+                f"{path} is not a run set ({what}): restore this file, or train again with another --run"
+            ) from None
 
     def save(self) -> None:
         """Write ``runset.json`` into its folder, atomically."""
