@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from bench.common.errors import BenchError
@@ -20,7 +21,7 @@ from bench.train.parallel import is_main_process
 from bench.train.runner import TrainResult, train_stages
 from bench.train.stopping import Stop
 from bench.weights.store import WeightStore
-from models.base import DataInfo
+from models.base import DataInfo, Trainable
 from prep.names import known
 
 
@@ -48,19 +49,9 @@ def train_run(
             something cannot be written.
         PrepError: a folder is not a data set, or lacks what a stage needs.
     """
-    main = is_main_process()
-    if main:
-        check_folders(config)
-    info = _data_info(config)
-    method = build_method(config, info)
-    wanted = known("stage", stages, method.stages) if stages else tuple(method.stages)
-    chosen = [stage for name, stage in method.stages.items() if name in wanted]
-    derived = check_derived(method, chosen, config, store)
-    if main or config.person is not None:
-        # In a run set, all processes must know which persons to skip.
-        check_samples(config, chosen, derived)
-    digests = load_assets(method, {"train"}, store, stages=chosen)
-    if not main:
+    checked = check_run(config, stages, store)
+    method, wanted, derived = checked.method, checked.stages, checked.derived
+    if not is_main_process():
         return train_stages(
             config, method, wanted, config.out, saved is not None, Several(), stop=stop, derived=derived
         )
@@ -70,11 +61,11 @@ def train_run(
             record(
                 config.out,
                 config,
-                digests | {f"derived columns {d}": key for d, key in derived.items()},
+                dict(checked.assets) | {f"derived columns {d}": key for d, key in derived.items()},
                 changed,
             )
             if saved is None:
-                save_info(config.out, info)
+                save_info(config.out, checked.info)
             # Written last, because this file marks the folder as a run.
             config.save(config.out)
         with RunLog(config.out, tensorboard=config.runner.tensorboard) as log:
@@ -82,6 +73,47 @@ def train_run(
             return train_stages(
                 config, method, wanted, config.out, saved is not None, reporters, stop=stop, derived=derived
             )
+
+
+@dataclass(frozen=True)
+class Checked:
+    """A method whose inputs were checked.
+
+    Attributes:
+        info: facts about its training data.
+        method: built, with its assets loaded.
+        stages: names of those to train.
+        derived: derivation → the key of the derived columns to use.
+        assets: name of the weights → SHA-256.
+    """
+
+    info: DataInfo
+    method: Trainable
+    stages: tuple[str, ...]
+    derived: Mapping[str, str]
+    assets: Mapping[str, str]
+
+
+def check_run(config: RunConfig, stages: Sequence[str], store: WeightStore) -> Checked:
+    """Check all inputs of a run, and build its method; nothing is written. Arguments as for :func:`train_run`.
+
+    Raises:
+        BenchError: data, weights or options are not usable.
+        NoSamples: of prep; the clips have no sample for a stage.
+        PrepError: a folder is not a data set, or lacks what a stage needs.
+    """
+    main = is_main_process()
+    if main:
+        check_folders(config)
+    info = _data_info(config)
+    method = build_method(config, info)
+    wanted = tuple(known("stage", stages, method.stages) if stages else method.stages)
+    chosen = [stage for name, stage in method.stages.items() if name in wanted]
+    derived = check_derived(method, chosen, config, store)
+    if main or config.person is not None:
+        # In a run set, all processes must know which persons to skip.
+        check_samples(config, chosen, derived)
+    return Checked(info, method, wanted, derived, load_assets(method, {"train"}, store, stages=chosen))
 
 
 def refuse_used(folder: Path) -> None:

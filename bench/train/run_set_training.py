@@ -9,7 +9,7 @@ from bench.clips.clip_lists import read_clips
 from bench.common.errors import BenchError
 from bench.train.config import CONFIG, RunConfig, check_resume
 from bench.train.log import Reporter, Several
-from bench.train.one_run import one_line, train_run, writing
+from bench.train.one_run import check_run, one_line, train_run, writing
 from bench.train.parallel import is_main_process
 from bench.train.persons import find_persons
 from bench.train.run_options import Person
@@ -56,6 +56,8 @@ def train_set(
 ) -> TrainResult:
     """Train the persons of a run set. Persons whose runs are finished are skipped.
 
+    A new set is written after the inputs of its first person were checked.
+
     Args:
         run_set: the run set.
         config: of every run, except for its folder and its person.
@@ -73,6 +75,8 @@ def train_set(
     # All runs are checked, also those not chosen: the runs of a set must have the same options.
     every = [_run_of(config, person, resume) for person in run_set.persons]
     runs = [run for run in every if run.person in chosen]
+    if not resume:
+        _check_first(runs, stages, store)
     if not is_main_process():
         return _Training(run_set, stages, store, Several()).train(runs)
     with writing(run_set.out, f"{config.method} --per speaker", fresh=not resume):
@@ -97,6 +101,17 @@ def _run_of(config: RunConfig, person: Person, resume: bool) -> _Run:
     saved = RunConfig.load(mine.out)
     check_resume(saved, mine)
     return _Run(person, mine, saved)
+
+
+def _check_first(runs: Sequence[_Run], stages: Sequence[str], store: WeightStore) -> None:
+    """Check the inputs of the first person who has samples, before anything is written."""
+    for run in runs:
+        try:
+            check_run(run.config, stages, store)
+        except NoSamples:
+            # That person is skipped in training, and its reason stored.
+            continue
+        return
 
 
 class _Training:

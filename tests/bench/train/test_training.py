@@ -287,10 +287,31 @@ def test_nobody_to_train_is_one_line(tmp_path: Path) -> None:
     assert not Path("set").exists()
 
 
+def test_a_set_with_a_missing_asset_leaves_no_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # The first person has no samples, and is skipped: the second is checked.
+    clips = [spoken("adam", i, undetected=range(8) if i else ()) for i in range(3)]
+    write_fake_dataset(tmp_path / "data", clips + [spoken("bert", i) for i in range(3)])
+    call: Any = ("fake", [tmp_path / "data"])
+    options: Any = {"preset": "tiny", "overrides": FAST, "per": "speaker", "run": Path("set")}
+
+    def missing(*args: object, **options: object) -> dict[str, str]:
+        raise BenchError("fake needs vgg19")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("bench.train.one_run.load_assets", missing)
+        with pytest.raises(BenchError, match="fake needs vgg19"):
+            train(*call, **options)
+    assert not Path("set").exists()
+    result = train(*call, **options)
+    assert list(result.speakers) == ["bert"] and list(result.skipped) == ["adam"]
+
+
 @pytest.mark.parametrize("content", ["{", "[]", '{"method": "fake"}', '{"method": "fake", "more": 1}'])
 def test_a_damaged_set_is_one_line(tmp_path: Path, content: str) -> None:
     (tmp_path / RUN_SET).write_text(content)
-    with pytest.raises(BenchError, match=r"runset.json is not a run set") as caught:
+    with pytest.raises(
+        BenchError, match=r"runset.json is not a run set \(\w.*\): restore this file, or"
+    ) as caught:
         RunSet.load(tmp_path)
     assert "\n" not in str(caught.value)
     assert RunSet.load(tmp_path / "nothing") is None
