@@ -68,6 +68,7 @@ def generate(
     from bench.generate.contact_sheet import SHEET
     from bench.generate.fit import Fit
     from bench.generate.record import PoseFrom
+    from bench.train.run_set import left_out
     from prep.names import known
 
     (protocol,) = known("protocol", [protocol], get_args(Name))
@@ -84,6 +85,8 @@ def generate(
         split=split,
         limit=limit,
     )
+    if note := left_out(run):
+        typer.echo(note, err=True)
     try:
         with simple_progress("videos") as notify:
             done = run_generate(

@@ -140,8 +140,13 @@ class Talkers:
         """
         if self._loaded is not None and (self.run_set is None or speaker == self._speaker):
             return self._loaded
+        from bench.train.checkpoint import Untrained
+
         assert self.run_set is not None
-        self._loaded = self._load(self.run_set.run_of(speaker))
+        try:
+            self._loaded = self._load(self.run_set.run_of(speaker))
+        except Untrained as error:
+            raise self._untrained(self.run_set, speaker, error.stage) from None
         self._speaker = speaker
         return self._loaded
 
@@ -152,21 +157,36 @@ class Talkers:
         return self.of(min(self.run_set.held_out()))
 
     def weights(self) -> dict[str, str]:
-        """Network → SHA-256 of its file; in a run set ``<person>/<network>``."""
+        """Network → SHA-256 of its file; in a run set ``<person>/<network>``.
+
+        Raises:
+            BenchError: a person's run has no checkpoint yet; names the command that continues it.
+        """
         if self.run_set is None:
             return dict(self.any().weights)
+        from bench.train.checkpoint import untrained
+
         talker = self.any().talker
-        return {
-            f"{speaker}/{network}": digest
-            for speaker in sorted(self.run_set.held_out())
-            for network, digest in weight_hashes(self.run_set.run_of(speaker), talker).items()
-        }
+        found: dict[str, str] = {}
+        for speaker in sorted(self.run_set.held_out()):
+            digests = weight_hashes(self.run_set.run_of(speaker), talker)
+            if missing := untrained(talker, digests):
+                raise self._untrained(self.run_set, speaker, missing)
+            found |= {f"{speaker}/{network}": digest for network, digest in digests.items()}
+        return found
 
     def runs(self) -> list[Path]:
         """Folders of the runs."""
         if self.run_set is None:
             return [self.source.run]
         return [self.run_set.run_of(speaker) for speaker in sorted(self.run_set.held_out())]
+
+    @staticmethod
+    def _untrained(run_set: RunSet, speaker: str, stage: str) -> BenchError:
+        return BenchError(
+            f"{run_set.out}: the run of {speaker} has no checkpoint of the stage {stage} yet: "
+            f"{run_set.resume_command(speaker)}"
+        )
 
     def _load(self, run: Path) -> Loaded:
         return load_talker(run, self.source.device, self.source.method, self.source.store)

@@ -16,7 +16,7 @@ from bench.report.model import Table
 from bench.report.tables import build_table
 from bench.report.watching import Incomplete, Watcher
 from bench.results import Result
-from bench.train.run_set import method_of
+from bench.train.run_set import left_out, method_of
 
 
 @dataclass(frozen=True)
@@ -99,6 +99,8 @@ def reproduce(
         command += ["--protocol", protocol, "--out", str(made[name])]
         command += [*_given("--weights-dir", weights_dir), *manner]
         watcher.begin(command)
+        if note := left_out(folder):
+            watcher.note(note)
         with watcher.counting("videos") as on_progress:
             done = generate(
                 methods[name],

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +29,18 @@ if TYPE_CHECKING:
 _STATE = "state.json"
 _TRAINING = "training.safetensors"
 _EMA = ".ema"
+
+
+class Untrained(BenchError):
+    """A run has no checkpoint of a network that its method needs.
+
+    Attributes:
+        stage: that trains the network.
+    """
+
+    def __init__(self, message: str, stage: str) -> None:
+        super().__init__(message)
+        self.stage = stage
 
 
 class Checkpoints:
@@ -220,8 +232,8 @@ def load_run(run: Path) -> tuple[RunConfig, Trainable]:
         The configuration, and the method on the CPU with its networks in evaluation mode; assets are not loaded.
 
     Raises:
-        BenchError: the folder is not a run, a required network is not trained yet, the method cannot be built, or a
-            file is damaged.
+        Untrained: a required network is not trained yet.
+        BenchError: the folder is not a run, the method cannot be built, or a file is damaged.
     """
     from bench.common.methods import get_method
     from bench.train.config import RunConfig
@@ -232,17 +244,23 @@ def load_run(run: Path) -> tuple[RunConfig, Trainable]:
         method = get_method(config.method)(config.method_config, load_info(run))
     except ValueError as error:
         raise BenchError(f"{run}: {config.method} cannot be built from it: {error}") from error
-    found = load_networks(run, method)
-    for name in method.needed_networks:
-        if name not in found:
-            stage = next((s.name for s in method.stages.values() if name in s.networks), name)
-            raise BenchError(
-                f"{run}: the stage {stage} has no checkpoint; train it: bench train {config.method} --run {run} "
-                f"--stage {stage} …"
-            )
+    if missing := untrained(method, load_networks(run, method)):
+        raise Untrained(
+            f"{run}: the stage {missing} has no checkpoint; train it: bench train {config.method} --run {run} "
+            f"--stage {missing} …",
+            missing,
+        )
     for network in method.networks.values():
         network.eval().requires_grad_(False)
     return config, method
+
+
+def untrained(method: Trainable, found: Collection[str]) -> str:
+    """The first stage that trains a required network which is not among those found; ``""`` if there is none."""
+    for name in method.needed_networks:
+        if name not in found:
+            return next((s.name for s in method.stages.values() if name in s.networks), name)
+    return ""
 
 
 def load_networks(run: Path, method: Trainable) -> dict[str, Path]:

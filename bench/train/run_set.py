@@ -6,6 +6,7 @@ subfolder.
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Any, Literal
 
@@ -95,11 +96,15 @@ class RunSet(BaseModel):
         """
         folder = self.out / self.person(speaker).folder
         if not (folder / CONFIG).is_file():
-            raise BenchError(
-                f"{self.out} has no run of {speaker} yet: bench train {self.method} --per speaker --run {self.out} "
-                f"--resume --speaker {speaker!r}"
-            )
+            raise BenchError(f"{self.out} has no run of {speaker} yet: {self.resume_command(speaker)}")
         return folder
+
+    def resume_command(self, *speakers: str) -> str:
+        """The command that continues the training of some persons."""
+        words = ["bench", "train", self.method, "--per", "speaker", "--run", str(self.out), "--resume"]
+        for speaker in speakers:
+            words += ["--speaker", speaker]
+        return shlex.join(words)
 
     def held_out(self) -> dict[str, tuple[str, ...]]:
         """Speaker → ids of the clips not used in training, for all persons who have a run."""
@@ -108,6 +113,21 @@ class RunSet(BaseModel):
             for person in self.persons
             if (self.out / person.folder / CONFIG).is_file()
         }
+
+
+def left_out(run: Path) -> str:
+    """One line that names the persons of a run set who have no run yet; ``""`` if there are none, or for a single run.
+
+    Raises as :meth:`RunSet.load`.
+    """
+    found = RunSet.load(run)
+    if found is None:
+        return ""
+    there = found.held_out()
+    absent = [person.speaker for person in found.persons if person.speaker not in there]
+    if not absent:
+        return ""
+    return f"{run}: no videos of {', '.join(absent)}, who have no run yet: {found.resume_command(*absent)}"
 
 
 def method_of(run: Path) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -301,6 +302,34 @@ def test_a_run_set_generates_and_is_scored_as_one_method(run_set: Path, data: Pa
     assert method.figures[0].scored == method.figures[0].asked == 3
     blocks = build_table("default", [result], "full").blocks
     assert "personal" in [row.label for block in blocks for row in block.rows]
+
+
+@pytest.mark.parametrize("speaker", ["ann", "bob"])
+def test_a_run_without_a_checkpoint_is_named_before_work(
+    run_set: Path, data: Path, tmp_path: Path, speaker: str
+) -> None:
+    """As after a training that was killed before its first checkpoint."""
+    shutil.rmtree(run_set / speaker / "personal" / "checkpoints")
+    with pytest.raises(BenchError) as caught:
+        generate("personal", run_set, data, tmp_path / "videos")
+    command = f"bench train personal --per speaker --run {run_set} --resume --speaker {speaker}"
+    assert str(caught.value) == (
+        f"{run_set}: the run of {speaker} has no checkpoint of the stage personal yet: {command}"
+    )
+    assert not (tmp_path / "videos").exists()
+    train("personal", run=run_set, per="speaker", resume=True, speakers=[speaker])
+    assert generate("personal", run_set, data, tmp_path / "videos").made == 3
+
+
+def test_persons_without_a_run_are_named(data: Path, preset: str, tmp_path: Path) -> None:
+    folder = tmp_path / "set"
+    train("personal", [data], preset=preset, overrides=TINY, per="speaker", run=folder, speakers=["bob"])
+    call = ["generate", "personal", "--run", folder, "--data", data, "--out", tmp_path / "videos"]
+    shown = CliRunner().invoke(app, [*map(str, call), "--device", "cpu"])
+    assert shown.exit_code == 0, shown.exception
+    command = f"bench train personal --per speaker --run {folder} --resume --speaker ann"
+    assert f"{folder}: no videos of ann, who have no run yet: {command}" in shown.stderr
+    assert [path.name for path in (tmp_path / "videos").rglob("*.mp4")] == ["d.mp4"]
 
 
 def test_fine_tuning_changes_the_videos_and_nothing_else(run_set: Path, data: Path, tmp_path: Path) -> None:
