@@ -50,6 +50,7 @@ def reproduce(
             sync_expert=sync_expert,
             weights_dir=weights_dir,
             device=device,
+            workers=None,
             site=site,
             allow_partial=allow_partial,
             watcher=ConsoleWatcher(),

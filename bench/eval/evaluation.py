@@ -40,7 +40,7 @@ def evaluate(
     device: str = "auto",
     batch_size: int = 16,
     seed: int = 0,
-    workers: int | None = None,
+    workers: int | None = 1,
     scheduler: str | None = None,
     overwrite: bool = False,
     command: str = "",
@@ -75,7 +75,9 @@ def evaluate(
         device: ``auto``, or a device of torch.
         batch_size: frames scored together; it changes no figure.
         seed: of the bootstrap and of the choice of wrong audio.
-        workers: local processes; None: one per core on a CPU, one on a GPU.
+        workers: local processes; with 1 everything is done in this process; None: one per core on a CPU, one on a GPU.
+            Several processes import the main module again, so a script that asks for them calls this function below
+            ``if __name__ == "__main__":``.
         scheduler: address of a running Dask scheduler to use instead.
         overwrite: delete what another evaluation left in ``out``.
         command: as typed, for the provenance.

@@ -68,7 +68,7 @@ def explain(
     lengths: Sequence[int] | None = None,
     sync_expert: Path | None = None,
     limit: int | None = None,
-    workers: int | None = None,
+    workers: int | None = 1,
     device: str = "auto",
     weights_dir: Path | None = None,
     progress: Callable[[], AbstractContextManager[Callable[[Step], None]]] = _silent,
@@ -80,6 +80,7 @@ def explain(
         predictions: see :func:`bench.eval.evaluate`, also for all arguments not listed here.
         out: folder for the result; None: it is not stored.
         lengths: numbers of first frames of each clip to score as well; None: :data:`LSE_LENGTHS` for LSE, else none.
+        workers: local processes; None: one per core on a CPU, one on a GPU; see :func:`bench.eval.evaluate`.
         progress: makes the progress callback of each evaluation.
 
     Raises:

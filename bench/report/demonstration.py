@@ -31,7 +31,7 @@ def demo(
     """Make and prepare the toy corpus, train methods on it, and score them together with the trivial rows.
 
     Finished steps of the same call in ``out`` are kept, so an interrupted call continues. On two CPU cores it takes
-    minutes.
+    minutes. It uses one process per core, so a script calls it below ``if __name__ == "__main__":``.
 
     Args:
         out: folder to write: ``toy``, ``data``, ``runs``, ``videos``, ``result``, ``site``.
@@ -63,6 +63,7 @@ def demo(
         out,
         runs={name: runs / name for name in methods},
         sync_expert=runs / EXPERT,
+        workers=None,
         site=out / "site",
         watcher=watcher,
     )

@@ -49,6 +49,7 @@ def reproduce(
     sync_expert: Path | None = None,
     weights_dir: Path | None = None,
     device: str = "auto",
+    workers: int | None = 1,
     site: Path | None = None,
     allow_partial: bool = False,
     watcher: Watcher | None = None,
@@ -69,6 +70,8 @@ def reproduce(
         sync_expert: run of ``sync-expert``; adds ``lse.expert``.
         weights_dir: folder of pretrained networks that is searched first.
         device: ``auto``, or a device of torch.
+        workers: local processes that score; None: one per core on a CPU, one on a GPU; see
+            :func:`bench.eval.evaluate`.
         site: folder for a leaderboard page; None: no page.
         allow_partial: continue although videos or figures are missing.
         watcher: receives the progress of every step.
@@ -139,6 +142,7 @@ def reproduce(
             sync_expert=sync_expert,
             weights_dir=weights_dir,
             device=device,
+            workers=workers,
             command=shlex.join(command),
             on_inputs=lambda inputs: _say_unmatched(inputs, watcher),
             on_progress=on_clip,

@@ -269,3 +269,20 @@ def test_the_library_scores_folders_and_is_light_to_import(folders, tmp_path):
         evaluate({"mine": pred}, truth=truth, out=tmp_path / "other", audio="both")
     code = "import bench.eval, sys; print([m for m in ('torch', 'cv2', 'pandas', 'pyarrow') if m in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "[]\n"
+
+
+def test_a_script_without_a_guard_scores_many_clips(tmp_path):
+    """Worker processes would import the script again, and each would start an evaluation of its own."""
+    for i in range(9):
+        for folder in ("truth", "pred"):
+            _video(tmp_path / folder / f"clip {i}.mp4", n=3, level=40 + i, sound=False)
+    script = tmp_path / "script.py"
+    script.write_text(
+        "from pathlib import Path\n"
+        "from bench.eval import evaluate\n"
+        'options = {"metrics": ["mse"], "regions": ["full"], "device": "cpu"}\n'
+        'result = evaluate({"mine": Path("pred")}, truth=Path("truth"), out=Path("out"), **options)\n'
+        "print(result.data.clips)\n"
+    )
+    done = subprocess.run([sys.executable, script], cwd=tmp_path, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "9\n"), done.stderr
