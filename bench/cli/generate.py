@@ -45,6 +45,9 @@ def generate(
         "footage",
         help="Source of the head pose: footage, driver (the clip that gives the sound), or still.",
     ),
+    clips: Path | None = typer.Option(
+        None, help="List of the data set's clips to generate, of any split: one id per line, or CSV."
+    ),
     limit: int | None = typer.Option(None, min=1, help="Only the first N videos, for a first try."),
     longer_audio: str = typer.Option(
         "bounce", help="Sound longer than the video: bounce (back and forth), loop or cut the sound."
@@ -62,6 +65,7 @@ def generate(
     """Generate videos that `bench eval` can score; exit code 3 if some could not be made."""
     from bench.cli.console_videos import show_made, speed
     from bench.cli.progress import simple_progress
+    from bench.clips.clip_lists import read_clips
     from bench.clips.protocols import Cast, Name
     from bench.generate import GenerateOptions
     from bench.generate import generate as run_generate
@@ -83,6 +87,7 @@ def generate(
         crf=crf,
         device=device,
         split=split,
+        clips=None if clips is None else tuple(sorted(read_clips(clips))),
         limit=limit,
     )
     if note := left_out(run):

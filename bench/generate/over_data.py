@@ -93,7 +93,7 @@ def generate(
         The content of ``generation.json``. Videos that could not be made are in its ``failures``.
 
     Raises:
-        BenchError: the run, an asset, the list or the cast of a transfer cannot be used, the method does not support
+        BenchError: the run, an asset, a list or the cast of a transfer cannot be used, the method does not support
             the pose, the folder holds another generation, or the disk is full.
         PrepError: ``data`` is not a data set, or has no such split.
     """
@@ -102,8 +102,8 @@ def generate(
     device = pick_device(options.device)
     source = TalkerSource(run.absolute(), device, method, WeightStore.default(weights_dir))
     talkers = source.open()
-    held_out = _held_out(talkers)
-    inputs = from_dataset({}, data, options.split, root, clips=held_out)
+    clips = _clips(talkers, options)
+    inputs = from_dataset({}, data, options.split, root, clips=clips)
     chosen = choose_pairs(inputs, options, pairs)
     loaded = talkers.any()
     check_pose(loaded.talker, options.pose, any(pair.pose for pair in chosen))
@@ -120,7 +120,7 @@ def generate(
         assets=dict(loaded.assets),
         trained_on=", ".join(dict.fromkeys(name for one in talkers.runs() for name in trained_on(one))),
         per="speaker" if talkers.run_set is not None else "",
-        clips_list=held_out,
+        clips_list=clips,
         protocol="reconstruction" if options.protocol == "reconstruction" and pairs is None else "dubbing",
         seed=options.seed if seeded else None,
         pairs_sha256=sha256(protocols.as_csv(chosen).encode()).hexdigest(),
@@ -155,11 +155,24 @@ def generate(
             return done
 
 
-def _held_out(talkers: Talkers) -> list[str] | None:
-    """Ids of the clips that a run set was not trained on; None for a single run."""
+def _clips(talkers: Talkers, options: GenerateOptions) -> list[str] | None:
+    """Ids of the clips to generate; None: all of the split.
+
+    Raises:
+        BenchError: a run set did not hold out a clip of the options.
+    """
+    named = None if options.clips is None else sorted(set(options.clips))
     if talkers.run_set is None:
-        return None
-    return sorted(clip for clips in talkers.run_set.held_out().values() for clip in clips)
+        return named
+    held_out = sorted(clip for clips in talkers.run_set.held_out().values() for clip in clips)
+    if named is None:
+        return held_out
+    if others := set(named).difference(held_out):
+        raise BenchError(
+            f"{talkers.source.run} generates only the clips that it held out, not {min(others)}: take that out of "
+            "the list of clips"
+        )
+    return named
 
 
 def _draw(out: Path, driver: Job, made: Sequence[Task], fit: Fit, output: str) -> None:

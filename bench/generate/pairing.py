@@ -32,6 +32,7 @@ class GenerateOptions:
         crf: x264's constant rate factor.
         device: of torch; ``auto``: a GPU if available.
         split: of the data set; None: as :func:`bench.clips.inputs.from_dataset` chooses.
+        clips: ids of the clips to generate; None: all of the split, or with a run set those that it held out.
         limit: use only this many pairs, the first ones.
     """
 
@@ -43,6 +44,7 @@ class GenerateOptions:
     crf: int = 18
     device: str = "auto"
     split: str | None = None
+    clips: tuple[str, ...] | None = None
     limit: int | None = None
 
 

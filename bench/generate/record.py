@@ -30,7 +30,8 @@ class TalkerGeneration(GenerationRecord):
     trained_on: str = Field("", description="names of the training run's data sets, if it has a record")
     per: Literal["", "speaker"] = Field("", description="speaker: a run set, with one run per person")
     clips_list: list[str] | None = Field(
-        None, description="of a run set: the clips that its runs did not train on"
+        None,
+        description="the clips to generate, if not all of the split; of a run set: those that it held out",
     )
     driver: str = Field("", description="in transfer: the clip whose sound drives all others")
     pose: PoseFrom = "footage"

@@ -11,6 +11,7 @@ from bench.clips.inputs import Inputs
 from bench.common.errors import BenchError
 from bench.eval import evaluate, short_coverage
 from bench.generate import GenerateOptions, generate
+from bench.report.common_clips import common_clips, trained_on_clips, write_clips
 from bench.report.definitions import Driven, get_table, variant_of
 from bench.report.model import Table
 from bench.report.tables import build_table
@@ -56,6 +57,9 @@ def reproduce(
 ) -> Reproduction:
     """Generate videos with every run, score all rows and the trivial ones with the table's metrics, and fill the table.
 
+    All runs generate the same clips. If one of them is a run set, these are the clips that it held out, and they are
+    listed in ``<out>/clips.txt``.
+
     Finished steps of the same call in ``out`` are kept, so an interrupted call continues.
 
     Args:
@@ -78,7 +82,8 @@ def reproduce(
 
     Raises:
         Incomplete: videos or figures are missing, and ``allow_partial`` is False.
-        BenchError: no figure of the table can be measured, a row is given twice, a folder is not a run, or
+        BenchError: no figure of the table can be measured, a row is given twice, a folder is not a run, two run
+            sets held out different clips, or
             :func:`bench.generate.generate`, :func:`bench.eval.evaluate` or :func:`bench.report.site.write_site` raises
             it.
         PrepError: a name is unknown, or the data set cannot be read.
@@ -93,6 +98,13 @@ def reproduce(
     made = {**{name: out / "videos" / name for name in runs}, **made}
     options = ["--data", str(data), *_given("--split", split), *_given("--root", root)]
     options += _given("--limit", limit)
+    clips = common_clips(runs)
+    listed = None
+    if clips is not None:
+        for line in trained_on_clips(runs, data, clips):
+            watcher.note(line)
+        listed = write_clips(out, clips)
+        options += ["--clips", str(listed)]
     manner = _given("--device", None if device == "auto" else device)
     manner += ["--allow-partial"] if allow_partial else []
     protocol: Driven = "dubbing" if definition.protocol == "dubbing" else "reconstruction"
@@ -110,7 +122,7 @@ def reproduce(
                 folder,
                 data,
                 made[name],
-                GenerateOptions(protocol=protocol, split=split, limit=limit, device=device),
+                GenerateOptions(protocol=protocol, split=split, clips=clips, limit=limit, device=device),
                 root=root,
                 weights_dir=weights_dir,
                 on_progress=on_progress,
@@ -134,6 +146,7 @@ def reproduce(
             out=out / "result",
             data=data,
             split=split,
+            clips=listed,
             root=root,
             metrics=chosen or None,
             regions=regions,

@@ -281,10 +281,20 @@ def _read(run: Path) -> dict[str, Any]:
 
 def trained_on(run: Path) -> list[str]:
     """Names of the data sets in a run's record; empty without a record (imported weights)."""
+    return [data["name"] for data in _recorded_data(run)]
+
+
+def trained_with(run: Path, data: Path) -> bool:
+    """Whether a run's record has a data set with the manifest of ``data``; False without a record."""
+    manifest = file_sha256(data / MANIFEST)
+    return any(recorded["manifest_sha256"] == manifest for recorded in _recorded_data(run))
+
+
+def _recorded_data(run: Path) -> list[dict[str, str]]:
     try:
         record = json.loads((run / PROVENANCE).read_text("utf-8"))
     except FileNotFoundError:
         return []
     except (OSError, ValueError) as error:
         raise BenchError(f"{run / PROVENANCE} cannot be read: {error}") from None
-    return [data["name"] for data in record["data"]]
+    return record["data"]

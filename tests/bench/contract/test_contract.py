@@ -20,6 +20,7 @@ from bench.common.methods import METHODS
 from bench.eval import evaluate
 from bench.generate import GenerateOptions, derive, dub, generate
 from bench.generate.adaptation import ADAPTED
+from bench.report import Watcher, reproduce
 from bench.report.tables import build_table
 from bench.train import train
 from bench.train.checkpoint import write_networks
@@ -330,6 +331,54 @@ def test_persons_without_a_run_are_named(data: Path, preset: str, tmp_path: Path
     command = f"bench train personal --per speaker --run {folder} --resume --speaker ann"
     assert f"{folder}: no videos of ann, who have no run yet: {command}" in shown.stderr
     assert [path.name for path in (tmp_path / "videos").rglob("*.mp4")] == ["d.mp4"]
+
+
+def test_a_run_set_and_a_run_share_a_table(
+    run_set: Path, portrait_run: Path, data: Path, tmp_path: Path
+) -> None:
+    notes: list[str] = []
+
+    class Notes(Watcher):
+        def note(self, text: str) -> None:
+            notes.append(text)
+
+    runs = {"one": portrait_run, "set": run_set}
+    out = tmp_path / "out"
+    made = reproduce(
+        "lipformer-table3", data, out, runs=runs, limit=2, device="cpu", allow_partial=True, watcher=Notes()
+    )
+    assert (out / "clips.txt").read_text() == "ann/d\nann/e\nbob/d\n"
+    for name, folder in made.videos.items():
+        found = sorted(str(path.relative_to(folder)) for path in folder.rglob("*.mp4"))
+        assert found == ["ann/d.mp4", "ann/e.mp4"], name
+    figures = [made.result.figure(name, "psnr.frame", "face") for name in runs]
+    assert [figure and (figure.scored, figure.asked) for figure in figures] == [(2, 2), (2, 2)]
+    assert [note for note in notes if "trained" in note] == [
+        f"one ({portrait_run}) was trained on {data}, and 1 of the 3 clips are in its training split "
+        "(one of them: bob/d): its figures are not those of unseen clips"
+    ]
+
+
+def test_run_sets_with_different_clips_share_no_table(
+    run_set: Path, data: Path, preset: str, tmp_path: Path
+) -> None:
+    other = tmp_path / "other"
+    train("personal", [data], preset=preset, overrides=TINY, per="speaker", run=other, speakers=["bob"])
+    out = tmp_path / "out"
+    with pytest.raises(BenchError, match=r"a and b are run sets that held out different clips .*: ann/d"):
+        reproduce("lipformer-table3", data, out, runs={"a": run_set, "b": other})
+    assert not out.exists()
+
+
+def test_a_run_set_refuses_clips_that_it_was_trained_on(run_set: Path, data: Path, tmp_path: Path) -> None:
+    (tmp_path / "clips.txt").write_text("bob/a\nbob/d\n")
+    call = ["generate", "personal", "--run", run_set, "--data", data, "--out", tmp_path / "videos"]
+    shown = CliRunner().invoke(app, [*map(str, call), "--clips", str(tmp_path / "clips.txt")])
+    assert str(shown.exception) == (
+        f"{run_set} generates only the clips that it held out, not bob/a: take that out of the list of clips"
+    )
+    options = GenerateOptions(clips=("bob/d",))
+    assert generate("personal", run_set, data, tmp_path / "videos", options).clips_list == ["bob/d"]
 
 
 def test_fine_tuning_changes_the_videos_and_nothing_else(run_set: Path, data: Path, tmp_path: Path) -> None:
