@@ -45,7 +45,7 @@ from prep.views import VIEWS, landmark_box, map_points, over_box
 Sample = dict[str, Any]
 
 #: Why a clip with a window is left out.
-NOT_LISTED = "not in the list of clips"
+NOT_LISTED = "not among the clips of this run"
 
 #: Number of clips whose image positions a process caches, 4 bytes per frame.
 MAX_REMEMBERED = 1 << 16

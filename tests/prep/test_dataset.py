@@ -341,8 +341,8 @@ def test_a_list_of_clips_leaves_out_the_others(data: tuple[Path, dict[str, Clip]
     # Clips of other splits do not matter.
     some = WindowDataset(folder, "train", SPEC, clips=[*wanted, *(set(clips) - set(trained))])
     assert sorted(some[i]["clip"] for i in range(len(some))) == sorted(wanted)
-    assert some.excluded == {"not in the list of clips": N_TRAIN - 3}
-    assert some.report() == "3 of 9 clips; left out: 6 × not in the list of clips"
+    assert some.excluded == {"not among the clips of this run": N_TRAIN - 3}
+    assert some.report() == "3 of 9 clips; left out: 6 × not among the clips of this run"
     for i in range(len(some)):
         clip, sample = clips[some[i]["clip"]], some.sample(5, i)
         start = int(sample["frames"][0])
@@ -353,7 +353,7 @@ def test_a_list_of_clips_leaves_out_the_others(data: tuple[Path, dict[str, Clip]
     assert some.fingerprint != whole.fingerprint
     with pytest.raises(PrepError, match="cannot be resumed here"):
         WindowStream(some, 2).load_state_dict(WindowStream(whole, 2).state_dict())
-    with pytest.raises(PrepError, match=r"0 of 9 clips; left out: 9 × not in the list of clips"):
+    with pytest.raises(PrepError, match=r"0 of 9 clips; left out: 9 × not among the clips of this run"):
         WindowDataset(folder, "train", SPEC, clips=["nobody/1"])
     stills = StillDataset(folder, "train", "box128", clips=wanted[:1])
     assert [stills[i]["clip"] for i in range(len(stills))] == wanted[:1]
@@ -364,7 +364,7 @@ def test_a_clip_that_is_listed_and_cannot_be_used_counts_once(tmp_path: Path) ->
     write_fake_dataset(tmp_path, [fake_clip(f"a/{i}", n) for i, n in enumerate((40, 3, 40, 3))])
     dataset = WindowDataset(tmp_path, "train", SampleSpec(), clips=["a/0", "a/1"])
     reason = "no 5 consecutive frames with a face"
-    assert dataset.excluded == {reason: 2, "not in the list of clips": 1} and len(dataset) == 1
+    assert dataset.excluded == {reason: 2, "not among the clips of this run": 1} and len(dataset) == 1
 
 
 def test_shards_without_clips(tmp_path: Path) -> None:

@@ -185,7 +185,9 @@ def test_clips_that_are_off_are_found_and_training_leaves_them_out(bench_: Comma
     run = Path("runs/fake")
     (note,) = [line["text"] for line in read_log(run / "colour" / "log.jsonl") if line["kind"] == "note"]
     # The fake stage wants no sound and one frame: all but the list's own would do.
-    assert note == ("colour: train 8 of 13 clips; left out: 5 × not in the list of clips; val 1 of 1 clips")
+    assert note == (
+        "colour: train 8 of 13 clips; left out: 5 × not among the clips of this run; val 1 of 1 clips"
+    )
     assert RunConfig.load(run).clips == Path("offsets.csv")
     assert json.loads((run / "provenance.json").read_text())["clips"] == {
         "path": "offsets.csv",
@@ -361,7 +363,7 @@ def test_lists_of_other_data_are_refused(bench_: Command, data: Path, tmp_path: 
     )
     Path("held-out.txt").write_text("v/1\n")
     said = bench_(*words, "--data", data, "--clips", "held-out.txt", code=1)
-    assert "nothing of train in" in said and "13 × not in the list of clips" in said
+    assert "nothing of train in" in said and "13 × not among the clips of this run" in said
     write_fake_dataset(tmp_path / "again", [spoken("a/00003")])
     Path("twice.txt").write_text("a/00003\n")
     said = bench_(*words, "--data", data, "--data", "again", "--clips", "twice.txt", code=1)
