@@ -118,7 +118,7 @@ def contact_sheet(folder: Path, path: Path, clips: int = 6, frames: int = 7) -> 
         frames: crops per row.
 
     Raises:
-        PrepError: the data set has no clips to draw.
+        PrepError: the data set has no clips to draw, or ``path`` cannot be written.
     """
     paths = shards.shard_paths(folder)
     places = [(p, g) for p in paths for g in range(shards.open_shard(p).num_row_groups)]
@@ -135,9 +135,14 @@ def contact_sheet(folder: Path, path: Path, clips: int = 6, frames: int = 7) -> 
     ]
     sheet = np.vstack(rows)
     sheet = cv2.copyMakeBorder(sheet, _MARGIN, _MARGIN, _MARGIN, _MARGIN, cv2.BORDER_CONSTANT, value=_PAPER)
-    with shards.AtomicFile(path) as sink:
-        sink.write(images.encode(sheet, "png"))
-        sink.commit()
+    try:
+        with shards.AtomicFile(path) as sink:
+            sink.write(images.encode(sheet, "png"))
+            sink.commit()
+    except OSError as error:
+        raise PrepError(
+            f"cannot write {path}: {error.strerror or error}; name another file with `bench inspect --sheet`"
+        ) from None
     return path
 
 

@@ -74,13 +74,11 @@ def show_table(built: Table, form: str | None = None, out: Path | None = None) -
 
 
 def _save(out: Path, text: str) -> None:
-    from bench.common.errors import BenchError
+    from bench.common.errors import writing
     from prep.shards import AtomicFile
 
-    try:
+    with writing(out):
         out.parent.mkdir(parents=True, exist_ok=True)
         with AtomicFile(out) as sink:
             sink.write(text.encode())
             sink.commit()
-    except OSError as error:
-        raise BenchError(f"cannot write {out}: {error.strerror or error}") from None

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
 
 class BenchError(Exception):
     """Ends the command: one line that names the file and the remedy."""
@@ -27,3 +31,14 @@ class Unscorable(Exception):
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
         self.reason = reason
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turn an OSError while ``path`` is written into a :class:`BenchError` that names it."""
+    try:
+        yield
+    except OSError as error:
+        raise BenchError(
+            f"cannot write {path}: {error.strerror or error}; name a place where you can write"
+        ) from None

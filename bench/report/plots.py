@@ -19,6 +19,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure as Canvas
 
+from bench.common.errors import writing
 from bench.report import drawing
 from bench.report.clips import ClipValues, ResultFiles
 from bench.report.drawing import Subject
@@ -78,15 +79,17 @@ def write_plots(results: list[tuple[Path, Result]], out: Path) -> list[Path]:
         The files, in the order of results, figures and regions.
 
     Raises:
-        BenchError: a result's Parquet file is damaged.
+        BenchError: a result's Parquet file is damaged, or ``out`` cannot be written.
     """
-    out.mkdir(parents=True, exist_ok=True)
+    with writing(out):
+        out.mkdir(parents=True, exist_ok=True)
     written = []
     for plot in plots(results):
         for suffix, render in ((".svg", svg), (".png", png)):
             path = out / f"{plot.name}{suffix}"
-            with AtomicFile(path) as sink:
-                sink.write(render(plot))
+            image = render(plot)
+            with writing(path), AtomicFile(path) as sink:
+                sink.write(image)
                 sink.commit()
             written.append(path)
     return written

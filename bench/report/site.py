@@ -18,7 +18,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from bench.common.errors import BenchError
+from bench.common.errors import BenchError, writing
 from bench.metrics import METRICS
 from bench.report.definitions import Paper, load_papers, load_tables
 from bench.report.drawing import REGION_WORDS, Subject, label
@@ -103,10 +103,11 @@ class _Folder:
         """Write a file atomically; returns its relative URL in the page."""
         if name not in self._written:
             path = self.out / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with AtomicFile(path) as sink:
-                sink.write(data)
-                sink.commit()
+            with writing(path):
+                path.parent.mkdir(parents=True, exist_ok=True)
+                with AtomicFile(path) as sink:
+                    sink.write(data)
+                    sink.commit()
             self._written.add(name)
         return name
 
@@ -115,7 +116,8 @@ class _Folder:
         earlier = _listed(self.out / _LIST)
         self.add(_LIST, (json.dumps(sorted(self._written), indent=1) + "\n").encode())
         for name in earlier - self._written:
-            (self.out / name).unlink(missing_ok=True)
+            with writing(self.out / name):
+                (self.out / name).unlink(missing_ok=True)
 
 
 def _listed(path: Path) -> set[str]:
@@ -140,7 +142,8 @@ def write_site(results: list[tuple[Path, Result]], out: Path) -> Path:
         The page, ``index.html``; it is written last.
 
     Raises:
-        BenchError: there are no results, a result holds an unknown metric, or one of its Parquet files is damaged.
+        BenchError: there are no results, a result holds an unknown metric, one of its Parquet files is damaged, or
+            ``out`` cannot be written.
     """
     if not results:
         raise BenchError("there are no results to show; name a result folder of `bench eval`")

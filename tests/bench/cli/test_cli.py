@@ -89,6 +89,10 @@ def test_toy_prep_inspect(toy_corpus: Path, tmp_path: Path) -> None:
     manifest = json.loads((out / "manifest.json").read_text("utf-8"))
     assert manifest["complete"] and list(manifest["splits"]) == ["test"]
     shown = bench("inspect", out, "--verify").stdout
+    sheet = out / "manifest.json" / "sheet.png"
+    assert bench("inspect", out, "--sheet", sheet, code=1).stderr == (
+        f"error: cannot write {sheet}: Not a directory; name another file with `bench inspect --sheet`\n"
+    )
     assert "landmarks" in shown and "shards match the manifest" in shown
     sheet = cv2.imread(str(out / "contact-sheet.png"))
     assert sheet is not None and min(sheet.shape[:2]) > 150

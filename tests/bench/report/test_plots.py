@@ -217,3 +217,14 @@ def test_a_broken_file_is_one_line_with_its_name(folder: tuple[Path, Result], tm
     (tmp_path / CLIPS).write_bytes(b"PAR1 this is no parquet")
     with pytest.raises(BenchError, match=r"clips\.parquet cannot be read .*run `bench eval` again"):
         list(plots.plots([(tmp_path, folder[1])]))
+
+
+def test_plots_that_cannot_be_written_are_one_line(folder: tuple[Path, Result], tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(BenchError, match=r"cannot write .*file/plots: Not a directory; name a place"):
+        plots.write_plots([folder], tmp_path / "file" / "plots")
+    first = plots.write_plots([folder], tmp_path / "plots")[0]
+    first.unlink()
+    first.mkdir()
+    with pytest.raises(BenchError, match=rf"cannot write .*{re.escape(first.name)}: Is a directory"):
+        plots.write_plots([folder], tmp_path / "plots")

@@ -409,6 +409,11 @@ def test_bad_input_is_one_line(results: Results, tmp_path: Path) -> None:
     with pytest.raises(BenchError, match=r"previews\.parquet cannot be read"):
         write_site([(folder, result)], tmp_path / "b")
     assert not (tmp_path / "b" / "index.html").exists()
+    (tmp_path / "file").touch()
+    with pytest.raises(
+        BenchError, match=r"cannot write .*file/site/assets/style\.css: Not a directory; name a place"
+    ):
+        write_site(results, tmp_path / "file" / "site")
 
 
 # -- in a browser
