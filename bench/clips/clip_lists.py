@@ -1,4 +1,4 @@
-"""Lists of clips to train on, for ``bench train --clips``: written by ``bench offsets`` or by hand."""
+"""Lists of clips, for ``--clips``: written by ``bench offsets`` or by hand."""
 
 from __future__ import annotations
 
@@ -8,9 +8,12 @@ from pathlib import Path
 
 from bench.common.errors import BenchError
 
+#: What a list of clips may look like, for messages.
+FORMATS = "write one clip id per line, or CSV with the column `clip`"
+
 
 def read_clips(path: Path) -> frozenset[str]:
-    """The clips to train on that a list names.
+    """The clips that a list names.
 
     Two formats are read: a ``.csv`` file with a column ``clip``, where lines with a false ``in_sync`` are skipped if
     that column exists; and text with one clip id per line.
@@ -22,7 +25,7 @@ def read_clips(path: Path) -> frozenset[str]:
     try:
         text = path.read_text("utf-8-sig")
     except FileNotFoundError:
-        raise BenchError(f"the list of clips {path} is missing: make one with `bench offsets`") from None
+        raise BenchError(f"the list of clips {path} is missing: {FORMATS}") from None
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not text in UTF-8"
         raise BenchError(f"the list of clips {path} cannot be read: {reason}") from None
@@ -32,8 +35,7 @@ def read_clips(path: Path) -> frozenset[str]:
         clips = {line.strip() for line in text.splitlines()} - {""}
     if not clips:
         raise BenchError(
-            f"the list of clips {path} names none to train on: write it again with `bench offsets`, with a better "
-            "expert, a larger --most or a lower --confidence"
+            f"the list of clips {path} names no clip: {FORMATS} (lines with a false in_sync are skipped)"
         )
     return frozenset(clips)
 
@@ -43,9 +45,7 @@ def _from_csv(path: Path, text: str) -> set[str]:
     clips = set()
     try:
         if "clip" not in (reader.fieldnames or ()):
-            raise BenchError(
-                f"{path}, line 1: no column clip: name the columns there, as `bench offsets` does"
-            )
+            raise BenchError(f"{path}, line 1: no column clip: {FORMATS}")
         for row in reader:
             where = f"{path}, line {reader.line_num}"
             if not row["clip"]:

@@ -12,7 +12,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, ClassVar, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from bench.clips.inputs import Protocol
 from bench.clips.inputs.declared import GENERATION
@@ -61,6 +61,21 @@ class GenerationRecord(BaseModel):
 
 
 R = TypeVar("R", bound=GenerationRecord)
+
+
+def read_record(kind: type[R], folder: Path, command: str) -> R:
+    """The record of a folder of videos, which ``command`` wrote.
+
+    Raises:
+        BenchError: the record is missing or not valid, or another command wrote it.
+    """
+    path = folder / GENERATION
+    try:
+        return kind.model_validate_json(path.read_bytes())
+    except (OSError, ValidationError):
+        raise BenchError(
+            f"{path} is not of `{command}`, or damaged: use another --out, or --overwrite"
+        ) from None
 
 
 @dataclass(frozen=True)

@@ -125,6 +125,8 @@ def dub(
     started = time.monotonic()
     check_files(video, audio, out)
     if isinstance(pose, Path):
+        if not pose.is_file():
+            raise BenchError(f"--pose {pose}: no such file; name footage, still, or a video file")
         check_video(pose)
     notify = on_progress or (lambda step, done, total: None)
     try:

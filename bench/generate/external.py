@@ -17,13 +17,12 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 
 from bench.clips import protocols
-from bench.clips.generation_record import GenerationRecord, claim, complete, one_line, origin
+from bench.clips.generation_record import GenerationRecord, claim, complete, one_line, origin, read_record
 from bench.clips.inputs import Inputs, from_dataset, from_pairs
 from bench.clips.inputs.dataset import NO_SOURCE
-from bench.clips.inputs.declared import GENERATION
 from bench.clips.inputs.pairs import read_pairs
 from bench.clips.job import TRIVIAL, Voice
 from bench.clips.protocols import Pair
@@ -181,10 +180,4 @@ def read_external(folder: Path) -> ExternalGeneration:
     Raises:
         BenchError: the record is missing or not valid, or is not of an external command.
     """
-    path = folder / GENERATION
-    try:
-        return ExternalGeneration.model_validate_json(path.read_bytes())
-    except (OSError, ValidationError):
-        raise BenchError(
-            f"{path} is not of `bench external`, or damaged: use another --out, or --overwrite"
-        ) from None
+    return read_record(ExternalGeneration, folder, "bench external")

@@ -25,10 +25,14 @@ def check_pose(talker: Talker, pose: PoseFrom, other_clips: bool) -> None:
     wanted: list[PoseKind] = ["still"] if pose == "still" else ["footage"]
     if other_clips:
         wanted.append("video")
-    words = {"footage": "footage", "video": "that of another video", "still": "still"}
+    words = {
+        "footage": "the pose of the footage",
+        "video": "the pose of another video",
+        "still": "a still head",
+    }
     for kind in wanted:
         if kind not in talker.poses:
-            there = ", ".join(words[kind] for kind in sorted(talker.poses))
+            there = " or ".join(words[kind] for kind in sorted(talker.poses))
             raise BenchError(
-                f"{talker.name} does not take the pose {words[kind]}: it takes {there}; see --pose"
+                f"{talker.name} cannot generate with {words[kind]}, only with {there}: choose another --pose"
             )

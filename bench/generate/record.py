@@ -5,14 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 
-from bench.clips.generation_record import GenerationRecord
-from bench.clips.inputs.declared import GENERATION
-from bench.common.errors import BenchError
+from bench.clips.generation_record import GenerationRecord, read_record
 
 #: Source of the head pose: the clip that gives the frames, the clip that gives the sound, a clip named in the list
-#: of #: pairs, or none: the head does not move.
+#: of pairs, or none: the head does not move.
 PoseFrom = Literal["footage", "driver", "listed", "still"]
 
 
@@ -48,11 +46,6 @@ def read_generation(folder: Path) -> TalkerGeneration:
     """The record of a folder of videos.
 
     Raises:
-        BenchError: the record is missing or not valid.
+        BenchError: the record is missing or not valid, or is of another command.
     """
-    path = folder / GENERATION
-    try:
-        return TalkerGeneration.model_validate_json(path.read_bytes())
-    except (OSError, ValidationError) as error:
-        first = str(error).splitlines()
-        raise BenchError(f"{path} cannot be read ({'; '.join(first[:3])}): make the videos again") from None
+    return read_record(TalkerGeneration, folder, "bench generate")

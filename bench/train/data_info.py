@@ -108,12 +108,16 @@ def load_info(run: Path) -> DataInfo:
     except FileNotFoundError:
         return DataInfo()
     except (OSError, ValueError) as error:
-        raise BenchError(f"{path} cannot be read: {error}") from None
+        raise BenchError(
+            f"{path} cannot be read ({error}): it belongs to the run, restore it or train again"
+        ) from None
     try:
         name = stored.pop("background")
         return DataInfo(**stored, background=None if name is None else _read_picture(run / name))
     except (AttributeError, KeyError, TypeError) as error:
-        raise BenchError(f"{path} does not describe the training data ({error})") from None
+        raise BenchError(
+            f"{path} does not describe the training data ({error}): it belongs to the run, restore it or train again"
+        ) from None
 
 
 def _read_picture(path: Path) -> np.ndarray:

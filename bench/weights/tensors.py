@@ -34,9 +34,14 @@ def load_state_dict(path: Path) -> dict[str, torch.Tensor]:
             loaded = torch.load(path, map_location="cpu", weights_only=True)
     except ImportError as error:
         raise BenchError(f"{path} needs the package safetensors: pip install safetensors") from error
+    except OSError as error:
+        raise BenchError(f"{path} cannot be read: {error.strerror or error}") from error
     except Exception as error:  # torch.load raises many kinds of exceptions for other file formats.
-        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise BenchError(f"{path} is not a file of tensors: {first}") from error
+        # Its messages recommend loading without weights_only, which can run code from the file.
+        raise BenchError(
+            f"{path} is not a checkpoint that can be read safely: give a file that holds only tensors, by torch.save "
+            "or safetensors"
+        ) from error
     if isinstance(loaded, Mapping) and isinstance(loaded.get("state_dict"), Mapping):
         loaded = loaded["state_dict"]
     if not isinstance(loaded, Mapping) or not loaded:

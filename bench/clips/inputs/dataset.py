@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.clips.inputs.base import Audio, Inputs, Protocol, candidate, check_audio, in_order, scan_all
-from bench.clips.inputs.declared import declared_clips, declared_protocol, in_view, read_declared
+from bench.clips.inputs.declared import GENERATION, declared_clips, declared_protocol, in_view, read_declared
 from bench.clips.inputs.files import some
 from bench.clips.job import Job, Take, Voice
 from bench.common.errors import BenchError
@@ -33,6 +33,7 @@ def from_dataset(
     root: Path | None = None,
     *,
     clips: Collection[str] | None = None,
+    clips_file: Path | None = None,
     protocol: Protocol | None = None,
     audio: Audio = "prediction",
 ) -> Inputs:
@@ -49,6 +50,7 @@ def from_dataset(
         root: folder of the source videos. None: the folder recorded at preparation.
         clips: ids of the clips to score. None: those that the ``generation.json`` of the predictions lists, if no split
             is named; without such a list, all clips of the split.
+        clips_file: the file that ``clips`` were read from, for messages.
         protocol: what drove the faces. None: as in the ``generation.json`` of the predictions, or reconstruction if
             there is none.
         audio: which sound belongs to the predicted frames.
@@ -70,12 +72,13 @@ def from_dataset(
     shards = [entry for entry in manifest.get("shards") or () if entry["clips"]]
     if clips is None and split is None:
         clips = declared_clips(declared)
+        clips_file = next((record.path for record in declared.values() if record.clips is not None), None)
     there = sorted({entry["split"] for entry in shards})
     splits = there if clips is not None and split is None and there else [_split(data, split, there)]
     paths = [data.absolute() / SHARDS / entry["name"] for entry in shards if entry["split"] in splits]
     rows = list(_rows(paths))
     if clips is not None:
-        rows = _listed(rows, clips, data, split)
+        rows = _listed(rows, clips, data, split, clips_file)
     split = ", ".join(sorted({row["split"] for _, _, row in rows}))
     if any(row["fps"] == 0 for _, _, row in rows):
         raise BenchError(f"{data} holds still pictures in split {split!r}: only videos can be scored")
@@ -164,7 +167,11 @@ def _split(data: Path, wanted: str | None, there: Sequence[str]) -> str:
 
 
 def _listed(
-    rows: Sequence[tuple[Path, int, dict[str, Any]]], clips: Collection[str], data: Path, split: str | None
+    rows: Sequence[tuple[Path, int, dict[str, Any]]],
+    clips: Collection[str],
+    data: Path,
+    split: str | None,
+    file: Path | None,
 ) -> list[tuple[Path, int, dict[str, Any]]]:
     """The rows of the named clips. All of them must exist."""
     wanted = set(clips)
@@ -174,7 +181,12 @@ def _listed(
     absent = wanted - {row["clip_id"] for _, _, row in found}
     if absent:
         where = data if split is None else f"split {split!r} of {data}"
-        raise BenchError(f"the list names clips that are not in {where} ({some(absent)}): correct the list")
+        remedy = "take them out" if split is None else "take them out, or name another --split"
+        if file is not None and file.name == GENERATION:
+            remedy = "give the --data that the videos were made from, or name the clips to score with --clips"
+        raise BenchError(
+            f"{file or 'the list of clips'} names clips that are not in {where} ({some(absent)}): {remedy}"
+        )
     return found
 
 

@@ -86,7 +86,7 @@ def find_inputs(
     if pairs is not None:
         found = from_pairs(predictions, pairs, truth, audio=audio)
     elif data is not None:
-        found = from_dataset(predictions, data, split, root, clips=listed, audio=audio)
+        found = from_dataset(predictions, data, split, root, clips=listed, clips_file=clips, audio=audio)
     elif truth is not None or predictions:
         found = from_folders(predictions, truth, audio=audio)
     else:

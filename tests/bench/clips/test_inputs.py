@@ -265,7 +265,7 @@ def test_listed_clips_are_taken_of_whatever_split(data: Path) -> None:
     one = from_dataset({}, data, clips=listed[:1])
     assert (ids(one), one.split) == (listed[:1], "val")
     assert ids(from_dataset({}, data, "test", clips=listed[1:])) == listed[1:]
-    with refused(r"names clips that are not in split 'test' of .* \(speaker0/val00000\): correct the list"):
+    with refused(r"names clips that are not in split 'test' of .* \(speaker0/val00000\): take them out, or"):
         from_dataset({}, data, "test", clips=listed)
     with refused(r"names clips that are not in .*data set \(nobody\)"):
         from_dataset({}, data, clips=[*listed, "nobody"])
@@ -292,6 +292,18 @@ def test_predictions_may_list_their_clips(data: Path, tmp_path: Path) -> None:
     say("other", listed[:1])
     with refused("per and other were generated for different clips: name those to score with --clips FILE"):
         from_dataset(folders, data)
+
+
+def test_the_file_that_names_an_absent_clip_is_named(data: Path, tmp_path: Path) -> None:
+    folder = put(tmp_path / "mine", "nobody.mp4")
+    write_json(folder / GENERATION, {"protocol": "reconstruction", "clips_list": ["nobody"]})
+    with refused(
+        r"mine/generation\.json names clips that are not in .* \(nobody\): give the --data that the videos"
+    ):
+        from_dataset({"mine": folder}, data)
+    (tmp_path / "clips.txt").write_text("nobody\n")
+    with refused(r"/clips\.txt names clips that are not in .* \(nobody\): take them out"):
+        find_inputs({"mine": folder}, data=data, clips=tmp_path / "clips.txt")
 
 
 def test_a_list_of_clips_is_read_from_a_file(data: Path, tmp_path: Path) -> None:

@@ -432,5 +432,5 @@ def test_dubbing_needs_to_know_whose_run(run_set: Path, data: Path, tmp_path: Pa
         dub(*call, device="cpu")
     done = dub(*call, device="cpu", speaker="bob")
     assert done.frames == 24 and Personal.adaptations == 1
-    with pytest.raises(BenchError, match="personal does not take the pose still: it takes footage"):
+    with pytest.raises(BenchError, match="with a still head, only with the pose of the footage"):
         dub(*call, device="cpu", speaker="bob", pose="still")

@@ -183,6 +183,7 @@ def test_the_command_says_what_it_did(run: Path, tmp_path: Path, mesh: FakeMesh)
 @pytest.mark.parametrize(
     ("change", "match"),
     [
+        ({"--pose": "driver"}, r"--pose .*driver: no such file; name footage, still, or a video file"),
         ({"--video": "none.mp4"}, r"none\.mp4: no such file"),
         ({"--audio": "none.wav"}, r"none\.wav: no such file"),
         ({"--audio": "in.mp4"}, r"in\.mp4: no audio stream"),

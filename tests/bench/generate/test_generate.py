@@ -294,6 +294,14 @@ def test_another_generation_is_not_mixed_in(run: Path, data: Path, tmp_path: Pat
         make(run, data, out)
     done = make(run, data, out, {"overwrite": True}, limit=2)
     assert (done.frames, done.made) == (LENGTHS["s0/a"] + LENGTHS["s0/b"], 2)
+    (out / GENERATION).write_text('{"complete": true}')
+    with pytest.raises(BenchError) as caught:
+        make(run, data, out)
+    name = out / GENERATION
+    assert str(caught.value) == (
+        f"{name} is not of `bench generate`, or damaged: use another --out, or --overwrite"
+    )
+    assert make(run, data, out, {"overwrite": True}, limit=1).made == 1
     (out / GENERATION).unlink()
     with pytest.raises(BenchError, match=r"holds videos without generation\.json"):
         make(run, data, out)
@@ -474,7 +482,7 @@ def test_official_weights_that_do_not_fit_are_refused(preset: Path, tmp_path: Pa
     torch.save({"their.weight": torch.ones(1, 3), "their.bias": torch.ones(1)}, path)
     refused(r"weight has shape \(1, 3\), the network expects \(1, 4\)", size=4)
     path.write_bytes(b"nothing")
-    refused(r"net\.pth is not a file of tensors")
+    refused(r"net\.pth is not a checkpoint that can be read safely")
 
 
 def test_a_name_that_is_neither_is_refused(preset: Path, tmp_path: Path) -> None:

@@ -300,7 +300,7 @@ def test_a_missing_or_damaged_file_makes_the_metric_unavailable(tmp_path: Path) 
     with pytest.raises(Unavailable, match="arcface_r100"):
         CsimFrame112(Context(store(tmp_path)))
     (tmp_path / "backbone.pth").write_bytes(b"<html>404</html>")
-    with pytest.raises(Unavailable, match=r"backbone\.pth is not a file of tensors"):
+    with pytest.raises(Unavailable, match=r"backbone\.pth is not a checkpoint that can be read safely"):
         CsimFrame112(Context(store(tmp_path)))
 
 

@@ -116,6 +116,7 @@ def test_damage_is_one_line(tmp_path: Path, content: str) -> None:
     (tmp_path / DATA).write_text(content)
     with pytest.raises(BenchError, match=rf"{tmp_path / DATA} (cannot be read|does not describe)") as caught:
         load_info(tmp_path)
+    assert str(caught.value).endswith("it belongs to the run, restore it or train again")
     assert "\n" not in str(caught.value)
 
 

@@ -17,7 +17,7 @@ from accelerate.state import AcceleratorState
 from torch import Tensor, nn
 
 import bench.cli
-from bench.clips.clip_lists import read_clips
+from bench.clips.clip_lists import FORMATS, read_clips
 from bench.common.errors import BenchError, Unscorable
 from bench.common.methods import METHODS
 from bench.metrics.expert_file import ExpertFile
@@ -204,7 +204,7 @@ def test_clips_that_are_off_are_found_and_training_leaves_them_out(bench_: Comma
     assert "not with those of other.txt" in said and len(said.strip().splitlines()) == 1
     Path("offsets.csv").unlink()
     said = bench_("train", "fake", "--resume", code=1)
-    assert said == "error: the list of clips offsets.csv is missing: make one with `bench offsets`\n"
+    assert said == f"error: the list of clips offsets.csv is missing: {FORMATS}\n"
     assert (run / "config.json").read_bytes() == kept
 
 
@@ -241,7 +241,7 @@ def test_the_rule_decides_what_is_in_sync(data: Path, tmp_path: Path) -> None:
     assert kept - in_sync(Rule(most=0)) == {"a/00007"}
     summary = write_offsets([data], out, expert(), splits=["train"], rule=Rule(confidence=0.99))
     assert summary.counts["train"] == {"clips": 13, "unsure": 11, "not judged": 2}
-    with pytest.raises(BenchError, match=r"offsets\.csv names none to train on"):
+    with pytest.raises(BenchError, match=r"offsets\.csv names no clip"):
         read_clips(out)
 
 
@@ -323,14 +323,18 @@ def test_lists_of_clips(tmp_path: Path, name: str, text: str) -> None:
 @pytest.mark.parametrize(
     ("name", "text", "message"),
     [
-        ("a.csv", "", "a.csv, line 1: no column clip: name the columns there"),
+        ("a.csv", "", "a.csv, line 1: no column clip: write one clip id per line, or CSV"),
         ("a.csv", "name,in_sync\na/1,true\n", "a.csv, line 1: no column clip"),
-        ("a.csv", "clip\n", "the list of clips a.csv names none to train on: write it again"),
-        ("a.csv", "clip,in_sync\na/1,false\n", "the list of clips a.csv names none to train on"),
+        (
+            "a.csv",
+            "clip\n",
+            "the list of clips a.csv names no clip: write one clip id per line, or CSV with the column `clip`",
+        ),
+        ("a.csv", "clip,in_sync\na/1,false\n", "the list of clips a.csv names no clip"),
         ("a.csv", "clip,in_sync\na/1,true\nb/2,maybe\n", "a.csv, line 3: in_sync is 'maybe': write true or"),
         ("a.csv", "clip,in_sync\na/1\n", "a.csv, line 2: in_sync is None: write true or false"),
         ("a.csv", "clip,in_sync\n,true\n", "a.csv, line 2: no clip id"),
-        ("a.txt", "\n \n", "the list of clips a.txt names none to train on"),
+        ("a.txt", "\n \n", "the list of clips a.txt names no clip"),
     ],
 )
 def test_what_is_no_list(
@@ -344,7 +348,9 @@ def test_what_is_no_list(
 
 
 def test_a_list_that_cannot_be_read_is_named(tmp_path: Path) -> None:
-    with pytest.raises(BenchError, match=r"the list of clips .*none\.csv is missing: make one with"):
+    with pytest.raises(
+        BenchError, match=r"the list of clips .*none\.csv is missing: write one clip id per line"
+    ):
         read_clips(tmp_path / "none.csv")
     with pytest.raises(BenchError, match="cannot be read: Is a directory"):
         read_clips(tmp_path)
@@ -369,5 +375,5 @@ def test_lists_of_other_data_are_refused(bench_: Command, data: Path, tmp_path: 
     said = bench_(*words, "--data", data, "--data", "again", "--clips", "twice.txt", code=1)
     assert f"twice.txt names a/00003, which is in {data} and in again: train on one of the two" in said
     said = bench_(*words, "--data", data, "--clips", "no-such.csv", code=1)
-    assert said == "error: the list of clips no-such.csv is missing: make one with `bench offsets`\n"
+    assert said == f"error: the list of clips no-such.csv is missing: {FORMATS}\n"
     assert not Path("runs").exists()
