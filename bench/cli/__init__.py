@@ -29,7 +29,7 @@ from bench.cli import (
 
 app = typer.Typer(
     name="bench",
-    help="Audio-driven talking faces, made comparable: real video in, one true table out.",
+    help="Audio-driven talking faces, made comparable: prepare data, train, generate, score and report.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,

@@ -13,7 +13,7 @@ def register(app: typer.Typer) -> None:
 
 
 def derive(
-    method: str = typer.Argument(..., help="As `bench ls methods` names it."),
+    method: str = typer.Argument(..., help="Name of the method; see `bench ls methods`."),
     data: list[Path] = typer.Option(..., "--data", help="Prepared data set; may be repeated."),
     run: Path | None = typer.Option(None, help="Run whose configuration is used instead of a preset."),
     preset: str | None = typer.Option(None, help="paper, tiny, or a TOML file of your own."),

@@ -14,7 +14,7 @@ def register(app: typer.Typer) -> None:
 
 
 def dub(
-    method: str = typer.Argument(..., help="As `bench ls methods` names it."),
+    method: str = typer.Argument(..., help="Name of the method; see `bench ls methods`."),
     run: Path = typer.Option(..., help="Folder of its training run, or of imported weights."),
     video: Path = typer.Option(..., help="Video with the face; any size and frame rate."),
     audio: Path = typer.Option(..., help="The speech: a sound file, or a video with sound."),
@@ -39,8 +39,8 @@ def dub(
     device: str = typer.Option("auto", help="auto, cpu or cuda."),
     weights_dir: Path | None = typer.Option(None, help="Folder of pretrained networks, searched first."),
 ) -> None:
-    """Make the face in one video speak the sound of another file. Any length; frames without a face are
-    unchanged."""
+    """Make the face in one video speak the sound of another file. Both may have any length. Frames without a face
+    stay unchanged."""
     from bench.cli.console import console
     from bench.cli.progress import steps_progress
     from bench.generate import dub as run_dub

@@ -23,7 +23,7 @@ def evaluate(
         None, help="Folders of videos to score, each FOLDER or NAME=FOLDER; none: only the trivial rows."
     ),
     data: Path | None = typer.Option(None, help="Prepared data set that holds the truth."),
-    split: str | None = typer.Option(None, help="Of the data set; default: test."),
+    split: str | None = typer.Option(None, help="Split of the data set; default: test."),
     clips: Path | None = typer.Option(
         None, help="List of the data set's clips to score, of any split: one id per line, or CSV."
     ),

@@ -22,7 +22,7 @@ def explain(
         None, help="Folders of videos, each FOLDER or NAME=FOLDER."
     ),
     data: Path | None = typer.Option(None, help="Prepared data set that holds the truth."),
-    split: str | None = typer.Option(None, help="Of the data set; default: test."),
+    split: str | None = typer.Option(None, help="Split of the data set; default: test."),
     root: Path | None = typer.Option(None, help="Folder of the data set's source videos, if it was moved."),
     pred: list[str] | None = typer.Option(None, help="The same as an argument: FOLDER or NAME=FOLDER."),
     truth: Path | None = typer.Option(None, help="Folder of true videos, paired with predictions by name."),

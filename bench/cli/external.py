@@ -24,7 +24,7 @@ def external(
         None, help="List of pairs for dubbing: CSV with video and audio, or in Wav2Lip's format."
     ),
     truth: Path | None = typer.Option(None, help="Folder of the list's files, without --data."),
-    split: str | None = typer.Option(None, help="Of the data set; default: test."),
+    split: str | None = typer.Option(None, help="Split of the data set; default: test."),
     root: Path | None = typer.Option(None, help="Folder of the data set's source videos, if it was moved."),
     protocol: str = typer.Option(
         "reconstruction", help="reconstruction: own sound; dubbing: another clip's sound."

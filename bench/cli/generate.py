@@ -15,11 +15,11 @@ def register(app: typer.Typer) -> None:
 
 
 def generate(
-    method: str = typer.Argument(..., help="As `bench ls methods` names it."),
+    method: str = typer.Argument(..., help="Name of the method; see `bench ls methods`."),
     run: Path = typer.Option(..., help="Folder of its training run, or of imported weights."),
     data: Path = typer.Option(..., help="Prepared data set."),
     out: Path = typer.Option(..., "--out", "-o", help="Folder to write; an interrupted one is continued."),
-    split: str | None = typer.Option(None, help="Of the data set; default: test."),
+    split: str | None = typer.Option(None, help="Split of the data set; default: test."),
     root: Path | None = typer.Option(None, help="Folder of the data set's source videos, if it was moved."),
     protocol: str = typer.Option(
         "reconstruction",

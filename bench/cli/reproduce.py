@@ -20,7 +20,7 @@ def reproduce(
         [], help="Trained method: RUN or NAME=RUN, also a run set; may be repeated."
     ),
     videos: list[str] = typer.Option([], help="Existing videos: FOLDER or NAME=FOLDER; may be repeated."),
-    split: str | None = typer.Option(None, help="Of the data set; default: test."),
+    split: str | None = typer.Option(None, help="Split of the data set; default: test."),
     root: Path | None = typer.Option(None, help="Folder of the data set's source videos, if it was moved."),
     limit: int | None = typer.Option(None, min=1, help="Only the first N clips, for a first try."),
     sync_expert: Path | None = typer.Option(None, help="Run of `bench train sync-expert`: adds lse.expert."),

@@ -21,7 +21,9 @@ def register(app: typer.Typer) -> None:
 
 def train(
     method: str = typer.Argument(..., help="Name of the method; see `bench ls methods`."),
-    data: list[Path] | None = typer.Option(None, "--data", help="Prepared data set; may be repeated."),
+    data: list[Path] | None = typer.Option(
+        None, "--data", help="Prepared data set, needed unless --resume; may be repeated."
+    ),
     preset: str | None = typer.Option(None, help="paper (default), tiny, or a TOML file of your own."),
     clips: Path | None = typer.Option(
         None, "--clips", help="Train only on these clips: CSV of `bench offsets`, or one clip id per line."
@@ -32,7 +34,9 @@ def train(
     ),
     run: Path | None = typer.Option(None, "--run", help="Folder to write; default: runs/METHOD."),
     resume: bool = typer.Option(False, "--resume", help="Continue in an existing folder."),
-    per: str | None = typer.Option(None, help="speaker: a run set, with one run per person."),
+    per: str | None = typer.Option(
+        None, help="speaker: one run for each person, all in one folder (a run set)."
+    ),
     speaker: list[str] | None = typer.Option(
         None, "--speaker", help="With --per speaker: only this person; may be repeated."
     ),

@@ -43,7 +43,7 @@ def list_(
 
 
 def fetch(
-    names: list[str] = typer.Argument(None, help="As `bench weights list` names them."),
+    names: list[str] = typer.Argument(None, help="Names of the weights in `bench weights list`."),
     everything: bool = typer.Option(False, "--all", help="All that have a direct address: about 3 GB."),
     weights_dir: Path | None = _FOLDER,
     offline: bool = typer.Option(False, "--offline", help="Do not use the network; same as BENCH_OFFLINE=1."),
