@@ -22,7 +22,7 @@ def get_method(name: str) -> type[Trainable]:
 
     Raises:
         BenchError: no method has that name (the message proposes the nearest), another package's cannot be imported, or
-            the class has another name.
+            the class has another name or no title.
     """
     try:
         found: type[Trainable] = METHODS[name]
@@ -31,6 +31,10 @@ def get_method(name: str) -> type[Trainable]:
     own = getattr(found, "name", None)
     if own != name:
         raise BenchError(f"the method {name} calls itself {own}: it must be entered under its own name")
+    if not hasattr(found, "title"):
+        raise BenchError(
+            f"the method {name} has no title: its class must set one, as models.base.Trainable says"
+        )
     return found
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from bench.cli.listing import entries
 from bench.common.errors import BenchError
 from bench.common.methods import METHODS, get_method
 from bench.train.config import RunConfig, RunnerConfig, change_config, check_resume, differences, load_config
@@ -42,6 +43,14 @@ def test_a_method_has_the_name_under_which_it_is_entered(monkeypatch: pytest.Mon
         BenchError, match="the method faek calls itself fake: it must be entered under its own"
     ):
         get_method("faek")
+
+
+def test_a_method_without_a_title_is_named_and_hides_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(Fake, "title")
+    with pytest.raises(BenchError, match="the method fake has no title"):
+        get_method("fake")
+    listed = entries("methods")
+    assert listed["fake"].startswith("the method fake has no title") and "ipl" in listed
 
 
 def test_a_preset_sets_the_method_and_the_runner() -> None:
