@@ -202,9 +202,9 @@ class SidecarWriter:
         row: list[Any] = [clip.clip_id]
         for column in self._columns:
             array = values[column.name]
-            rows = {"frame": (clip.n_frames,), "clip": (), "sound": array.shape[:1]}[column.per]
-            if array.dtype != column.dtype or array.shape != (*rows, *column.shape):
-                wanted = f"{column.dtype} {(*rows, *column.shape)}"
+            shape = wanted_shape(column, clip.n_frames, array)
+            if array.dtype != column.dtype or array.shape != shape:
+                wanted = f"{column.dtype} {shape}"
                 raise ValueError(
                     f"{clip.clip_id}: {column.name} is {array.dtype} {array.shape}, not {wanted}"
                 )
@@ -285,6 +285,12 @@ def sidecar_failures(file: pq.ParquetFile) -> list[Failure]:
     """The failures in a sidecar's footer."""
     stored = (file.metadata.metadata or {}).get(b"failures", b"[]")
     return [Failure(*row) for row in json.loads(stored)]
+
+
+def wanted_shape(column: Column, n_frames: int, array: np.ndarray) -> tuple[int, ...]:
+    """The shape that the array of a column must have for a clip of ``n_frames``; of sound it may have any length."""
+    rows = {"frame": (n_frames,), "clip": (), "sound": array.shape[:1]}[column.per]
+    return (*rows, *column.shape)
 
 
 def row_bytes(column: Column) -> int:

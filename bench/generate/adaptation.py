@@ -53,8 +53,7 @@ def adapted(loaded: Loaded, person: str, clip: str, drive: Callable[[], Drive]) 
     trained = _state(talker)
     path = loaded.run / ADAPTED / f"{_key(loaded, person)}.safetensors"
     try:
-        if not _restored(talker, path):
-            _load(talker, trained, path)
+        if not _restored(talker, path, trained):
             _adapt(loaded, path.stem, clip, drive())
             _keep(path, _state(talker))
         yield
@@ -62,14 +61,16 @@ def adapted(loaded: Loaded, person: str, clip: str, drive: Callable[[], Drive]) 
         _load(talker, trained, path)
 
 
-def _restored(talker: Talker, path: Path) -> bool:
-    """Load adapted weights that are stored; False if there are none, or if they are damaged."""
+def _restored(talker: Talker, path: Path, trained: dict[str, Tensor]) -> bool:
+    """Load adapted weights that are stored; False if there are none, or damaged ones: then ``trained`` is loaded."""
     if not path.is_file():
         return False
     try:
         _load(talker, read_tensors(path), path)
     except BenchError as error:
         log.warning("%s; it is made again", error)
+        # Some networks may have been loaded already.
+        _load(talker, trained, path)
         return False
     return True
 
@@ -77,7 +78,8 @@ def _restored(talker: Talker, path: Path) -> bool:
 def _adapt(loaded: Loaded, key: str, clip: str, drive: Drive) -> None:
     """Make the optimizer steps of the talker's adaptation."""
     talker = loaded.talker
-    devices = [] if loaded_device(talker).type == "cpu" else [loaded_device(talker)]
+    device = next(p.device for network in talker.networks.values() for p in network.parameters())
+    devices = [] if device.type == "cpu" else [device]
     parameters = [p for network in talker.networks.values() for p in network.parameters()]
     # Random numbers depend on the key only, and do not change those of generation.
     with torch.random.fork_rng(devices), torch.inference_mode(False), torch.enable_grad():
@@ -96,11 +98,6 @@ def _adapt(loaded: Loaded, key: str, clip: str, drive: Drive) -> None:
         finally:
             for network in talker.networks.values():
                 network.eval().requires_grad_(False)
-
-
-def loaded_device(talker: Talker) -> torch.device:
-    """The device of a talker's networks."""
-    return next(p.device for network in talker.networks.values() for p in network.parameters())
 
 
 def _key(loaded: Loaded, person: str) -> str:

@@ -14,7 +14,7 @@ from bench.generate.sound import DrivingSound, Hear
 from bench.generate.talkers import Loaded
 from bench.train.derivations import derived_specs
 from models.base import Derivation
-from prep.derived import STEP, DerivedSpec
+from prep.derived import STEP, wanted_shape
 from prep.derived_reading import DerivedSet, find
 from prep.errors import ClipError
 from prep.sample_spec import Column
@@ -71,12 +71,12 @@ def _check(derivation: Derivation, n_frames: int, values: Mapping[str, np.ndarra
         raise ClipError(STEP, f"{derivation.name} gives {sorted(values)}, and declares {sorted(columns)}")
     for name, column in columns.items():
         array = values[name]
-        rows = {"frame": (n_frames,), "clip": (), "sound": array.shape[:1]}[column.per]
-        if array.dtype != column.dtype or array.shape != (*rows, *column.shape):
+        shape = wanted_shape(column, n_frames, array)
+        if array.dtype != column.dtype or array.shape != shape:
             raise ClipError(
                 STEP,
                 f"{derivation.name}.{name} is {array.dtype} {array.shape}, and declares {column.dtype} "
-                f"{(*rows, *column.shape)}",
+                f"{shape}",
             )
 
 
@@ -131,18 +131,14 @@ class ClipDeriver:
         if not (spec.folder(data) / MANIFEST).is_file():
             return None
         try:
-            return _found(data, spec).read(shard.name, self._job.clip_id)
+            return _found(data, spec.name, spec.key).read(shard.name, self._job.clip_id)
         except KeyError:
             raise ClipError(STEP, f"{derivation} could not be derived; see its manifest.json") from None
 
 
 @lru_cache(maxsize=64)
-def _found_by_key(data: Path, name: str, key: str) -> DerivedSet:
+def _found(data: Path, name: str, key: str) -> DerivedSet:
     return find(data, name, key)
-
-
-def _found(data: Path, spec: DerivedSpec) -> DerivedSet:
-    return _found_by_key(data, spec.name, spec.key)
 
 
 def sound_deriver(loaded: Loaded) -> Hear:
