@@ -42,3 +42,8 @@ def writing(path: Path) -> Iterator[None]:
         raise BenchError(
             f"cannot write {path}: {error.strerror or error}; name a place where you can write"
         ) from None
+
+
+def first_line(error: Exception) -> str:
+    """The first line of an error's text, or ``""``; messages of torch can be very long."""
+    return next(iter(str(error).strip().splitlines()), "")

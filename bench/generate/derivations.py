@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from bench.clips.job import Job
+from bench.common.errors import first_line
 from bench.generate.footage import VideoFootage
 from bench.generate.sound import DrivingSound, Hear
 from bench.generate.talkers import Loaded
@@ -59,8 +60,8 @@ def _run(
         with torch.inference_mode():
             values = work()
     except (ValueError, RuntimeError, ArithmeticError) as error:
-        lines = str(error).strip().splitlines() or [type(error).__name__]
-        raise ClipError(STEP, f"{derivation.name}: {lines[0]}") from error
+        reason = first_line(error) or type(error).__name__
+        raise ClipError(STEP, f"{derivation.name}: {reason}") from error
     _check(derivation, n_frames, values)
     return dict(values)
 

@@ -11,7 +11,7 @@ from typing import Literal
 import numpy as np
 
 from bench.common.device import pick_device
-from bench.common.errors import BenchError
+from bench.common.errors import BenchError, first_line
 from bench.generate.adaptation import adapted
 from bench.generate.contact_sheet import Band, FaceCrop, SheetRow, Tile, timestamp, whole, write
 from bench.generate.derivations import ClipDeriver, sound_deriver
@@ -177,8 +177,7 @@ def dub(
     except ClipError as error:
         raise BenchError(f"{video}: {error.reason}") from None
     except (ValueError, RuntimeError) as error:
-        # Only the first line, since messages of torch can be very long.
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        reason = first_line(error) or type(error).__name__
         raise BenchError(f"{video}: {method} fails: {reason}") from error
     except OSError as error:
         raise BenchError(f"{error.filename or out}: {error.strerror or error}") from error

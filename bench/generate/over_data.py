@@ -25,7 +25,7 @@ from bench.clips.inputs.reading import voice_samples
 from bench.clips.job import Job
 from bench.common.dask_loop import share
 from bench.common.device import pick_device
-from bench.common.errors import BenchError
+from bench.common.errors import BenchError, first_line
 from bench.common.lock import exclusive
 from bench.generate import contact_sheet
 from bench.generate.adaptation import adapted
@@ -224,10 +224,9 @@ def make_video(task: Task, talkers: Talkers, out: Path, manner: Manner) -> Made:
     except (ClipError, PrepError) as error:
         return Made(task.name, reason=str(error))
     except (ValueError, RuntimeError, ArithmeticError) as error:
-        # Errors of networks and geometry. Only the first line, since messages of torch can be very long.
-        lines = str(error).strip().splitlines() or [""]
+        # Errors of networks and geometry.
         log.debug("%s", task.name, exc_info=True)
-        return Made(task.name, reason=f"{type(error).__name__}: {lines[0]}")
+        return Made(task.name, reason=f"{type(error).__name__}: {first_line(error)}")
     return Made(task.name, drive.footage.n_frames)
 
 
