@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import typer
 
@@ -30,3 +31,10 @@ def show_made(out: Path, done: GenerationRecord, rate: str = "") -> None:
     for reason, count in Counter(done.failures.values()).most_common():
         example = next(name for name, why in done.failures.items() if why == reason)
         typer.echo(f"missing: {count} of {done.clips} ({example}, for one): {reason}", err=True)
+
+
+def with_options(changed: Mapping[str, Any]) -> str:
+    """Options of generation that differ from those of the run, as words of a line."""
+    from bench.train.config_checks import show
+
+    return "with " + ", ".join(f"{key}={show(value)}" for key, value in changed.items())

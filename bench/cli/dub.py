@@ -36,12 +36,18 @@ def dub(
     speaker: str | None = typer.Option(None, help="With a run set: the person whose run is used."),
     tracking: bool = typer.Option(False, "--tracking", help="Track the face; faster, for a single face."),
     crf: int = typer.Option(18, min=0, max=51, help="x264's constant rate factor; smaller is better."),
+    overrides: list[str] = typer.Option(
+        [],
+        "--set",
+        help="KEY=VALUE instead of an option of the run, such as generate.margin=25; may be repeated.",
+    ),
     device: str = typer.Option("auto", help="auto, cpu or cuda."),
     weights_dir: Path | None = typer.Option(None, help="Folder of pretrained networks, searched first."),
 ) -> None:
     """Make the face in one video speak the sound of another file. Both may have any length. Frames without a face
     stay unchanged."""
     from bench.cli.console import console
+    from bench.cli.console_videos import with_options
     from bench.cli.progress import steps_progress
     from bench.generate import dub as run_dub
     from bench.generate.fit import Fit
@@ -67,6 +73,7 @@ def dub(
                 sheet=drawing,
                 device=device,
                 weights_dir=weights_dir,
+                overrides=overrides,
                 on_progress=notify,
             )
     except KeyboardInterrupt:
@@ -74,9 +81,10 @@ def dub(
         raise typer.Exit(130) from None
     length = f"{done.frames} frames, {done.frames / 25:.2f} s at 25 fps"
     rate = f"the video has {done.source_fps:.5g}"
+    using = f", {with_options(done.changed)}" if done.changed else ""
     faceless = f"{done.faceless} without a face passed through"
     console.print(
-        f"{out}: {length} ({rate}), {done.width}x{done.height}, {faceless}; took {done.seconds:.1f} s",
+        f"{out}: {length} ({rate}), {done.width}x{done.height}, {faceless}{using}; took {done.seconds:.1f} s",
         soft_wrap=True,
         markup=False,
     )

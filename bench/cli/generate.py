@@ -57,13 +57,18 @@ def generate(
     ),
     crf: int = typer.Option(18, min=0, max=51, help="x264's constant rate factor; smaller is better."),
     workers: int = typer.Option(1, min=1, help="Local processes, each with the method in memory."),
+    overrides: list[str] = typer.Option(
+        [],
+        "--set",
+        help="KEY=VALUE instead of an option of the run, such as generate.margin=25; may be repeated.",
+    ),
     device: str = typer.Option("auto", help="auto, cpu or cuda."),
     weights_dir: Path | None = typer.Option(None, help="Folder of pretrained networks, searched first."),
     overwrite: bool = typer.Option(False, "--overwrite", help="Delete another generation in --out."),
     allow_partial: bool = typer.Option(False, "--allow-partial", help="Exit 0 although videos are missing."),
 ) -> None:
     """Generate videos that `bench eval` can score; exit code 3 if some could not be made."""
-    from bench.cli.console_videos import show_made, speed
+    from bench.cli.console_videos import show_made, speed, with_options
     from bench.cli.progress import simple_progress
     from bench.clips.clip_lists import read_clips
     from bench.clips.protocols import Cast, Name
@@ -89,6 +94,7 @@ def generate(
         split=split,
         clips=None if clips is None else tuple(sorted(read_clips(clips))),
         limit=limit,
+        overrides=tuple(overrides),
     )
     if note := left_out(run):
         typer.echo(note, err=True)
@@ -112,6 +118,8 @@ def generate(
         typer.echo("stopped: finished videos stay, the same command continues from there", err=True)
         raise typer.Exit(130) from None
     show_made(out, done, speed(done))
+    if done.changed:
+        typer.echo(with_options(done.changed))
     if done.driver and done.made:
         typer.echo(f"{out / SHEET}: driven by {done.driver}")
     if done.failures and not allow_partial:

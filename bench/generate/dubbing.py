@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -44,6 +44,7 @@ class Dubbed:
         height: pixels.
         source_fps: frames per second of the input video.
         seconds: wall time.
+        changed: options of generation that differ from those of the run → their value.
     """
 
     frames: int
@@ -52,6 +53,7 @@ class Dubbed:
     height: int
     source_fps: float
     seconds: float
+    changed: Mapping[str, Any]
 
 
 def check_files(video: Path, audio: Path, out: Path) -> None:
@@ -94,6 +96,7 @@ def dub(
     sheet: Path | None = None,
     device: str = "auto",
     weights_dir: Path | None = None,
+    overrides: Sequence[str] = (),
     on_progress: Callable[[str, int, int], None] | None = None,
 ) -> Dubbed:
     """Make the face in a video speak the sound of another file.
@@ -116,6 +119,7 @@ def dub(
             None: no sheet.
         device: of torch.
         weights_dir: folder of weights that is searched first.
+        overrides: ``generate.<option>=<value>``, instead of the options of the run.
         on_progress: called after every frame with the step's name, the frames done and all of them.
 
     Raises:
@@ -134,7 +138,7 @@ def dub(
     except ClipError as error:
         raise BenchError(f"{audio}: {error.reason}") from None
     store = WeightStore.default(weights_dir)
-    talkers = TalkerSource(run.absolute(), pick_device(device), method, store).open()
+    talkers = TalkerSource(run.absolute(), pick_device(device), method, store, tuple(overrides)).open()
     loaded = _of_speaker(talkers, run, speaker)
     check_pose(loaded.talker, "still" if pose == "still" else "footage", isinstance(pose, Path))
 
@@ -189,6 +193,7 @@ def dub(
         height,
         probe(video).source_fps,
         time.monotonic() - started,
+        loaded.changed,
     )
 
 

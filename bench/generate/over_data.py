@@ -100,7 +100,7 @@ def generate(
     started = time.monotonic()
     options = options or GenerateOptions()
     device = pick_device(options.device)
-    source = TalkerSource(run.absolute(), device, method, WeightStore.default(weights_dir))
+    source = TalkerSource(run.absolute(), device, method, WeightStore.default(weights_dir), options.overrides)
     talkers = source.open()
     clips = _clips(talkers, options)
     inputs = from_dataset({}, data, options.split, root, clips=clips)
@@ -116,6 +116,7 @@ def generate(
         method=method,
         run=str(run),
         config_sha256=sha256(loaded.config.method_config.model_dump_json().encode()).hexdigest(),
+        changed=dict(loaded.changed),
         weights=talkers.weights(),
         assets=dict(loaded.assets),
         trained_on=", ".join(dict.fromkeys(name for one in talkers.runs() for name in trained_on(one))),

@@ -34,6 +34,7 @@ class GenerateOptions:
         split: of the data set; None: as :func:`bench.clips.inputs.from_dataset` chooses.
         clips: ids of the clips to generate; None: all of the split, or with a run set those that it held out.
         limit: use only this many pairs, the first ones.
+        overrides: ``generate.<option>=<value>``, instead of the options of the run.
     """
 
     protocol: protocols.Name = "reconstruction"
@@ -46,6 +47,7 @@ class GenerateOptions:
     split: str | None = None
     clips: tuple[str, ...] | None = None
     limit: int | None = None
+    overrides: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -21,6 +21,9 @@ class TalkerGeneration(GenerationRecord):
 
     run: str = Field(description="folder of the training run or of the run set, as it was given")
     config_sha256: str = Field(description="of the method's configuration")
+    changed: dict[str, Any] = Field(
+        default_factory=dict, description="options of generation that differ from those of the run → value"
+    )
     weights: dict[str, str] = Field(description="network → SHA-256 of its file; in a run set person/network")
     assets: dict[str, str] = Field(
         default_factory=dict, description="weights from elsewhere that generation used → SHA-256"

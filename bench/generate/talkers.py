@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from bench.common.errors import BenchError
 from bench.common.methods import get_talker
@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from models.base import Talker
 
 
+#: The table of a method's options that says how videos are generated.
+GENERATE = "generate"
+
+
 @dataclass(frozen=True)
 class Loaded:
     """A trained talker on its device, in evaluation mode, with its assets.
@@ -28,6 +32,7 @@ class Loaded:
         talker: the method.
         weights: network → SHA-256 of its file in the run.
         assets: weights from elsewhere → SHA-256.
+        changed: options of generation that differ from those of the run → their value.
     """
 
     run: Path
@@ -35,6 +40,7 @@ class Loaded:
     talker: Talker
     weights: Mapping[str, str]
     assets: Mapping[str, str] = field(default_factory=dict)
+    changed: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def padding(self) -> str:
@@ -43,7 +49,11 @@ class Loaded:
 
 
 def load_talker(
-    run: Path, device: str, method: str | None = None, store: WeightStore | None = None
+    run: Path,
+    device: str,
+    method: str | None = None,
+    store: WeightStore | None = None,
+    overrides: Sequence[str] = (),
 ) -> Loaded:
     """Load the talker of a run.
 
@@ -52,27 +62,55 @@ def load_talker(
         device: of torch.
         method: the expected method; None: any.
         store: finds the weights of assets; None: the default store.
+        overrides: ``generate.<option>=<value>``, instead of the run's options.
 
     Raises:
         BenchError: there is no such method or run, it is a run of another method or of one that generates no videos,
-            its weights do not fit, or an asset is missing.
+            its weights do not fit, an override is not valid, or an asset is missing.
     """
     from bench.train.assets import load_assets
     from bench.train.checkpoint import load_run
+    from bench.train.config import RunConfig, differences
     from models.base import Talker
 
     if method is not None:
         get_talker(method)
-    config, talker = load_run(run)
-    if method is not None and config.method != method:
-        raise BenchError(f"{run} is a run of {config.method}, not of {method}: give another --run")
+    stored = RunConfig.load(run)
+    if method is not None and stored.method != method:
+        raise BenchError(f"{run} is a run of {stored.method}, not of {method}: give another --run")
+    check_options(stored, overrides)
+    config, talker = load_run(run, overrides)
     if not isinstance(talker, Talker):
         raise BenchError(f"{run} is a run of {config.method}, which generates no videos: give another --run")
     for network in talker.networks.values():
         network.to(device)
     store = store or WeightStore.default(None)
     assets = load_assets(talker, {"generate", "derive"}, store, device=device)
-    return Loaded(run, config, talker, weight_hashes(run, talker), assets)
+    changed = {key: new for key, (_, new) in differences(stored, config).items()}
+    return Loaded(run, config, talker, weight_hashes(run, talker), assets, changed)
+
+
+def check_options(config: RunConfig, overrides: Sequence[str]) -> None:
+    """Check that overrides change only how videos are generated, which is the table ``generate`` of a method's options.
+
+    Raises:
+        BenchError: an override is of another table; proposes the nearest option of generation.
+    """
+    from bench.train.config_checks import keys, unknown, within
+
+    kind = type(config.method_config)
+    mine = [key for key in keys(kind) if key.startswith(f"{GENERATE}.")]
+    for word in overrides:
+        key = word.partition("=")[0].strip()
+        if not mine:
+            raise BenchError(f"--set {word}: {config.method} has no options of generation")
+        if any(within(key, one) for one in keys(kind)) and not within(key, GENERATE):
+            raise BenchError(
+                f"--set {word}: {key} is an option of training, which the run has fixed; when videos are made, only "
+                f"{GENERATE}.* can be set, such as {mine[0]}"
+            )
+        if not within(key, GENERATE):
+            raise BenchError(f"--set {unknown(key, kind, mine)}")
 
 
 def weight_hashes(run: Path, talker: Talker) -> dict[str, str]:
@@ -94,12 +132,14 @@ class TalkerSource:
         device: of torch.
         method: the expected method, or None.
         store: finds the weights of assets.
+        overrides: ``generate.<option>=<value>``, instead of the run's options.
     """
 
     run: Path
     device: str
     method: str | None = None
     store: WeightStore | None = None
+    overrides: tuple[str, ...] = ()
 
     def open(self) -> Talkers:
         """The talkers, in this process. Raises BenchError as in :func:`load_talker`."""
@@ -189,4 +229,5 @@ class Talkers:
         )
 
     def _load(self, run: Path) -> Loaded:
-        return load_talker(run, self.source.device, self.source.method, self.source.store)
+        source = self.source
+        return load_talker(run, source.device, source.method, source.store, source.overrides)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -222,24 +222,28 @@ def unpack_optimizers(
 # Networks of a run --------------------------------------------------------------------------------------------
 
 
-def load_run(run: Path) -> tuple[RunConfig, Trainable]:
+def load_run(run: Path, overrides: Sequence[str] = ()) -> tuple[RunConfig, Trainable]:
     """Build the method of a run with its best weights: those of the average, if one was kept.
 
     Args:
         run: its folder.
+        overrides: values that replace those of the run's configuration, see :func:`bench.train.config.load_config`.
 
     Returns:
         The configuration, and the method on the CPU with its networks in evaluation mode; assets are not loaded.
 
     Raises:
         Untrained: a required network is not trained yet.
-        BenchError: the folder is not a run, the method cannot be built, or a file is damaged.
+        BenchError: the folder is not a run, an override is not valid, the method cannot be built, or a file is
+            damaged.
     """
     from bench.common.methods import get_method
-    from bench.train.config import RunConfig
+    from bench.train.config import RunConfig, change_config
     from bench.train.data_info import load_info
 
     config = RunConfig.load(run)
+    if overrides:
+        config = change_config(config, overrides)
     try:
         method = get_method(config.method)(config.method_config, load_info(run))
     except ValueError as error:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
@@ -64,12 +64,12 @@ def _problem(error: Any, kind: type[Section], prefix: tuple[str, ...]) -> Proble
     return Problem(key, f"{key}={show(value)}: {message}")
 
 
-def unknown(key: str, kind: type[Section]) -> str:
-    """The message about an unknown key."""
-    return f"{key}: no such key; did you mean {_nearest(key, kind)}?"
+def unknown(key: str, kind: type[Section], among: Sequence[str] | None = None) -> str:
+    """The message about an unknown key; proposes the nearest of ``among`` (None: of all keys)."""
+    return f"{key}: no such key; did you mean {_nearest(key, kind, among)}?"
 
 
-def _nearest(key: str, kind: type[Section]) -> str:
+def _nearest(key: str, kind: type[Section], among: Sequence[str] | None = None) -> str:
     """The existing key most similar to ``key``: as a whole, or with the same last part in another table."""
 
     def likeness(other: str) -> float:
@@ -78,7 +78,7 @@ def _nearest(key: str, kind: type[Section]) -> str:
         within = key.startswith(f"{other}.")
         return within + last + difflib.SequenceMatcher(None, key, other).ratio()
 
-    return max(keys(kind), key=likeness)
+    return max(keys(kind) if among is None else among, key=likeness)
 
 
 def keys(kind: type[Section]) -> list[str]:

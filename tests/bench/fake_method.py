@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from pydantic import Field
 from torch import nn
 
 from bench.common.methods import METHODS
@@ -22,12 +23,18 @@ from tests.prep.fakes import fake_clip
 BITS, SIDE = 12, 12
 
 
-class FakeConfig(Section):
-    train: TrainConfig = TrainConfig(batch_size=1)
-    size: int = 2
+class GenerateConfig(Section):
     #: A sound whose loudest sample is just this makes generation fail.
     fails_at: int = -1
     fewer: int = 0
+    #: From which the lower half of the face is subtracted.
+    bright: int = Field(default=255, ge=1, le=255)
+
+
+class FakeConfig(Section):
+    train: TrainConfig = TrainConfig(batch_size=1)
+    size: int = 2
+    generate: GenerateConfig = GenerateConfig()
 
 
 class FakeStage(Stage):
@@ -63,17 +70,20 @@ class Fake(Talker):
 
     def generate(self, drive: Drive) -> Iterator[np.ndarray]:
         assert not self.net.training and not torch.is_grad_enabled()
-        if round(float(drive.speech.chunk(2, Sound("mel", offset=-2)).max()) * 1000) == self.config.fails_at:
+        if (
+            round(float(drive.speech.chunk(2, Sound("mel", offset=-2)).max()) * 1000)
+            == self.config.generate.fails_at
+        ):
             raise RuntimeError("out of memory\nand a page of advice")
         footage = drive.footage
         for shot in footage.shots():
-            if shot.index >= footage.n_frames - self.config.fewer:
+            if shot.index >= footage.n_frames - self.config.generate.fewer:
                 return
             crop = footage.crop("box128", shot)
             if crop is not None:
                 x0, y0, x1, y1 = box(crop.transform)
                 part = shot.frame[(y0 + y1) // 2 : y1, x0:x1]
-                part[:] = 255 - part
+                part[:] = self.config.generate.bright - np.minimum(part, self.config.generate.bright)
             yield shot.frame
 
     @classmethod

@@ -218,16 +218,29 @@ def test_no_face_at_all_is_said(run: Path, tmp_path: Path, mesh: FakeMesh) -> No
     assert not (tmp_path / "out.mp4").exists()
 
 
+def test_options_of_generation_can_be_set(run: Path, tmp_path: Path) -> None:
+    video(tmp_path / "in.mp4", 3)
+    wav(tmp_path / "in.wav", 0.12)
+    words = ["dub", "fake", "--run", run, "--video", tmp_path / "in.mp4", "--audio", tmp_path / "in.wav"]
+    words += ["--out", tmp_path / "out.mp4", "--set", "generate.bright=220", "--device", "cpu", "--no-sheet"]
+    done = CliRunner().invoke(app, list(map(str, words)))
+    assert done.exit_code == 0, done.exception
+    assert "passed through, with generate.bright=220; took" in " ".join(done.stdout.split())
+    assert abs(float(next(frames(tmp_path / "out.mp4"))[130:150, 70:90].mean()) - (220 - 90)) < 3
+    with pytest.raises(BenchError, match=r"generate\.brigth: no such key; did you mean generate\.bright\?"):
+        speak(run, tmp_path, overrides=("generate.brigth=3",))
+
+
 def test_a_method_that_fails_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     register(monkeypatch)
     video(tmp_path / "in.mp4", 10)
     wav(tmp_path / "in.wav", 0.4)
     loudest = melspectrogram(sound(tmp_path / "in.wav").samples)[:16].max()
-    failing = make_run(tmp_path / "run", f"fails_at={round(float(loudest) * 1000)}")
+    failing = make_run(tmp_path / "run", f"generate.fails_at={round(float(loudest) * 1000)}")
     with pytest.raises(BenchError, match=r"in\.mp4: fake fails: out of memory$"):
         speak(failing, tmp_path)
     with pytest.raises(BenchError, match=r"in\.mp4: fake fails: 8 frames were generated for 10"):
-        speak(make_run(tmp_path / "fewer", "fewer=2"), tmp_path)
+        speak(make_run(tmp_path / "fewer", "generate.fewer=2"), tmp_path)
     assert not (tmp_path / "out.mp4").exists()
 
 

@@ -6,6 +6,7 @@ import json
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
+from unittest.mock import ANY
 
 import cv2
 import numpy as np
@@ -327,7 +328,7 @@ def test_a_clip_that_fails_is_recorded_and_the_rest_goes_on(
     assert audio is not None
     # What the fake method tells a sound by.
     loudest = round(float(melspectrogram(audio)[:16].max()) * 1000)
-    run = make_run(tmp_path / "run", f"fails_at={loudest}")
+    run = make_run(tmp_path / "run", f"generate.fails_at={loudest}")
     corpus = tmp_path / "corpus"
     corpus.mkdir()
     for name in ("s0/a", "s0/b", "s1/d"):
@@ -353,9 +354,53 @@ def test_a_clip_that_fails_is_recorded_and_the_rest_goes_on(
 
 def test_too_few_frames_are_a_failure(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     register(monkeypatch)
-    done = make(make_run(tmp_path / "run", "fewer=2"), data, tmp_path / "out", limit=1)
+    done = make(make_run(tmp_path / "run", "generate.fewer=2"), data, tmp_path / "out", limit=1)
     assert done.failures == {"s0/a": "ValueError: 28 frames were generated for 30"}
     assert videos(tmp_path / "out") == []
+
+
+def test_options_of_generation_can_be_set_without_training_again(
+    run: Path, data: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    words = [
+        "generate",
+        "fake",
+        "--run",
+        run,
+        "--data",
+        data,
+        "--out",
+        out,
+        "--limit",
+        "1",
+        "--device",
+        "cpu",
+    ]
+    shown = CliRunner().invoke(app, [*map(str, words), "--set", "generate.bright=210"])
+    assert shown.exit_code == 0, shown.exception
+    assert "with generate.bright=210" in " ".join(shown.stdout.split())
+    assert read_generation(out).changed == {"generate.bright": 210}
+    x0, y0, x1, y1 = box(fake_clip("s0/a", LENGTHS["s0/a"]).transforms["box128"][0])
+    frame = next(frames(out / "s0/a.mp4"))
+    assert abs(float(frame[(y0 + y1) // 2 + 4 : y1 - 4, x0 + 4 : x1 - 4].mean()) - (210 - 90)) < 3
+    with pytest.raises(BenchError, match=r"holds another generation \(other changed, config_sha256\)"):
+        make(run, data, out, limit=1)
+    # The value that the run has anyway changes nothing.
+    plain = make(run, data, tmp_path / "plain", limit=1)
+    assert make(
+        run, data, tmp_path / "plain", limit=1, overrides=("generate.bright=255",)
+    ) == plain.model_copy(update={"frames": 0, "seconds": ANY, "created": ANY})
+
+
+def test_records_without_changed_options_stay_readable(run: Path, data: Path, tmp_path: Path) -> None:
+    make(run, data, tmp_path / "out", limit=1)
+    path = tmp_path / "out" / GENERATION
+    stored = json.loads(path.read_text())
+    del stored["changed"]
+    path.write_text(json.dumps(stored))
+    assert read_generation(tmp_path / "out").changed == {}
+    assert make(run, data, tmp_path / "out", limit=1).made == 1
 
 
 class FakeSource(TalkerSource):
@@ -394,6 +439,13 @@ def test_processes_make_the_same_videos(
             "p.csv and --protocol transfer both define the pairs",
         ),
         (["--protocol", "transfer", "--targets", "2"], "use --targets 1 at most"),
+        (["--set", "generate.brigth=3"], "generate.brigth: no such key; did you mean generate.bright?"),
+        (["--set", "bright=3"], "--set bright: no such key; did you mean generate.bright?"),
+        (["--set", "generate.bright=word"], "generate.bright=word: must be a valid integer"),
+        (["--set", "generate.bright=0"], "generate.bright=0: must be greater than or equal to 1"),
+        (["--set", "generate.bright"], "--set generate.bright: write it as key=value"),
+        (["--set", "train.steps=3"], "train.steps is an option of training, which the run has fixed"),
+        (["--set", "runner.seed=3"], "runner.seed is an option of training, which the run has fixed"),
     ],
 )
 def test_mistakes_are_one_line(run: Path, data: Path, tmp_path: Path, words: list[str], match: str) -> None:
