@@ -10,7 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from prep import images, rates, sound_reading, stills, video_reading
+from prep import rates, sound_reading, stills, video_reading
+from prep.crops import check_faces, cut, place_views
 from prep.errors import ClipError
 from prep.landmarks import FaceMesh, Fan68, choose_face, detect_clip
 from prep.options import PrepOptions
@@ -19,7 +20,6 @@ from prep.shards import Failure
 from prep.sound.mel import melspectrogram
 from prep.sources.base import ClipRef
 from prep.sources.lrs_text import read_lrs_text
-from prep.views import VIEWS
 
 #: The shortest clip usable for training or metrics: one window of five frames.
 MIN_FRAMES = 5
@@ -177,29 +177,27 @@ class ClipProcessor:
             raise ClipError(
                 "landmarks", f"no human face in {_count(n_frames, 'frame')}, only something like one"
             )
-        _check_faces(found.detected, self.options.min_detected)
-        views = {name: VIEWS[name] for name in self.options.views}
-        transforms = {
-            name: view.transforms(found.landmarks, found.detected, width, height, aligned=ref.aligned)
-            for name, view in views.items()
-        }
-        detected = found.detected.copy()
-        for matrices in transforms.values():
-            detected &= np.isfinite(matrices).all(axis=(1, 2))
-        _check_faces(detected, self.options.min_detected)
-        encoded: dict[str, list[bytes | None]] = {name: [] for name in views}
+        check_faces(found.detected, self.options.min_detected)
+        transforms, detected = place_views(
+            self.options.views,
+            found.landmarks,
+            found.detected,
+            width,
+            height,
+            aligned=ref.aligned,
+            min_detected=self.options.min_detected,
+        )
+        encoded: dict[str, list[bytes | None]] = {name: [None] * n_frames for name in transforms}
         landmarks68 = np.full((n_frames, 68, 2), np.nan, np.float32) if self.fan else None
         for i, frame in enumerate(again()):
-            if landmarks68 is not None and self.fan is not None and detected[i]:
+            if not detected[i]:
+                continue
+            if landmarks68 is not None and self.fan is not None:
                 faces = self.fan.detect(frame)
                 if len(faces):
                     landmarks68[i] = faces[choose_face(faces, found.landmarks[i])]
-            for name, view in views.items():
-                image = None
-                if detected[i]:
-                    crop = view.crop(frame, transforms[name][i])
-                    image = images.encode(crop, self.options.encoding, self.options.quality)
-                encoded[name].append(image)
+            for name, image in cut(frame, i, transforms, self.options).items():
+                encoded[name][i] = image
         landmarks = found.landmarks.astype(np.float32)
         landmarks[~detected] = np.nan
         return Clip(
@@ -230,14 +228,6 @@ class ClipProcessor:
             return read_lrs_text(self.root / ref.text_file).text
         except OSError as error:
             raise ClipError("source", f"its text {ref.text_file} cannot be read: {error.strerror}") from None
-
-
-def _check_faces(detected: np.ndarray, least: float) -> None:
-    seen, total = int(detected.sum()), len(detected)
-    if seen == 0:
-        raise ClipError("landmarks", f"no face in {_count(total, 'frame')}")
-    if seen < least * total:
-        raise ClipError("landmarks", f"a face in {seen} of {total} frames, fewer than {least:.0%}")
 
 
 def _count(n: int, what: str) -> str:
