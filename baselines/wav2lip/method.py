@@ -41,7 +41,9 @@ class Wav2Lip(Talker):
         stage = config.wav2lip
         self.generator = Generator(stage.width, stage.least, stage.residual)
         discriminator = QualityDiscriminator(stage.width) if stage.gan_weight else None
-        self._expert = SyncNet("face96", stage.expert_width, stage.expert_coarse)
+        self._expert = (
+            SyncNet("face96", stage.expert_width, stage.expert_coarse) if stage.sync_weight else None
+        )
         self.networks: dict[str, nn.Module] = {"generator": self.generator}
         if discriminator is not None:
             self.networks["discriminator"] = discriminator
@@ -51,13 +53,24 @@ class Wav2Lip(Talker):
 
     @property
     def assets(self) -> dict[str, Asset]:
-        """The expert."""
+        """The expert, unless ``sync_weight`` is 0."""
+        if self._expert is None:
+            return {}
+        stage = self.config.wav2lip
+        folder = "" if stage.expert == "runs/sync-expert" else f" --run {stage.expert}"
+        remedy = f"train one with the same --preset: bench train sync-expert --data DATA{folder}"
+        if (stage.expert_width, stage.expert_coarse) == (1, False):
+            official = "wav2lip_syncnet"
+            remedy += f"; or take the official one: bench weights fetch {official}, "
+            remedy += f"then --set wav2lip.expert={official}"
         return {
             "expert": Asset(
                 self._expert,
-                self.config.wav2lip.expert,
+                stage.expert,
                 network="expert",
-                purpose="the sync loss; train it with `bench train sync-expert`, or fetch wav2lip_syncnet",
+                purpose="the sync loss",
+                without="wav2lip.sync_weight=0",
+                remedy=remedy,
             )
         }
 

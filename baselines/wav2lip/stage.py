@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -31,7 +32,8 @@ class Wav2LipConfig(Section):
             weights.
         expert_width: that run's ``expert.width``.
         expert_coarse: that run's ``expert.coarse``.
-        sync_weight: s_w, of the expert's loss (paper: 0.03; ``wav2lip_train.py``: 0.01).
+        sync_weight: s_w, of the expert's loss (paper: 0.03; ``wav2lip_train.py``: 0.01); 0: no expert is needed, and
+            its loss is not measured.
         sync_below: the expert's loss takes part once its mean over held-out clips has fallen below this.
         mouth_weight: of L1 within :data:`baselines.wav2lip.network.MOUTH`, added to that over the face, as a
             multiple of the latter's weight. Neither paper nor code has it.
@@ -76,7 +78,7 @@ class Wav2LipStage(Stage):
         config: of this stage.
         generator: trained.
         discriminator: trained; None where ``gan_weight`` is 0.
-        expert: trained already, frozen.
+        expert: trained already, frozen; None where ``sync_weight`` is 0.
     """
 
     name = "wav2lip"
@@ -86,7 +88,7 @@ class Wav2LipStage(Stage):
         config: Wav2LipConfig,
         generator: Generator,
         discriminator: QualityDiscriminator | None,
-        expert: SyncNet,
+        expert: SyncNet | None,
     ) -> None:
         self.config = config
         self.train = config.train
@@ -101,7 +103,7 @@ class Wav2LipStage(Stage):
         self.networks = {"generator": generator}
         if discriminator is not None:
             self.networks["discriminator"] = discriminator
-        self.frozen = {"expert": expert}
+        self.frozen = {} if expert is None else {"expert": expert}
         self._generator, self._discriminator, self._expert = generator, discriminator, expert
         self._sync_on = False
 
@@ -141,13 +143,15 @@ class Wav2LipStage(Stage):
 
     @torch.no_grad()
     def validate(self, batch: Batch) -> dict[str, Tensor]:
-        """``L1``, ``mouth`` and ``gan`` where they have weights; ``sync``, from the beginning; ``psnr`` in decibels.
+        """``L1``; ``mouth``, ``sync`` and ``gan`` where they have weights; ``psnr`` in decibels.
 
-        ``loss`` is their sum with the weights that they have in the end, so that it can be compared at all steps.
+        ``sync`` is measured from the beginning. ``loss`` is their sum with the weights that they have in the end, so that it can be compared at all steps.
         ``psnr`` is of the painted halves.
         """
         truth, painted = self._paint(batch)
-        figures = {**self._likeness(truth, painted), "sync": self._sync_loss(batch, painted)}
+        figures = self._likeness(truth, painted)
+        if self._expert is not None:
+            figures["sync"] = self._sync_loss(batch, painted)
         if self._discriminator is not None:
             figures["gan"] = F.softplus(-self._judge(painted)).mean()
         weights = self._weights(True)
@@ -158,7 +162,7 @@ class Wav2LipStage(Stage):
 
     def validated(self, figures: Mapping[str, float]) -> None:
         """Let the expert's loss take part from now on, if it has fallen below ``sync_below``."""
-        self._sync_on = self._sync_on or figures["sync"] < self.config.sync_below
+        self._sync_on = self._sync_on or figures.get("sync", math.inf) < self.config.sync_below
 
     @torch.no_grad()
     def samples(self, batch: Batch) -> dict[str, Tensor]:
@@ -198,6 +202,7 @@ class Wav2LipStage(Stage):
         return figures
 
     def _sync_loss(self, batch: Batch, painted: Tensor) -> Tensor:
+        assert self._expert is not None
         sounds, lips = self._expert(batch["window_mel"], self._expert.lips(painted))
         return cosine_bce((sounds * lips).sum(dim=1), 1)
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from bench.common.errors import BenchError, Unavailable
-from bench.train.checkpoint import load_into, load_network
+from bench.train.checkpoint import Untrained, load_into, load_network
 from bench.weights.store import WeightStore
 from bench.weights.tensors import load_state_dict
 from models.base import Asset, Stage, Trainable, When
@@ -65,8 +65,16 @@ def asset_label(asset: Asset) -> str:
 
 def _state(method: str, asset: Asset, store: WeightStore) -> tuple[dict[str, Tensor], str]:
     """State dict and digest of an asset's weights."""
+    needs = f"{method} needs {asset.weights}" + (f" for {asset.purpose}" if asset.purpose else "")
+    way_out = f"; or do without: --set {asset.without}" if asset.without else ""
     if "/" in asset.weights:
-        state = load_network(Path(asset.weights), asset.network)
+        try:
+            state = load_network(Path(asset.weights), asset.network)
+        except Untrained as error:
+            if not asset.remedy:
+                raise
+            there = "has no checkpoint" if Path(asset.weights).is_dir() else "does not exist"
+            raise BenchError(f"{needs}, which {there}: {asset.remedy}{way_out}") from error
         digest = sha256()
         for key in sorted(state):
             digest.update(key.encode())
@@ -75,7 +83,5 @@ def _state(method: str, asset: Asset, store: WeightStore) -> tuple[dict[str, Ten
     try:
         path, digest_of_file = store.path(asset.weights), store.sha256(asset.weights)
     except Unavailable as error:
-        purpose = f" for {asset.purpose}" if asset.purpose else ""
-        way_out = f"; or do without: --set {asset.without}" if asset.without else ""
-        raise BenchError(f"{method} needs {asset.weights}{purpose}: {error}{way_out}") from error
+        raise BenchError(f"{needs}: {error}{way_out}") from error
     return load_state_dict(path), digest_of_file

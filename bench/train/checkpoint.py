@@ -35,7 +35,7 @@ class Untrained(BenchError):
     """A run has no checkpoint of a network that its method needs.
 
     Attributes:
-        stage: that trains the network.
+        stage: that trains the network; ``""``: not known.
     """
 
     def __init__(self, message: str, stage: str) -> None:
@@ -282,13 +282,14 @@ def load_network(run: Path, network: str) -> dict[str, Tensor]:
     """The best weights of one network of a run.
 
     Raises:
-        BenchError: no stage of the run has a checkpoint with it.
+        Untrained: no stage of the run has a checkpoint with it.
+        BenchError: its file is damaged.
     """
     for folder in sorted(run.glob("*/checkpoints")):
         path = best_files(run, folder.parent.name).get(network)
         if path is not None:
             return read_tensors(path)
-    raise BenchError(f"{run}: no checkpoint with a network {network}; train it first, or name another run")
+    raise Untrained(f"{run}: no checkpoint with a network {network}; train it first, or name another run", "")
 
 
 def best_files(run: Path, stage: str) -> dict[str, Path]:

@@ -149,6 +149,7 @@ class Asset:
         network: with a run, which of its networks.
         purpose: what it is for, in a few words.
         without: the option that does without it, as ``--set`` takes it, or ``""``.
+        remedy: how a run that is missing is made or replaced, or ``""``; for weights of the list, the list says it.
     """
 
     module: nn.Module
@@ -157,6 +158,7 @@ class Asset:
     network: str = ""
     purpose: str = ""
     without: str = ""
+    remedy: str = ""
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,10 @@ from baselines.wav2lip.inference import GenerateConfig, speak
 from baselines.wav2lip.method import Wav2Lip, Wav2LipMethodConfig
 from baselines.wav2lip.network import Generator, see
 from baselines.wav2lip.stage import Wav2LipConfig, Wav2LipStage
+from bench.common.errors import BenchError
+from bench.train.assets import load_assets
 from bench.train.config import load_config
+from bench.weights.store import WeightStore
 from models.base import Crop, DataInfo, Drive, Progress, Shot, TrainConfig
 from prep.sample_spec import Sound
 from prep.sampling import check_spec, columns_of
@@ -490,6 +493,38 @@ def test_presets_make_a_method(preset: str) -> None:
     assert expert.module is method.stages["wav2lip"].frozen["expert"]
     expert_preset: Any = load_config("sync-expert", preset, [], [], Path("run")).method_config
     assert expert_preset.expert.width == loaded.wav2lip.expert_width
+
+
+@pytest.mark.parametrize("preset", ["paper", "tiny"])
+def test_a_missing_expert_names_the_ways_out(preset: str, tmp_path: Path) -> None:
+    overrides = [f"wav2lip.expert={tmp_path / 'expert'}"]
+    loaded = load_config("wav2lip", preset, overrides, [], Path("run")).method_config
+    with torch.device("meta"):
+        method = Wav2Lip(loaded, DataInfo())
+    official = "; or take the official one: bench weights fetch wav2lip_syncnet, then --set "
+    official += "wav2lip.expert=wav2lip_syncnet"
+    with pytest.raises(BenchError) as raised:
+        load_assets(method, {"train"}, WeightStore({}, []))
+    # The official expert has the size of the preset `paper` only.
+    assert str(raised.value) == (
+        f"wav2lip needs {tmp_path}/expert for the sync loss, which does not exist: train one with the same --preset: "
+        f"bench train sync-expert --data DATA --run {tmp_path}/expert{official if preset == 'paper' else ''}; "
+        "or do without: --set wav2lip.sync_weight=0"
+    )
+
+
+def test_without_weight_no_expert_is_needed() -> None:
+    torch.manual_seed(0)
+    stage = Wav2LipConfig(width=0.05, sync_weight=0, train=TrainConfig(batch_size=2))
+    method = Wav2Lip(Wav2LipMethodConfig(wav2lip=stage), DataInfo())
+    assert method.assets == {}
+    only = method.stages["wav2lip"]
+    assert only.frozen == {}
+    figures = only.validate(batch_of())
+    assert set(figures) == {"L1", "loss", "psnr"}
+    only.validated({name: float(value) for name, value in figures.items()})
+    (update,) = only.updates(batch_of(), START)
+    assert set(update.logs) == {"L1"}
 
 
 def test_it_needed_networks_its_generator() -> None:
