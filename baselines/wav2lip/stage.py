@@ -145,7 +145,8 @@ class Wav2LipStage(Stage):
     def validate(self, batch: Batch) -> dict[str, Tensor]:
         """``L1``; ``mouth``, ``sync`` and ``gan`` where they have weights; ``psnr`` in decibels.
 
-        ``sync`` is measured from the beginning. ``loss`` is their sum with the weights that they have in the end, so that it can be compared at all steps.
+        ``sync`` is measured from the beginning. ``loss`` is their sum with the weights that they have in the end, so
+        that it can be compared at all steps.
         ``psnr`` is of the painted halves.
         """
         truth, painted = self._paint(batch)
