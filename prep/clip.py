@@ -118,7 +118,7 @@ class ClipProcessor:
                 "source", f"the span {ref.start:g}-{ref.stop:g} s ends after the video ({seconds:g} s)"
             )
         if self._sound is None or self._sound[0] != path:
-            self._sound = path, sound_reading.sound(path)
+            self._sound = path, sound_reading.sound(path, self.options.audio_track)
         sound = self._sound[1]
         heard = math.ceil(len(sound.samples) / rates.SAMPLES_PER_FRAME)
         stop = min(stop, info.n_frames)
@@ -159,6 +159,8 @@ class ClipProcessor:
         clip.source_fps = track.source_fps
         clip.audio_start = track.sound.starts
         clip.av_difference = track.av_difference
+        clip.audio_track = track.sound.track
+        clip.audio_mix = track.sound.mix
         return clip
 
     def _row(

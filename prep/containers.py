@@ -81,21 +81,92 @@ def check_size(width: int, height: int) -> None:
         raise ClipError("video", f"frame of {width}x{height} pixels is larger than {MAX_SIDE}")
 
 
+#: Streams that stand beside the programme: read only if there is no other.
+_ASIDE = (
+    Disposition.comment
+    | Disposition.lyrics
+    | Disposition.karaoke
+    | Disposition.visual_impaired  # audio description
+    | Disposition.descriptions
+    | Disposition.clean_effects
+    | Disposition.non_diegetic
+    | Disposition.timed_thumbnails
+    | Disposition.still_image
+    | Disposition.metadata
+    | Disposition.dependent
+)
+
+
 def video_stream(container: Any) -> Any:
-    """The first video stream that is not a still picture, set up for decoding in this thread."""
-    for stream in container.streams.video:
-        if stream.disposition & Disposition.attached_pic:
-            continue  # the cover of an album
-        context = stream.codec_context
-        if context is None:
-            raise ClipError("video", "uses a coding that is not supported")
+    """The video stream that is to be read, set up for decoding in this thread.
+
+    A stream that can be decoded; not the cover of an album; rather none that is marked as a thumbnail, a still image, a
+    comment or for description; then one that is marked default; then the first.
+
+    Raises:
+        ClipError: step ``video``; no video stream, none that can be decoded, or its frames are too large.
+    """
+    streams = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
+    if not streams:
+        raise ClipError("video", "no video stream")
+    for stream in sorted(streams, key=_rank):
+        if (context := stream.codec_context) is None:
+            continue
         check_size(context.width, context.height)
         context.thread_type = "NONE"
         context.thread_count = 1
         # A damaged header must not make the decoder allocate gigabytes.
         context.options = {"max_pixels": str(MAX_SIDE * MAX_SIDE)}
-        return stream
-    raise ClipError("video", "no video stream")
+        if _opens(context):
+            return stream
+    raise ClipError("video", "uses a coding that is not supported")
+
+
+def audio_stream(container: Any, track: int | None = None) -> Any:
+    """The sound stream that is to be read, set up for decoding in this thread.
+
+    Args:
+        container: an open file.
+        track: which sound stream, from 0, as in ``ffmpeg -map 0:a:N``. None: one that can be decoded; rather none
+            that is marked as audio description, comment or karaoke; then one that is marked default; then the first.
+
+    Raises:
+        ClipError: step ``audio``; there is no such stream, or it cannot be decoded.
+    """
+    streams = container.streams.audio
+    if not streams:
+        raise ClipError("audio", "no audio stream")
+    if track is not None and not 0 <= track < len(streams):
+        known = (
+            "1 sound track: 0"
+            if len(streams) == 1
+            else f"{len(streams)} sound tracks: 0 to {len(streams) - 1}"
+        )
+        raise ClipError("audio", f"no sound track {track}, the file has {known}")
+    for stream in sorted(streams, key=_rank) if track is None else [streams[track]]:
+        if (context := stream.codec_context) is None:
+            continue
+        context.thread_count = 1
+        if _opens(context):
+            return stream
+    which = "" if track is None else f"sound track {track} of {len(streams)} "
+    raise ClipError("audio", f"{which}uses a coding that is not supported")
+
+
+def _rank(stream: Any) -> tuple[bool, bool, bool]:
+    """Sorts the stream to be read first to the front; streams that a file declares and lacks have no size and rate."""
+    context = stream.codec_context
+    empty = context is None or not (context.width if stream.type == "video" else context.sample_rate)
+    return bool(stream.disposition & _ASIDE), empty, not stream.disposition & Disposition.default
+
+
+def _opens(context: Any) -> bool:
+    """Whether the decoder accepts the stream's parameters."""
+    try:
+        context.open(strict=False)
+    except (av.FFmpegError, ValueError, MemoryError):
+        return False
+    return True
 
 
 def read_packets(container: Any, stream: Any) -> Iterator[Any]:

@@ -33,6 +33,8 @@ class PrepOptions:
         mel_padding: ``constant`` (librosa ≥ 0.9, IP-LAP) or ``reflect`` (librosa 0.7, Wav2Lip).
         min_detected: smallest share of a clip's frames, 0 to 1, in which a face must be found.
         clip_seconds: longest clip; longer sources are cut evenly.
+        pixels: how YUV becomes RGB: ``exact``, or ``opencv`` as OpenCV reads it, see :mod:`prep.pixels`.
+        audio_track: which sound stream of each file, from 0, as in ``ffmpeg -map 0:a:N``; None: the default one.
         clips_per_shard: None for a size that depends on the number of clips.
     """
 
@@ -46,6 +48,8 @@ class PrepOptions:
     mel_padding: str = "constant"
     min_detected: float = 0.5
     clip_seconds: float = 10.0
+    pixels: str = "exact"
+    audio_track: int | None = None
     clips_per_shard: int | None = None
 
 

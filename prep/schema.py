@@ -23,6 +23,16 @@ column                    type                                meaning
 ``source_fps``            float64                             mean rate of the source video
 ``audio_start``           float64                             first sound after the first frame, seconds (+ = late)
 ``av_difference``         float64                             sound minus picture before reconciling, seconds
+``video_track``           int32                               which of the file's video streams, from 0; -1: none
+``audio_track``           int32                               which of the file's sound streams, from 0; -1: none
+``audio_mix``             string                              ``mono``, ``mean`` of the channels, or ``channel 2``
+                                                              (from 1) where channels cancel; ``""``: no sound
+``deinterlaced``          bool                                the source was interlaced
+``light``                 string                              ``sdr``; ``hlg`` or ``pq``, converted to sdr
+``matrix``                string                              YUV matrix by which the source was decoded
+``matrix_tagged``         bool                                the source names its matrix
+``sample_aspect``         float64                             width by height of the source's pixels
+``small_faces``           int32                               frames whose face the full-range detector found
 ``detected``              list<bool>, T                       a face was found in the frame
 ``n_faces``               list<uint8>, T                      how many
 ``landmarks``             list<binary>, T                     478×3 float32, full-frame pixels; null: not detected
@@ -34,6 +44,14 @@ column                    type                                meaning
 ========================  ==================================  ====================================================
 
 Pixel coordinates are continuous: pixel (i, j) covers [j, j + 1) × [i, i + 1).
+
+The version is in the metadata of every shard and among the options of the manifest. All versions can be read:
+
+1.  Columns up to ``av_difference``, and those after ``small_faces``. Sound was mixed at constant power: stereo is up to
+    3 dB louder than the same voice in mono, and scaled by the loudest sample of its file where that exceeds full scale.
+    The first sound and video streams of a file were read. A frame has the colours of FFmpeg's default conversion.
+2.  Sound is the mean of the channels, see :func:`prep.sound_reading.sound`. The columns from ``video_track`` to
+    ``small_faces`` say how the source was read; read from a set of version 1, they have the defaults of :class:`Clip`.
 """
 
 from __future__ import annotations
@@ -46,7 +64,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 N_LANDMARKS = 478
 N_MELS = 80
 
@@ -77,6 +95,15 @@ _SCALARS = [
     ("source_fps", pa.float64()),
     ("audio_start", pa.float64()),
     ("av_difference", pa.float64()),
+    ("video_track", pa.int32()),
+    ("audio_track", pa.int32()),
+    ("audio_mix", pa.string()),
+    ("deinterlaced", pa.bool_()),
+    ("light", pa.string()),
+    ("matrix", pa.string()),
+    ("matrix_tagged", pa.bool_()),
+    ("sample_aspect", pa.float64()),
+    ("small_faces", pa.int32()),
 ]
 
 
@@ -114,6 +141,15 @@ class Clip:
     source_fps: float = 0.0
     audio_start: float = 0.0
     av_difference: float = 0.0
+    video_track: int = -1
+    audio_track: int = -1
+    audio_mix: str = ""
+    deinterlaced: bool = False
+    light: str = "sdr"
+    matrix: str = ""
+    matrix_tagged: bool = False
+    sample_aspect: float = 1.0
+    small_faces: int = 0
     landmarks68: np.ndarray | None = None
     transforms: dict[str, np.ndarray] = field(default_factory=dict)
     images: dict[str, list[bytes | None]] = field(default_factory=dict)

@@ -1,23 +1,40 @@
-"""Reads sound through PyAV: every track becomes 16 kHz mono, with the time of the video."""
+"""Reads sound through PyAV: a track as 16 kHz mono or as it is stored, with the time of the video.
+
+**The mix.** Several channels become their mean, as in librosa, with which Wav2Lip and IP-LAP were trained, and as in
+``ffmpeg -ac 1`` for stereo, with which SyncNet is fed. So one voice has one level, in mono as in stereo, whatever else
+is in the file; sound in one of n channels only becomes 1/n as loud. Samples beyond full scale, which float formats may
+hold, are clipped.
+
+**Channels that cancel.** The power of the mean of n uncorrelated channels is 1/n of the channels' mean power, and the
+same holds if one channel speaks and the others are silent. If it is less than a tenth of that over the whole track, the
+channels are each other's negative (a balanced plug in a stereo socket), and the loudest one alone is taken. Parts of a
+file with another number of channels are judged separately.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import av
 import numpy as np
 from av.audio.resampler import AudioResampler
 from av.stream import Disposition
 
-from prep.containers import MAX_GAP, decoded, opened, read_packets
+from prep.containers import MAX_GAP, audio_stream, decoded, opened, read_packets
 from prep.errors import ClipError
 from prep.rates import SAMPLE_RATE
 from prep.video_reading import timeline_of
 
 #: Largest drift of sound timestamps in seconds before samples are inserted or cut. The jitter of containers that
-#: round to #: milliseconds is smaller; a viewer does not notice half a frame.
+#: round to milliseconds is smaller; a viewer does not notice half a frame.
 SOUND_TOLERANCE = 0.02
+#: Channels cancel if the power of their mean is less than this share of what uncorrelated channels leave (-10 dB).
+CANCELLED = 0.1
+#: Samples of float formats are limited to this before channels are mixed; larger values are damage.
+_LOUDEST = 4.0
 
 
 @dataclass(frozen=True)
@@ -29,64 +46,198 @@ class SoundTrack:
         starts: seconds from the first frame to the first decoded sample, before silence was added there (positive) or
             samples were cut there (negative).
         duration: seconds of decoded sound, before padding and cutting.
+        track: which sound stream of the file, from 0.
+        channels: how many the file has there; the most, if that changes.
+        mix: ``mono``; ``mean`` of the channels; or, where they cancel, the one taken: ``channel 2``, from 1.
     """
 
     samples: np.ndarray
     starts: float
     duration: float
+    track: int = 0
+    channels: int = 1
+    mix: str = "mono"
 
 
-def sound(path: Path) -> SoundTrack:
-    """Decode the first sound track to 16 kHz mono, with the time of the video.
+@dataclass(frozen=True)
+class FilmSound:
+    """A whole sound track as it is stored, with the time of the video.
 
-    libswresample resamples and mixes in float: stereo becomes sqrt(1/2) (left + right), 3 dB louder than FFmpeg's ``-ac
-    1`` on int16. If a mix exceeds full scale, the whole track is scaled down. int16 mono at 16 kHz is not changed.
-    Samples are placed by their timestamps: a gap of more than 20 ms becomes silence, overlapping samples are cut.
-    Without a video stream, time zero is the first sample.
+    Attributes:
+        samples: int16 (n, channels); ``samples[0]`` belongs to the first frame of the video.
+        sample_rate: Hz.
+        starts: seconds from the first frame to the first decoded sample, as in :class:`SoundTrack`.
+    """
+
+    samples: np.ndarray
+    sample_rate: int
+    starts: float
+
+
+def sound(path: Path, track: int | None = None) -> SoundTrack:
+    """Decode a sound track to 16 kHz mono, with the time of the video.
+
+    Channels are mixed in float32 before libswresample changes the rate, see the module. int16 mono at 16 kHz is not
+    changed. Samples are placed by their timestamps: a gap of more than 20 ms becomes silence, overlapping samples are
+    cut. Without a video stream, time zero is the first sample.
+
+    Args:
+        path: the file.
+        track: which sound stream, from 0, as in ``ffmpeg -map 0:a:N``; None: see
+            :func:`prep.containers.audio_stream`.
 
     Raises:
-        ClipError: step ``audio``; no file, no audio stream, damaged, nothing decodable, or timestamps that jump by more
+        ClipError: step ``audio``; no file, no such stream, damaged, nothing decodable, or timestamps that jump by more
             than 10 s. Step ``video`` if the video, whose first frame is time zero, cannot be read.
     """
-    path = Path(path)
+    mixer = _Mixer({})
+    number, placed = _read(Path(path), track, mixer)
+    if chosen := mixer.cancelling():
+        mixer = _Mixer(chosen)
+        number, placed = _read(Path(path), track, mixer)
+    samples = placed.samples()[:, 0]
+    return SoundTrack(samples, placed.starts, placed.duration, number, mixer.channels, mixer.mix)
+
+
+def film_sound(path: Path, track: int | None = None) -> FilmSound:
+    """Decode a sound track at its own rate and with its own channels, with the time of the video.
+
+    Sound of more than 16 bits is rounded; float beyond full scale is clipped. If rate or channels change inside the
+    file, libswresample converts what follows to those of the beginning. Arguments, placing and errors are those of
+    :func:`sound`.
+    """
+    keeper = _Keeper()
+    _, placed = _read(Path(path), track, keeper)
+    return FilmSound(placed.samples(), keeper.rate, placed.starts)
+
+
+def _read(path: Path, track: int | None, maker: _Mixer | _Keeper) -> tuple[int, _Placed]:
+    """Decode a track; returns which one it is, and what ``maker`` made of it."""
     with opened(path, "audio") as container:
-        if not container.streams.audio:
-            raise ClipError("audio", "no audio stream")
-        stream = container.streams.audio[0]
-        if stream.codec_context is None:
-            raise ClipError("audio", "uses a coding that is not supported")
-        stream.codec_context.thread_count = 1
+        stream = audio_stream(container, track)
         pictured = any(not video.disposition & Disposition.attached_pic for video in container.streams.video)
         origin = None
         if pictured:
             timeline = timeline_of(path)
             origin = float(int(timeline.times[0]) * timeline.time_base)
-        track = _Track(origin)
+        placed = _Placed(origin, maker)
         for frame in decoded(read_packets(container, stream), stream, "audio"):
-            track.add(frame)
-        return track.finish()
+            placed.add(frame)
+        placed.end_run()
+        return container.streams.audio.index(stream), placed
 
 
-class _Track:
-    """Segments of sound without a gap, each resampled separately and placed at its first timestamp."""
+class _Mixer:
+    """Makes 16 kHz mono: the mean of the channels, or one of them.
 
-    def __init__(self, origin: float | None) -> None:
+    Args:
+        chosen: number of channels → the one to take, from 0; the mean if there is none.
+    """
+
+    rate = SAMPLE_RATE
+
+    def __init__(self, chosen: dict[int, int]) -> None:
+        self.chosen = chosen
+        # number of channels → the energy of their mean, and of each
+        self.energies: dict[int, tuple[float, np.ndarray]] = {}
+        self.resampler: AudioResampler | None = None
+
+    def begin(self, frame: Any) -> None:
+        """A frame follows that does not continue the one before it, or has another form."""
+        same = frame.sample_rate == SAMPLE_RATE
+        self.resampler = None if same else AudioResampler("fltp", "mono", SAMPLE_RATE)
+
+    def make(self, frame: Any) -> Iterator[np.ndarray]:
+        """Samples that became ready, each int16 (n, 1)."""
+        planes = _planes(frame)
+        n = len(planes)
+        mono = planes[self.chosen[n]] if n in self.chosen else planes.mean(axis=0) if n > 1 else planes[0]
+        of_mean, of_each = self.energies.get(n, (0.0, np.zeros(n)))
+        if n > 1:
+            of_mean += float(mono @ mono)
+            of_each = of_each + np.einsum("ij,ij->i", planes, planes)
+        self.energies[n] = of_mean, of_each
+        if self.resampler is None:
+            yield _int16(mono[None])
+            return
+        mixed = av.AudioFrame.from_ndarray(np.ascontiguousarray(mono)[None], "fltp", "mono")
+        mixed.sample_rate = frame.sample_rate
+        yield from (_int16(part.to_ndarray()) for part in self.resampler.resample(mixed))
+
+    def end(self) -> Iterator[np.ndarray]:
+        """What the resampler still holds."""
+        if self.resampler is not None:
+            yield from (
+                _int16(part.to_ndarray()) for part in self.resampler.resample(None) if part is not None
+            )
+
+    def cancelling(self) -> dict[int, int]:
+        """For each number of channels that cancel, the loudest channel."""
+        return {
+            n: int(of_each.argmax())
+            for n, (of_mean, of_each) in self.energies.items()
+            if n > 1 and n * of_mean < CANCELLED * float(of_each.mean())
+        }
+
+    @property
+    def channels(self) -> int:
+        """The largest number of channels."""
+        return max(self.energies)
+
+    @property
+    def mix(self) -> str:
+        """As in :class:`SoundTrack`."""
+        for n in sorted(self.chosen, reverse=True):
+            return f"channel {self.chosen[n] + 1}"
+        return "mono" if self.channels == 1 else "mean"
+
+
+class _Keeper:
+    """Keeps rate and channels of the first frame."""
+
+    def __init__(self) -> None:
+        self.form: tuple[Any, ...] | None = None
+        self.layout = ""
+        self.rate = 0
+        self.resampler: AudioResampler | None = None
+
+    def begin(self, frame: Any) -> None:
+        """As of :class:`_Mixer`."""
+        form = (frame.layout.name, frame.sample_rate)
+        if self.form is None:
+            self.form, (self.layout, self.rate) = form, form
+        self.resampler = None if form == self.form else AudioResampler("fltp", self.layout, self.rate)
+
+    def make(self, frame: Any) -> Iterator[np.ndarray]:
+        """Samples that became ready, each int16 (n, channels)."""
+        for part in [frame] if self.resampler is None else self.resampler.resample(frame):
+            yield _int16(_planes(part))
+
+    def end(self) -> Iterator[np.ndarray]:
+        """As of :class:`_Mixer`."""
+        if self.resampler is not None:
+            yield from (_int16(_planes(part)) for part in self.resampler.resample(None) if part is not None)
+
+
+class _Placed:
+    """Segments of sound without a gap, each made separately and placed at its first timestamp."""
+
+    def __init__(self, origin: float | None, maker: _Mixer | _Keeper) -> None:
         self.origin = origin
-        self.starts: float | None = None
+        self.maker = maker
+        self.starts = 0.0
         self.duration = 0.0  # of the runs that have ended
         self.form: tuple[str, str, int] | None = None
-        self.resampler: Any = None
-        self.mixed = False
         self.time = 0.0  # when the current run starts
         self.taken = 0  # samples that went into it
         self.parts: list[np.ndarray] = []
-        self.runs: list[tuple[int, np.ndarray]] = []
+        self.runs: list[tuple[float, np.ndarray]] = []
 
     def add(self, frame: Any) -> None:
         """Add the next decoded frame."""
         if not 1000 <= frame.sample_rate <= 768_000:
             raise ClipError("audio", f"sample rate of {frame.sample_rate} Hz")
-        if self.starts is None:
+        if self.form is None:
             first = frame.time or 0.0
             self.origin = first if self.origin is None else self.origin
             self.starts = self.time = first - self.origin
@@ -101,41 +252,52 @@ class _Track:
         form = (frame.format.name, frame.layout.name, frame.sample_rate)
         if form != self.form or abs(time - expected) > SOUND_TOLERANCE:
             self.end_run()
-            # Mixing in float keeps swresample's gains; clipping is handled in finish().
-            self.resampler = AudioResampler("flt", "mono", SAMPLE_RATE)
-            self.mixed = self.mixed or frame.layout.nb_channels > 1
+            self.maker.begin(frame)
             self.form, self.time, self.taken = form, time, 0
-        self.parts.extend(part.to_ndarray()[0] for part in self.resampler.resample(frame))
+        self.parts.extend(self.maker.make(frame))
         self.taken += frame.samples
 
     def end_run(self) -> None:
-        """Flush the resampler and place the segment."""
+        """Finish the segment."""
         if self.form is not None:
-            self.parts.extend(
-                part.to_ndarray()[0] for part in self.resampler.resample(None) if part is not None
-            )
-            # Damaged float sound may contain any values.
-            run = np.nan_to_num(np.concatenate(self.parts), copy=False, posinf=1.0, neginf=-1.0)
-            self.runs.append((round(self.time * SAMPLE_RATE), run))
+            self.parts.extend(self.maker.end())
+            self.runs.append((self.time, np.concatenate(self.parts)))
             self.duration += self.taken / self.form[2]
-            self.parts = []
+            self.parts, self.taken = [], 0
 
-    def finish(self) -> SoundTrack:
-        """Combine the segments, from time zero on."""
-        self.end_run()
-        if self.starts is None:
+    def samples(self) -> np.ndarray:
+        """All segments, from time zero on: int16 (n, channels)."""
+        if not self.runs:
             raise ClipError("audio", "no sound can be decoded")
-        loudest = max((float(np.abs(run).max()) for _, run in self.runs if run.size), default=0.0)
-        # swresample mixes with constant power, so the sum of loud channels can exceed full scale: it is scaled
-        # down, not # clipped. No channel layout gives a sum of more than 4; larger values are damage.
-        scale = 32767 / min(loudest, 4.0) if self.mixed and loudest > 1 else 32768
-        samples = np.zeros(max(0, *(position + len(run) for position, run in self.runs)), np.int16)
+        runs = [(round(time * self.maker.rate), run) for time, run in self.runs]
+        length = max(0, *(position + len(run) for position, run in runs))
+        samples = np.zeros((length, runs[0][1].shape[1]), np.int16)
         end = 0
-        for position, run in self.runs:
+        for position, run in runs:
             cut = max(0, end - position)
             if cut < len(run):
                 end = position + len(run)
-                samples[position + cut : end] = np.rint(run[cut:] * scale).clip(-32768, 32767)
+                samples[position + cut : end] = run[cut:]
         if not end:
             raise ClipError("audio", "the sound ends before the picture starts")
-        return SoundTrack(samples, self.starts, self.duration)
+        return samples
+
+
+def _planes(frame: Any) -> np.ndarray:
+    """The samples of a frame: float32 (channels, n), full scale is 1."""
+    if frame.format.name.startswith("s64"):  # PyAV has no array for it
+        (frame,) = AudioResampler("dblp").resample(frame)
+    values = frame.to_ndarray()
+    if not frame.format.is_planar:
+        values = values.reshape(-1, frame.layout.nb_channels).T
+    if values.dtype.kind == "f":  # damaged sound may hold anything
+        return np.clip(np.nan_to_num(values), -_LOUDEST, _LOUDEST).astype(np.float32, copy=False)
+    if values.dtype.kind == "u":
+        return (values.astype(np.float32) - 128) / 128
+    return values.astype(np.float32) * np.float32(2.0 ** (1 - 8 * values.dtype.itemsize))
+
+
+def _int16(planes: np.ndarray) -> np.ndarray:
+    """float (channels, n) → int16 (n, channels), clipped to full scale."""
+    scaled: np.ndarray = planes * np.float32(32768)
+    return np.rint(scaled, out=scaled).clip(-32768, 32767).astype(np.int16).T

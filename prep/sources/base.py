@@ -16,6 +16,8 @@ class ClipRef:
         clip_id: unique within the data set, ``speaker/clip`` style, POSIX separators.
         split: ``train``, ``val``, ``test`` or ``pretrain``.
         source: the media file, relative to the root of the data set, POSIX separators.
+        sound: a sound file of its own, relative to the root, POSIX separators, or ``""`` for the sound of ``source``.
+            Its time zero is the video's first frame.
         speaker: identity, or ``""`` if the corpus does not give it.
         start: seconds from the video's first frame.
         stop: seconds from the video's first frame, or None for the end of the file.
@@ -44,6 +46,7 @@ class ClipRef:
     aligned: bool = False
     landmarks68: tuple[float, ...] | None = field(default=None, repr=False)
     problem: str = ""
+    sound: str = ""
 
 
 class Source(Protocol):

@@ -408,12 +408,13 @@ def hiss(rng: np.random.Generator, seconds: float, rate: int) -> np.ndarray:
     return (samples / np.abs(samples).max() * 12_000).astype(np.int16)
 
 
-def test_a_clip_is_the_reference_sound_to_one_step(clips_dir: Path) -> None:
+def test_a_stereo_clip_is_the_reference_sound_which_was_mixed_3_db_louder(clips_dir: Path) -> None:
     with np.load(PARITY) as archive:
-        reference = archive["wav_int16"].astype(int)
+        reference = archive["wav_int16"] / np.sqrt(2)  # sqrt(1/2) (left + right), instead of 1/2
     sound = sound_reading.sound(clips_dir / "talk2.mp4")
     assert sound.samples.shape == reference.shape
-    assert np.abs(sound.samples - reference).max() <= 1
+    assert np.abs(sound.samples - reference).max() <= 1.1  # both are rounded
+    assert (sound.mix, sound.channels, sound.track) == ("mean", 2, 0)
     assert sound.starts == 0
     assert sound.duration == pytest.approx(221_184 / 44_100)
 
@@ -506,13 +507,102 @@ def test_gaps_are_silent_and_overlaps_cut(
     assert np.array_equal(result.samples, wanted)
 
 
-def test_loud_channels_are_turned_down_together_not_clipped(tmp_path: Path, rng: np.random.Generator) -> None:
-    tone = (np.sin(np.arange(16_000) * 0.05) * 32_000).astype(np.int16)
-    path = tmp_path / "a.mkv"
-    encode(path, None, sound=np.stack([tone, tone]), sound_codec="flac", sound_format="s16p", layout="stereo")
-    result = sound_reading.sound(path).samples.astype(float)
-    gain = 32_767 / 32_000
-    assert np.abs(result - tone * gain).max() < 2
+def film(rng: np.random.Generator, path: Path, channels: np.ndarray, layout: str, rate: int = 16_000) -> Path:
+    """A short video with the sound ``channels``, int16 (n channels, n samples), without loss."""
+    packed = np.ascontiguousarray(channels.T).reshape(1, -1)
+    encode(path, pictures(rng, 25, (16, 16)), sound=packed, sound_codec="pcm_s16le", layout=layout, rate=rate)
+    return path
+
+
+def test_the_mix_is_the_mean_of_the_channels_as_in_librosa(tmp_path: Path, rng: np.random.Generator) -> None:
+    for layout, n in {"stereo": 2, "2.1": 3, "5.1": 6, "7.1": 8}.items():
+        channels = rng.integers(-32768, 32768, (n, 16_000)).astype(np.int16)
+        result = sound_reading.sound(film(rng, tmp_path / "a.mkv", channels, layout))
+        wanted = np.mean(channels / np.float32(32768), axis=0) * 32768  # librosa.to_mono
+        assert np.abs(result.samples - wanted).max() <= 0.51
+        assert (result.mix, result.channels) == ("mean", n)
+
+
+@pytest.mark.parametrize("rate", [8000, 44_100, 48_000])
+def test_one_voice_has_one_level_in_any_layout(tmp_path: Path, rng: np.random.Generator, rate: int) -> None:
+    voice = hiss(rng, 1, rate)
+    mono = sound_reading.sound(film(rng, tmp_path / "a.mkv", voice[None], "mono", rate))
+    assert mono.mix == "mono"
+    for layout, n in {"stereo": 2, "5.1": 6}.items():
+        result = sound_reading.sound(film(rng, tmp_path / "b.mkv", np.tile(voice, (n, 1)), layout, rate))
+        assert np.abs(result.samples.astype(int) - mono.samples).max() <= 1
+        assert result.mix == "mean"
+
+
+def test_a_loud_passage_changes_nothing_elsewhere(tmp_path: Path, rng: np.random.Generator) -> None:
+    voice = hiss(rng, 1, 48_000)
+    loud = voice.copy()
+    loud[40_000:] = rng.choice([-32768, 32767], 8000)
+    quiet, shouted = (
+        sound_reading.sound(film(rng, tmp_path / "a.mkv", np.stack([v, v]), "stereo", 48_000)).samples
+        for v in (voice, loud)
+    )
+    assert np.array_equal(quiet[:13_000], shouted[:13_000])
+
+
+def test_channels_that_cancel_give_way_to_the_louder_one(tmp_path: Path, rng: np.random.Generator) -> None:
+    one, other = hiss(rng, 1, 16_000), hiss(rng, 1, 16_000)
+    none = np.zeros_like(one)
+    faint = (one * 0.708).astype(np.int16)
+    late = np.roll(one, 8)  # half a millisecond, as of two microphones
+    for layout, channels, mix in [
+        ("stereo", [one, one], "mean"),
+        ("stereo", [one, other], "mean"),
+        ("stereo", [one, late], "mean"),
+        ("stereo", [one, none], "mean"),
+        ("stereo", [none, none], "mean"),
+        ("5.1", [none, none, one, none, none, none], "mean"),
+        ("stereo", [one, -one], "channel 1"),
+        ("stereo", [-faint, one], "channel 2"),
+        ("stereo", [one, -faint], "channel 1"),
+        ("quad", [one, -one, -other, other], "channel 1"),
+    ]:
+        result = sound_reading.sound(film(rng, tmp_path / "a.mkv", np.stack(channels), layout))
+        assert result.mix == mix, (layout, mix)
+        wanted = np.mean(channels, axis=0) if mix == "mean" else channels[int(mix[-1]) - 1]
+        assert np.abs(result.samples - wanted).max() <= 0.51
+
+
+def test_each_part_of_a_file_whose_channels_change_has_the_same_level(
+    tmp_path: Path, rng: np.random.Generator
+) -> None:
+    voice = hiss(rng, 2, 48_000)
+    levels = []
+    for sign in (1, -1):
+        parts = b""
+        for n, layout in ((1, "mono"), (2, "stereo")):
+            packed = np.ascontiguousarray(np.stack([voice, sign * voice])[:n].T).reshape(1, -1)
+            path = tmp_path / f"{layout}.aac"
+            encode(path, None, sound=packed, layout=layout, rate=48_000)
+            parts += path.read_bytes()
+        (tmp_path / "a.aac").write_bytes(parts)
+        result = sound_reading.sound(tmp_path / "a.aac")
+        assert (result.mix, result.channels) == ("mean" if sign == 1 else "channel 1", 2)
+        samples = result.samples.astype(float)
+        levels += [np.std(samples[8000:24_000]), np.std(samples[40_000:56_000])]
+    assert max(levels) / min(levels) < 1.02
+
+
+def test_float_sound_beyond_full_scale_is_mixed_and_then_clipped(
+    tmp_path: Path, rng: np.random.Generator
+) -> None:
+    left, right = np.full(16_000, 1.5, np.float32), np.full(16_000, -0.9, np.float32)
+    for channels, wanted in (([left, right], round(0.3 * 32768)), ([left, left], 32767)):
+        packed = np.stack(channels, axis=1).reshape(1, -1)
+        path = tmp_path / "a.mkv"
+        encode(path, None, sound=packed, sound_codec="pcm_f32le", sound_format="flt", layout="stereo")
+        assert (sound_reading.sound(path).samples == wanted).all()
+
+
+def test_damaged_float_samples_are_silent_or_clipped(tmp_path: Path) -> None:
+    odd = np.array([[np.nan, np.inf, -np.inf, 1e30, 0.5]], np.float32)
+    encode(tmp_path / "a.mkv", None, sound=odd, sound_codec="pcm_f32le", sound_format="flt")
+    assert sound_reading.sound(tmp_path / "a.mkv").samples.tolist() == [0, 32767, -32768, 32767, 16384]
 
 
 @pytest.mark.parametrize(
