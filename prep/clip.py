@@ -7,15 +7,16 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 
 from prep import rates, sound_reading, stills, video_reading
 from prep.crops import check_faces, cut, place_views
 from prep.errors import ClipError
-from prep.fan import Fan68
-from prep.landmarks import FaceMesh, choose_face, detect_clip
+from prep.landmarks import FaceMesh, Fan68, choose_face, detect_clip
 from prep.options import PrepOptions
+from prep.pixels import Pixels
 from prep.schema import Clip
 from prep.shards import Failure
 from prep.sound.mel import melspectrogram
@@ -45,9 +46,12 @@ class _Track:
     source_fps: float
     sound: sound_reading.SoundTrack
     av_difference: float
+    pixels: Pixels
 
     def frames(self, start: int, stop: int) -> Iterator[np.ndarray]:
-        return video_reading.frames(self.path, start, stop, crop=self.ref.crop, size=self.ref.size)
+        return video_reading.frames(
+            self.path, start, stop, crop=self.ref.crop, size=self.ref.size, pixels=self.pixels
+        )
 
 
 class ClipProcessor:
@@ -142,6 +146,7 @@ class ClipProcessor:
             source_fps=info.source_fps,
             sound=sound,
             av_difference=len(sound.samples) / rates.SAMPLE_RATE - info.n_frames / rates.FPS,
+            pixels=cast("Pixels", self.options.pixels),
         )
 
     def _piece(self, track: _Track, piece: ClipRef, start: int, stop: int, stream: Frames) -> Clip:

@@ -12,18 +12,18 @@ import av
 import numpy as np
 from av.audio.frame import AudioFrame
 from av.codec.context import Flags
-from av.video.frame import VideoFrame
-from av.video.reformatter import VideoReformatter
 
+from prep.conversion import Painter, even, tag
+from prep.pixels import Colour
 from prep.rates import FPS, SAMPLE_RATE
 
 #: Sample rates that AAC supports, in Hz.
 AAC_RATES = (7350, 8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000, 64000, 88200, 96000)
-# mbtree is off: x264's assembly code for it reads uninitialised memory, so its output sometimes differs. # The
-# rest: RGB is converted to YUV by the matrix of BT.601; without the tag, players use BT.709 for larger frames.
-_X264 = {"mbtree": "0", "colorspace": "smpte170m", "color_range": "tv"}
-# The same bytes on every processor: the rounding of swscale's fast paths depends on the processor.
-_EXACT = 0x4 | 0x40000 | 0x80000  # SWS_BICUBIC, SWS_ACCURATE_RND, SWS_BITEXACT
+#: Unit of the times of files with a variable frame rate, in seconds.
+TIME_BASE = Fraction(1, 120_000)
+_LAYOUTS = {1: "mono", 2: "stereo", 3: "3.0", 4: "4.0", 5: "5.0", 6: "5.1", 8: "7.1"}
+# mbtree is off: x264's assembly code for it reads uninitialised memory, so its output sometimes differs.
+_X264 = {"mbtree": "0"}
 
 
 def write_video(
@@ -34,6 +34,9 @@ def write_video(
     samples: np.ndarray | None = None,
     sample_rate: int = SAMPLE_RATE,
     crf: int = 18,
+    colour: Colour | None = None,
+    sample_aspect: Fraction | None = None,
+    times: Iterable[Fraction] | None = None,
 ) -> None:
     """Write an MP4 that plays everywhere: H.264 4:2:0 and, with ``samples``, AAC; same input, same bytes.
 
@@ -44,21 +47,26 @@ def write_video(
         path: the file; its folder must exist.
         frames: uint8 (height, width, 3), RGB, all of one size; at least one.
         fps: frames per second.
-        samples: int16 (n,), mono; the first sample belongs to the first frame.
+        samples: int16 or float32 (-1 to 1), (n,) mono or (n, channels); the first sample belongs to the first frame.
         sample_rate: of ``samples``, one of :data:`AAC_RATES`.
         crf: x264's constant rate factor; 0 is lossless except for the conversion of colours.
+        colour: by which the RGB is converted, and with which the file is tagged; None: BT.601.
+        sample_aspect: width of a pixel divided by its height; None: square.
+        times: seconds of each frame, rising from 0, one for each frame, for a variable frame rate; None: by ``fps``.
 
     Raises:
-        ValueError: no frames, arrays of another type or shape, or a sample rate that AAC does not support.
+        ValueError: no frames, arrays of another type or shape, a sample rate or a number of channels that AAC does not
+            support, or times that do not rise or are fewer than the frames.
         OSError: the file cannot be written (a full disk, no such folder).
     """
     path = Path(path)
-    rate = Fraction(fps).limit_denominator(1001)
+    rate = _rate(fps)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     options = {"fflags": "+bitexact", "movflags": "+faststart"}
     try:
         with av.open(f"file:{temporary}", "w", format="mp4", options=options) as container:
-            _encode(container, frames, rate, samples, sample_rate, crf)
+            sound = None if samples is None else _Sound(container, samples, sample_rate)
+            _encode(container, frames, rate, crf, colour or Colour(), sample_aspect, times, sound)
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
         temporary.replace(path)
@@ -68,44 +76,81 @@ def write_video(
         temporary.unlink(missing_ok=True)
 
 
+def _rate(fps: float | Fraction) -> Fraction:
+    """The rate as a fraction; rates such as 59.94 are exactly 60000/1001."""
+    exact = Fraction(fps)
+    if exact.denominator <= 1001:
+        return exact
+    nominal = Fraction(round(exact * 1001 / 1000) * 1000, 1001)
+    return nominal if abs(nominal - exact) < Fraction(1, 200) else exact.limit_denominator(1001)
+
+
+class _Sound:
+    """The sound of a file that is being written, encoded little by little."""
+
+    def __init__(self, container: Any, samples: np.ndarray, rate: int) -> None:
+        samples = np.ascontiguousarray(samples)
+        if samples.dtype not in (np.int16, np.float32) or samples.ndim not in (1, 2):
+            raise ValueError(
+                f"samples are {samples.dtype} {samples.shape}, not int16 or float32 (n,) or (n, channels)"
+            )
+        if rate not in AAC_RATES:
+            raise ValueError(f"AAC has no sample rate of {rate} Hz")
+        self.samples = samples[:, None] if samples.ndim == 1 else samples
+        channels = self.samples.shape[1]
+        if channels not in _LAYOUTS:
+            raise ValueError(f"AAC has no layout of {channels} channels")
+        self.rate = rate
+        self.container = container
+        self.written = 0
+        self.stream = container.add_stream("aac", rate=rate, layout=_LAYOUTS[channels])
+        self.stream.codec_context.bit_rate = min(128_000, 6 * rate) * channels
+        self.stream.codec_context.flags |= Flags.bitexact
+
+    def write(self, until: int) -> None:
+        """Encode up to a sample, so that the file is interleaved and little data is in memory."""
+        until = min(until, len(self.samples))
+        if until <= self.written:
+            return
+        part = self.samples[self.written : until]
+        form = "s16" if part.dtype == np.int16 else "flt"
+        block = AudioFrame.from_ndarray(part.reshape(1, -1), format=form, layout=self.stream.layout.name)
+        block.sample_rate = self.rate
+        block.pts = self.written
+        block.time_base = Fraction(1, self.rate)
+        self.container.mux(self.stream.encode(block))
+        self.written = until
+
+    def finish(self) -> None:
+        """Encode the rest."""
+        self.write(len(self.samples))
+        self.container.mux(self.stream.encode(None))
+
+
 def _encode(
     container: Any,
     frames: Iterable[np.ndarray],
     rate: Fraction,
-    samples: np.ndarray | None,
-    sample_rate: int,
     crf: int,
+    colour: Colour,
+    sample_aspect: Fraction | None,
+    times: Iterable[Fraction] | None,
+    sound: _Sound | None,
 ) -> None:
     picture = container.add_stream("libx264", rate=rate, options={"crf": str(crf), **_X264})
     picture.pix_fmt = "yuv420p"
     picture.codec_context.thread_count = 1
     picture.codec_context.flags |= Flags.bitexact
-    voice = None
-    if samples is not None:
-        samples = np.ascontiguousarray(samples)
-        if samples.dtype != np.int16 or samples.ndim != 1:
-            raise ValueError(f"samples are {samples.dtype} {samples.shape}, not int16 (n,)")
-        if sample_rate not in AAC_RATES:
-            raise ValueError(f"AAC has no sample rate of {sample_rate} Hz")
-        voice = container.add_stream("aac", rate=sample_rate, layout="mono")
-        voice.codec_context.bit_rate = min(128_000, 6 * sample_rate)
-        voice.codec_context.flags |= Flags.bitexact
-    reformatter = VideoReformatter()
+    tag(picture.codec_context, colour)
+    if sample_aspect is not None:
+        picture.codec_context.sample_aspect_ratio = sample_aspect
+    time_base = 1 / rate if times is None else TIME_BASE
+    if times is not None:
+        picture.codec_context.time_base = picture.time_base = time_base
+    when = None if times is None else iter(times)
+    paint = Painter("yuv420p", colour)
     shape: tuple[int, ...] = ()
-    spoken = 0
-
-    def speak(until: int) -> None:
-        """Encode the sound up to a sample, so that the file is interleaved and little data is in memory."""
-        nonlocal spoken
-        if samples is None or voice is None or until <= spoken:
-            return
-        block = AudioFrame.from_ndarray(samples[None, spoken:until], format="s16", layout="mono")
-        block.sample_rate = sample_rate
-        block.pts = spoken
-        block.time_base = Fraction(1, sample_rate)
-        container.mux(voice.encode(block))
-        spoken = until
-
+    last = -1
     for number, rgb in enumerate(frames):
         if not shape:
             shape = rgb.shape
@@ -114,22 +159,21 @@ def _encode(
             picture.width, picture.height = shape[1] + shape[1] % 2, shape[0] + shape[0] % 2
         if rgb.shape != shape:
             raise ValueError(f"frame {number} is {rgb.shape}, the first one is {shape}")
-        if shape[0] % 2 or shape[1] % 2:
-            rgb = np.pad(rgb, ((0, shape[0] % 2), (0, shape[1] % 2), (0, 0)), mode="edge")
-        frame = reformatter.reformat(
-            VideoFrame.from_ndarray(np.ascontiguousarray(rgb), format="rgb24"),
-            format="yuv420p",
-            interpolation=_EXACT,
-            threads=1,
-        )
-        frame.pts = number
-        frame.time_base = 1 / rate
+        frame = paint(even(rgb))
+        pts = number
+        if when is not None:
+            seconds = next(when, None)
+            pts = -1 if seconds is None else round(Fraction(seconds) / time_base)
+            if pts <= last:
+                raise ValueError(
+                    f"frame {number} has no time, or one that is not after that of the frame before"
+                )
+        frame.pts, frame.time_base, last = pts, time_base, pts
         container.mux(picture.encode(frame))
-        if samples is not None:
-            speak(min(len(samples), int((number + 1) * sample_rate / rate)))
+        if sound is not None:
+            sound.write(int((pts + 1) * time_base * sound.rate))
     if not shape:
         raise ValueError("there are no frames to write")
     container.mux(picture.encode(None))
-    if samples is not None and voice is not None:
-        speak(len(samples))
-        container.mux(voice.encode(None))
+    if sound is not None:
+        sound.finish()

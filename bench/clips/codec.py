@@ -90,8 +90,6 @@ _OPTIONS = {
     "libvpx-vp9": {"deadline": "good", "cpu-used": "4", "row-mt": "0"},
     "libsvtav1": {"preset": "8", "svtav1-params": "lp=1"},
 }
-# The same bytes on every processor: SWS_BICUBIC, SWS_ACCURATE_RND, SWS_BITEXACT.
-_EXACT = 0x4 | 0x40000 | 0x80000
 
 
 def probe_codec(path: Path) -> Codec:
@@ -103,15 +101,18 @@ def probe_codec(path: Path) -> Codec:
         ClipError: step ``video``; the file cannot be read, or there is no encoder for its coding.
     """
     from prep import rates, video_reading
+    from prep.pixels import Colour
 
-    n_frames = video_reading.probe(path).n_frames
+    info = video_reading.probe(path)
+    colour = Colour.of(info)
     with _opened(path) as container:
         context = _pictures(container).codec_context
         coding, pix_fmt = context.codec.canonical_name, context.pix_fmt
     if coding in LOSSLESS:
-        return Codec(coding, convertible(pix_fmt, coding))
+        return Codec(coding, convertible(pix_fmt, coding), colour=colour)
+    bit_rate = max(1, round(picture_bits(path) * rates.FPS / info.n_frames))
     encoder = checked_encoder(ENCODERS.get(coding, ""), pix_fmt, coding)
-    return Codec(encoder, pix_fmt, max(1, round(picture_bits(path) * rates.FPS / n_frames)))
+    return Codec(encoder, pix_fmt, bit_rate, colour=colour)
 
 
 def reencode(frames: Iterable[np.ndarray], codec: Codec) -> Iterator[np.ndarray]:
@@ -137,7 +138,7 @@ def reencode(frames: Iterable[np.ndarray], codec: Codec) -> Iterator[np.ndarray]
         OSError: the temporary folder is full.
     """
     if codec.name in LOSSLESS:
-        yield from _converted(frames, codec.pix_fmt)
+        yield from _converted(frames, codec)
         return
     from prep import video_reading
 
@@ -210,13 +211,13 @@ def write_coded(
     """Write frames to a Matroska file; returns their height, width and number."""
     import av
     from av.codec.context import Flags
-    from av.video.reformatter import VideoReformatter
 
+    from prep.conversion import Painter, even, tag
     from prep.rates import FPS
 
     # Without this, SVT-AV1 prints its settings to standard error.
     os.environ.setdefault("SVT_LOG", "0")
-    reformatter = VideoReformatter()
+    paint = Painter(codec.pix_fmt, codec.colour)
     height = width = count = 0
     try:
         with av.open(f"file:{path}", "w", format="matroska", options={"fflags": "+bitexact"}) as container:
@@ -226,11 +227,12 @@ def write_coded(
             stream.pix_fmt = codec.pix_fmt
             stream.codec_context.thread_count = 1
             stream.codec_context.flags |= Flags.bitexact
+            tag(stream.codec_context, codec.colour)
             for rgb in frames:
                 if not count:
                     height, width = rgb.shape[:2]
                     stream.height, stream.width = height + height % 2, width + width % 2
-                picture = _formatted(_even(rgb), reformatter, codec.pix_fmt)
+                picture = paint(even(rgb))
                 picture.pts, picture.time_base = count, Fraction(1, FPS)
                 container.mux(stream.encode(picture))
                 count += 1
@@ -245,29 +247,14 @@ def write_coded(
     return height, width, count
 
 
-def _even(rgb: np.ndarray) -> np.ndarray:
-    height, width = rgb.shape[:2]
-    if height % 2 or width % 2:
-        return np.pad(rgb, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
-    return np.ascontiguousarray(rgb)
-
-
-def _formatted(rgb: np.ndarray, reformatter: Any, pix_fmt: str) -> Any:
-    from av.video.frame import VideoFrame
-
-    frame = VideoFrame.from_ndarray(rgb, format="rgb24")
-    return reformatter.reformat(frame, format=pix_fmt, interpolation=_EXACT, threads=1)
-
-
-def _converted(frames: Iterable[np.ndarray], pix_fmt: str) -> Iterator[np.ndarray]:
+def _converted(frames: Iterable[np.ndarray], codec: Codec) -> Iterator[np.ndarray]:
     """To a pixel format and back."""
-    from av.video.reformatter import VideoReformatter
+    from prep.conversion import Converter, Painter, even
 
-    there, back = VideoReformatter(), VideoReformatter()
+    paint, convert = Painter(codec.pix_fmt, codec.colour), Converter()
     for rgb in frames:
         height, width = rgb.shape[:2]
-        frame = back.reformat(_formatted(_even(rgb), there, pix_fmt), format="rgb24", threads=1)
-        yield frame.to_ndarray()[:height, :width]
+        yield np.ascontiguousarray(convert(paint(even(rgb)))[:height, :width])
 
 
 def convertible(pix_fmt: str, coding: str) -> str:
@@ -275,7 +262,7 @@ def convertible(pix_fmt: str, coding: str) -> str:
     import av
 
     try:
-        list(_converted([np.zeros((2, 2, 3), np.uint8)], pix_fmt))
+        list(_converted([np.zeros((2, 2, 3), np.uint8)], Codec(pix_fmt=pix_fmt)))
     except (av.FFmpegError, ValueError):
         raise ClipError("video", f"nothing can be coded as {coding} in {pix_fmt} here") from None
     return pix_fmt

@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from prep.pixels import Colour
+
 #: Rows that are derived from the truth, in the order of tables.
 TRIVIAL = ("ground_truth", "reencoded", "still", "wrong_audio")
 #: The output of videos that do not show a view: full frames.
@@ -59,12 +61,14 @@ class Codec:
         pix_fmt: ``yuv420p`` …
         bit_rate: bits per second of the video stream; None: ``crf`` is used.
         crf: constant rate factor of libx264, used if ``bit_rate`` is None.
+        colour: the tags of the file; RGB is converted by its matrix.
     """
 
     name: str = "libx264"
     pix_fmt: str = "yuv420p"
     bit_rate: int | None = None
     crf: int = 18
+    colour: Colour = field(default_factory=Colour)
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,9 @@ import pytest
 from PIL import Image
 
 from prep import sound_reading, stills, video_reading, video_writing
+from prep.conversion import Converter
 from prep.errors import ClipError
+from prep.pixels import Colour
 from tests.prep.broken import encode, noise, pictures, write_broken_files
 
 PARITY = Path(__file__).resolve().parents[1] / "parity" / "wav2lip_mel" / "mel.npz"
@@ -30,14 +32,16 @@ def rng() -> np.random.Generator:
 
 
 def decoded(path: Path) -> list[np.ndarray]:
-    """What PyAV makes of every frame, in order."""
+    """Every frame that PyAV decodes, in order."""
+    convert = Converter()
     with av.open(str(path)) as container:
-        return [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+        return [convert(frame) for frame in container.decode(video=0)]
 
 
 def filtered(path: Path) -> list[np.ndarray]:
     """What FFmpeg's own fps filter makes of a file whose first frame is moved to time zero."""
     result = []
+    convert = Converter()
     with av.open(str(path)) as container:
         stream = container.streams.video[0]
         graph = av.filter.Graph()
@@ -54,7 +58,7 @@ def filtered(path: Path) -> list[np.ndarray]:
             graph.push(frame)
             while True:
                 try:
-                    result.append(graph.pull().to_ndarray(format="rgb24"))
+                    result.append(convert(graph.pull()))
                 except (av.error.BlockingIOError, av.error.EOFError):
                     break
     return result
@@ -82,7 +86,7 @@ def test_25_fps_comes_through_untouched(tmp_path: Path, rng: np.random.Generator
     assert len(frames) == 40
     assert all(frame.flags.c_contiguous and frame.flags.writeable for frame in frames)
     info = video_reading.probe(tmp_path / "a.mp4")
-    assert info == video_reading.VideoInfo(64, 48, 0, 25.0, 40, False)
+    assert info == video_reading.VideoInfo(64, 48, 0, 25.0, 40, False, matrix_tagged=True)
 
 
 @pytest.mark.parametrize(
@@ -796,8 +800,8 @@ def test_a_file_appears_whole_or_not_at_all(tmp_path: Path, rng: np.random.Gener
         ([np.zeros((4, 4, 3), np.uint8), np.zeros((4, 6, 3), np.uint8)], {}, "frame 1 is"),
         (
             [np.zeros((4, 4, 3), np.uint8)],
-            {"samples": np.zeros((9, 1), np.int16)},
-            r"samples are int16 \(9, 1\)",
+            {"samples": np.zeros((9, 1, 1), np.int16)},
+            r"samples are int16 \(9, 1, 1\)",
         ),
         ([np.zeros((4, 4, 3), np.uint8)], {"samples": np.zeros(9)}, "samples are float64"),
         (
@@ -813,3 +817,52 @@ def test_what_cannot_be_written_is_named(
     with pytest.raises(ValueError, match=message):
         video_writing.write_video(tmp_path / "a.mp4", frames, **more)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_native_frames_come_at_their_own_times(tmp_path: Path, rng: np.random.Generator) -> None:
+    times = [Fraction(n, 1000) for n in (0, 17, 33, 90, 100)]
+    video_writing.write_video(tmp_path / "a.mp4", pictures(rng, 5), times=times)
+    found = list(video_reading.native_frames(tmp_path / "a.mp4"))
+    assert [when for when, _ in found] == times
+    assert_same_frames([frame for _, frame in found], decoded(tmp_path / "a.mp4"))
+
+
+@pytest.mark.parametrize("fps", [Fraction(24000, 1001), Fraction(60000, 1001), 23.976, 59.94, 50])
+def test_the_rate_of_films_is_written_exactly(
+    tmp_path: Path, rng: np.random.Generator, fps: float | Fraction
+) -> None:
+    video_writing.write_video(tmp_path / "a.mp4", pictures(rng, 30, (16, 16)), fps=fps)
+    exact = Fraction(round(fps) * 1000, 1001) if fps != 50 else Fraction(50)
+    found = [when for when, _ in video_reading.native_frames(tmp_path / "a.mp4")]
+    assert found == [number / exact for number in range(30)]
+
+
+@pytest.mark.parametrize("channels", [2, 6])
+@pytest.mark.parametrize("dtype", [np.int16, np.float32])
+def test_sound_of_several_channels_at_its_own_rate(tmp_path: Path, channels: int, dtype: type) -> None:
+    wave = np.sin(np.arange(48_000)[:, None] * 0.01 * (1 + np.arange(channels)))
+    samples = (
+        (wave * 8000).astype(np.int16) if dtype is np.int16 else (wave * 8000 / 32768).astype(np.float32)
+    )
+    frames = [np.zeros((16, 16, 3), np.uint8)] * 25
+    video_writing.write_video(tmp_path / "a.mp4", frames, samples=samples, sample_rate=48_000)
+    with av.open(str(tmp_path / "a.mp4")) as container:
+        stream = container.streams.audio[0]
+        assert (stream.rate, stream.channels) == (48_000, channels)
+        back = np.concatenate([block.to_ndarray() for block in container.decode(stream)], axis=1)
+    for one in range(channels):
+        if channels == 6 and one == 3:  # AAC keeps the low frequencies only of this one
+            continue
+        assert np.corrcoef(back[one, 4000:40_000], wave[4000:40_000, one])[0, 1] > 0.98
+    with pytest.raises(ValueError, match="no layout of 7 channels"):
+        video_writing.write_video(tmp_path / "b.mp4", frames, samples=np.zeros((9, 7), np.int16))
+
+
+def test_files_carry_the_tags_of_their_source(tmp_path: Path, rng: np.random.Generator) -> None:
+    first = Colour("bt709", 1, 1, full=True)
+    video_writing.write_video(
+        tmp_path / "a.mp4", pictures(rng, 2), colour=first, sample_aspect=Fraction(4, 3)
+    )
+    assert Colour.of(tmp_path / "a.mp4") == first
+    info = video_reading.probe(tmp_path / "a.mp4")
+    assert (info.matrix, info.matrix_tagged, info.sample_aspect) == ("bt709", True, pytest.approx(4 / 3))

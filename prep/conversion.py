@@ -1,0 +1,122 @@
+"""Decoded frames become RGB, and RGB becomes frames to encode. Every conversion of colours is here.
+
+``exact`` follows ITU-R BT.601, BT.709 and BT.2020 by the frame's own tags, with correct rounding and interpolated
+chroma; ``opencv`` equals OpenCV's reader before 4.13.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from av.video.format import VideoFormat
+from av.video.frame import VideoFrame
+from av.video.reformatter import VideoReformatter
+
+from prep.pixels import UNTAGGED_MATRIX, Colour, Matrix, Pixels
+
+# FFmpeg's numbers (AVColorSpace, which are those of ITU-T H.273).
+_MATRICES = {0: "rgb", 1: "bt709", 5: "bt601", 6: "bt601", 9: "bt2020", 10: "bt2020"}
+_SPACES = {"bt709": 1, "bt601": 6, "bt2020": 9}
+_LIMITED, _FULL = 1, 2
+# Transfer characteristics.
+_LIGHTS = {16: "pq", 18: "hlg"}
+# SWS_BICUBIC, SWS_ACCURATE_RND, SWS_BITEXACT, SWS_FULL_CHR_H_INP, SWS_FULL_CHR_H_INT
+_EXACT = 0x4 | 0x40000 | 0x80000 | 0x4000 | 0x2000
+
+
+def matrix_of(frame: VideoFrame) -> str | None:
+    """The matrix that a decoded frame is tagged with; None: it is not tagged with one that is known."""
+    if frame.format.is_rgb:
+        return "rgb"
+    return _MATRICES.get(int(frame.colorspace))
+
+
+def light_of(frame: VideoFrame) -> str:
+    """``hlg`` or ``pq`` by the tag of the transfer characteristic, otherwise ``sdr``."""
+    return _LIGHTS.get(int(frame.color_trc), "sdr")
+
+
+def colour_of(frame: VideoFrame) -> Colour:
+    """The tags for files that are made from this frame (:meth:`Colour.of`)."""
+    if light_of(frame) != "sdr":
+        return Colour("bt709", 1, 1)
+    matrix = matrix_of(frame) or UNTAGGED_MATRIX
+    return Colour(
+        UNTAGGED_MATRIX if matrix == "rgb" else matrix,
+        int(frame.color_primaries),
+        int(frame.color_trc),
+        int(frame.color_range) == _FULL and matrix != "rgb",
+    )
+
+
+class Converter:
+    """Turns decoded frames into RGB, each by its own tags.
+
+    Args:
+        pixels: how.
+        matrix: ``exact`` only.
+
+    Raises:
+        ValueError: ``opencv`` with another matrix than ``tagged``.
+    """
+
+    def __init__(self, pixels: Pixels = "exact", matrix: Matrix = "tagged") -> None:
+        if pixels == "opencv" and matrix != "tagged":
+            raise ValueError(f"pixels opencv always decodes by BT.601, not by {matrix}")
+        self.pixels = pixels
+        self.matrix = matrix
+        self._reformatter = VideoReformatter()
+
+    def __call__(self, frame: VideoFrame) -> np.ndarray:
+        """uint8 (height, width, 3), RGB, C-contiguous and writable."""
+        if self.pixels == "opencv":
+            space, flags = 5, 0x4
+        else:
+            named = (matrix_of(frame) or UNTAGGED_MATRIX) if self.matrix == "tagged" else self.matrix
+            space, flags = {"bt709": 1, "bt2020": 9}.get(named, 5), _EXACT
+        rgb: np.ndarray = self._reformatter.reformat(
+            frame, format="rgb24", src_colorspace=space, interpolation=flags, threads=1
+        ).to_ndarray()
+        return rgb
+
+
+class Painter:
+    """Turns RGB into frames to encode.
+
+    Args:
+        pix_fmt: FFmpeg's name of their pixel format.
+        colour: by which RGB is converted; the frames carry its tags.
+    """
+
+    def __init__(self, pix_fmt: str, colour: Colour) -> None:
+        self.pix_fmt = pix_fmt
+        self.colour = colour
+        self._reformatter = VideoReformatter()
+        self._target: dict[str, int] = {}
+        if not VideoFormat(pix_fmt).is_rgb:
+            self._target["dst_colorspace"] = {"bt709": 1, "bt2020": 9}.get(colour.matrix, 5)
+            self._target["dst_color_range"] = _FULL if colour.full else _LIMITED
+
+    def __call__(self, rgb: np.ndarray) -> VideoFrame:
+        """A frame of uint8 (height, width, 3), RGB."""
+        frame = VideoFrame.from_ndarray(np.ascontiguousarray(rgb), format="rgb24")
+        return self._reformatter.reformat(
+            frame, format=self.pix_fmt, **self._target, interpolation=_EXACT, threads=1
+        )
+
+
+def tag(codec: Any, colour: Colour) -> None:
+    """Set the tags of an encoder (PyAV's ``VideoCodecContext``), whose pixel format is known."""
+    if not VideoFormat(codec.pix_fmt).is_rgb:
+        codec.colorspace = _SPACES[colour.matrix]
+        codec.color_range = _FULL if colour.full else _LIMITED
+    codec.color_primaries, codec.color_trc = colour.primaries, colour.transfer
+
+
+def even(rgb: np.ndarray) -> np.ndarray:
+    """A frame with the last column or row repeated where its width or height is odd."""
+    height, width = rgb.shape[:2]
+    if height % 2 or width % 2:
+        return np.pad(rgb, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
+    return np.ascontiguousarray(rgb)
