@@ -93,6 +93,8 @@ class MethodResult(_Model):
         source: folder of the videos, as it was given; ``""`` for trivial rows.
         training_data: what it was trained on, if given.
         generation: what ``bench generate`` wrote beside the videos; empty if they were made otherwise.
+        videos: number of its videos; 0 for trivial rows.
+        unmatched: its videos that belong to no clip, and so are not scored.
         figures: in the order of the metrics.
     """
 
@@ -101,6 +103,8 @@ class MethodResult(_Model):
     source: str = ""
     training_data: str = ""
     generation: dict[str, Any] = Field(default_factory=dict)
+    videos: int = 0
+    unmatched: list[str] = Field(default_factory=list)
     notes: str = ""
     figures: list[Figure] = Field(default_factory=list)
 

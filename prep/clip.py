@@ -14,7 +14,8 @@ import numpy as np
 from prep import rates, sound_reading, stills, video_reading
 from prep.crops import check_faces, cut, place_views
 from prep.errors import ClipError
-from prep.landmarks import FaceMesh, Fan68, choose_face, detect_clip
+from prep.fan import Fan68
+from prep.landmarks import FaceMesh, choose_face, detect_clip
 from prep.options import PrepOptions
 from prep.pixels import Pixels
 from prep.schema import Clip

@@ -5,31 +5,26 @@ All points are in continuous pixels of the full frame: pixel (column j, row i) c
 
 from __future__ import annotations
 
-import hashlib
 import importlib
-import inspect
 import os
 import sys
-import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
 from typing import Any, Protocol
-from urllib.parse import urlparse
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
-from prep.errors import PrepError
+from prep.errors import ClipError
 
 Float = npt.NDArray[np.float64]
 Image = npt.NDArray[np.uint8]
 
 
 class Detector(Protocol):
-    """A landmark detector: :class:`FaceMesh` or :class:`Fan68`."""
+    """A landmark detector: :class:`FaceMesh` or :class:`prep.fan.Fan68`."""
 
     #: Points of a face and values of a point.
     shape: tuple[int, int]
@@ -90,12 +85,66 @@ def choose_face(faces: Float, previous: Float | None = None) -> int:
     return int(np.argmax(area))
 
 
-def detect_clip(detector: Detector, frames: Iterable[Image]) -> ClipLandmarks:
+@dataclass(frozen=True)
+class FaceChoice:
+    """Which of several people a track begins with; without arguments the one with the largest face.
+
+    It is made in the first frame that shows a face, among the faces that the detector finds there (FaceMesh: at most
+    4). From there on the chosen face is followed, see :func:`choose_face`.
+
+    Attributes:
+        number: the N-th face from left to right, by the middles of their boxes; 1 is the leftmost.
+        at: x and y in full-frame pixels: the face whose box contains this point or is the nearest to it.
+    """
+
+    number: int | None = None
+    at: tuple[float, float] | None = None
+
+    def __post_init__(self) -> None:
+        if self.number is not None and (self.at is not None or self.number < 1):
+            raise ValueError("a face is chosen by a number from 1, or by a point, or not at all")
+
+    def first(self, faces: Float) -> int:
+        """Index of the face of ``faces`` (F, N, 2 or 3), F > 0, with which the track begins.
+
+        Raises:
+            ClipError: there are fewer than ``number`` faces; the message says how many there are and where.
+        """
+        low, high = faces[..., :2].min(axis=1), faces[..., :2].max(axis=1)
+        middles = (low + high) / 2
+        if self.at is not None:
+            away = np.maximum(np.maximum(low - self.at, self.at - high), 0)
+            distances = np.hypot(*away.T), np.hypot(*(middles - self.at).T)
+            return int(np.lexsort(distances[::-1])[0])
+        if self.number is None:
+            return choose_face(faces)
+        order = np.argsort(middles[:, 0], kind="stable")
+        if self.number > len(faces):
+            places = " and ".join(f"({x:.0f}, {y:.0f})" for x, y in middles[order])
+            there = f"is 1 face, at {places}" if len(faces) == 1 else f"are {len(faces)} faces, at {places}"
+            where = f"in the first frame with a face there {there}"
+            raise ClipError("landmarks", f"there is no face {self.number}: {where}")
+        return int(order[self.number - 1])
+
+
+#: The usual choice.
+LARGEST = FaceChoice()
+
+
+def detect_clip(detector: Detector, frames: Iterable[Image], choose: FaceChoice = LARGEST) -> ClipLandmarks:
     """Track one face in a clip; frames are processed one at a time and not stored.
 
     Detectors sometimes detect the face of a dog. So the detector must confirm the chosen face in at least one frame,
     the first for which it can. A clip without such a frame counts as one without a face. Apart from this, the
     detector's output is used unchanged.
+
+    Args:
+        detector: of landmarks.
+        frames: (H, W, 3) uint8 RGB each.
+        choose: which of several people.
+
+    Raises:
+        ClipError: there is no face that ``choose`` asks for.
     """
     detector.reset()
     previous: Float | None = None
@@ -105,7 +154,7 @@ def detect_clip(detector: Detector, frames: Iterable[Image]) -> ClipLandmarks:
         faces = detector.detect(frame)
         n_faces.append(len(faces))
         if len(faces):
-            previous = faces[choose_face(faces, previous)]
+            previous = faces[choose.first(faces) if previous is None else choose_face(faces, previous)]
             confirmed = confirmed or detector.confirms(frame, previous)
         rows.append(previous if len(faces) else missing)
     landmarks = np.array(rows, np.float64).reshape(-1, *detector.shape)
@@ -259,92 +308,3 @@ class FaceMesh:
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-
-def fan_weights() -> list[tuple[Path, str]]:
-    """Files that :class:`Fan68` needs on this machine, each with its download address.
-
-    They are those of the installed ``face-alignment``, in torch hub's folder: S3FD's and the 2-D FAN's.
-
-    Raises:
-        PrepError: the package is not installed.
-    """
-    try:
-        api = importlib.import_module("face_alignment.api")
-        s3fd = importlib.import_module("face_alignment.detection.sfd.sfd_detector")
-    except ImportError as error:
-        raise PrepError("FAN needs the package face-alignment: pip install face-alignment") from error
-    from torch.hub import get_dir
-
-    # Up to release 1.4 these are TorchScript archives, listed under another name.
-    fan = getattr(api, "default_model_urls", api.models_urls)["2DFAN-4"]
-    folder = Path(get_dir()) / "checkpoints"
-    return [(folder / PurePosixPath(urlparse(url).path).name, url) for url in (s3fd.models_urls["s3fd"], fan)]
-
-
-class Fan68:
-    """The 2-D FAN of Bulat and Tzimiropoulos (ICCV 2017) behind S3FD, from the package ``face-alignment``.
-
-    It gives iBUG's 68 points, averaged over the image and its mirror image. Weights are never downloaded: the files
-    must exist, and their SHA-256 must begin with the digits in their names.
-
-    Args:
-        device: torch device.
-        network: used instead of the real network, an object with ``get_landmarks_from_image(image) -> list of (68, 2)
-            arrays, or None``.
-
-    Raises:
-        PrepError: the package or a file with weights is missing or damaged; the message says how to get it.
-    """
-
-    shape = (68, 2)
-
-    def __init__(self, *, device: str = "cpu", network: Any = None) -> None:
-        self._network = _load_fan(device) if network is None else network
-
-    def detect(self, frame: Image) -> Float:
-        """Detect faces.
-
-        Args:
-            frame: (H, W, 3) uint8 RGB.
-
-        Returns:
-            (F, 68, 2) float64, full-frame pixels. The network truncates its result to whole pixels; half a
-            pixel is added here, so that a point is the centre of its pixel.
-        """
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # It warns about every frame without a face.
-            found = self._network.get_landmarks_from_image(frame)
-        return np.array(found or [], np.float64).reshape(-1, *self.shape) + 0.5
-
-    def confirms(self, frame: Image, face: Float) -> bool:
-        """Always True: S3FD's faces are not checked."""
-        return True
-
-    def reset(self) -> None:
-        """Does nothing: frames are independent."""
-
-    def close(self) -> None:
-        """Drop the networks."""
-        self._network = None
-
-    def __enter__(self) -> Fan68:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-
-def _load_fan(device: str) -> Any:
-    for path, url in fan_weights():
-        if not path.is_file():
-            raise PrepError(f"FAN needs {path}; get it with: curl --create-dirs -o {path} {url}")
-        digest = hashlib.sha256(path.read_bytes()).hexdigest()
-        if not digest.startswith(path.stem.split(".")[0].rpartition("-")[2]):
-            raise PrepError(f"{path} is damaged: its SHA-256 is {digest}; delete it and fetch {url} again")
-    face_alignment = importlib.import_module("face_alignment")
-    parameters = inspect.signature(face_alignment.FaceAlignment).parameters
-    # Compilation, if the release supports it, takes minutes and changes the last digits.
-    eager = {"compile": False} if "compile" in parameters else {}
-    two_d = face_alignment.LandmarksType.TWO_D
-    return face_alignment.FaceAlignment(two_d, device=device, flip_input=True, **eager)

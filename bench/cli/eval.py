@@ -20,7 +20,8 @@ def register(app: typer.Typer) -> None:
 
 def evaluate(
     predictions: list[str] | None = typer.Argument(
-        None, help="Folders of videos to score, each FOLDER or NAME=FOLDER; none: only the trivial rows."
+        None,
+        help="Folders of videos (or single videos) to score, each PATH or NAME=PATH; none: only the trivial rows.",
     ),
     data: Path | None = typer.Option(None, help="Prepared data set that holds the truth."),
     split: str | None = typer.Option(None, help="Split of the data set; default: test."),
@@ -28,10 +29,10 @@ def evaluate(
         None, help="List of the data set's clips to score, of any split: one id per line, or CSV."
     ),
     root: Path | None = typer.Option(None, help="Folder of the data set's source videos, if it was moved."),
-    pred: list[str] | None = typer.Option(None, help="The same as an argument: FOLDER or NAME=FOLDER."),
-    truth: Path | None = typer.Option(None, help="Folder of true videos, paired with predictions by name."),
+    pred: list[str] | None = typer.Option(None, help="The same as an argument: PATH or NAME=PATH."),
+    truth: Path | None = typer.Option(None, help="Folder of true videos, paired by name; or one video."),
     pairs: Path | None = typer.Option(None, help="List of 'audio video' lines in Wav2Lip's format: dubbing."),
-    method_name: str | None = typer.Option(None, help="Name of the row, if there is one FOLDER."),
+    method_name: str | None = typer.Option(None, help="Name of the row, if there is one PATH."),
     training_data: str = typer.Option("", help="What the methods were trained on, for notes below tables."),
     out: Path = typer.Option(..., "--out", "-o", help="Folder to write; an interrupted one is continued."),
     metrics: str | None = typer.Option(
@@ -116,10 +117,10 @@ def show_result(result: Result, out: Path) -> None:
 
 
 def comma_separated(text: str) -> list[str]:
-    """The comma-separated values of an option."""
-    return [word.strip() for word in text.split(",")]
+    """The values of an option, separated by commas or spaces."""
+    return text.replace(",", " ").split()
 
 
 def _say_unmatched(inputs: Inputs) -> None:
-    for line in inputs.unmatched:
+    for line in inputs.passed_over:
         typer.echo(f"not scored: {line}", err=True)

@@ -19,13 +19,13 @@ def register(app: typer.Typer) -> None:
 def explain(
     metric: str = typer.Argument(..., help="A family: psnr, ssim, lpips, fid, csim, lmd, lse."),
     predictions: list[str] | None = typer.Argument(
-        None, help="Folders of videos, each FOLDER or NAME=FOLDER."
+        None, help="Folders of videos, or single videos, each PATH or NAME=PATH."
     ),
     data: Path | None = typer.Option(None, help="Prepared data set that holds the truth."),
     split: str | None = typer.Option(None, help="Split of the data set; default: test."),
     root: Path | None = typer.Option(None, help="Folder of the data set's source videos, if it was moved."),
-    pred: list[str] | None = typer.Option(None, help="The same as an argument: FOLDER or NAME=FOLDER."),
-    truth: Path | None = typer.Option(None, help="Folder of true videos, paired with predictions by name."),
+    pred: list[str] | None = typer.Option(None, help="The same as an argument: PATH or NAME=PATH."),
+    truth: Path | None = typer.Option(None, help="Folder of true videos, paired by name; or one video."),
     out: Path | None = typer.Option(
         None, "--out", "-o", help="Folder for the result; default: it is not stored."
     ),

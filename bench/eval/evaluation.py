@@ -53,11 +53,11 @@ def evaluate(
     reference are computed.
 
     Args:
-        predictions: name of a method → folder of its videos; empty: only the trivial rows.
+        predictions: name of a method → folder of its videos, or one video; empty: only the trivial rows.
         out: folder to write; workers on other machines must have it, and everything else, at the same path.
         data: prepared data set that holds the truth.
-        truth: folder of true videos, paired with predictions by file name without suffix; with ``pairs`` the folder of
-            the list's files.
+        truth: folder of true videos, paired with predictions by file name without suffix; or one true video; with
+            ``pairs`` the folder of the list's files.
         pairs: list of pairs in Wav2Lip's format; the protocol is dubbing.
         split: of the data set; None: the splits that contain ``clips``; without ``clips``, ``test`` or the only split.
         clips: list of the clips to score, one id per line or CSV with a column ``clip``; None: those that the

@@ -56,6 +56,8 @@ def summarise(plan: EvalPlan, parts: Sequence[Path]) -> list[MethodResult]:
                 source=source,
                 training_data=training_data.get(name) or (said.trained_on if said else ""),
                 generation=dict(said.record) if said else {},
+                videos=plan.inputs.videos.get(name, 0),
+                unmatched=list(plan.inputs.unmatched.get(name, ())),
                 figures=mine,
             )
         )

@@ -52,7 +52,7 @@ _OWN: dict[str, str] = {
 
 METRICS = Registry(_OWN, "metric", METRIC_GROUP)
 
-#: Short names: one default each.
+#: Short names: one default each. Where two lead to one variant, the last is the one that lists show.
 ALIASES: dict[str, str] = {
     "psnr": "psnr.frame",
     "ssim": "ssim.wang11",
@@ -60,6 +60,7 @@ ALIASES: dict[str, str] = {
     "fid": "fid.pytorch_fid",
     "csim": "csim.arcface_aligned",
     "lmd": "lmd.lip_norm",
+    "liplmd": "lmd.lip_norm",
     "lse": "lse.lrs",
 }
 
@@ -78,10 +79,15 @@ DEFAULT: tuple[str, ...] = (
 
 
 def full_names(names: Sequence[str]) -> tuple[str, ...]:
-    """Replace short names by full names of variants. Raises ``PrepError`` for an unknown name."""
+    """Replace short names by full names of variants; capitals and small letters are the same.
+
+    Raises:
+        PrepError: a name is unknown; the message proposes the nearest, full or short.
+    """
     from prep.names import known
 
-    return known("metric", [ALIASES.get(name.strip(), name) for name in names], METRICS)
+    found = known("metric", [name.lower() for name in names], (*ALIASES, *METRICS))
+    return tuple(dict.fromkeys(ALIASES.get(name, name) for name in found))
 
 
 def get_metric(name: str) -> type[Metric]:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 
+from bench.clips.inputs.base import passed_over
 from bench.clips.job import TRIVIAL
 from bench.metrics import METRICS, get_spec
 from bench.report.definitions import BlockDef, ColumnDef, TableDef, load_papers, variant_of
@@ -322,6 +323,9 @@ def _notes(
             twins = sum(other.method.method == entry.method.method for other in entries) > 1
             source = f"; videos in {entry.method.source}" if entry.method.source and twins else ""
             yield f"{name}: training data {entry.method.training_data or 'not told'}{source}."
+        if entry.method.unmatched:
+            kind, method = group[0].data.kind, entry.method
+            yield f"Not scored: {passed_over(kind, method.method, method.unmatched, method.videos)}."
         if entry.method.notes:
             yield f"{entry.method.method}: {entry.method.notes}"
     yield from dict.fromkeys(_provenance(result) for result in group)

@@ -198,7 +198,7 @@ def table_metrics(name: str) -> list[str]:
 
 
 def _say_unmatched(inputs: Inputs, watcher: Watcher) -> None:
-    for line in inputs.unmatched:
+    for line in inputs.passed_over:
         watcher.note(f"not scored: {line}")
 
 

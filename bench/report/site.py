@@ -244,7 +244,7 @@ def _cards(
 
 def _video(videos: Path, clip_id: str, folder: _Folder) -> str | None:
     """The URL of a method's video, copied into the page's folder; None if it is missing or too large."""
-    path = videos / f"{clip_id}.mp4"
+    path = videos if videos.suffix == ".mp4" else videos / f"{clip_id}.mp4"
     try:
         if path.stat().st_size > MAX_VIDEO:
             return None

@@ -12,6 +12,9 @@ from pydantic import BaseModel, ValidationError
 from bench.train.run_options import TABLES
 from models.base import Section
 
+#: What people write for a key → its last part.
+_USUAL = {"lr": "learning_rate", "bs": "batch_size", "epochs": "steps"}
+
 
 class Problem(Exception):
     """A value of a configuration is not valid.
@@ -60,25 +63,41 @@ def _problem(error: Any, kind: type[Section], prefix: tuple[str, ...]) -> Proble
     if isinstance(value, dict):
         return Problem(key, f"{key}: {message}" if key else message)
     if error["type"] in ("model_type", "model_attributes_type"):
-        message = f"must be a table, with keys such as {_nearest(key, kind)}"
+        message = f"must be a table, with keys such as {_nearest(key, keys(kind))}"
     return Problem(key, f"{key}={show(value)}: {message}")
 
 
 def unknown(key: str, kind: type[Section], among: Sequence[str] | None = None) -> str:
     """The message about an unknown key; proposes the nearest of ``among`` (None: of all keys)."""
-    return f"{key}: no such key; did you mean {_nearest(key, kind, among)}?"
+    return f"{key}: no such key; did you mean {_proposal(key, kind, among)}?"
 
 
-def _nearest(key: str, kind: type[Section], among: Sequence[str] | None = None) -> str:
+def _proposal(key: str, kind: type[Section], among: Sequence[str] | None) -> str:
+    """Where a key without its table exists in several ones, all of these, those of training first; else the nearest."""
+    choice = keys(kind) if among is None else among
+    twins = [other for other in choice if "." not in key and _names(key, other.rpartition(".")[2])]
+    if len(twins) < 2:
+        return _nearest(key, choice)
+    twins.sort(key=lambda other: ".train." not in other)
+    return f"{', '.join(twins[:-1])} or {twins[-1]}"
+
+
+def _names(word: str, last: str) -> bool:
+    """Whether a word is the last part of a key, or what people write for it."""
+    return _USUAL.get(word, word) == last
+
+
+def _nearest(key: str, choice: Sequence[str]) -> str:
     """The existing key most similar to ``key``: as a whole, or with the same last part in another table."""
 
     def likeness(other: str) -> float:
-        last = difflib.SequenceMatcher(None, key.rpartition(".")[2], other.rpartition(".")[2]).ratio()
+        mine, last = key.rpartition(".")[2], other.rpartition(".")[2]
+        same = 1.0 if _names(mine, last) else difflib.SequenceMatcher(None, mine, last).ratio()
         # A value has no keys of its own.
         within = key.startswith(f"{other}.")
-        return within + last + difflib.SequenceMatcher(None, key, other).ratio()
+        return within + same + difflib.SequenceMatcher(None, key, other).ratio()
 
-    return max(keys(kind) if among is None else among, key=likeness)
+    return max(choice, key=likeness)
 
 
 def keys(kind: type[Section]) -> list[str]:

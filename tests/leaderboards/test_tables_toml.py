@@ -28,6 +28,14 @@ def test_there_is_a_table_for_every_numeric_table_of_a_paper() -> None:
     assert set(load_tables()) == expected | {"default"}
 
 
+def test_the_suites_own_table_names_figures_as_their_specifications_do() -> None:
+    for column in load_tables()["default"].columns:
+        spec = get_spec(variant_of(column.output))
+        (label,) = (output.label for output in spec.outputs if spec.id(output) == column.output)
+        # A figure of another network than the usual one says so.
+        assert column.label in (label, f"{label} (dlib)")
+
+
 @pytest.mark.parametrize("name", OF_PAPERS)
 def test_every_published_figure_has_its_place(name: str) -> None:
     table = load_tables()[name]

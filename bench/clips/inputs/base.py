@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
@@ -33,7 +33,8 @@ class Inputs:
         protocol: what drove the faces.
         jobs: one per clip, sorted by clip id; every job has a candidate of every method.
         manifest_sha256: of the data set's manifest without the path of its media; else ``""``.
-        unmatched: predictions that belong to no clip, one line each.
+        unmatched: method → its videos that belong to no clip; methods without such videos are left out.
+        videos: method → number of all its videos.
         sources: method → folder of its videos, as it was given.
         voices: clip id → the sound that drives the face: in reconstruction the clip's own.
         problems: clip id → why its true video is not available.
@@ -46,11 +47,52 @@ class Inputs:
     protocol: Protocol
     jobs: list[Job]
     manifest_sha256: str = ""
-    unmatched: list[str] = field(default_factory=list)
+    unmatched: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    videos: Mapping[str, int] = field(default_factory=dict)
     sources: Mapping[str, str] = field(default_factory=dict)
     voices: Mapping[str, Voice] = field(default_factory=dict)
     problems: Mapping[str, str] = field(default_factory=dict)
     output: str = FULL
+
+    @property
+    def passed_over(self) -> list[str]:
+        """One line for every method some of whose videos belong to no clip."""
+        return [
+            passed_over(self.kind, method, names, self.videos[method])
+            for method, names in self.unmatched.items()
+        ]
+
+
+#: What a prediction that is not scored lacks, by the form of input.
+_LACKS = {"folders": "true video", "dataset": "clip among those to score", "pairs": "line in the list"}
+_NAMED = 10
+
+
+def passed_over(kind: str, method: str, names: Sequence[str], videos: int) -> str:
+    """The words for predictions that are not scored: how many, and the first ten by name.
+
+    Args:
+        kind: the form of input.
+        method: its name.
+        names: of the predictions that belong to no clip.
+        videos: number of all predictions of the method.
+    """
+    shown = ", ".join(names[:_NAMED]) + (f" and {len(names) - _NAMED} more" if len(names) > _NAMED else "")
+    have = "has" if len(names) == 1 else "have"
+    return f"{len(names)} of {videos} videos of {method} {have} no {_LACKS[kind]}: {shown}"
+
+
+def left_over(
+    videos: Mapping[str, VideoFolder], taken: Mapping[str, Iterable[str]]
+) -> dict[str, tuple[str, ...]]:
+    """Method → its videos of other names than those taken; methods without such videos are left out."""
+    rest = {method: folder.rest(taken[method]) for method, folder in videos.items()}
+    return {method: names for method, names in rest.items() if names}
+
+
+def counted(videos: Mapping[str, VideoFolder]) -> dict[str, int]:
+    """Method → number of its videos."""
+    return {method: len(folder.files) for method, folder in videos.items()}
 
 
 def scan_all(predictions: Mapping[str, Path]) -> dict[str, VideoFolder]:
@@ -62,7 +104,7 @@ def scan_all(predictions: Mapping[str, Path]) -> dict[str, VideoFolder]:
     """
     for method in predictions:
         if not method.strip():
-            raise BenchError("a method without a name: write --pred NAME=FOLDER")
+            raise BenchError("a method without a name: write NAME=FOLDER")
         if method in TRIVIAL:
             raise BenchError(
                 f"{method!r} is the name of a row that is made from the truth: give the method another name"

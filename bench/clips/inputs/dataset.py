@@ -8,7 +8,17 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from bench.clips.inputs.base import Audio, Inputs, Protocol, candidate, check_audio, in_order, scan_all
+from bench.clips.inputs.base import (
+    Audio,
+    Inputs,
+    Protocol,
+    candidate,
+    check_audio,
+    counted,
+    in_order,
+    left_over,
+    scan_all,
+)
 from bench.clips.inputs.declared import GENERATION, declared_clips, declared_protocol, in_view, read_declared
 from bench.clips.inputs.files import some
 from bench.clips.job import Job, Take, Voice
@@ -43,7 +53,7 @@ def from_dataset(
     The path of a prediction below its folder is ``<clip_id>.mp4``, or just the last part of the id if that is unique.
 
     Args:
-        predictions: method → folder.
+        predictions: method → folder, or one video.
         data: what ``bench prep --out`` wrote.
         split: one of its splits. None: the splits that contain ``clips``; without ``clips``, ``test`` or the only
             split.
@@ -90,7 +100,7 @@ def from_dataset(
     for method, folder in videos.items():
         if not found[method]:
             raise BenchError(
-                f"no video in {folder.path} ({folder.examples()}) has the name of a clip in split {split!r} of {data} "
+                f"no video in {folder.given} ({folder.examples()}) has the name of a clip in split {split!r} of {data} "
                 f"({some(ids)})"
             )
     jobs, voices, problems = [], {}, {}
@@ -119,7 +129,8 @@ def from_dataset(
         protocol=protocol,
         jobs=in_order(jobs),
         manifest_sha256=_digest(manifest),
-        unmatched=[line for m, folder in videos.items() for line in folder.unmatched(m, found[m].values())],
+        unmatched=left_over(videos, {method: names.values() for method, names in found.items()}),
+        videos=counted(videos),
         sources={method: str(path) for method, path in predictions.items()},
         voices=voices if protocol == "reconstruction" else {},
         problems=problems,

@@ -38,14 +38,15 @@ class Declared:
 
 
 def read_declared(predictions: Mapping[str, Path]) -> dict[str, Declared]:
-    """Method → what its folder's ``generation.json`` says. Folders without this file are left out.
+    """Method → what the ``generation.json`` of its folder, or beside its video, says. Methods without this file are
+    left out.
 
     Raises:
         BenchError: a file cannot be read, or names an unknown view.
     """
     found = {}
     for method, folder in predictions.items():
-        path = folder / GENERATION
+        path = (folder.parent if folder.is_file() else folder) / GENERATION
         if path.is_file():
             found[method] = _read(path)
     return found

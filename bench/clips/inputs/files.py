@@ -1,4 +1,4 @@
-"""Videos in a folder, found by name."""
+"""Videos in a folder, found by name; or one video."""
 
 from __future__ import annotations
 
@@ -14,25 +14,32 @@ from prep.sources.listing import VIDEO_SUFFIXES, require_folder, shown, walk
 
 @dataclass(frozen=True)
 class VideoFolder:
-    """The videos below a folder.
+    """The videos below a folder, or one video.
 
     Attributes:
-        path: the folder, as it was given.
+        path: the folder.
         files: name of a clip → file, relative to ``path``. A name is the file's path without its suffix, with POSIX
             separators and in Unicode's composed form (NFC), since file systems use different forms.
+        given: the folder or the file, as it was given.
     """
 
     path: Path
     files: dict[str, str]
+    given: Path
 
     @classmethod
     def scan(cls, path: Path) -> VideoFolder:
-        """Find the videos below ``path``; hidden files and folders are skipped, links are followed.
+        """Find the videos below ``path``; hidden files and folders are skipped, links are followed. A file is a video
+        by itself.
 
         Raises:
             BenchError: the names of two videos differ only in the suffix.
             PrepError: there is no such folder, or it cannot be read.
         """
+        if path.is_file():
+            return cls(
+                path.parent, {key(shown(path.name)[0].rpartition(".")[0] or path.name): path.name}, path
+            )
         require_folder(path)
         files: dict[str, str] = {}
         for file in walk(path, VIDEO_SUFFIXES):
@@ -42,7 +49,12 @@ class VideoFolder:
                     f"{path} holds two videos of one clip, {shown(files[name])[0]} and {shown(file)[0]}: remove one"
                 )
             files[name] = file
-        return cls(path, files)
+        return cls(path, files, path)
+
+    @property
+    def single(self) -> bool:
+        """Whether a file was given, and not a folder."""
+        return self.given is not self.path
 
     def file(self, name: str) -> Path:
         """Absolute path of a clip's video, for processes with another working directory."""
@@ -69,10 +81,9 @@ class VideoFolder:
                 found[clip] = here[last]
         return found
 
-    def unmatched(self, method: str, taken: Iterable[str]) -> list[str]:
-        """A line for every video of a method that belongs to no clip."""
-        rest = self.files.keys() - set(taken)
-        return [f"{method}: {shown(self.files[name])[0]} belongs to no clip" for name in sorted(rest)]
+    def rest(self, taken: Iterable[str]) -> tuple[str, ...]:
+        """The files of all other names than ``taken``, as they can be shown, sorted by name."""
+        return tuple(shown(self.files[name])[0] for name in sorted(self.files.keys() - set(taken)))
 
     def examples(self) -> str:
         """Two names, for messages."""

@@ -17,28 +17,29 @@ from bench.common.errors import BenchError
 
 
 def find_methods(words: Sequence[str], name: str | None = None) -> dict[str, Path]:
-    """Method → folder.
+    """Method → folder or video.
 
     Args:
-        words: each FOLDER or NAME=FOLDER; a folder alone gives its own name.
-        name: of a single FOLDER.
+        words: each PATH or NAME=PATH; a folder alone gives its own name, a video its name without suffix.
+        name: of a single PATH.
 
     Raises:
-        BenchError: a name is used twice or is that of a trivial row, a folder is missing, or ``name`` is given with
-            more than one folder.
+        BenchError: a name is used twice or is that of a trivial row, there is no such folder or file, or ``name`` is
+            given with more than one.
     """
-    if name is not None and (len(words) != 1 or ("=" in words[0] and not Path(words[0]).is_dir())):
+    if name is not None and (len(words) != 1 or ("=" in words[0] and not Path(words[0]).exists())):
         raise BenchError("--method-name works with a single folder only: write NAME=FOLDER for each instead")
     found: dict[str, Path] = {}
     for word in words:
-        label, equals, folder = ("", "", "") if name is not None else word.partition("=")
+        whole = name is not None or Path(word).exists()
+        label, equals, folder = ("", "", "") if whole else word.partition("=")
         path = Path(folder if equals else word)
         if not equals:
-            label = path.resolve().name if name is None else name
+            label = (path.stem if path.is_file() else path.resolve().name) if name is None else name
         if label in found or label in TRIVIAL or not label:
             raise BenchError(f"{word}: the name {label!r} is taken; give another as NAME=FOLDER")
-        if not path.is_dir():
-            raise BenchError(f"{path} is not a folder of videos")
+        if not path.exists():
+            raise BenchError(f"there is no folder or video {path}")
         found[label] = path
     return found
 
@@ -60,9 +61,9 @@ def find_inputs(
     """What is scored against what, from a data set, a folder or a list; see :func:`bench.eval.evaluate`.
 
     Args:
-        predictions: method → folder of its videos.
+        predictions: method → folder of its videos, or one video.
         data: prepared data set that holds the truth.
-        truth: folder of true videos, or of the files of ``pairs``.
+        truth: folder of true videos, one true video, or folder of the files of ``pairs``.
         pairs: list of pairs.
         split: of the data set.
         clips: list of clips (:func:`bench.clips.clip_lists.read_clips`) of the data set.

@@ -1,11 +1,21 @@
-"""Two plain folders of videos, or the predictions alone."""
+"""Two plain folders of videos, two single videos, or the predictions alone."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
 
-from bench.clips.inputs.base import Audio, Inputs, Protocol, candidate, check_audio, in_order, scan_all
+from bench.clips.inputs.base import (
+    Audio,
+    Inputs,
+    Protocol,
+    candidate,
+    check_audio,
+    counted,
+    in_order,
+    left_over,
+    scan_all,
+)
 from bench.clips.inputs.declared import Declared, in_view, read_declared
 from bench.clips.inputs.files import VideoFolder
 from bench.clips.job import Job, Take, Voice
@@ -19,15 +29,15 @@ def from_folders(
     protocol: Protocol = "reconstruction",
     audio: Audio = "prediction",
 ) -> Inputs:
-    """Pair the videos of two folders by name.
+    """Pair the videos of two folders by name; two single videos are a pair whatever their names.
 
     A clip is a true video; its id is the path below ``truth`` without the suffix. Predictions have the same path, or
     the same file name if that is unique. Without ``truth`` the clips are all videos that any method has, and only
     metrics without a reference can be computed.
 
     Args:
-        predictions: method → folder.
-        truth: folder of the true videos, or None.
+        predictions: method → folder, or one video.
+        truth: folder of the true videos, one true video, or None.
         protocol: what drove the faces.
         audio: which sound belongs to the predicted frames.
 
@@ -47,11 +57,10 @@ def from_folders(
         raise BenchError(f"no video in {truth}: it should hold the true videos")
     found: dict[str, dict[str, str]] = {}
     for method, folder in videos.items():
-        found[method] = folder.match(true.files)
+        pair = true.single and folder.single
+        found[method] = dict(zip(true.files, folder.files, strict=True)) if pair else folder.match(true.files)
         if not found[method]:
-            raise BenchError(
-                f"no video in {folder.path} ({folder.examples()}) has the name of one in {truth} ({true.examples()})"
-            )
+            raise BenchError(_no_pair(folder, true))
     jobs, voices = [], {}
     for clip in true.files:
         path = true.file(clip)
@@ -68,16 +77,31 @@ def from_folders(
         )
         jobs.append(Job(clip, Take(path), candidates=candidates))
     inputs = Inputs(
-        name=truth.resolve().name,
+        name=_name(true),
         kind="folders",
         split="",
         protocol=protocol,
         jobs=in_order(jobs),
-        unmatched=[line for m, folder in videos.items() for line in folder.unmatched(m, found[m].values())],
+        unmatched=left_over(videos, {method: names.values() for method, names in found.items()}),
+        videos=counted(videos),
         sources=sources,
         voices=voices if protocol == "reconstruction" else {},
     )
     return in_view(inputs, declared)
+
+
+def _no_pair(folder: VideoFolder, true: VideoFolder) -> str:
+    if folder.single:
+        lack = f"{folder.given} has the name of no video in {true.given} ({true.examples()})"
+        return f"{lack}: give its true video itself"
+    if true.single:
+        return f"no video in {folder.given} ({folder.examples()}) has the name of {true.given}: give one video itself"
+    return f"no video in {folder.given} ({folder.examples()}) has the name of one in {true.given} ({true.examples()})"
+
+
+def _name(videos: VideoFolder) -> str:
+    """What the evaluation is called: as the folder, or as the video without its suffix."""
+    return next(iter(videos.files)) if videos.single else videos.path.resolve().name
 
 
 def _alone(
@@ -93,10 +117,10 @@ def _alone(
         raise BenchError("--audio truth needs the true videos: give --truth")
     for method, folder in videos.items():
         if not folder.files:
-            raise BenchError(f"no video in {folder.path}: it should hold the predictions of {method}")
+            raise BenchError(f"no video in {folder.given}: it should hold the predictions of {method}")
     clips = sorted({name for folder in videos.values() for name in folder.files})
     if len(videos) > 1 and not any(all(c in folder.files for folder in videos.values()) for c in clips):
-        named = " and ".join(f"{folder.path} ({folder.examples()})" for folder in videos.values())
+        named = " and ".join(f"{folder.given} ({folder.examples()})" for folder in videos.values())
         raise BenchError(f"no video has the same name in all of {named}")
     jobs = [
         Job(
@@ -111,7 +135,8 @@ def _alone(
     ]
     first = next(iter(videos.values()))
     inputs = Inputs(
-        name=first.path.resolve().name,
+        name=_name(first),
+        videos=counted(videos),
         kind="folders",
         split="",
         protocol=protocol,

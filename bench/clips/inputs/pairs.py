@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Literal
 
-from bench.clips.inputs.base import Audio, Inputs, candidate, in_order, scan_all
+from bench.clips.inputs.base import Audio, Inputs, candidate, counted, in_order, left_over, scan_all
 from bench.clips.inputs.declared import in_view, read_declared
 from bench.clips.inputs.files import some
 from bench.clips.job import Job, Take, Voice
@@ -69,7 +69,8 @@ def from_pairs(
     for folder in videos.values():
         if not numbers.keys() & folder.files.keys():
             raise BenchError(
-                f"no video in {folder.path} ({folder.examples()}) is named after a line of {pairs}: 0.mp4 for the first"
+                f"no video in {folder.given} ({folder.examples()}) is named after a line of {pairs}: "
+                "0.mp4 for the first"
             )
     jobs, voices, problems = [], {}, {}
     for name, i in numbers.items():
@@ -95,7 +96,8 @@ def from_pairs(
         split="",
         protocol="dubbing",
         jobs=in_order(jobs),
-        unmatched=[line for m, folder in videos.items() for line in folder.unmatched(m, numbers)],
+        unmatched=left_over(videos, dict.fromkeys(videos, numbers)),
+        videos=counted(videos),
         sources={method: str(path) for method, path in predictions.items()},
         voices=voices,
         problems=problems,

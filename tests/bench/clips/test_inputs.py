@@ -28,6 +28,7 @@ from bench.clips.inputs import (
 from bench.clips.inputs.base import NO_PREDICTION
 from bench.clips.inputs.dataset import NO_SOURCE
 from bench.clips.inputs.declared import GENERATION
+from bench.clips.inputs.find import find_methods
 from bench.clips.inputs.pairs import NO_AUDIO, NO_VIDEO, PairLine, read_pairs
 from bench.clips.inputs.reading import count_frames, take_frames, voice_samples
 from bench.clips.inputs.rows import NO_CODEC, NO_OTHER_CLIP, NO_SOUND, OWN_SOUND
@@ -93,7 +94,8 @@ def test_videos_are_paired_by_path_then_by_name(tmp_path: Path) -> None:
     ]
     assert candidate(inputs, "rest", "ours").problem == NO_PREDICTION
     assert candidate(inputs, "d", "ours").problem == ""
-    assert inputs.unmatched == ["ours: stray.mp4 belongs to no clip"]
+    assert inputs.unmatched == {"ours": ("stray.mp4",)} and inputs.videos == {"ours": 5}
+    assert inputs.passed_over == ["1 of 5 videos of ours has no true video: stray.mp4"]
     assert inputs.jobs[1].truth == Take(truth / "b/2.mp4")
     assert (inputs.name, inputs.kind, inputs.protocol) == ("wahre Vidéos", "folders", "reconstruction")
     assert inputs.sources == {"ours": str(ours)}
@@ -104,7 +106,50 @@ def test_a_name_that_is_not_the_only_one_pairs_nothing(tmp_path: Path) -> None:
     ours = put(tmp_path / "ours", "1.mp4", "x/2.mp4", "y/2.mp4", "c/3.mp4", "z/3.mp4")
     inputs = from_folders({"ours": ours}, truth)
     assert [relative(inputs, clip, "ours", ours) for clip in ids(inputs)] == [None, None, None, "c/3.mp4"]
-    assert len(inputs.unmatched) == 4
+    assert len(inputs.unmatched["ours"]) == 4
+
+
+def test_many_videos_without_a_truth_are_counted_and_the_first_named(tmp_path: Path) -> None:
+    truth = put(tmp_path / "truth", "a.mp4")
+    ours = put(tmp_path / "ours", "a.mp4", *(f"x{i:02d}.mp4" for i in range(14)))
+    (line,) = from_folders({"ours": ours, "all": truth}, truth).passed_over
+    named = ", ".join(f"x{i:02d}.mp4" for i in range(10))
+    assert line == f"14 of 15 videos of ours have no true video: {named} and 4 more"
+
+
+def test_two_files_are_a_pair_whatever_their_names(tmp_path: Path) -> None:
+    true = put(tmp_path / "truth", "true.mp4", "other.mp4") / "true.mp4"
+    mine = put(tmp_path / "out", "result.avi", "more.mp4") / "result.avi"
+    inputs = from_folders({"mine": mine}, true)
+    assert (ids(inputs), inputs.name, inputs.passed_over) == (["true"], "true", [])
+    assert inputs.jobs[0].truth == Take(true)
+    assert candidate(inputs, "true", "mine").video == Take(mine)
+    assert ids(from_folders({"mine": mine}, None)) == ["result"]
+
+
+def test_a_file_and_a_folder_are_paired_by_name(tmp_path: Path) -> None:
+    truth = put(tmp_path / "truth", "1.mp4", "2.mp4")
+    ours = put(tmp_path / "ours", "2.mp4", "3.mp4")
+    inputs = from_folders({"ours": ours / "2.mp4"}, truth)
+    assert [job.candidates[0].problem for job in inputs.jobs] == [NO_PREDICTION, ""]
+    inputs = from_folders({"ours": ours}, truth / "2.mp4")
+    assert (ids(inputs), inputs.unmatched) == (["2"], {"ours": ("3.mp4",)})
+    with refused(r"3\.mp4 has the name of no video in .*truth \(1, 2\): give its true video itself"):
+        from_folders({"ours": ours / "3.mp4"}, truth)
+    with refused(r"no video in .*ours \(2, 3\) has the name of .*1\.mp4: give one video itself"):
+        from_folders({"ours": ours}, truth / "1.mp4")
+
+
+def test_a_method_is_called_as_its_folder_or_as_its_video(tmp_path: Path) -> None:
+    ours = put(tmp_path / "ours", "2.mp4", "a=b.mp4")
+    assert find_methods([str(ours), str(ours / "2.mp4"), f"x={ours / '2.mp4'}"]) == {
+        "ours": ours,
+        "2": ours / "2.mp4",
+        "x": ours / "2.mp4",
+    }
+    assert find_methods([str(ours / "a=b.mp4")]) == {"a=b": ours / "a=b.mp4"}
+    with refused(r"there is no folder or video .*none"):
+        find_methods([str(ours / "none")])
 
 
 def test_a_name_is_the_same_in_both_forms_of_unicode(tmp_path: Path) -> None:
@@ -218,7 +263,7 @@ def test_a_data_set_is_the_truth(data: Path, tmp_path: Path) -> None:
         None,
         "test00002.mkv",
     ]
-    assert inputs.unmatched == ["ours: train00000.mp4 belongs to no clip"]
+    assert inputs.unmatched == {"ours": ("train00000.mp4",)}
     job = inputs.jobs[1]
     assert job.truth == Take(tmp_path / "corpus/speaker1/test00001.mp4", 0, 26)
     assert job.n_frames == 26
@@ -427,7 +472,8 @@ def test_the_published_form_is_sound_then_video_without_suffixes(tmp_path: Path)
     ]
     assert [relative(inputs, clip, "ours", ours) for clip in ids(inputs)] == ["0.mp4", None, "2.mp4", "3.mp4"]
     assert [job.candidates[0].problem for job in inputs.jobs] == ["", NO_PREDICTION, NO_VIDEO, ""]
-    assert inputs.unmatched == ["ours: 4.mp4 belongs to no clip", "ours: x.mp4 belongs to no clip"]
+    (line,) = inputs.passed_over
+    assert line.endswith("videos of ours have no line in the list: 4.mp4, x.mp4")
     assert inputs.jobs[0].candidates[0].audio == Voice(ours / "0.mp4")
     named = from_pairs({"ours": ours}, tmp_path / "lrs2 test.txt", root, audio="truth")
     assert named.jobs[0].candidates[0].audio == Voice(root / "63/00098.mp4")

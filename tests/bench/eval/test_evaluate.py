@@ -122,6 +122,13 @@ def test_every_failure_is_a_row_and_the_rest_goes_on(folders, tmp_path):
     assert any("fake.mean in full: 2 of 6" in line for line in short_coverage(result))
 
 
+def test_videos_without_a_truth_stay_in_the_result(folders, tmp_path):
+    _, truth = folders
+    (truth / "clip 0.mp4").unlink()
+    result = _evaluate(folders, tmp_path / "out")
+    assert (result.method("mine").videos, result.method("mine").unmatched) == (3, ["clip 0.mp4"])
+
+
 def _odd_video(path: Path, n: int, height: int, width: int) -> None:
     """H.264 with full colour, which knows odd sizes."""
     with av.open(str(path), "w") as container:

@@ -9,7 +9,7 @@ import pytest
 
 from bench import metrics
 from bench.common.errors import BenchError
-from bench.metrics import METRICS, family, get_metric, get_spec
+from bench.metrics import METRICS, family, full_names, get_metric, get_spec
 from models.registry import METRIC_GROUP, Registry
 from prep.errors import PrepError
 
@@ -64,8 +64,18 @@ def test_another_packages_faults_are_one_line(package: str) -> None:
 
 
 def test_an_unknown_name_is_met_with_the_nearest() -> None:
-    with pytest.raises(PrepError, match=r"unknown metric 'psnr.frme': did you mean psnr.frame"):
-        get_metric("psnr.frme")
+    for name, nearest in (
+        ("psnr.frme", "psnr.frame"),
+        ("ssmi", "ssim"),
+        ("wang11", "ssim.wang11"),
+        ("LSE-D", "lse"),
+    ):
+        with pytest.raises(PrepError, match=rf"unknown metric '{name.lower()}': did you mean {nearest}\?"):
+            get_metric(name)
+
+
+def test_capitals_and_repetitions_do_not_matter_in_names() -> None:
+    assert full_names(["PSNR", "psnr.frame", " LipLMD", "lmd"]) == ("psnr.frame", "lmd.lip_norm")
 
 
 def test_every_metric_has_the_name_under_which_it_is_entered() -> None:

@@ -146,6 +146,15 @@ def test_lower_is_better_where_the_metric_says_so() -> None:
     assert marks(block, "lpips.alex") == {"b": "best", "a": "second"}
 
 
+def test_videos_that_belong_to_no_clip_are_counted_and_named_below() -> None:
+    mine = method("ipl", {"psnr.frame": 30.0}).model_copy(
+        update={"videos": 6, "unmatched": ["a.mp4", "b.mp4"]}
+    )
+    (block,) = build_table("default", [result([mine])]).blocks
+    assert any(note.startswith("Not scored: 2 of 6 videos of ipl have no ") for note in block.notes)
+    assert any(note.endswith(": a.mp4, b.mp4.") for note in block.notes)
+
+
 def test_unequal_coverage_is_a_warning_and_stops_the_ranking() -> None:
     easy = figure("psnr.frame", 40.0, scored=40, failures={"no face": 3, "no such file": 2})
     rows = [

@@ -144,6 +144,11 @@ def test_the_last_word_counts() -> None:
         ("colour.lerning_rate=1", "colour.lerning_rate: no such key; did you mean colour.learning_rate?"),
         ("color.train.steps=1", "color.train.steps: no such key; did you mean colour.train.steps?"),
         ("shade.batch_size=1", "shade.batch_size: no such key; did you mean shade.train.batch_size?"),
+        (
+            "batch_size=4",
+            "batch_size: no such key; did you mean colour.train.batch_size or shade.train.batch_size?",
+        ),
+        ("colour.lr=1", "colour.lr: no such key; did you mean colour.learning_rate?"),
         ("runner.sed=1", "runner.sed: no such key; did you mean runner.seed?"),
         ("seed=1", "seed: no such key; did you mean runner.seed?"),
         ("colour.hidden.size=1", "colour.hidden.size: no such key; did you mean colour.hidden?"),
