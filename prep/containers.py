@@ -27,7 +27,7 @@ MAX_BAD_PACKETS = 100
 # Demuxers that read one file only; playlists (concat, hls, dash) would open other files.
 _CONTAINERS = (
     "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,mpegvideo,h264,hevc,m4v,flv,asf,ogg,"
-    "wav,w64,aiff,au,mp3,aac,ac3,flac,caf,mxf,ivf,dv"
+    "wav,w64,aiff,au,mp3,aac,ac3,flac,caf,amr,mxf,ivf,dv,gif,yuv4mpegpipe"
 )
 
 

@@ -21,6 +21,7 @@ from prep.derived_reading import DerivedColumns
 from prep.errors import NoSamples, PrepError
 from prep.index import ClipIndex, build_index, identities
 from prep.landmark_sets import FACE_131, LANDMARK_SETS
+from prep.names import composed
 from prep.pages import MappedShards, binary_places, binary_value, fixed_values, float_values, last_value
 from prep.planes import decode_planes
 from prep.rates import SAMPLES_PER_FRAME
@@ -361,8 +362,8 @@ def _listed(windows: Windows, index: ClipIndex, clips: Collection[str] | None) -
     """``windows`` of the clips to use."""
     if clips is None:
         return windows
-    wanted = frozenset(clips)
-    kept = np.array([index.clip_ids[clip] in wanted for clip in windows.clips.tolist()], bool)
+    wanted = frozenset(map(composed, clips))
+    kept = np.array([composed(index.clip_ids[clip]) in wanted for clip in windows.clips.tolist()], bool)
     if kept.all():
         return windows
     excluded = {**windows.excluded, NOT_LISTED: int((~kept).sum())}

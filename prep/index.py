@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from prep.errors import PrepError
+from prep.names import composed
 from prep.schema import N_MELS, schema_views
 from prep.shards import open_shard
 from prep.speakers import speaker_of
@@ -102,7 +103,12 @@ def identities(
     """
     pairs = zip(index.speakers, index.clip_ids, strict=True)
     who = [f"{corpus}/{speaker_of(clip, speaker)}" for (corpus, speaker), clip in pairs]
-    used = {name for name, clip in zip(who, index.clip_ids, strict=True) if clips is None or clip in clips}
+    wanted = None if clips is None else frozenset(map(composed, clips))
+    used = {
+        name
+        for name, clip in zip(who, index.clip_ids, strict=True)
+        if wanted is None or composed(clip) in wanted
+    }
     names = sorted(used) if known is None else list(known)
     place = {name: i for i, name in enumerate(names)}
     return names, np.array([place.get(name, -1) for name in who], np.int64)

@@ -7,13 +7,14 @@ import io
 from pathlib import Path
 
 from bench.common.errors import BenchError
+from prep.names import composed
 
 #: What a list of clips may look like, for messages.
 FORMATS = "write one clip id per line, or CSV with the column `clip`"
 
 
 def read_clips(path: Path) -> frozenset[str]:
-    """The clips that a list names.
+    """The clips that a list names, in composed form (:func:`prep.names.composed`).
 
     Two formats are read: a ``.csv`` file with a column ``clip``, where lines with a false ``in_sync`` are skipped if
     that column exists; and text with one clip id per line.
@@ -37,7 +38,7 @@ def read_clips(path: Path) -> frozenset[str]:
         raise BenchError(
             f"the list of clips {path} names no clip: {FORMATS} (lines with a false in_sync are skipped)"
         )
-    return frozenset(clips)
+    return frozenset(map(composed, clips))
 
 
 def _from_csv(path: Path, text: str) -> set[str]:

@@ -21,9 +21,10 @@ from pathlib import Path, PurePosixPath
 from typing import Literal
 
 from baselines.trivial import wrong_audio
-from bench.clips.inputs.files import key, some
+from bench.clips.inputs.files import some
 from bench.clips.inputs.pairs import read_pairs
 from bench.common.errors import BenchError
+from prep.names import composed
 from prep.speakers import speaker_of
 
 #: File name of the list of pairs beside generated videos.
@@ -226,7 +227,7 @@ class _Names:
     """Finds clip ids by their last parts."""
 
     def __init__(self, clips: Collection[str]) -> None:
-        self._clips: Mapping[str, str] = {key(clip): clip for clip in clips}
+        self._clips: Mapping[str, str] = {composed(clip): clip for clip in clips}
         self._endings: dict[str, list[str]] = {}
         for name, clip in self._clips.items():
             parts = name.split("/")
@@ -235,7 +236,7 @@ class _Names:
 
     def find(self, name: str, where: str) -> str:
         """The clip with this name. Raises BenchError if no clip or several clips fit."""
-        stem = key(name)
+        stem = composed(name)
         for form in dict.fromkeys((stem, stem.rpartition(".")[0] or stem)):
             if form in self._clips:
                 return self._clips[form]

@@ -25,8 +25,9 @@ from bench.generate.external_inputs import Given, write_inputs
 from bench.generate.external_options import ExternalOptions, working_folder
 from bench.generate.pairing import Task
 from prep.errors import ClipError, PrepError
+from prep.media import VIDEO_SUFFIXES
 from prep.shards import AtomicFile
-from prep.sources.listing import VIDEO_SUFFIXES, walk
+from prep.sources.listing import walk
 from prep.video_reading import frames, probe
 
 #: Folder of the commands' printed output, beside the videos.

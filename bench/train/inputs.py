@@ -25,6 +25,7 @@ from bench.weights.digests import file_sha256
 from models.base import DataInfo
 from prep.dataset import clip_ids
 from prep.index import build_index
+from prep.names import composed
 from prep.options import PrepOptions, suite_version
 from prep.sampling import LANDMARKS68
 from prep.schema import schema_views
@@ -138,7 +139,7 @@ def _check_clips(folders: Sequence[Path], clips: Path, listed: Set[str]) -> None
     """Check that every clip of a list is in exactly one data set."""
     found: dict[str, Path] = {}
     for folder in folders:
-        for clip in sorted(clip_ids(folder) & listed):
+        for clip in sorted(set(map(composed, clip_ids(folder))) & listed):
             if clip in found:
                 raise BenchError(
                     f"{clips} names {clip}, which is in {found[clip]} and in {folder}: train on one of the two"

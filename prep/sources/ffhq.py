@@ -19,8 +19,9 @@ from typing import Any, TextIO
 import numpy as np
 
 from prep.errors import PrepError
+from prep.media import IMAGE_SUFFIXES
 from prep.sources.base import ClipRef
-from prep.sources.listing import IMAGE_SUFFIXES, choose, choose_files, file_clips, require_folder, walk
+from prep.sources.listing import choose, choose_files, file_clips, require_folder, walk
 
 _METADATA = "ffhq-dataset-v2.json"
 _IMAGES = "images1024x1024"
@@ -62,7 +63,7 @@ class Ffhq:
             return choose(_official(root, folder), split, ["train", "val"], root)
         if (root / _METADATA).is_file():
             raise PrepError(f"{root} holds {_METADATA}, but no folder {_IMAGES}")
-        clips = file_clips(walk(root, IMAGE_SUFFIXES), "train", still=True)
+        clips = file_clips(walk(root, IMAGE_SUFFIXES), "train", root, still=True)
         if not clips:
             raise PrepError(
                 f"no image in {root}: looked for {_IMAGES}, and for {', '.join(sorted(IMAGE_SUFFIXES))}"

@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from prep.errors import PrepError
+from prep.media import VIDEO_SUFFIXES
 from prep.sources.base import ClipRef
-from prep.sources.listing import VIDEO_SUFFIXES, choose_files, file_clips, require_folder, walk
+from prep.sources.listing import choose_files, file_clips, require_folder, walk
 
 
 class Folder:
@@ -28,7 +29,7 @@ class Folder:
             PrepError: there is no video, the split does not exist, or a clip is in two lists.
         """
         require_folder(root)
-        clips = file_clips(walk(root, VIDEO_SUFFIXES), "test")
+        clips = file_clips(walk(root, VIDEO_SUFFIXES), "test", root)
         if not clips:
             raise PrepError(
                 f"no video in {root}: looked for {', '.join(sorted(VIDEO_SUFFIXES))}, in all its folders"

@@ -19,9 +19,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from prep.errors import ClipError, PrepError
+from prep.media import VIDEO_SUFFIXES
+from prep.names import composed
 from prep.sources.base import ClipRef
 from prep.sources.listing import (
-    VIDEO_SUFFIXES,
     choose,
     file_clips,
     find_lists,
@@ -92,7 +93,7 @@ def _speaker(video: str) -> str:
 
 def _ready_made(root: Path, videos: list[str]) -> list[ClipRef]:
     clips = []
-    for clip in file_clips((path for path in videos if _RAW not in path.split("/")), "test"):
+    for clip in file_clips((path for path in videos if _RAW not in path.split("/")), "test", root):
         name = _READY_MADE.fullmatch(clip.source.rpartition("/")[2].rpartition(".")[0])
         if name:
             clips.append(replace(clip, speaker=_speaker(name[1])))
@@ -131,7 +132,7 @@ def _table(path: Path) -> dict[str, list[str]]:
 def _annotated(folder: Path, videos: list[str]) -> Iterator[ClipRef]:
     on_disk: dict[str, str] = {}
     for path in sorted(videos, key=lambda path: (path.count("/"), path)):
-        on_disk.setdefault(path.rpartition("/")[2].rpartition(".")[0], path)
+        on_disk.setdefault(composed(path.rpartition("/")[2].rpartition(".")[0]), path)
     for name in _SUBSETS:
         if not (folder / f"{name}_annotion_time.txt").is_file():
             continue

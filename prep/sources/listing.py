@@ -13,10 +13,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from prep.errors import PrepError
+from prep.media import suffix_of
+from prep.names import by_composed, composed
 from prep.sources.base import ClipRef
-
-VIDEO_SUFFIXES = frozenset({"mp4", "mov", "mkv", "webm", "avi", "m4v", "mpg", "ts"})
-IMAGE_SUFFIXES = frozenset({"png", "jpg", "jpeg", "webp", "bmp"})
 
 #: Splits that a list file ``<split>.txt`` in the root of a data set may define.
 LISTED_SPLITS = ("train", "val", "test")
@@ -41,15 +40,69 @@ def scan(folder: Path) -> list[os.DirEntry[str]]:
         raise PrepError(f"cannot read the folder {folder}: {error.strerror}") from error
 
 
-def names_in(folder: Path) -> frozenset[str]:
-    """Names in ``folder``; empty if it does not exist. Raises PrepError if it cannot be read."""
+def names_in(folder: Path) -> dict[str, str]:
+    """The composed form of every name in ``folder`` → the name; empty if it does not exist.
+
+    Raises:
+        PrepError: the folder cannot be read, or two names differ only in their composition.
+    """
     try:
         with os.scandir(folder) as entries:
-            return frozenset(entry.name for entry in entries)
+            return by_composed((entry.name for entry in entries), folder)
     except (FileNotFoundError, NotADirectoryError):
-        return frozenset()
+        return {}
     except OSError as error:
         raise PrepError(f"cannot read the folder {folder}: {error.strerror}") from error
+
+
+class RealNames:
+    """Finds files below a folder whose names on disk may be composed in another way. Each folder is read once."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self._folders: dict[str, dict[str, str]] = {"": names_in(root)}
+        self._stems: dict[str, dict[str, dict[str, str]]] = {}
+
+    def find(self, name: str) -> str | None:
+        """The path on disk of the file or folder ``name``; both relative to the root, POSIX separators.
+
+        Raises:
+            PrepError: a folder cannot be read, or holds two names that differ only in their composition.
+        """
+        real = ""
+        for part in composed(name).split("/"):
+            if part in ("", "."):
+                continue
+            there = self._names(real).get(part)
+            if there is None:
+                return None
+            real = f"{real}/{there}" if real else there
+        return real or None
+
+    def find_any(self, stem: str, suffixes: Iterable[str]) -> str | None:
+        """The path on disk of ``stem`` with the first of ``suffixes`` that is there, in lower or upper case.
+
+        Raises:
+            PrepError: as :meth:`find`.
+        """
+        folder, _, last = composed(stem).rpartition("/")
+        real = self.find(folder) if folder.strip("./") else ""
+        if real is None:
+            return None
+        if real not in self._stems:
+            stems: dict[str, dict[str, str]] = {}
+            # Backwards, so that ``a.mp4`` comes before ``a.MP4``.
+            for name, there in sorted(self._names(real).items(), reverse=True):
+                stems.setdefault(name.rpartition(".")[0], {}).setdefault(suffix_of(name), there)
+            self._stems[real] = stems
+        here = self._stems[real].get(last, {})
+        found = next((here[suffix] for suffix in suffixes if suffix in here), None)
+        return found if found is None or not real else f"{real}/{found}"
+
+    def _names(self, folder: str) -> dict[str, str]:
+        if folder not in self._folders:
+            self._folders[folder] = names_in(self.root / folder)
+        return self._folders[folder]
 
 
 def walk(root: Path, suffixes: frozenset[str]) -> list[str]:
@@ -88,12 +141,6 @@ def _may_be_opened(entry: os.DirEntry[str]) -> bool:
     return entry.is_file() or (entry.is_symlink() and not Path(entry).exists())
 
 
-def suffix_of(name: str) -> str:
-    """``mp4`` for ``a/B.MP4``, and ``""`` for a name without a dot."""
-    _, dot, suffix = name.rpartition(".")
-    return suffix.lower() if dot else ""
-
-
 def clip_ids(paths: Sequence[str]) -> list[str]:
     """The id of every path: the path without its suffix; if two paths would have the same id, both keep the
     suffix."""
@@ -109,17 +156,25 @@ def shown(path: str) -> tuple[str, str]:
     return name, "" if name == path else "the name of the file is not valid UTF-8"
 
 
-def file_clips(paths: Iterable[str], split: str, *, still: bool = False) -> list[ClipRef]:
-    """One clip per file, named by ``clip_ids``."""
-    files = [shown(path) for path in paths]
+def file_clips(paths: Iterable[str], split: str, root: Path, *, still: bool = False) -> list[ClipRef]:
+    """One clip per file, named by ``clip_ids`` of its composed path below ``root``.
+
+    Raises:
+        PrepError: two paths differ only in their composition.
+    """
+    files = by_composed(paths, root)
+    ids = clip_ids([shown(name)[0] for name in files])
     return [
         ClipRef(clip_id, split, name, still=still, problem=problem)
-        for clip_id, (name, problem) in zip(clip_ids([name for name, _ in files]), files, strict=True)
+        for clip_id, (name, problem) in zip(ids, map(shown, files.values()), strict=True)
     ]
 
 
 def read_list(path: Path) -> list[str]:
     """Entries of a list file: one per line, whitespace stripped, empty lines ignored, CRLF and a BOM accepted.
+
+    Returns:
+        The entries in composed form (:func:`prep.names.composed`).
 
     Raises:
         PrepError: the file cannot be read.
@@ -128,7 +183,7 @@ def read_list(path: Path) -> list[str]:
         text = path.read_bytes().decode("utf-8-sig", "backslashreplace")
     except OSError as error:
         raise PrepError(f"cannot read the list {path}: {error.strerror}") from error
-    return [line for line in map(str.strip, text.split("\n")) if line]
+    return [line for line in map(str.strip, composed(text).split("\n")) if line]
 
 
 def find_lists(folders: Iterable[Path], splits: Iterable[str] = LISTED_SPLITS) -> dict[str, Path]:
@@ -175,7 +230,7 @@ def split_by_lists(
     """
     by_name: dict[str, list[ClipRef]] = {}
     for clip in clips:
-        for name in dict.fromkeys(names(clip)):
+        for name in dict.fromkeys(map(composed, names(clip))):
             by_name.setdefault(name, []).append(clip)
     chosen: list[ClipRef] = []
     claims = Claims()

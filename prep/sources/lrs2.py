@@ -74,18 +74,19 @@ def _usable_lists(root: Path, base: str, split: str | None) -> dict[str, Path]:
 
 
 def _clips(root: Path, folder: str, prefix: str, entries: list[str], split: str) -> Iterator[ClipRef]:
-    there: dict[str, frozenset[str]] = {}
+    speakers = names_in(root / folder)
+    there: dict[str, dict[str, str]] = {}
     for entry in entries:
         speaker, _, number = entry.rpartition("/")
+        on_disk = f"{folder}{speakers.get(speaker, speaker)}".rstrip("/")
         if speaker not in there:
-            there[speaker] = names_in(root / folder / speaker)
-        stem = f"{folder}{entry}"
-        missing = f"{number}.mp4" not in there[speaker]
+            there[speaker] = names_in(root / on_disk)
+        video, text = (there[speaker].get(f"{number}.{suffix}") for suffix in ("mp4", "txt"))
         yield ClipRef(
             clip_id=prefix + entry,
             split=split,
-            source=f"{stem}.mp4",
+            source=f"{on_disk}/{video or f'{number}.mp4'}",
             speaker=speaker,
-            text_file=f"{stem}.txt" if f"{number}.txt" in there[speaker] else "",
-            problem=f"listed in {split}.txt, but {stem}.mp4 is missing" if missing else "",
+            text_file=f"{on_disk}/{text}" if text else "",
+            problem="" if video else f"listed in {split}.txt, but {folder}{entry}.mp4 is missing",
         )

@@ -16,6 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from prep.errors import PrepError
+from prep.names import by_composed
 from prep.sources.base import ClipRef
 from prep.sources.listing import check_split, find_lists, names_in, read_list, require_folder, scan, shown
 
@@ -53,21 +54,21 @@ class Lrs3:
 
 
 def _clips(root: Path, folder: str) -> Iterator[ClipRef]:
-    for speaker in scan(root / folder):
-        if not speaker.is_dir():
-            continue
-        there = names_in(root / folder / speaker.name)
-        for name in there:
+    speakers = by_composed((entry.name for entry in scan(root / folder) if entry.is_dir()), root / folder)
+    for speaker, folder_name in speakers.items():
+        there = names_in(root / folder / folder_name)
+        for name, file_name in there.items():
             stem = name.removesuffix(".mp4")
             if stem == name or name.startswith("."):
                 continue
-            clip_id, problem = shown(f"{folder}/{speaker.name}/{stem}")
+            source, problem = shown(f"{folder}/{folder_name}/{file_name}")
+            text = there.get(f"{stem}.txt", "")
             yield ClipRef(
-                clip_id=clip_id,
+                clip_id=shown(f"{folder}/{speaker}/{stem}")[0],
                 split=_SPLITS[folder],
-                source=f"{clip_id}.mp4",
-                speaker=clip_id.split("/")[1],
-                text_file=f"{clip_id}.txt" if f"{stem}.txt" in there else "",
+                source=source,
+                speaker=shown(speaker)[0],
+                text_file=shown(f"{folder}/{folder_name}/{text}")[0] if text else "",
                 problem=problem,
             )
 

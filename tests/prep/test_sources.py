@@ -6,14 +6,19 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Literal
+from unicodedata import normalize
 
 import pytest
 
 from prep.errors import PrepError
+from prep.media import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 from prep.sources import SOURCES, ClipRef, get_source
 from prep.sources.folder import Folder
-from prep.sources.listing import IMAGE_SUFFIXES, VIDEO_SUFFIXES, clip_ids, read_list, walk
+from prep.sources.listing import RealNames, clip_ids, read_list, walk
 from tests.prep.trees import plant
+
+Form = Literal["NFC", "NFD"]
 
 
 @pytest.mark.parametrize("name", SOURCES)
@@ -130,6 +135,42 @@ def test_read_list(tmp_path: Path) -> None:
     path = tmp_path / "list.txt"
     path.write_bytes(b"\xef\xbb\xbfa/1\r\n\r\n  b/2 NF \r\n\tc d/3\n\xff/4\nlast\xe2\x80\xa8one")
     assert read_list(path) == ["a/1", "b/2 NF", "c d/3", "\\xff/4", "last\u2028one"]
+
+
+# names in two Unicode forms
+
+NAME = "r\u00e9sum\u00e9 \ud55c\uad6d\uc5b4"
+
+
+@pytest.mark.parametrize(("disk", "listed"), [("NFD", "NFC"), ("NFC", "NFD"), ("NFD", "NFD")])
+def test_a_list_names_a_file_whose_letters_are_composed_in_another_way(
+    tmp_path: Path, disk: Form, listed: Form
+) -> None:
+    source = f"{normalize(disk, NAME)}/{normalize(disk, NAME)}.MP4"
+    plant(tmp_path, source)
+    (tmp_path / "train.txt").write_text(f"{normalize(listed, f'{NAME}/{NAME}')}.MP4\n", "utf-8")
+    (clip,) = Folder().list_clips(tmp_path)
+    assert (clip.clip_id, clip.source, clip.problem) == (f"{NAME}/{NAME}", source, "")
+
+
+def test_two_names_that_differ_only_in_composition_are_refused(tmp_path: Path) -> None:
+    plant(tmp_path, "\u00e9.mp4", "e\u0301.mp4")
+    if len(list(tmp_path.iterdir())) == 1:
+        pytest.skip("this file system takes both names for one")
+    with pytest.raises(PrepError, match=r"'e\\u0301\.mp4' and '\\xe9\.mp4', which look alike .* rename one"):
+        Folder().list_clips(tmp_path)
+
+
+def test_real_names_are_found_whatever_their_composition_and_suffix(tmp_path: Path) -> None:
+    folder, stem = normalize("NFD", NAME), normalize("NFD", "\u00fc.x")
+    plant(tmp_path, f"{folder}/{stem}.Wav", f"{folder}/{stem}.mkv", "b.MP4", "b.mp4")
+    real = RealNames(tmp_path)
+    assert real.find(f"{NAME}/\u00fc.x.mkv") == f"{folder}/{stem}.mkv"
+    assert real.find(f"./{NAME}") == folder
+    assert real.find(f"{NAME}/absent.mkv") is None and real.find("absent/a.mkv") is None
+    assert real.find_any(f"{NAME}/\u00fc.x", ["flac", "wav"]) == f"{folder}/{stem}.Wav"
+    assert real.find_any("./b", ["mp4"]) == "b.mp4"
+    assert real.find_any(f"{NAME}/\u00fc", ["mkv"]) is None and real.find_any("absent/b", ["mp4"]) is None
 
 
 # folder

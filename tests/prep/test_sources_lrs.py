@@ -208,3 +208,24 @@ def test_odd_bytes_and_a_bom_leave_the_rest_readable(tmp_path: Path) -> None:
     (tmp_path / "odd.txt").write_bytes(b"\xef\xbb\xbfText:\tCAF\xe9  AU LAIT \r\nconf : 2\r\n")
     text = read_lrs_text(tmp_path / "odd.txt")
     assert (text.text, text.confidence) == ("CAF\ufffd AU LAIT", 2.0)
+
+
+def test_lists_of_lrs_name_folders_whose_letters_are_composed_in_another_way(tmp_path: Path) -> None:
+    name, disk = "Zo\u00eb", "Zoe\u0308"
+    plant(
+        tmp_path,
+        f"main/{disk}/1.mp4",
+        f"main/{disk}/1.txt",
+        f"trainval/{disk}/2.mp4",
+        f"trainval/{disk}/2.txt",
+    )
+    (tmp_path / "train.txt").write_text(f"{name}/1\n", "utf-8")
+    (tmp_path / "val.txt").write_text(f"trainval/{name}/2\n", "utf-8")
+    two = f"main/{disk}/1.mp4", f"main/{disk}/1.txt"
+    assert Lrs2().list_clips(tmp_path, "train") == [
+        ClipRef(f"{name}/1", "train", two[0], name, text_file=two[1])
+    ]
+    three = f"trainval/{disk}/2.mp4", f"trainval/{disk}/2.txt"
+    assert Lrs3().list_clips(tmp_path) == [
+        ClipRef(f"trainval/{name}/2", "val", three[0], name, text_file=three[1])
+    ]

@@ -24,7 +24,7 @@ from bench.clips.inputs.files import some
 from bench.clips.job import Job, Take, Voice
 from bench.common.errors import BenchError
 from prep.errors import PrepError
-from prep.names import known
+from prep.names import composed, known
 from prep.shards import SHARDS, open_shard, read_manifest
 
 #: The evaluation split of every corpus that has one.
@@ -185,11 +185,11 @@ def _listed(
     file: Path | None,
 ) -> list[tuple[Path, int, dict[str, Any]]]:
     """The rows of the named clips. All of them must exist."""
-    wanted = set(clips)
+    wanted = {composed(clip) for clip in clips}
     if not wanted:
         raise BenchError("the list of clips to score is empty: name some")
-    found = [row for row in rows if row[2]["clip_id"] in wanted]
-    absent = wanted - {row["clip_id"] for _, _, row in found}
+    found = [row for row in rows if composed(row[2]["clip_id"]) in wanted]
+    absent = wanted - {composed(row["clip_id"]) for _, _, row in found}
     if absent:
         where = data if split is None else f"split {split!r} of {data}"
         remedy = "take them out" if split is None else "take them out, or name another --split"

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from bench.common.errors import BenchError
-from prep.sources.listing import VIDEO_SUFFIXES, require_folder, shown, walk
+from prep.media import VIDEO_SUFFIXES
+from prep.names import composed
+from prep.sources.listing import require_folder, shown, walk
 
 
 @dataclass(frozen=True)
@@ -38,12 +39,12 @@ class VideoFolder:
         """
         if path.is_file():
             return cls(
-                path.parent, {key(shown(path.name)[0].rpartition(".")[0] or path.name): path.name}, path
+                path.parent, {composed(shown(path.name)[0].rpartition(".")[0] or path.name): path.name}, path
             )
         require_folder(path)
         files: dict[str, str] = {}
         for file in walk(path, VIDEO_SUFFIXES):
-            name = key(shown(file)[0].rpartition(".")[0])
+            name = composed(shown(file)[0].rpartition(".")[0])
             if name in files:
                 raise BenchError(
                     f"{path} holds two videos of one clip, {shown(files[name])[0]} and {shown(file)[0]}: remove one"
@@ -72,7 +73,7 @@ class VideoFolder:
         Returns:
             clip → name in :attr:`files`.
         """
-        keys = {clip: key(clip) for clip in wanted}
+        keys = {clip: composed(clip) for clip in wanted}
         found = {clip: name for clip, name in keys.items() if name in self.files}
         taken = set(found.values())
         here = _by_last_part({name: name for name in self.files})
@@ -88,11 +89,6 @@ class VideoFolder:
     def examples(self) -> str:
         """Two names, for messages."""
         return some(self.files)
-
-
-def key(name: str) -> str:
-    """A name in the form in which names are compared."""
-    return unicodedata.normalize("NFC", name)
 
 
 def some(names: Iterable[str], count: int = 2) -> str:

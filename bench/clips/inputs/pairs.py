@@ -14,12 +14,12 @@ from bench.clips.inputs.declared import in_view, read_declared
 from bench.clips.inputs.files import some
 from bench.clips.job import Job, Take, Voice
 from bench.common.errors import BenchError
-from prep.sources.listing import VIDEO_SUFFIXES, require_folder, suffix_of
+from prep.media import SOUND_SUFFIXES, VIDEO_SUFFIXES, suffix_of
+from prep.sources.listing import RealNames, require_folder
 
 #: Which comes first in a line. ``auto``: names without suffix are sound and video, names with one video and sound.
 Order = Literal["auto", "audio-video", "video-audio"]
 
-AUDIO_SUFFIXES = frozenset({"wav", "mp3", "m4a", "aac", "flac", "ogg"})
 #: Why a line cannot be scored. The same text for all lines, since reasons are counted.
 NO_VIDEO = "the video of the pair is missing: give the folder of the list's files with --truth"
 NO_AUDIO = "the sound of the pair is missing: give the folder of the list's files with --truth"
@@ -138,7 +138,7 @@ def read_pairs(path: Path, order: Order = "auto") -> list[PairLine]:
                     f"has {_words(form)}, the first line {_words(first)}: write all lines in one order"
                 )
             video, audio = names[::-1] if form == "audio-video" else names
-            if suffix_of(video) in AUDIO_SUFFIXES:
+            if suffix_of(video) in SOUND_SUFFIXES:
                 raise _Malformed(f"names the sound {video} where the video should be")
         except _Malformed as error:
             raise BenchError(f"{path}, line {number}: {error}") from None
@@ -166,8 +166,8 @@ def _names(line: str) -> tuple[str, str]:
 
 def _order(first: str, second: str) -> Literal["audio-video", "video-audio"]:
     kinds = suffix_of(first), suffix_of(second)
-    sounds = [kind in AUDIO_SUFFIXES for kind in kinds]
-    known = [kind in AUDIO_SUFFIXES or kind in VIDEO_SUFFIXES for kind in kinds]
+    sounds = [kind in SOUND_SUFFIXES for kind in kinds]
+    known = [kind in SOUND_SUFFIXES or kind in VIDEO_SUFFIXES for kind in kinds]
     if sounds == [True, False]:
         return "audio-video"
     if sounds == [False, True] or known == [True, True]:
@@ -196,13 +196,14 @@ class _Media:
         if root is None:
             return
         require_folder(root)
+        real = RealNames(root)
         videos = ("mp4", *sorted(VIDEO_SUFFIXES - {"mp4"}))
         pairs = list(pairs)
-        self._videos = {name: _find(root, name, videos) for name in {pair.video for pair in pairs}}
+        self._videos = {name: _find(real, name, videos) for name in {pair.video for pair in pairs}}
         # Videos first: the published lists mean the sound of ``.mp4`` files, although sound files may be
         # there too.
-        sounds = (*videos, "wav", *sorted(AUDIO_SUFFIXES - {"wav"}))
-        self._sounds = {name: _find(root, name, sounds) for name in {pair.audio for pair in pairs}}
+        sounds = (*videos, "wav", *sorted(SOUND_SUFFIXES - {"wav"}))
+        self._sounds = {name: _find(real, name, sounds) for name in {pair.audio for pair in pairs}}
         if not any(self._videos.values()):
             raise BenchError(
                 f"{root} holds none of the list's videos ({some(self._videos)}): give their folder with --truth"
@@ -216,10 +217,12 @@ class _Media:
         return None if path is None else Voice(path)
 
 
-def _find(root: Path, name: str, suffixes: Iterable[str]) -> Path | None:
-    path = (root / name).absolute()
-    if suffix_of(name) in VIDEO_SUFFIXES | AUDIO_SUFFIXES:
-        return path if path.is_file() else None
-    # Not with_suffix(), which would remove the part after a dot in the name.
-    named = (path.with_name(f"{path.name}.{suffix}") for suffix in suffixes)
-    return next((file for file in named if file.is_file()), None)
+def _find(real: RealNames, name: str, suffixes: Iterable[str]) -> Path | None:
+    """The absolute path of a file with this name; a name without suffix has any of ``suffixes``, in any case."""
+    found = (
+        real.find(name)
+        if suffix_of(name) in VIDEO_SUFFIXES | SOUND_SUFFIXES
+        else real.find_any(name, suffixes)
+    )
+    path = None if found is None else (real.root / found).absolute()
+    return path if path is not None and path.is_file() else None
