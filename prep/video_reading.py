@@ -7,6 +7,7 @@ Time zero is the first frame, also for the sound.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -272,13 +273,30 @@ def frames(
         yield from _repeated(finish(held), end - start)
 
 
+def native_times(path: Path) -> list[Fraction]:
+    """Seconds of every frame of the source after the first one, rising; from the packets, nothing is decoded.
+
+    Raises:
+        ClipError: step ``video``; as for :func:`probe`.
+    """
+    timeline = timeline_of(Path(path))
+    first = int(timeline.times[0])
+    return [(int(pts) - first) * timeline.time_base for pts in np.unique(timeline.times)]
+
+
 def native_frames(
-    path: Path, *, square: bool = True, pixels: Pixels = "exact", matrix: Matrix = "tagged"
+    path: Path,
+    *,
+    start: Fraction = Fraction(0),
+    square: bool = True,
+    pixels: Pixels = "exact",
+    matrix: Matrix = "tagged",
 ) -> Iterator[tuple[Fraction, np.ndarray]]:
     """Yield every frame of the source at its own time, deinterlaced, converted and rotated as by :func:`frames`.
 
     Args:
         path: the file.
+        start: seconds; earlier frames are left out. Decoding begins at the last key frame before it.
         square: resample to pixels of a square shape, as :func:`frames` does. Otherwise pixels have the shape
             ``probe(path).sample_aspect``.
         pixels: how colours are decoded (:data:`prep.pixels.Pixels`).
@@ -293,12 +311,20 @@ def native_frames(
     timeline = timeline_of(Path(path))
     finish = _finisher(timeline, None, None, Converter(pixels, matrix))
     first = int(timeline.times[0])
-    last = None
-    for pts, frame in _stamped_frames(Path(path), timeline, None):
-        # As in frames(), of two frames of one time the later one is shown; it cannot be known beforehand.
-        if last is None or pts > last:
-            yield (pts - first) * timeline.time_base, finish(frame)
-            last = pts
+    begin = first + math.ceil(start / timeline.time_base)
+    # In the second attempt, after seeking failed, the file is read from its beginning.
+    for key in dict.fromkeys((timeline.key_before(timeline.slot(begin)), None)):
+        last = None
+        for pts, frame in _stamped_frames(Path(path), timeline, key):
+            if key is not None and last is None and pts > begin:
+                break
+            # As in frames(), of two frames of one time the later one is shown; it cannot be known beforehand.
+            if last is None or pts > last:
+                if pts >= begin:
+                    yield (pts - first) * timeline.time_base, finish(frame)
+                last = pts
+        if last is not None:
+            return
 
 
 def _repeated(picture: np.ndarray, times: int) -> Iterator[np.ndarray]:

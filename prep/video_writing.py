@@ -21,7 +21,8 @@ from prep.rates import FPS, SAMPLE_RATE
 AAC_RATES = (7350, 8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000, 64000, 88200, 96000)
 #: Unit of the times of files with a variable frame rate, in seconds.
 TIME_BASE = Fraction(1, 120_000)
-_LAYOUTS = {1: "mono", 2: "stereo", 3: "3.0", 4: "4.0", 5: "5.0", 6: "5.1", 8: "7.1"}
+#: Number of channels that AAC can be written with → its layout.
+LAYOUTS = {1: "mono", 2: "stereo", 3: "3.0", 4: "4.0", 5: "5.0", 6: "5.1", 8: "7.1"}
 # mbtree is off: x264's assembly code for it reads uninitialised memory, so its output sometimes differs.
 _X264 = {"mbtree": "0"}
 
@@ -98,12 +99,12 @@ class _Sound:
             raise ValueError(f"AAC has no sample rate of {rate} Hz")
         self.samples = samples[:, None] if samples.ndim == 1 else samples
         channels = self.samples.shape[1]
-        if channels not in _LAYOUTS:
+        if channels not in LAYOUTS:
             raise ValueError(f"AAC has no layout of {channels} channels")
         self.rate = rate
         self.container = container
         self.written = 0
-        self.stream = container.add_stream("aac", rate=rate, layout=_LAYOUTS[channels])
+        self.stream = container.add_stream("aac", rate=rate, layout=LAYOUTS[channels])
         self.stream.codec_context.bit_rate = min(128_000, 6 * rate) * channels
         self.stream.codec_context.flags |= Flags.bitexact
 

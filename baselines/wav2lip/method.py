@@ -34,6 +34,7 @@ class Wav2Lip(Talker):
     name = "wav2lip"
     title = "Wav2Lip"
     config_class = Wav2LipMethodConfig
+    animates_pictures = True
     views = (VIEW,)
 
     def __init__(self, config: Wav2LipMethodConfig, data: DataInfo) -> None:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import typer
+
+if TYPE_CHECKING:
+    from prep.landmarks import FaceChoice
 
 
 def register(app: typer.Typer) -> None:
@@ -16,9 +19,18 @@ def register(app: typer.Typer) -> None:
 def dub(
     method: str = typer.Argument(..., help="Name of the method; see `bench ls methods`."),
     run: Path = typer.Option(..., help="Folder of its training run, or of imported weights."),
-    video: Path = typer.Option(..., help="Video with the face; any size and frame rate."),
+    video: Path = typer.Option(
+        ..., help="Video with the face; any size and frame rate. Most methods also take a picture."
+    ),
     audio: Path = typer.Option(..., help="The speech: a sound file, or a video with sound."),
-    out: Path = typer.Option(..., "--out", "-o", help="The MP4 to write, at 25 frames a second."),
+    out: Path = typer.Option(..., "--out", "-o", help="The MP4 to write, with the video's frame rate."),
+    audio_track: int | None = typer.Option(
+        None, min=0, help="Which sound track of --audio, from 0; default: the one marked default."
+    ),
+    face: int | None = typer.Option(
+        None, min=1, help="Which of several people, from left to right, from 1; default: the largest face."
+    ),
+    face_at: str | None = typer.Option(None, metavar="X,Y", help="Or the face at this pixel."),
     longer_audio: str = typer.Option(
         "bounce", help="Sound longer than the video: bounce (back and forth), loop or cut the sound."
     ),
@@ -53,6 +65,7 @@ def dub(
     from bench.generate.fit import Fit
 
     fit = Fit.named(longer_audio, shorter_audio)
+    choice = _choice(face, face_at)
     drawing = out.with_suffix(".sheet.jpg") if sheet else None
     posing: Literal["footage", "still"] | Path = (
         "still" if pose == "still" else "footage" if pose == "footage" else Path(pose)
@@ -65,6 +78,8 @@ def dub(
                 video,
                 audio,
                 out,
+                audio_track=audio_track,
+                face=choice,
                 pose=posing,
                 speaker=speaker,
                 fit=fit,
@@ -79,14 +94,40 @@ def dub(
     except KeyboardInterrupt:
         typer.echo("stopped: nothing was written", err=True)
         raise typer.Exit(130) from None
-    length = f"{done.frames} frames, {done.frames / 25:.2f} s at 25 fps"
-    rate = f"the video has {done.source_fps:.5g}"
-    using = f", {with_options(done.changed)}" if done.changed else ""
-    faceless = f"{done.faceless} without a face passed through"
-    console.print(
-        f"{out}: {length} ({rate}), {done.width}x{done.height}, {faceless}{using}; took {done.seconds:.1f} s",
-        soft_wrap=True,
-        markup=False,
-    )
+    for note in done.notes:
+        typer.echo(f"note: {note}", err=True)
+    rate = f"{'variable, on average ' if done.variable else ''}{done.fps:.5g} fps"
+    if done.source_fps and abs(done.source_fps - done.fps) > 0.01 * done.fps:
+        rate += f" (the video has {done.source_fps:.5g})"
+    channels = {1: "mono", 2: "stereo"}.get(done.channels, f"{done.channels} channels")
+    facts = [
+        f"{done.frames} frames, {done.seconds_long:.2f} s at {rate}",
+        f"{done.width}x{done.height}",
+        f"sound {done.sample_rate} Hz {channels}",
+        f"{done.faceless} of {done.generated} generated frames without a face passed through",
+        *([with_options(done.changed)] if done.changed else []),
+    ]
+    line = f"{out}: {', '.join(facts)}; took {done.seconds:.1f} s"
+    console.print(line, soft_wrap=True, markup=False)
     if drawing is not None:
         console.print(f"{drawing}: original above generated", soft_wrap=True, markup=False)
+
+
+def _choice(number: int | None, at: str | None) -> FaceChoice:
+    """Which of several people.
+
+    Raises:
+        BenchError: the options contradict each other, or the point is not two numbers.
+    """
+    from bench.common.errors import BenchError
+    from prep.landmarks import FaceChoice
+
+    if at is None:
+        return FaceChoice(number)
+    if number is not None:
+        raise BenchError("--face and --face-at both choose the face: give one of them")
+    try:
+        x, y = map(float, at.split(","))
+    except ValueError:
+        raise BenchError(f"--face-at {at}: write it as x,y in pixels of the video, such as 640,300") from None
+    return FaceChoice(at=(x, y))

@@ -70,7 +70,8 @@ def _methods() -> dict[str, str]:
             lines[name] = str(error)
             continue
         summary = (inspect.getdoc(method) or "").partition("\n")[0].rstrip(".")
-        lines[name] = f"{method.title}: {summary}"
+        pictures = "; animates pictures, too" if getattr(method, "animates_pictures", False) else ""
+        lines[name] = f"{method.title}: {summary}{pictures}"
     return lines
 
 

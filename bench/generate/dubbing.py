@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,18 +16,24 @@ from bench.common.errors import BenchError, first_line
 from bench.generate.adaptation import adapted
 from bench.generate.contact_sheet import Band, FaceCrop, SheetRow, Tile, timestamp, whole, write
 from bench.generate.derivations import ClipDeriver, sound_deriver
+from bench.generate.dub_inputs import Picked, check_animates, check_files, check_folder, pick
+from bench.generate.dub_sound import written_sound
+from bench.generate.film import Film
+from bench.generate.film_times import GENERATED
 from bench.generate.fit import Fit, heard_frames
 from bench.generate.footage import VideoFootage, file_footage
 from bench.generate.poses import check_pose
 from bench.generate.sound import DrivingSound
 from bench.generate.talkers import Loaded, Talkers, TalkerSource
+from bench.generate.toy_weights import from_toy, is_toy
 from bench.generate.writing import frame_size, write_generated
 from bench.weights.store import WeightStore
 from models.base import FULL, Drive, Shot
 from prep.errors import ClipError
+from prep.landmarks import LARGEST, FaceChoice
+from prep.rates import FPS
 from prep.shards import sha256
 from prep.sound_reading import sound
-from prep.video_reading import probe
 
 #: Frames on a contact sheet, frames per row, and side of a face crop in pixels.
 SHEET_FRAMES = 12
@@ -38,47 +45,36 @@ class Dubbed:
     """Facts about the written video.
 
     Attributes:
-        frames: number of frames, at 25 fps.
-        faceless: number of frames in which no face was found; these are unchanged.
+        frames: number of frames.
+        seconds_long: length.
+        fps: frames per second; the average if ``variable``.
+        variable: whether the frames have the source's own times.
+        generated: number of frames that the method generated, at 25 fps.
+        faceless: number of them in which no face was found; these are unchanged.
         width: pixels.
         height: pixels.
-        source_fps: frames per second of the input video.
+        source_fps: frames per second of the input video; 0: a picture.
+        sample_rate: of the sound, Hz.
+        channels: of the sound.
         seconds: wall time.
         changed: options of generation that differ from those of the run → their value.
+        notes: what the user should know about this result, one line each.
     """
 
     frames: int
+    seconds_long: float
+    fps: float
+    variable: bool
+    generated: int
     faceless: int
     width: int
     height: int
     source_fps: float
+    sample_rate: int
+    channels: int
     seconds: float
     changed: Mapping[str, Any]
-
-
-def check_files(video: Path, audio: Path, out: Path) -> None:
-    """Check the files before a network is loaded.
-
-    Raises:
-        BenchError: a file is missing, cannot be read or has no video or sound, or ``out`` is not a new MP4.
-    """
-    if not audio.is_file():
-        raise BenchError(f"{audio}: no such file")
-    check_video(video)
-    if out.suffix.lower() != ".mp4":
-        raise BenchError(f"{out}: only MP4 is written: give --out a name that ends in .mp4")
-    if out.exists() and (out.samefile(video) or out.samefile(audio)):
-        raise BenchError(f"{out} is also an input: give --out another name")
-
-
-def check_video(path: Path) -> None:
-    """Raises BenchError if a video is missing or cannot be read."""
-    if not path.is_file():
-        raise BenchError(f"{path}: no such file")
-    try:
-        probe(path)
-    except ClipError as error:
-        raise BenchError(f"{path}: {error.reason}") from None
+    notes: tuple[str, ...]
 
 
 def dub(
@@ -88,6 +84,8 @@ def dub(
     audio: Path,
     out: Path,
     *,
+    audio_track: int | None = None,
+    face: FaceChoice = LARGEST,
     pose: Literal["footage", "still"] | Path = "footage",
     speaker: str | None = None,
     fit: Fit | None = None,
@@ -101,14 +99,17 @@ def dub(
 ) -> Dubbed:
     """Make the face in a video speak the sound of another file.
 
-    The result always has 25 fps. It has the video's size; an odd width or height is made even for H.264 by repeating
-    the last column or row. For a method that generates a view, it has the view's size.
+    The result has the video's frame rate, size and colours, see :mod:`bench.generate.film_times`, and the sound has its
+    own rate and channels. An odd width or height is made even for H.264 by repeating the last column or row. For a
+    method that generates a view, the result has the view's size and 25 fps.
 
     Args:
         method: its name.
         run: folder of its training run, of imported weights, or of a run set.
-        video: any format that PyAV reads.
+        video: any format that PyAV reads; or a picture, if the method animates pictures.
         audio: any file with sound that PyAV reads; may be a video, also ``video`` itself.
+        audio_track: which sound track of ``audio``, from 0; None: see :func:`prep.containers.audio_stream`.
+        face: which of several people.
         out: an MP4; its folder is created.
         pose: source of the head pose: the video itself, another video (its path), or none: the head does not move.
         speaker: for a run set: the person whose run is used.
@@ -123,18 +124,21 @@ def dub(
         on_progress: called after every frame with the step's name, the frames done and all of them.
 
     Raises:
-        BenchError: see :func:`check_files` and :func:`bench.generate.talkers.load_talker`; or there is no sound or
+        BenchError: see :func:`bench.generate.dub_inputs.check_files` and :func:`bench.generate.talkers.load_talker`; or there is no sound or
             no face, the method does not support the pose, the method fails, or the disk is full.
     """
     started = time.monotonic()
-    check_files(video, audio, out)
+    picked = check_files(video, audio, out)
+    check_animates(method, picked)
     if isinstance(pose, Path):
         if not pose.is_file():
             raise BenchError(f"--pose {pose}: no such file; name footage, still, or a video file")
-        check_video(pose)
+        posed = pick(pose)
+    if sheet is not None:
+        check_folder(sheet)
     notify = on_progress or (lambda step, done, total: None)
     try:
-        samples = sound(audio).samples
+        samples = sound(audio, audio_track).samples
     except ClipError as error:
         raise BenchError(f"{audio}: {error.reason}") from None
     store = WeightStore.default(weights_dir)
@@ -142,10 +146,12 @@ def dub(
     loaded = _of_speaker(talkers, run, speaker)
     check_pose(loaded.talker, "still" if pose == "still" else "footage", isinstance(pose, Path))
 
-    def footage_of(path: Path, sound_frames: int, fit: Fit, step: str) -> VideoFootage:
+    def footage_of(
+        picked: Picked, sound_frames: int, fit: Fit, step: str, choose: FaceChoice = LARGEST
+    ) -> VideoFootage:
         try:
             return file_footage(
-                path,
+                picked,
                 loaded.talker.views,
                 sound_frames,
                 fit,
@@ -153,15 +159,17 @@ def dub(
                 padding=loaded.padding,
                 derive=ClipDeriver(loaded),
                 on_frame=lambda done, total: notify(step, done, total),
+                choose=choose,
+                track=audio_track if audio.samefile(picked.path) else None,
             )
         except ClipError as error:
-            raise BenchError(f"{path}: {error.reason}") from None
+            raise BenchError(f"{picked.path}: {error.reason}") from None
 
-    footage = footage_of(video, heard_frames(samples), fit or Fit(), "finding the face")
+    footage = footage_of(picked, heard_frames(samples), fit or Fit(), "finding the face", face)
     speech = DrivingSound(samples, footage.n_frames, loaded.padding, sound_deriver(loaded))
     posing = None if pose == "still" else footage
     if isinstance(pose, Path):
-        posing = footage_of(pose, footage.n_frames, Fit(), "finding the pose")
+        posing = footage_of(posed, footage.n_frames, Fit(), "finding the pose")
     try:
         shown = _chosen(footage.n_frames) if sheet is not None else ()
         crop = _tiles(footage, loaded.talker.output)
@@ -172,10 +180,23 @@ def dub(
                 tiles[number] = crop.generated(frame, number)
             notify("generating", number + 1, footage.n_frames)
 
+        spoken = written_sound(audio, audio_track, Fraction(footage.n_frames, FPS))
+        film = None
+        if picked.info is not None and loaded.talker.output == FULL:
+            film = Film(video, footage)
         out.parent.mkdir(parents=True, exist_ok=True)
         own = footage.alone
         with adapted(loaded, sha256(video), str(video), lambda: Drive(own, own.speech, own)):
-            write_generated(out, loaded.talker, Drive(footage, speech, posing), crf, watch)
+            write_generated(
+                out,
+                loaded.talker,
+                Drive(footage, speech, posing),
+                crf,
+                watch,
+                colour=None if picked.info is None else picked.info.colour,
+                film=film,
+                sound=spoken,
+            )
         if sheet is not None:
             write(sheet, _bands(footage, crop, tiles))
     except ClipError as error:
@@ -186,15 +207,40 @@ def dub(
     except OSError as error:
         raise BenchError(f"{error.filename or out}: {error.strerror or error}") from error
     width, height = frame_size(loaded.talker, footage)
+    times = GENERATED if film is None else film.times
     return Dubbed(
-        footage.n_frames,
-        int((~footage.detected).sum()),
-        width,
-        height,
-        probe(video).source_fps,
-        time.monotonic() - started,
-        loaded.changed,
+        frames=len(times.moments) or footage.n_frames,
+        seconds_long=footage.n_frames / FPS,
+        fps=float(times.fps),
+        variable=times.variable,
+        generated=footage.n_frames,
+        faceless=int((~footage.detected).sum()),
+        width=width,
+        height=height,
+        source_fps=0 if picked.info is None else picked.info.source_fps,
+        sample_rate=spoken.sample_rate,
+        channels=spoken.channels,
+        seconds=time.monotonic() - started,
+        changed=loaded.changed,
+        notes=(*_notes(picked, footage, face, loaded), *spoken.notes),
     )
+
+
+def _notes(picked: Picked, footage: VideoFootage, face: FaceChoice, loaded: Loaded) -> Iterator[str]:
+    """What the user should know about the video and the weights."""
+    name, info = picked.path.name, picked.info
+    if info is not None and info.light != "sdr":
+        yield f"{name} is in {info.light.upper()} (HDR): the result is SDR, in the colours of BT.709"
+    if footage.people > 1 and face == LARGEST:
+        yield (
+            f"{footage.people} faces in the first frame with a face: the largest one speaks; choose another with "
+            "--face N, counted from the left, or --face-at X,Y"
+        )
+    if is_toy(loaded.run) and not from_toy(picked.path):
+        yield (
+            f"{loaded.run} was trained on the toy corpus, so it is unfit for real faces: the mouth hardly moves, or looks "
+            "wrong; train on a corpus, or use official weights (bench weights list)"
+        )
 
 
 def _of_speaker(talkers: Talkers, run: Path, speaker: str | None) -> Loaded:

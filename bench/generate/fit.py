@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, cast, get_args
 
@@ -14,7 +14,7 @@ from prep.names import known
 from prep.rates import SAMPLES_PER_FRAME
 
 #: If the sound is longer than the video. ``bounce``: the video continues backwards, then forwards, without
-#: repeating its #: first and last frame; ``loop``: it starts again; ``cut``: the sound ends with the video.
+#: repeating its first and last frame; ``loop``: it starts again; ``cut``: the sound ends with the video.
 LongerAudio = Literal["bounce", "loop", "cut"]
 #: If the sound is shorter. ``cut``: the video ends with the sound; ``pad``: silence follows.
 ShorterAudio = Literal["cut", "pad"]
@@ -56,6 +56,20 @@ class Fit:
 def heard_frames(samples: np.ndarray) -> int:
     """Number of frames at 25 fps that contain any sample of the sound (n,), 16 kHz."""
     return math.ceil(len(samples) / SAMPLES_PER_FRAME)
+
+
+def in_blocks(numbers: Sequence[int], longest: int) -> Iterator[Sequence[int]]:
+    """Split ``numbers`` into parts that do not fall, of any length, and parts that fall, of ``longest`` at most."""
+    begin = 0
+    while begin < len(numbers):
+        end = begin + 1
+        falls = end < len(numbers) and numbers[end] < numbers[begin]
+        while end < len(numbers) and (numbers[end] < numbers[end - 1]) == falls:
+            if falls and end - begin == longest:
+                break
+            end += 1
+        yield numbers[begin:end]
+        begin = end
 
 
 def runs(order: Order) -> Iterator[Order]:

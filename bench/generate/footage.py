@@ -9,24 +9,24 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 
 from bench.clips.inputs.dataset import NO_SOURCE
 from bench.clips.inputs.reading import take_frames, voice_samples
 from bench.clips.job import Job, Take, Voice
+from bench.generate.dub_inputs import Picked
 from bench.generate.fit import Fit, Order, runs
 from bench.generate.sound import DrivingSound
 from models.base import Crop, Shot
 from prep.errors import ClipError
 from prep.landmark_sets import LANDMARK_SETS
-from prep.landmarks import FaceMesh, detect_clip
+from prep.landmarks import LARGEST, FaceChoice, FaceMesh, detect_clip
 from prep.names import known
 from prep.sample_spec import Column
 from prep.shards import open_shard, read_clip
 from prep.sound_reading import sound
-from prep.video_reading import probe
+from prep.stills import image
 from prep.views import VIEWS, landmark_box
 
 #: Number of frames decoded at once to be used backwards, and the largest number of bytes for them.
@@ -56,6 +56,11 @@ class VideoFootage:
             is none.
         padding: of the mel spectrogram, see :func:`prep.sound.mel.melspectrogram`.
         derive: returns derived columns.
+        people: how many faces the first frame with a face shows.
+
+    Attributes:
+        order: (n_frames,) int64, the frame of the span at each place.
+        source_landmarks: (S, 478, 3), as given.
     """
 
     def __init__(
@@ -72,25 +77,27 @@ class VideoFootage:
         own_sound: Callable[[], np.ndarray] | None = None,
         padding: str = "constant",
         derive: Derive | None = None,
+        people: int = 1,
     ) -> None:
         self.n_frames = n_frames
         self.n_unique = min(len(landmarks), n_frames)
         self.width = width
         self.height = height
+        self.people = people
         self.views = known("view", views, VIEWS)
         self._read = read
         self._own_sound = own_sound
         self._padding = padding
         self._derive = derive
-        self._order = fit.order(len(landmarks), n_frames)
+        self.order = fit.order(len(landmarks), n_frames)
         # Of the S frames, with all faces: some views depend on the whole clip.
         self._detected = np.isfinite(landmarks[..., :2]).all(axis=(1, 2))
-        self._landmarks = landmarks
+        self.source_landmarks = landmarks
         self._transforms = dict(stored or {})
         self._found = self._detected.copy()
         for view in self.views:
             self._found &= np.isfinite(self._source_transforms(view)).all(axis=(1, 2))
-        self.detected = self._found[self._order]
+        self.detected = self._found[self.order]
 
     @property
     def speech(self) -> DrivingSound:
@@ -106,7 +113,7 @@ class VideoFootage:
         """The first ``n_unique`` frames of the video, without extension."""
         return VideoFootage(
             self._read,
-            self._landmarks[: self.n_unique],
+            self.source_landmarks[: self.n_unique],
             n_frames=self.n_unique,
             fit=Fit(),
             width=self.width,
@@ -129,9 +136,9 @@ class VideoFootage:
             PrepError: the set is unknown.
         """
         (name,) = known("landmark set", [name], LANDMARK_SETS)
-        points = self._landmarks[:, LANDMARK_SETS[name], : 3 if depth else 2].astype(np.float32)
+        points = self.source_landmarks[:, LANDMARK_SETS[name], : 3 if depth else 2].astype(np.float32)
         points[~self._found] = np.nan
-        return points[self._order]
+        return points[self.order]
 
     def transforms(self, view: str) -> np.ndarray:
         """Return (n_frames, 2, 3) float64, full-frame to view pixels; NaN where there is no face in the view.
@@ -141,14 +148,14 @@ class VideoFootage:
         """
         matrices = self._source_transforms(view).copy()
         matrices[~self._found] = np.nan
-        return matrices[self._order]
+        return matrices[self.order]
 
     def _source_transforms(self, view: str) -> np.ndarray:
         """(S, 2, 3) float64 of the video's own frames."""
         if view not in self._transforms:
             (view,) = known("view", [view], VIEWS)
             self._transforms[view] = VIEWS[view].transforms(
-                self._landmarks, self._detected, self.width, self.height
+                self.source_landmarks, self._detected, self.width, self.height
             )
         return np.asarray(self._transforms[view], np.float64)
 
@@ -158,7 +165,7 @@ class VideoFootage:
         Raises:
             PrepError: the view is unknown.
         """
-        source = int(self._order[shot.index])
+        source = int(self.order[shot.index])
         matrix = self._source_transforms(view)[source]
         if not self._found[source] or not np.isfinite(matrix).all():
             return None
@@ -174,7 +181,7 @@ class VideoFootage:
         if self._derive is None:
             raise KeyError(name)
         column, values = self._derive(self.alone, name)
-        return values[self._order] if column.per == "frame" else values
+        return values[self.order] if column.per == "frame" else values
 
     def boxes(self, landmarks: np.ndarray, margin: float) -> np.ndarray:
         """Return boxes around landmarks, in pixels, clipped to the frame: see :func:`prep.views.landmark_box`.
@@ -195,7 +202,7 @@ class VideoFootage:
             ClipError: the video cannot be decoded to its end.
         """
         index = 0
-        for run in runs(self._order):
+        for run in runs(self.order):
             for frame in self._frames(run):
                 yield Shot(index, frame)
                 index += 1
@@ -211,7 +218,7 @@ class VideoFootage:
         for place, index in enumerate(indices):
             if not 0 <= index < self.n_frames:
                 raise IndexError(f"frame {index} of {self.n_frames}")
-            places.setdefault(int(self._order[index]), []).append(place)
+            places.setdefault(int(self.order[index]), []).append(place)
         shots: dict[int, Shot] = {}
         for source, frame in self._scattered(sorted(places)):
             for place in places[source]:
@@ -223,7 +230,7 @@ class VideoFootage:
         """The frames of a part of the order, see :func:`bench.generate.fit.runs`."""
         first, last = int(run[0]), int(run[-1])
         if first > last:
-            size = max(1, min(BLOCK_FRAMES, BLOCK_BYTES // (3 * self.width * self.height)))
+            size = block_frames(self.width, self.height)
             for stop in range(first + 1, last, -size):
                 block = list(_all_of(self._read, max(last, stop - size), stop))
                 while block:
@@ -247,6 +254,11 @@ class VideoFootage:
                 if number in group:
                     yield number, frame
             begin = end
+
+
+def block_frames(width: int, height: int) -> int:
+    """How many frames of a size are decoded at once to be used backwards."""
+    return max(1, min(BLOCK_FRAMES, BLOCK_BYTES // (3 * width * height)))
 
 
 def _all_of(read: Read, start: int, stop: int) -> Iterator[np.ndarray]:
@@ -306,7 +318,7 @@ def clip_footage(
 
 
 def file_footage(
-    path: Path,
+    picked: Picked,
     views: Sequence[str],
     sound_frames: int,
     fit: Fit,
@@ -315,11 +327,13 @@ def file_footage(
     padding: str = "constant",
     derive: Derive | None = None,
     on_frame: Callable[[int, int], None] | None = None,
+    choose: FaceChoice = LARGEST,
+    track: int | None = None,
 ) -> VideoFootage:
-    """Any video file. Landmarks are detected as in ``bench prep``, in one pass over the needed frames.
+    """Any video file or picture. Landmarks are detected as in ``bench prep``, in one pass over the needed frames.
 
     Args:
-        path: the file.
+        picked: the file. A picture lasts as long as the sound.
         views: keys of :data:`prep.views.VIEWS`.
         sound_frames: of the driving sound.
         fit: how video and sound are combined.
@@ -327,15 +341,28 @@ def file_footage(
         padding: of the mel spectrogram of its own sound.
         derive: returns derived columns.
         on_frame: called after every frame with the number of frames done and the total.
+        choose: which of several people.
+        track: which of its sound tracks is its own sound, from 0; None: see
+            :func:`prep.containers.audio_stream`.
 
     Raises:
-        ClipError: the video cannot be read to its end, or shows no human face.
+        ClipError: the video cannot be read to its end, shows no human face, or not the one that ``choose`` asks for.
         PrepError: a view is unknown.
     """
     known("view", views, VIEWS)
-    info = probe(path)
-    needed = min(info.n_frames, fit.frames(info.n_frames, sound_frames))
-    read = partial(_read_take, Take(path))
+    info, path = picked.info, picked.path
+    if info is None:
+        picture = image(path)
+        read, n_frames, (height, width) = partial(_read_picture, picture), 1, picture.shape[:2]
+        fit = Fit("loop", "cut")
+    else:
+        read, n_frames, width, height = (
+            partial(_read_take, Take(path)),
+            info.n_frames,
+            info.width,
+            info.height,
+        )
+    needed = min(n_frames, fit.frames(n_frames, sound_frames))
 
     def watched() -> Iterator[np.ndarray]:
         for number, frame in enumerate(_all_of(read, 0, needed), 1):
@@ -344,7 +371,7 @@ def file_footage(
                 on_frame(number, needed)
 
     with FaceMesh(tracking=tracking) as mesh:
-        found = detect_clip(mesh, watched())
+        found = detect_clip(mesh, watched(), choose)
     if not found.detected.any():
         frames = "1 frame" if needed == 1 else f"{needed} frames"
         like = ", only something like one" if found.n_faces.any() else ""
@@ -352,15 +379,21 @@ def file_footage(
     return VideoFootage(
         read,
         found.landmarks,
-        n_frames=fit.frames(info.n_frames, sound_frames),
+        n_frames=fit.frames(n_frames, sound_frames),
         fit=fit,
-        width=info.width,
-        height=info.height,
+        width=width,
+        height=height,
         views=views,
-        own_sound=lambda: sound(path).samples,
+        own_sound=None if info is None else lambda: sound(path, track).samples,
         padding=padding,
         derive=derive,
+        people=int(found.n_faces[found.n_faces > 0][0]),
     )
+
+
+def _read_picture(picture: np.ndarray, start: int, stop: int) -> Iterator[np.ndarray]:
+    for _ in range(start, stop):
+        yield picture.copy()
 
 
 def _no_source(start: int, stop: int) -> Iterator[np.ndarray]:

@@ -8,17 +8,31 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from prep.rates import FPS, SAMPLE_RATE
 from prep.video_writing import write_video
 from prep.views import VIEWS
 
 if TYPE_CHECKING:
+    from bench.generate.dub_sound import WrittenSound
+    from bench.generate.film import Film
     from models.base import Drive, Footage, Talker
+    from prep.pixels import Colour
 
 #: Called with the number and the pixels of every frame.
 Watch = Callable[[int, np.ndarray], None]
 
 
-def write_generated(path: Path, talker: Talker, drive: Drive, crf: int, watch: Watch | None = None) -> None:
+def write_generated(
+    path: Path,
+    talker: Talker,
+    drive: Drive,
+    crf: int,
+    watch: Watch | None = None,
+    *,
+    colour: Colour | None = None,
+    film: Film | None = None,
+    sound: WrittenSound | None = None,
+) -> None:
     """Generate and write a video with its sound, atomically.
 
     Args:
@@ -26,7 +40,10 @@ def write_generated(path: Path, talker: Talker, drive: Drive, crf: int, watch: W
         talker: on its device, in evaluation mode.
         drive: footage, speech and pose.
         crf: x264's constant rate factor.
-        watch: called with the number and the pixels of every frame.
+        watch: called with the number and the pixels of every generated frame.
+        colour: tags of the file, those of the source; None: BT.601.
+        film: the source at its own rate; None: the generated frames are written, at 25 a second.
+        sound: to write; None: the one that the method gets, 16 kHz mono.
 
     Raises:
         ClipError: the video cannot be decoded to its end.
@@ -38,7 +55,16 @@ def write_generated(path: Path, talker: Talker, drive: Drive, crf: int, watch: W
     with torch.inference_mode():
         frames = _checked(talker.generate(drive), drive.footage.n_frames, frame_size(talker, drive.footage))
         watched = frames if watch is None else _watched(frames, watch)
-        write_video(path, watched, samples=drive.speech.samples, crf=crf)
+        write_video(
+            path,
+            watched if film is None else film.frames(watched),
+            fps=FPS if film is None else film.times.fps,
+            samples=drive.speech.samples if sound is None else sound.samples,
+            sample_rate=SAMPLE_RATE if sound is None else sound.sample_rate,
+            crf=crf,
+            colour=colour,
+            times=[m.time for m in film.times.moments] if film is not None and film.times.variable else None,
+        )
 
 
 def frame_size(talker: Talker, footage: Footage) -> tuple[int, int]:

@@ -282,16 +282,21 @@ def _read(run: Path) -> dict[str, Any]:
 
 def trained_on(run: Path) -> list[str]:
     """Names of the data sets in a run's record; empty without a record (imported weights)."""
-    return [data["name"] for data in _recorded_data(run)]
+    return [data["name"] for data in recorded_data(run)]
 
 
 def trained_with(run: Path, data: Path) -> bool:
     """Whether a run's record has a data set with the manifest of ``data``; False without a record."""
     manifest = file_sha256(data / MANIFEST)
-    return any(recorded["manifest_sha256"] == manifest for recorded in _recorded_data(run))
+    return any(recorded["manifest_sha256"] == manifest for recorded in recorded_data(run))
 
 
-def _recorded_data(run: Path) -> list[dict[str, str]]:
+def recorded_data(run: Path) -> list[dict[str, str]]:
+    """The data sets in a run's record, each with ``path``, ``name`` and ``manifest_sha256``; empty without a record.
+
+    Raises:
+        BenchError: the record is damaged.
+    """
     try:
         record = json.loads((run / PROVENANCE).read_text("utf-8"))
     except FileNotFoundError:

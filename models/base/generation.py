@@ -148,11 +148,13 @@ class Talker(Trainable):
         output: ``full``: it paints into the frames of the footage; else the view that it paints, whose size its
             frames have. Scoring cuts the truth in the same way.
         poses: kinds of pose that it can take.
+        animates_pictures: whether a single picture can be its footage, repeated for as long as the sound lasts.
     """
 
     views: ClassVar[tuple[str, ...]] = ()
     output: ClassVar[str] = FULL
     poses: ClassVar[frozenset[PoseKind]] = frozenset({"footage"})
+    animates_pictures: ClassVar[bool] = False
 
     @abstractmethod
     def generate(self, drive: Drive) -> Iterator[np.ndarray]:

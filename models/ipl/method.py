@@ -35,6 +35,7 @@ class IPL(Talker):
     name = "ipl"
     title = "IP-LAP"
     config_class = IPLConfig
+    animates_pictures = True
 
     def __init__(self, config: IPLConfig, data: DataInfo) -> None:
         self.config = config

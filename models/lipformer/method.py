@@ -47,6 +47,7 @@ class LipFormer(Talker):
     name = "lipformer"
     title = "LipFormer"
     config_class = LipFormerMethodConfig
+    animates_pictures = True
     views = (VIEW,)
 
     def __init__(self, config: LipFormerMethodConfig, data: DataInfo) -> None:

@@ -125,7 +125,7 @@ def test_a_minute_streams_forwards_and_backwards_with_few_frames_alive() -> None
     clip = VideoFootage(read, landmarks, n_frames=4000, fit=Fit(), width=160, height=20)
     seen = 0
     for shot in clip.shots():
-        assert number_of(shot.frame) == clip._order[seen]
+        assert number_of(shot.frame) == clip.order[seen]
         seen += 1
         del shot
     gc.collect()
@@ -159,7 +159,7 @@ def test_some_frames_are_picked_in_the_order_asked_for_and_decoded_once() -> Non
 
 def test_crops_are_the_views_and_frames_without_a_face_have_none() -> None:
     clip = make(Reader((200, 160)), 12, 20, faceless=(3, 11))
-    order = clip._order
+    order = clip.order
     assert clip.detected.tolist() == [n not in (3, 11) for n in order]
     points = clip.landmarks("face131")
     assert points.shape == (20, 131, 2) and points.dtype == np.float32

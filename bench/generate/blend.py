@@ -1,0 +1,153 @@
+"""Puts a generated mouth into a frame of another moment: where a method changed its frame, and moved as the face moved.
+
+A method generates frame ``g`` from frame ``s`` of the source. A frame ``n`` of the source that was taken a few
+milliseconds earlier or later gets the region in which ``g`` differs from ``s``; all its other pixels stay.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from prep.landmark_sets import LANDMARK_SETS
+
+#: Differences of a colour up to this are not a change: rounding.
+_UNCHANGED = 3
+#: Width of the soft edge outside of the changed region, as a share of the region's size, and its least, in pixels.
+_SOFT, _LEAST = 0.04, 3
+#: Movements up to this many pixels are left out, since resampling softens pictures.
+_STILL = 0.05
+# What moves with the head, and what the original speech moves.
+_HEAD = LANDMARK_SETS["face131_pose"]
+_MOUTH = LANDMARK_SETS["lips_outer"]
+
+
+@dataclass(frozen=True)
+class Patch:
+    """The region of a generated frame that goes into other frames.
+
+    Attributes:
+        x: left edge in the frame, pixels.
+        y: upper edge.
+        picture: (h, w, 3) uint8 RGB.
+        share: (h, w) float32 in [0, 1]: 1 where the method changed the frame, falling to 0 outside.
+    """
+
+    x: int
+    y: int
+    picture: np.ndarray
+    share: np.ndarray
+
+
+def patch(original: np.ndarray, generated: np.ndarray, mouths: np.ndarray) -> Patch | None:
+    """The region that a method changed: the convex hull of all changes and of the mouth.
+
+    The mouth belongs to it although a part may be unchanged: otherwise the original's lips would show beside generated
+    ones.
+
+    Args:
+        original: (H, W, 3) uint8 RGB.
+        generated: of the same size.
+        mouths: (n, 2) float, pixels: points of the lips, here and in the frames that the patch is for; may be NaN.
+
+    Returns:
+        None if nothing changed.
+    """
+    changed = (cv2.absdiff(original, generated).max(axis=2) > _UNCHANGED).astype(np.uint8)
+    changed = cv2.morphologyEx(changed, cv2.MORPH_OPEN, np.ones((3, 3), np.uint8))
+    points = cv2.findNonZero(changed)
+    if points is None:
+        return None
+    known = mouths[np.isfinite(mouths).all(axis=1)].round().astype(np.int32).reshape(-1, 1, 2)
+    hull = cv2.convexHull(np.concatenate([points.astype(np.int32), known]))
+    soft = max(_LEAST, round(_SOFT * cv2.contourArea(hull) ** 0.5))
+    x, y, width, height = cv2.boundingRect(hull)
+    room = 3 * soft
+    x0, y0 = max(0, x - room), max(0, y - room)
+    x1, y1 = min(original.shape[1], x + width + room), min(original.shape[0], y + height + room)
+    share = np.zeros((y1 - y0, x1 - x0), np.float32)
+    cv2.fillConvexPoly(share, hull - np.array([x0, y0], np.int32), 1.0)
+    share = cv2.dilate(share, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * soft + 1,) * 2))
+    # The blur reaches `soft` pixels to each side, so the hull itself keeps its 1.
+    share = cv2.GaussianBlur(share, (2 * soft + 1,) * 2, 0, borderType=cv2.BORDER_REPLICATE)
+    return Patch(x0, y0, generated[y0:y1, x0:x1], share)
+
+
+def put(patch: Patch, frame: np.ndarray, motion: np.ndarray) -> None:
+    """Put a patch into a frame.
+
+    Args:
+        patch: see :func:`patch`.
+        frame: (H, W, 3) uint8 RGB, changed in place.
+        motion: (2, 3) float, from pixels of the patch's frame to those of this one.
+    """
+    picture, share, x, y = patch.picture, patch.share, patch.x, patch.y
+    height, width = share.shape
+    corners = np.array([[x, y, 1], [x + width, y, 1], [x, y + height, 1], [x + width, y + height, 1]], float)
+    if np.abs(corners @ motion.T - corners[:, :2]).max() > _STILL:
+        # Between places in the patch; OpenCV's pixel centres have whole coordinates, ours are half a pixel further.
+        local = motion.copy()
+        middle = np.array([x + 0.5, y + 0.5])
+        local[:, 2] = motion[:, :2] @ middle + motion[:, 2] - middle
+        edges = {"dsize": (width, height), "borderMode": cv2.BORDER_REPLICATE}
+        picture = cv2.warpAffine(picture, local, flags=cv2.INTER_CUBIC, **edges)
+        share = cv2.warpAffine(share, local, flags=cv2.INTER_LINEAR, **edges)
+    part = frame[y : y + height, x : x + width]
+    mixed = part + share[..., None] * (picture.astype(np.float32) - part)
+    part[:] = np.rint(mixed)
+
+
+class HeadMotion:
+    """How the head moves between two moments of a source, from its landmarks.
+
+    Args:
+        landmarks: (S, 478, 2 or more) float, full-frame pixels; NaN where no face was found.
+        times: (S,) float, their seconds, not falling.
+    """
+
+    def __init__(self, landmarks: np.ndarray, times: np.ndarray) -> None:
+        # A frame that fills several slots is there several times.
+        first = np.flatnonzero(np.diff(times, prepend=-1.0) > 0)
+        self._times = times[first]
+        points = landmarks[first][..., :2].astype(np.float64)
+        self._head, self._mouth = points[:, _HEAD], points[:, _MOUTH]
+
+    def between(self, begin: float, end: float) -> np.ndarray:
+        """The similarity, (2, 3) float64, from pixels at ``begin`` to those at ``end``; no motion if a face is missing."""
+        before, after = _at(self._times, self._head, begin), _at(self._times, self._head, end)
+        if not (np.isfinite(before).all() and np.isfinite(after).all()):
+            return np.eye(2, 3)
+        return similarity(before, after)
+
+    def mouth(self, time: float) -> np.ndarray:
+        """(20, 2) float64, the outer lips at a time; NaN where no face was found."""
+        return _at(self._times, self._mouth, time)
+
+
+def _at(times: np.ndarray, points: np.ndarray, time: float) -> np.ndarray:
+    """Linear interpolation of (S, P, 2) points; before the first and after the last time they rest."""
+    place = float(np.interp(time, times, np.arange(len(times))))
+    low = int(place)
+    share = place - low
+    if share == 0:
+        return points[low]
+    return (1 - share) * points[low] + share * points[low + 1]
+
+
+def similarity(before: np.ndarray, after: np.ndarray) -> np.ndarray:
+    """The similarity transform, (2, 3) float64, that maps (P, 2) points nearest to others, by least squares.
+
+    Umeyama, "Least-squares estimation of transformation parameters between two point patterns", PAMI 1991, in the plane
+    and without reflections.
+    """
+    middle_before, middle_after = before.mean(axis=0), after.mean(axis=0)
+    a, b = before - middle_before, after - middle_after
+    size = float((a * a).sum())
+    if size == 0:
+        return np.column_stack([np.eye(2), middle_after - middle_before])
+    cos = float((a * b).sum()) / size
+    sin = float((a[:, 0] * b[:, 1] - a[:, 1] * b[:, 0]).sum()) / size
+    turn = np.array([[cos, -sin], [sin, cos]])
+    return np.column_stack([turn, middle_after - turn @ middle_before])
