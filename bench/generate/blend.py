@@ -69,8 +69,9 @@ def patch(original: np.ndarray, generated: np.ndarray, mouths: np.ndarray) -> Pa
     x1, y1 = min(original.shape[1], x + width + room), min(original.shape[0], y + height + room)
     share = np.zeros((y1 - y0, x1 - x0), np.float32)
     cv2.fillConvexPoly(share, hull - np.array([x0, y0], np.int32), 1.0)
-    share = cv2.dilate(share, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * soft + 1,) * 2))
-    # The blur reaches `soft` pixels to each side, so the hull itself keeps its 1.
+    # The blur reaches `soft` pixels along both axes, less than 3/2 of it diagonally, so the hull itself keeps its 1.
+    grown = 2 * round(1.5 * soft) + 1
+    share = cv2.dilate(share, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (grown, grown)))
     share = cv2.GaussianBlur(share, (2 * soft + 1,) * 2, 0, borderType=cv2.BORDER_REPLICATE)
     return Patch(x0, y0, generated[y0:y1, x0:x1], share)
 
@@ -91,9 +92,9 @@ def put(patch: Patch, frame: np.ndarray, motion: np.ndarray) -> None:
         local = motion.copy()
         middle = np.array([x + 0.5, y + 0.5])
         local[:, 2] = motion[:, :2] @ middle + motion[:, 2] - middle
-        edges = {"dsize": (width, height), "borderMode": cv2.BORDER_REPLICATE}
-        picture = cv2.warpAffine(picture, local, flags=cv2.INTER_CUBIC, **edges)
-        share = cv2.warpAffine(share, local, flags=cv2.INTER_LINEAR, **edges)
+        size, edge = (width, height), cv2.BORDER_REPLICATE
+        picture = cv2.warpAffine(picture, local, size, flags=cv2.INTER_CUBIC, borderMode=edge)
+        share = cv2.warpAffine(share, local, size, flags=cv2.INTER_LINEAR, borderMode=edge)
     part = frame[y : y + height, x : x + width]
     mixed = part + share[..., None] * (picture.astype(np.float32) - part)
     part[:] = np.rint(mixed)
@@ -115,7 +116,7 @@ class HeadMotion:
         self._head, self._mouth = points[:, _HEAD], points[:, _MOUTH]
 
     def between(self, begin: float, end: float) -> np.ndarray:
-        """The similarity, (2, 3) float64, from pixels at ``begin`` to those at ``end``; no motion if a face is missing."""
+        """The similarity, (2, 3) float64, from pixels at ``begin`` to those at ``end``; rest if a face is missing."""
         before, after = _at(self._times, self._head, begin), _at(self._times, self._head, end)
         if not (np.isfinite(before).all() and np.isfinite(after).all()):
             return np.eye(2, 3)

@@ -124,8 +124,9 @@ def dub(
         on_progress: called after every frame with the step's name, the frames done and all of them.
 
     Raises:
-        BenchError: see :func:`bench.generate.dub_inputs.check_files` and :func:`bench.generate.talkers.load_talker`; or there is no sound or
-            no face, the method does not support the pose, the method fails, or the disk is full.
+        BenchError: see :func:`bench.generate.dub_inputs.check_files` and
+            :func:`bench.generate.talkers.load_talker`; or there is no sound or no face, the method does not support the
+            pose or a picture, the method fails, or the disk is full.
     """
     started = time.monotonic()
     picked = check_files(video, audio, out)
@@ -238,8 +239,8 @@ def _notes(picked: Picked, footage: VideoFootage, face: FaceChoice, loaded: Load
         )
     if is_toy(loaded.run) and not from_toy(picked.path):
         yield (
-            f"{loaded.run} was trained on the toy corpus, so it is unfit for real faces: the mouth hardly moves, or looks "
-            "wrong; train on a corpus, or use official weights (bench weights list)"
+            f"{loaded.run} was trained on the toy corpus, so it is unfit for real faces: the mouth hardly moves, or "
+            "looks wrong; train on a real corpus, or import official weights (docs/generate.md)"
         )
 
 

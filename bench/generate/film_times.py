@@ -127,8 +127,11 @@ def _direction(order: Order, slot: int) -> int:
     return 1
 
 
-def _nearest(time: Fraction, slots: int) -> int:
-    return min(math.floor(time * FPS + _HALF), slots - 1)
+def _nearest(order: Order, time: Fraction) -> int:
+    """The generated frame nearest in time, but none from beyond a place where the video begins anew."""
+    slot, nearest = math.floor(time * FPS), math.floor(time * FPS + _HALF)
+    beyond = nearest == len(order) or abs(int(order[nearest] - order[slot])) > 1
+    return slot if beyond else nearest
 
 
 def _regular(count: int, rate: Fraction, order: Order) -> Iterator[Moment]:
@@ -136,7 +139,7 @@ def _regular(count: int, rate: Fraction, order: Order) -> Iterator[Moment]:
         time = number / rate
         slot = math.floor(time * FPS)
         source = math.floor(_place(order, slot, time - Fraction(slot, FPS)) * rate + _HALF)
-        yield Moment(time, _nearest(time, len(order)), min(max(source, 0), count - 1))
+        yield Moment(time, _nearest(order, time), min(max(source, 0), count - 1))
 
 
 def _irregular(times: Sequence[Fraction], order: Order) -> Iterator[Moment]:
@@ -151,7 +154,7 @@ def _irregular(times: Sequence[Fraction], order: Order) -> Iterator[Moment]:
             time = begin + abs(times[number] - here)
             if time - last >= _SHORTEST:
                 last = time
-                yield Moment(time, _nearest(time, len(order)), number)
+                yield Moment(time, _nearest(order, time), number)
 
 
 def _filled(moments: Iterator[Moment], slots: int) -> Iterator[Moment]:

@@ -79,7 +79,7 @@ def test_the_result_is_as_long_as_the_sound_or_as_asked(
     video(tmp_path / "in.mp4", 40)
     wav(tmp_path / "in.wav", seconds)
     done = speak(run, tmp_path, fit=fit)
-    assert (done.frames, done.faceless, done.source_fps) == (n, 0, 25)
+    assert (done.frames, done.generated, done.faceless, done.source_fps, done.fps) == (n, n, 0, 25, 25)
     assert shown(tmp_path / "out.mp4") == fit.order(40, n).tolist()
     assert mesh.frames == min(40, n)
     heard = sound(tmp_path / "out.mp4").samples
@@ -98,8 +98,8 @@ def test_another_rate_an_odd_size_and_sound_from_a_video(run: Path, tmp_path: Pa
     # The file holds 152x174: H.264 needs even sizes, and `video` was written so.
     assert (done.width, done.height, done.source_fps) == (152, 174, 50)
     made = probe(out)
-    assert (made.width, made.height, made.source_fps) == (152, 174, 25)
-    assert abs(done.frames - 30) <= 2
+    assert (made.width, made.height, made.source_fps) == (152, 174, 50)
+    assert abs(done.generated - 30) <= 2 and done.frames == 2 * done.generated
     assert shown(out)[:30] == [min(2 * i, 59) for i in range(30)]
 
 
@@ -172,7 +172,10 @@ def test_the_command_says_what_it_did(run: Path, tmp_path: Path, mesh: FakeMesh)
     done = CliRunner().invoke(app, [*map(str, words), "--out", str(out), "--device", "cpu"])
     assert done.exit_code == 0, done.exception
     said = " ".join(done.stdout.split())
-    assert "15 frames, 0.60 s at 25 fps (the video has 30), 160x200, 1 without a face passed through" in said
+    assert (
+        "18 frames, 0.60 s at 30 fps, 160x200, sound 44100 Hz mono, 1 of 15 generated frames without a face passed "
+        "through; took" in said
+    )
     sheet = tmp_path / "out.sheet.jpg"
     assert out.is_file() and sheet.is_file() and f"{sheet}: original above generated" in done.stdout
     sheet.unlink()
@@ -251,7 +254,7 @@ def test_a_real_clip(run: Path, tmp_path: Path, clips_dir: Path, monkeypatch: py
     wav(tmp_path / "in.wav", 0.8)
     out = tmp_path / "out.mp4"
     done = dub("fake", run, clips_dir / "talk3.mp4", tmp_path / "in.wav", out)
-    assert (done.frames, done.faceless) == (20, 0)
+    assert (done.generated, done.frames, done.faceless, done.channels) == (20, 20, 0, 1)
     source = probe(clips_dir / "talk3.mp4")
     assert (done.width, done.height) == (source.width, source.height)
     changed = [

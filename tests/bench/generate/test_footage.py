@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from bench.clips.inputs import from_dataset
 from bench.generate import footage as module
+from bench.generate.dub_inputs import pick
 from bench.generate.fit import Fit, heard_frames
 from bench.generate.footage import BLOCK_FRAMES, VideoFootage, clip_footage, file_footage
 from bench.generate.sound import DrivingSound
@@ -320,22 +321,26 @@ def test_only_what_is_needed_of_a_file_is_searched(tmp_path: Path, monkeypatch: 
     write_video(tmp_path / "v.mp4", [numbered(i, 101, 145) for i in range(40)], fps=25)
     steps: list[tuple[int, int]] = []
     clip = file_footage(
-        tmp_path / "v.mp4", ["box128"], 15, Fit(), on_frame=lambda done, total: steps.append((done, total))
+        pick(tmp_path / "v.mp4"),
+        ["box128"],
+        15,
+        Fit(),
+        on_frame=lambda done, total: steps.append((done, total)),
     )
     assert mesh.frames == 15 and steps == [(i + 1, 15) for i in range(15)]
     assert (clip.n_frames, clip.n_unique, clip.width, clip.height) == (15, 15, 146, 102)
     assert np.flatnonzero(~clip.detected).tolist() == [7]
-    assert file_footage(tmp_path / "v.mp4", (), 90, Fit()).n_frames == 90
+    assert file_footage(pick(tmp_path / "v.mp4"), (), 90, Fit()).n_frames == 90
     monkeypatch.setattr(module, "FaceMesh", lambda tracking: FakeMesh(set(range(40))))
     with pytest.raises(ClipError, match="no human face in 40 frames"):
-        file_footage(tmp_path / "v.mp4", ["box128"], 40, Fit())
+        file_footage(pick(tmp_path / "v.mp4"), ["box128"], 40, Fit())
 
 
 @pytest.mark.clips
 def test_a_real_video_is_followed_and_cut(clips_dir: Path) -> None:
     path = clips_dir / "talk3.mp4"
     frames = heard_frames(sound(path).samples[: 640 * 12])
-    clip = file_footage(path, ["box128"], frames, Fit())
+    clip = file_footage(pick(path), ["box128"], frames, Fit())
     assert clip.n_frames == 12 and clip.detected.all()
     for shot in clip.pick([0, 11]):
         crop = clip.crop("box128", shot)
