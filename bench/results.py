@@ -84,6 +84,44 @@ class Figure(_Model):
     failures: dict[str, int] = Field(default_factory=dict, description="reason → clips that failed for it")
 
 
+class Untagged(_Model):
+    """By which matrix the untagged videos of a method were decoded whose truth is tagged, and how that was found out.
+
+    ``as_truth`` and ``by_rule`` are the agreement of the first ``clips`` clips with the truth outside the face, as PSNR
+    in dB, decoded by the truth's matrix and by BT.601, the rule for untagged files.
+    """
+
+    matrix: str = Field(description="bt709, bt2020 or bt601; several names if the truths have several")
+    truth: str = Field(description="what the truths are tagged with")
+    as_truth: float
+    by_rule: float
+    clips: int
+
+    def words(self, method: str) -> str:
+        """One sentence about the choice."""
+        names = {"bt601": "BT.601", "bt709": "BT.709", "bt2020": "BT.2020"}
+        truth = ", ".join(names[matrix] for matrix in self.truth.split(", "))
+        first = f"{self.clips} clips" if self.clips > 1 else "clip"
+        if self.matrix != "bt601":
+            taken, left, better, worse = (
+                f"{truth}, as their truth is tagged",
+                "BT.601",
+                self.as_truth,
+                self.by_rule,
+            )
+        else:
+            taken, left, better, worse = (
+                "BT.601",
+                f"{truth}, as their truth is tagged",
+                self.by_rule,
+                self.as_truth,
+            )
+        return (
+            f"untagged videos of {method} are decoded by {taken}, not by {left}: outside the face that agrees better "
+            f"with the truth ({better:.1f} against {worse:.1f} dB in the first {first})"
+        )
+
+
 class MethodResult(_Model):
     """All figures of one method.
 
@@ -95,6 +133,7 @@ class MethodResult(_Model):
         generation: what ``bench generate`` wrote beside the videos; empty if they were made otherwise.
         videos: number of its videos; 0 for trivial rows.
         unmatched: its videos that belong to no clip, and so are not scored.
+        untagged: how its untagged videos of tagged truths were decoded; None: there are none, or it was not asked.
         figures: in the order of the metrics.
     """
 
@@ -105,6 +144,7 @@ class MethodResult(_Model):
     generation: dict[str, Any] = Field(default_factory=dict)
     videos: int = 0
     unmatched: list[str] = Field(default_factory=list)
+    untagged: Untagged | None = None
     notes: str = ""
     figures: list[Figure] = Field(default_factory=list)
 
@@ -149,6 +189,11 @@ class Result(_Model):
         default="full",
         description="the pictures that were scored: full frames, or the view that all were cut to by the truth's faces",
     )
+    pixels: str = Field(
+        default="",
+        description="how colours were decoded: exact, opencv; nothing in results from before it was chosen",
+    )
+    matrix: str = Field(default="", description="by which matrix: auto, tagged, bt601; nothing as for pixels")
     regions: list[str]
     metrics: list[MetricInfo]
     missing: list[Missing] = Field(default_factory=list)
@@ -179,6 +224,8 @@ class Result(_Model):
             ("protocol", self.protocol, other.protocol),
             ("audio", self.audio, other.audio),
             ("pictures", self.output, other.output),
+            ("pixels", self.pixels, other.pixels),
+            ("matrix", self.matrix, other.matrix),
         ):
             if mine != yours:
                 found.append(f"{what}: {mine or 'none'} and {yours or 'none'}")

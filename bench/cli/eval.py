@@ -10,7 +10,9 @@ import typer
 
 if TYPE_CHECKING:
     from bench.clips.inputs import Audio, Inputs
+    from bench.eval.decoding import MatrixRule
     from bench.results import Result
+    from prep.pixels import Pixels
 
 
 def register(app: typer.Typer) -> None:
@@ -40,6 +42,12 @@ def evaluate(
     ),
     region: str = typer.Option("full,face,mouth", "--region", "--regions", help="Comma-separated."),
     audio: str = typer.Option("prediction", help="Sound for lip-sync metrics: prediction or truth."),
+    pixels: str | None = typer.Option(
+        None, help="How colours are decoded: exact, or opencv; default: as the data set's, else exact."
+    ),
+    matrix: str = typer.Option(
+        "auto", help="Matrix of predictions: auto, tagged, or bt601 (for the truth too); see docs/metrics.md."
+    ),
     with_trivial: bool = typer.Option(
         False, "--with-trivial", help="Add ground truth, re-encoded, still frame, wrong audio."
     ),
@@ -77,6 +85,8 @@ def evaluate(
                 metrics=comma_separated(metrics) if metrics else None,
                 regions=comma_separated(region),
                 audio=cast("Audio", audio),
+                pixels=cast("Pixels | None", pixels),
+                matrix=cast("MatrixRule", matrix),
                 with_trivial=with_trivial,
                 limit=limit,
                 training_data=training_data,
@@ -90,6 +100,7 @@ def evaluate(
                 overwrite=overwrite,
                 command=" ".join(["bench", *sys.argv[1:]]),
                 on_inputs=_say_unmatched,
+                on_note=lambda text: typer.echo(f"warning: {text}", err=True),
                 on_progress=notify,
             )
     except KeyboardInterrupt:

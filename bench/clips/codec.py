@@ -12,12 +12,15 @@ from fractions import Fraction
 from itertools import takewhile
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
 from bench.clips.job import Codec
 from prep.errors import ClipError
+
+if TYPE_CHECKING:
+    from prep.pixels import Matrix
 
 #: FFmpeg's name of a coding → its encoder.
 ENCODERS = {
@@ -131,7 +134,7 @@ def reencode(frames: Iterable[np.ndarray], codec: Codec) -> Iterator[np.ndarray]
         codec: how to encode. A lossless codec amounts to the conversion to its pixel format and back.
 
     Yields:
-        uint8 (H, W, 3), RGB, converted as by :func:`prep.video_reading.frames`.
+        uint8 (H, W, 3), RGB, decoded by the codec's own matrix as by :func:`prep.video_reading.frames`.
 
     Raises:
         ClipError: step ``video``; the encoder rejects the frames, or the decoder returns fewer.
@@ -147,7 +150,9 @@ def reencode(frames: Iterable[np.ndarray], codec: Codec) -> Iterator[np.ndarray]
         if not n_frames:
             return
         given = 0
-        for frame in video_reading.frames(coded, crop=(0, 0, width, height)):
+        matrix = cast("Matrix", "tagged" if codec.pixels == "opencv" else codec.colour.matrix)
+        decoded = video_reading.frames(coded, crop=(0, 0, width, height), pixels=codec.pixels, matrix=matrix)
+        for frame in decoded:
             given += 1
             yield frame
         if given != n_frames:
@@ -251,7 +256,7 @@ def _converted(frames: Iterable[np.ndarray], codec: Codec) -> Iterator[np.ndarra
     """To a pixel format and back."""
     from prep.conversion import Converter, Painter, even
 
-    paint, convert = Painter(codec.pix_fmt, codec.colour), Converter()
+    paint, convert = Painter(codec.pix_fmt, codec.colour), Converter(codec.pixels)
     for rgb in frames:
         height, width = rgb.shape[:2]
         yield np.ascontiguousarray(convert(paint(even(rgb)))[:height, :width])

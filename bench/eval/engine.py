@@ -81,8 +81,12 @@ class Engine:
         _, runs = self._prepare(replace(job, truth=None, candidates=candidates))
         return [row for run in runs for row in run.finish(FeatureBlobs(job.clip_id))]
 
+    def truth_of(self, job: Job) -> Truth:
+        """The true video of a clip."""
+        return Truth(job, self.regions, lambda frames: self.faces.of_truth(frames), self.needs_landmarks)
+
     def _prepare(self, job: Job) -> tuple[Truth, list[CandidateRun]]:
-        truth = Truth(job, self.regions, lambda frames: self.faces.of_truth(frames), self.needs_landmarks)
+        truth = self.truth_of(job)
         faces = self.faces if self.needs_landmarks else None
         runs = [CandidateRun(c, job, truth, self.metrics, self.regions, faces) for c in job.candidates]
         return truth, runs

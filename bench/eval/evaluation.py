@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from bench.clips.inputs import Audio, Inputs, find_inputs
 from bench.common.device import pick_device
+from bench.eval.decoding import MATRIX_RULES, PIXELS, MatrixRule
 from bench.eval.plan import EvalOptions, plan_evaluation
 from bench.eval.score import Step, default_workers, score_clips
 from bench.eval.summarise import summarise
@@ -17,6 +19,9 @@ from bench.metrics.regions import REGIONS
 from bench.results import Result
 from bench.weights.store import WeightStore
 from prep.names import known
+from prep.pixels import Pixels
+
+log = logging.getLogger(__name__)
 
 
 def evaluate(
@@ -32,6 +37,8 @@ def evaluate(
     metrics: Sequence[str] | None = None,
     regions: Sequence[str] = ("full", "face", "mouth"),
     audio: Audio = "prediction",
+    pixels: Pixels | None = None,
+    matrix: MatrixRule = "auto",
     with_trivial: bool = False,
     limit: int | None = None,
     training_data: str | Mapping[str, str] = "",
@@ -45,6 +52,7 @@ def evaluate(
     overwrite: bool = False,
     command: str = "",
     on_inputs: Callable[[Inputs], None] | None = None,
+    on_note: Callable[[str], None] | None = None,
     on_progress: Callable[[Step], None] | None = None,
 ) -> Result:
     """Score videos against the truth, and write a result folder; an interrupted evaluation is continued.
@@ -67,6 +75,11 @@ def evaluate(
             ``sync_expert``.
         regions: of :data:`bench.metrics.regions.REGIONS`.
         audio: the sound for lip-sync metrics: that of the prediction's file, or the truth's.
+        pixels: how colours are decoded: ``exact``, or ``opencv`` (BT.601 whatever the tags, as OpenCV before 4.13);
+            None: as the data set's were, without a data set ``exact``.
+        matrix: by which matrix predictions are decoded. ``auto``: by their tag; a method's untagged videos of tagged
+            truths by the truth's matrix or by BT.601, whichever agrees better with the truth outside the face.
+            ``tagged``: untagged ones by BT.601. ``bt601``: predictions and truth by BT.601, whatever their tags.
         with_trivial: add rows that are made from the truth: ground truth, re-encoded, still frame, wrong audio.
         limit: score only this many clips, the first ones; None: all.
         training_data: what the methods were trained on, for notes below tables: a text for all, or method → text.
@@ -82,6 +95,7 @@ def evaluate(
         overwrite: delete what another evaluation left in ``out``.
         command: as typed, for the provenance.
         on_inputs: called once with the inputs, before anything is scored.
+        on_note: called with every warning about how videos are decoded, one line each, before anything is scored.
         on_progress: called for every finished clip.
 
     Returns:
@@ -93,6 +107,8 @@ def evaluate(
         PrepError: a name is unknown, or a folder or data set cannot be read.
     """
     known("audio", [audio], ("prediction", "truth"))
+    known("pixels", [pixels] if pixels else [], PIXELS)
+    known("matrix", [matrix], MATRIX_RULES)
     default = (*DEFAULT, "lse.expert") if sync_expert else DEFAULT
     folders = dict(predictions or {})
     told = training_data if isinstance(training_data, Mapping) else dict.fromkeys(folders, training_data)
@@ -105,6 +121,8 @@ def evaluate(
         batch=batch_size,
         training_data=tuple((name, words) for name, words in told.items() if words),
         sync_expert=sync_expert,
+        pixels=pixels,
+        matrix=matrix,
     )
     inputs = find_inputs(
         folders,
@@ -130,6 +148,7 @@ def evaluate(
         scheduler=scheduler,
         overwrite=overwrite,
         command=command,
+        on_note=on_note,
         on_progress=on_progress,
     )
 
@@ -144,6 +163,7 @@ def evaluate_inputs(
     scheduler: str | None = None,
     overwrite: bool = False,
     command: str = "",
+    on_note: Callable[[str], None] | None = None,
     on_progress: Callable[[Step], None] | None = None,
 ) -> Result:
     """Score inputs that were already found; see :func:`evaluate`.
@@ -157,6 +177,7 @@ def evaluate_inputs(
         scheduler: address of a running Dask scheduler to use instead.
         overwrite: delete what another evaluation left in ``out``.
         command: as typed, for the provenance.
+        on_note: called with every warning about how videos are decoded, before anything is scored.
         on_progress: called for every finished clip.
 
     Raises:
@@ -164,6 +185,8 @@ def evaluate_inputs(
     """
     started = time.monotonic()
     plan = plan_evaluation(inputs, options, weights)
+    for method, choice in plan.untagged.items():
+        (on_note or log.warning)(choice.words(method))
     with claimed(out, plan, overwrite) as complete:
         if complete is not None:
             return complete

@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING
 from bench.clips.inputs import Audio, Inputs
 from bench.clips.job import FULL
 from bench.common.errors import BenchError, Unavailable
+from bench.eval.decoding import MatrixRule, choose, chosen, decoded
 from bench.eval.engine import Engine
 from bench.metrics import get_spec
 from bench.metrics.base import Context, Metric, Spec
 from bench.metrics.expert_file import find_expert
-from bench.results import Missing
+from bench.results import Missing, Untagged
+from prep.pixels import Pixels
 
 if TYPE_CHECKING:
     from bench.metrics.expert_file import ExpertFile
@@ -35,6 +37,8 @@ class EvalOptions:
         batch: frames scored together; it changes no figure.
         training_data: method → what it was trained on, for notes below tables.
         sync_expert: run of ``sync-expert`` for ``lse.expert``, or None.
+        pixels: how colours are decoded; None: as the data set's were, without a data set ``exact``.
+        matrix: by which matrix, of :data:`bench.eval.decoding.MATRIX_RULES`.
     """
 
     metrics: tuple[str, ...]
@@ -45,6 +49,8 @@ class EvalOptions:
     batch: int = 16
     training_data: tuple[tuple[str, str], ...] = ()
     sync_expert: Path | None = None
+    pixels: Pixels | None = None
+    matrix: MatrixRule = "auto"
 
 
 @dataclass(frozen=True)
@@ -93,6 +99,8 @@ class EvalPlan:
         missing: metrics that were requested and are not computed.
         setup: for the engines of other processes.
         engine: of this process.
+        pixels: how colours are decoded.
+        untagged: method → by which matrix its untagged videos of tagged truths are decoded.
     """
 
     inputs: Inputs
@@ -102,6 +110,8 @@ class EvalPlan:
     missing: list[Missing]
     setup: EngineSetup
     engine: Engine
+    pixels: Pixels
+    untagged: Mapping[str, Untagged]
 
 
 def plan_evaluation(inputs: Inputs, options: EvalOptions, weights: WeightStore) -> EvalPlan:
@@ -115,6 +125,8 @@ def plan_evaluation(inputs: Inputs, options: EvalOptions, weights: WeightStore) 
         raise BenchError("there are no clips to score")
     if inputs.protocol == "dubbing":
         inputs = replace(inputs, jobs=[replace(job, paired=False) for job in inputs.jobs])
+    pixels = options.pixels or inputs.pixels or "exact"
+    inputs = decoded(inputs, pixels, options.matrix)
     specs, missing = _applicable(inputs, options)
     expert = find_expert(options.sync_expert) if options.sync_expert else None
     names = tuple(spec.name for spec in specs)
@@ -127,8 +139,17 @@ def plan_evaluation(inputs: Inputs, options: EvalOptions, weights: WeightStore) 
         reasons = "; ".join(f"{m.metric}: {m.reason}" for m in missing)
         raise BenchError(f"none of the metrics can be computed here: {reasons}")
     digests = {name: metric.digests() for name, metric in metrics.items()}
+    untagged = choose(inputs, engine) if options.matrix == "auto" and pixels == "exact" else {}
     return EvalPlan(
-        inputs, options, metrics, digests, missing, replace(setup, metrics=tuple(metrics)), engine
+        chosen(inputs, untagged),
+        options,
+        metrics,
+        digests,
+        missing,
+        replace(setup, metrics=tuple(metrics)),
+        engine,
+        pixels,
+        untagged,
     )
 
 

@@ -58,6 +58,7 @@ def summarise(plan: EvalPlan, parts: Sequence[Path]) -> list[MethodResult]:
                 generation=dict(said.record) if said else {},
                 videos=plan.inputs.videos.get(name, 0),
                 unmatched=list(plan.inputs.unmatched.get(name, ())),
+                untagged=plan.untagged.get(name),
                 figures=mine,
             )
         )

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from itertools import islice
 
 import numpy as np
 
-from bench.clips.inputs.reading import count_frames, take_frames
-from bench.clips.job import FRAME_TOLERANCE, FULL, Candidate, Codec, Job
+from bench.clips.inputs.reading import count_frames, decoded_as, take_frames
+from bench.clips.job import FRAME_TOLERANCE, FULL, Candidate, Codec, Job, Take
 from bench.eval.truth import Frames, Truth, next_frames, reason_of
 from prep.errors import ClipError, PrepError
 
@@ -31,8 +32,10 @@ class CandidateVideo:
         self._stream: Iterator[np.ndarray] | None = None
         self._odd: tuple[int, int] | None = None
         self._read_frames = 0
+        self._take: Take | None = None
         if not self.problem:
             try:
+                self._take = decoded_as(candidate, job.truth)
                 self._count()
             except (ClipError, PrepError, OSError) as error:
                 self._fail(reason_of(error))
@@ -111,16 +114,27 @@ class CandidateVideo:
         return frames
 
     def _open(self) -> Iterable[np.ndarray]:
-        if self.candidate.video is not None:
-            return take_frames(self.candidate.video)
+        if self._take is not None:
+            return take_frames(self._take)
         from baselines import trivial
 
         if self.candidate.method == "still":
             return islice(trivial.still(self.truth.frames()), self.truth.n_frames)
         from bench.clips.codec import reencode
 
-        codec = self.candidate.codec or Codec()
+        codec = self._codec()
         return trivial.reencoded(self._pictures(), lambda frames: reencode(frames, codec))
+
+    def _codec(self) -> Codec:
+        """How ``reencoded`` is coded and decoded: as the prediction that it imitates."""
+        codec = self.candidate.codec or Codec()
+        liked = next((c for c in self.job.candidates if c.method == self.candidate.like), None)
+        take = self.job.truth if liked is None else decoded_as(liked, self.job.truth)
+        if take is None:
+            return codec
+        matrix = "bt601" if take.pixels == "opencv" else take.matrix
+        colour = codec.colour if matrix == "tagged" else replace(codec.colour, matrix=matrix)
+        return replace(codec, colour=colour, pixels=take.pixels)
 
     def _pictures(self) -> Iterator[np.ndarray]:
         """The truth's frames in the output of the candidate (full frames or view)."""

@@ -301,6 +301,8 @@ def _notes(
     manifest = f", manifest {data.manifest_sha256[:12]}" if data.manifest_sha256 else ""
     yield f"Data: {data.name}{split}, {data.clips} clips ({data.clips_sha256[:12]}){manifest}."
     yield f"Protocol: {group[0].protocol}, scored with the sound of the {group[0].audio}; region: {region}."
+    if group[0].pixels:
+        yield f"Colours: pixels {group[0].pixels}, matrix {group[0].matrix}."
     if group[0].output != "full":
         yield f"Pictures: the view {group[0].output}, cut out of all full frames as it lies in the truth."
     ids = [column.id for column in columns]
@@ -326,6 +328,9 @@ def _notes(
         if entry.method.unmatched:
             kind, method = group[0].data.kind, entry.method
             yield f"Not scored: {passed_over(kind, method.method, method.unmatched, method.videos)}."
+        if entry.method.untagged is not None:
+            words = entry.method.untagged.words(entry.method.method)
+            yield f"{words[0].upper()}{words[1:]}."
         if entry.method.notes:
             yield f"{entry.method.method}: {entry.method.notes}"
     yield from dict.fromkeys(_provenance(result) for result in group)

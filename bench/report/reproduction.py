@@ -158,6 +158,7 @@ def reproduce(
             workers=workers,
             command=shlex.join(command),
             on_inputs=lambda inputs: _say_unmatched(inputs, watcher),
+            on_note=watcher.note,
             on_progress=on_clip,
         )
     watcher.done(result, out / "result")

@@ -11,6 +11,7 @@ from typing import Literal
 from bench.clips.inputs.files import VideoFolder
 from bench.clips.job import FULL, TRIVIAL, Candidate, Job, Take, Voice
 from bench.common.errors import BenchError
+from prep.pixels import Pixels
 
 #: ``reconstruction``: the clip's own sound drives the face. ``dubbing``: another sound does, so no frame has
 #: a ground #: truth.
@@ -39,6 +40,7 @@ class Inputs:
         voices: clip id → the sound that drives the face: in reconstruction the clip's own.
         problems: clip id → why its true video is not available.
         output: the pictures that are scored: ``full`` frames, or the name of a view.
+        pixels: how the colours of the data set were decoded; None for other forms of input.
     """
 
     name: str
@@ -53,6 +55,7 @@ class Inputs:
     voices: Mapping[str, Voice] = field(default_factory=dict)
     problems: Mapping[str, str] = field(default_factory=dict)
     output: str = FULL
+    pixels: Pixels | None = None
 
     @property
     def passed_over(self) -> list[str]:

@@ -25,6 +25,7 @@ from bench.clips.job import Job, Take, Voice
 from bench.common.errors import BenchError
 from prep.errors import PrepError
 from prep.names import composed, known
+from prep.pixels import Pixels
 from prep.shards import SHARDS, open_shard, read_manifest
 
 #: The evaluation split of every corpus that has one.
@@ -33,6 +34,8 @@ DEFAULT_SPLIT = "test"
 NO_SOURCE = "the source video is missing: give the folder of the corpus with --root"
 
 _FPS = 25
+#: Columns that sets of schema 1 do not have.
+_TAGS = ("matrix", "matrix_tagged")
 _COLUMNS = ("clip_id", "dataset", "split", "source", "start", "stop", "fps", "n_frames", "width", "crop")
 
 
@@ -92,6 +95,7 @@ def from_dataset(
     split = ", ".join(sorted({row["split"] for _, _, row in rows}))
     if any(row["fps"] == 0 for _, _, row in rows):
         raise BenchError(f"{data} holds still pictures in split {split!r}: only videos can be scored")
+    pixels = pixels_of(manifest)
     media = Path(root or manifest.get("root") or "").absolute()
     missing = _missing_sources(media, sorted({row["source"] for _, _, row in rows}))
     videos = scan_all(predictions)
@@ -120,8 +124,9 @@ def from_dataset(
             )
             for method, folder in videos.items()
         )
-        truth = None if problem else _take(media, row)
-        jobs.append(Job(clip, truth, row["n_frames"], (path, row_group), candidates))
+        truth = None if problem else _take(media, row, pixels)
+        tag = None if "matrix" not in row else row["matrix"] if row["matrix_tagged"] else ""
+        jobs.append(Job(clip, truth, row["n_frames"], (path, row_group), candidates, matrix=tag))
     inputs = Inputs(
         name=rows[0][2]["dataset"],
         kind="dataset",
@@ -134,6 +139,7 @@ def from_dataset(
         sources={method: str(path) for method, path in predictions.items()},
         voices=voices if protocol == "reconstruction" else {},
         problems=problems,
+        pixels=pixels,
     )
     return in_view(inputs, declared)
 
@@ -157,7 +163,7 @@ def clip_jobs(data: Path, root: Path | None = None) -> list[Job]:
     return [
         Job(
             row["clip_id"],
-            _take(media, row) if (media / row["source"]).is_file() else None,
+            _take(media, row, pixels_of(manifest)) if (media / row["source"]).is_file() else None,
             row["n_frames"],
             (path, row_group),
         )
@@ -209,17 +215,30 @@ def _rows(paths: Sequence[Path]) -> Iterator[tuple[Path, int, dict[str, Any]]]:
             raise PrepError(
                 f"{path} was rewritten: it does not have one row group per clip; make it again with `bench prep`"
             )
-        for number, row in enumerate(file.read(columns=list(_COLUMNS), use_threads=False).to_pylist()):
+        there = set(file.schema_arrow.names)
+        columns = [*_COLUMNS, *(name for name in _TAGS if name in there)]
+        for number, row in enumerate(file.read(columns=columns, use_threads=False).to_pylist()):
             yield path, number, row
 
 
-def _take(root: Path, row: Mapping[str, Any]) -> Take:
+def pixels_of(manifest: Mapping[str, Any]) -> Pixels:
+    """How the colours of a data set were decoded; ``exact`` comes nearest to sets that do not say it."""
+    pixels: Pixels = manifest.get("options", {}).get("pixels", "exact")
+    return pixels
+
+
+def _take(root: Path, row: Mapping[str, Any], pixels: Pixels) -> Take:
     """The frames that preparation saw."""
     crop = tuple(row["crop"]) if row["crop"] else None
     # Only a crop is ever resized, and to a square.
     size = row["width"] if crop and crop[2] != row["width"] else None
     return Take(
-        root / row["source"], round(row["start"] * _FPS), round(row["stop"] * _FPS), crop=crop, size=size
+        root / row["source"],
+        round(row["start"] * _FPS),
+        round(row["stop"] * _FPS),
+        crop=crop,
+        size=size,
+        pixels=pixels,
     )
 
 

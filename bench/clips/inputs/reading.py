@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
 
-from bench.clips.job import Take, Voice
+from bench.clips.job import Candidate, Take, Voice
 from prep.errors import ClipError
+from prep.pixels import Matrix
+
+#: The matrices other than BT.601 by which tagged files are decoded.
+OTHERS: dict[str, Matrix] = {"bt709": "bt709", "bt2020": "bt2020"}
 
 
 def take_frames(take: Take) -> Iterator[np.ndarray]:
@@ -22,7 +27,43 @@ def take_frames(take: Take) -> Iterator[np.ndarray]:
     """
     from prep import video_reading
 
-    return video_reading.frames(take.path, take.start, take.stop, crop=take.crop, size=take.size)
+    return video_reading.frames(
+        take.path,
+        take.start,
+        take.stop,
+        crop=take.crop,
+        size=take.size,
+        pixels=take.pixels,
+        matrix=take.matrix,
+    )
+
+
+def tagged_matrix(take: Take) -> Matrix | None:
+    """The matrix other than BT.601 that a video is tagged with; None: there is none.
+
+    Raises:
+        ClipError: the video cannot be read.
+    """
+    from prep import video_reading
+
+    info = video_reading.probe(take.path)
+    matrix = OTHERS.get(info.matrix)
+    return matrix if info.matrix_tagged else None
+
+
+def decoded_as(candidate: Candidate, truth: Take | None) -> Take | None:
+    """The video of a candidate, with the matrix by which it is decoded: an untagged one perhaps by that of its truth.
+
+    Raises:
+        ClipError: a video cannot be read.
+    """
+    from prep import video_reading
+
+    take = candidate.video
+    if take is None or truth is None or candidate.untagged == "rule":
+        return take
+    matrix = None if video_reading.probe(take.path).matrix_tagged else tagged_matrix(truth)
+    return take if matrix is None else replace(take, matrix=matrix)
 
 
 def count_frames(take: Take) -> int:

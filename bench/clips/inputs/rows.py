@@ -94,7 +94,8 @@ def _coded(made: Candidate, job: Job) -> Candidate:
             try:
                 # Coded like that video, and with the same output: the bit rate of a video of a view is for
                 # frames of a view.
-                return replace(made, codec=probe_codec(method.video.path), paints=method.paints)
+                codec = probe_codec(method.video.path)
+                return replace(made, codec=codec, paints=method.paints, like=method.method)
             except ClipError as error:
                 problem = f"the codec of the prediction cannot be taken: {error.reason}"
     return replace(made, problem=problem)
