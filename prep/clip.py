@@ -44,7 +44,7 @@ class _Track:
     stop: int
     width: int
     height: int
-    source_fps: float
+    info: video_reading.VideoInfo
     sound: sound_reading.SoundTrack
     av_difference: float
     pixels: Pixels
@@ -144,7 +144,7 @@ class ClipProcessor:
             stop=stop,
             width=width,
             height=height,
-            source_fps=info.source_fps,
+            info=info,
             sound=sound,
             av_difference=len(sound.samples) / rates.SAMPLE_RATE - info.n_frames / rates.FPS,
             pixels=cast("Pixels", self.options.pixels),
@@ -162,9 +162,15 @@ class ClipProcessor:
         # The last frame is kept if it has any sound; the rest of its sound is silence.
         clip.audio = np.pad(samples, (0, n_frames * rates.SAMPLES_PER_FRAME - len(samples)))
         clip.mel = melspectrogram(clip.audio, self.options.mel_padding)
-        clip.source_fps = track.source_fps
+        clip.source_fps = track.info.source_fps
         clip.audio_start = track.sound.starts
         clip.av_difference = track.av_difference
+        clip.video_track = track.info.track
+        clip.deinterlaced = track.info.interlaced
+        clip.light = track.info.light
+        clip.matrix = "bt601" if track.pixels == "opencv" else track.info.matrix
+        clip.matrix_tagged = track.info.matrix_tagged
+        clip.sample_aspect = track.info.sample_aspect
         clip.audio_track = track.sound.track
         clip.audio_mix = track.sound.mix
         return clip

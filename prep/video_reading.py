@@ -8,7 +8,8 @@ Time zero is the first frame, also for the sound.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from bisect import bisect_right
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import lru_cache
@@ -17,7 +18,6 @@ from pathlib import Path
 from typing import Any
 
 import av
-import cv2
 import numpy as np
 
 from prep.containers import (
@@ -32,8 +32,13 @@ from prep.containers import (
 )
 from prep.conversion import Converter, colour_of, light_of, matrix_of
 from prep.errors import ClipError
+from prep.fields import deinterlaced
 from prep.pixels import UNTAGGED_MATRIX, Colour, Matrix, Pixels
 from prep.rates import FPS
+from prep.shaping import Finisher, Shape
+
+# A deinterlaced frame needs one frame before it; its two fields may be two packets, with times of their own.
+_LEAD = 2
 
 
 @dataclass(frozen=True)
@@ -76,8 +81,8 @@ class Timeline:
     """The times of all frames of a file, from one pass over its packets."""
 
     info: VideoInfo
-    stored: tuple[int, int]  # width and height before rotation
-    mirrored: bool  # flipped left to right before rotation
+    shape: Shape
+    coded_aspect: Fraction | None  # pixel aspect by the codec at the first frame; None: it says nothing
     time_base: Fraction
     timed: bool  # False: the container has no presentation times, frames are counted instead
     times: np.ndarray  # int64, presentation times in time_base, sorted, from the first decodable frame on
@@ -85,13 +90,21 @@ class Timeline:
 
     def slot(self, pts: int) -> int:
         """The 25 fps slot of a presentation time in ``time_base``."""
-        return _slot(pts - int(self.times[0]), self.time_base)
+        return _slot(int(pts) - int(self.times[0]), self.time_base)
 
-    def key_before(self, slot: int) -> tuple[int, int] | None:
-        """The last key frame from which the frame of ``slot`` can be decoded; None: the beginning."""
+    def key_before(self, slot: int, lead: int = 0) -> tuple[int, int] | None:
+        """The last key frame with which decoding can begin for the frame of a slot; None: the beginning.
+
+        Args:
+            slot: at 25 fps.
+            lead: smallest number of frames that are decoded before that frame.
+        """
+        shown = bisect_right(self.times, slot, key=self.slot) - 1 - lead
+        if shown < 0:
+            return None
         found = None
         for pts, dts in self.keys:
-            if self.slot(pts) > slot:
+            if pts > self.times[shown]:
                 break
             found = (pts, dts)
         return found if found is not None and found[0] > self.times[0] else None
@@ -114,12 +127,6 @@ def _orientation(frame: Any) -> tuple[int, bool]:
     if abs(a) >= abs(b):
         return (180 if a < 0 else 0), mirrored
     return (90 if b > 0 else 270), mirrored
-
-
-def _sample_aspect(stream: Any) -> Fraction:
-    """Width of a stored pixel divided by its height; the container's word, or else the codec's."""
-    ratio = stream.sample_aspect_ratio or stream.codec_context.sample_aspect_ratio
-    return Fraction(ratio) if ratio else Fraction(1)
 
 
 def timeline_of(path: Path) -> Timeline:
@@ -164,13 +171,15 @@ def _read_timeline(path: Path, mtime_ns: int, size: int) -> Timeline:
         rate = stream.average_rate or stream.guessed_rate or Fraction(FPS)
         time_base = stream.time_base
         has_audio = len(container.streams.audio) > 0
-        stored = (first.width, first.height)
-        rotation, mirrored = _orientation(first)
+        coded_aspect = stream.codec_context.sample_aspect_ratio or None
+        # The container's word, or else the codec's.
+        aspect = Fraction(stream.sample_aspect_ratio or coded_aspect or 1)
+        shape = Shape((first.width, first.height), aspect, *_orientation(first))
+        check_size(*shape.shown)
         start = first.pts
         matrix = matrix_of(first)
         light, colour = light_of(first), colour_of(first)
         interlaced = bool(first.interlaced_frame)
-        aspect = _sample_aspect(stream)
         track = list(container.streams.video).index(stream)
 
     step = max(1, round(1 / (rate * time_base)))
@@ -187,8 +196,8 @@ def _read_timeline(path: Path, mtime_ns: int, size: int) -> Timeline:
         raise ClipError("video", f"timestamps jump by {gap:.0f} s, more than {MAX_GAP} s")
     span = times[-1] + step - times[0]
     info = VideoInfo(
-        *(stored if rotation in (0, 180) else stored[::-1]),
-        rotation=rotation,
+        *shape.shown,
+        rotation=shape.rotation,
         source_fps=float(len(times) / (span * time_base)),
         n_frames=max(1, _slot(span, time_base)),
         has_audio=has_audio,
@@ -197,11 +206,11 @@ def _read_timeline(path: Path, mtime_ns: int, size: int) -> Timeline:
         light=light,
         matrix=matrix or UNTAGGED_MATRIX,
         matrix_tagged=matrix is not None,
-        sample_aspect=float(aspect if rotation in (0, 180) else 1 / aspect),
+        sample_aspect=float(aspect if shape.rotation in (0, 180) else 1 / aspect),
         colour=colour,
     )
     keys = sorted((row[0], row[0] if row[1] is None else row[1]) for row in shown if row[3]) if timed else []
-    return Timeline(info, stored, mirrored, time_base, timed, np.array(times, np.int64), keys)
+    return Timeline(info, shape, coded_aspect, time_base, timed, np.array(times, np.int64), keys)
 
 
 def probe(path: Path) -> VideoInfo:
@@ -258,19 +267,19 @@ def frames(
     stop = timeline.info.n_frames if stop is None else min(stop, timeline.info.n_frames)
     if start >= stop:
         return
-    finish = _finisher(timeline, crop, size, Converter(pixels, matrix))
+    finish = Finisher(timeline.shape, Converter(pixels, matrix), crop, size)
     held, due = None, 0
-    for slot, frame in _timed_frames(path, timeline, start):
+    for slot, aspect, frame in _timed_frames(path, timeline, start):
         if held is not None and start < slot:
-            yield from _repeated(finish(held), min(slot, stop) - start)
+            yield from _repeated(finish(*held, due / FPS), min(slot, stop) - start)
             start = min(slot, stop)
         if start == stop:
             return
-        held, due = frame, slot
+        held, due = (frame, aspect), slot
     # The last frame of the file is repeated up to its end; but not if decoding stopped early.
     end = stop if due >= timeline.slot(int(timeline.times[-1])) else min(stop, due + 1)
     if held is not None and start < end:
-        yield from _repeated(finish(held), end - start)
+        yield from _repeated(finish(*held, due / FPS), end - start)
 
 
 def native_times(path: Path) -> list[Fraction]:
@@ -309,19 +318,20 @@ def native_frames(
         ClipError: step ``video``; as for :func:`frames`.
     """
     timeline = timeline_of(Path(path))
-    finish = _finisher(timeline, None, None, Converter(pixels, matrix))
+    finish = Finisher(timeline.shape, Converter(pixels, matrix), square=square)
     first = int(timeline.times[0])
     begin = first + math.ceil(start / timeline.time_base)
     # In the second attempt, after seeking failed, the file is read from its beginning.
-    for key in dict.fromkeys((timeline.key_before(timeline.slot(begin)), None)):
+    for key in dict.fromkeys((timeline.key_before(timeline.slot(begin), _LEAD), None)):
         last = None
-        for pts, frame in _stamped_frames(Path(path), timeline, key):
+        for pts, aspect, frame in _stamped_frames(Path(path), timeline, key):
             if key is not None and last is None and pts > begin:
                 break
-            # As in frames(), of two frames of one time the later one is shown; it cannot be known beforehand.
+            # A frame that has no later time than the frame before it has no place of its own.
             if last is None or pts > last:
                 if pts >= begin:
-                    yield (pts - first) * timeline.time_base, finish(frame)
+                    seconds = (pts - first) * timeline.time_base
+                    yield seconds, finish(frame, aspect, float(seconds))
                 last = pts
         if last is not None:
             return
@@ -333,33 +343,53 @@ def _repeated(picture: np.ndarray, times: int) -> Iterator[np.ndarray]:
     yield picture
 
 
-def _timed_frames(path: Path, timeline: Timeline, start: int) -> Iterator[tuple[int, Any]]:
-    """Decoded frames with their slots; the first slot is not after ``start``."""
-    # In the second attempt, after seeking failed, the file is read from its beginning.
-    for key in dict.fromkeys((timeline.key_before(start), None)):
+def _timed_frames(path: Path, timeline: Timeline, start: int) -> Iterator[tuple[int, Fraction, Any]]:
+    """Decoded frames with their slots and pixel aspects; the first slot is not after ``start``."""
+    near, far = timeline.key_before(start), timeline.key_before(start, _LEAD)
+    # In the next attempts, after seeking failed or where an interlaced frame needs its neighbour, more is decoded.
+    for key in dict.fromkeys((near, far, None)):
         count = slot = 0
-        for pts, frame in _stamped_frames(path, timeline, key):
+        for pts, aspect, frame in _stamped_frames(path, timeline, key, leads=key != near or near == far):
             # A frame with an earlier time than the frame before it replaces that frame, as in the filter.
             slot = max(slot, timeline.slot(pts))
             if key is not None and count == 0 and slot > start:
                 break
             count += 1
-            yield slot, frame
+            yield slot, aspect, frame
         if count:
             return
 
 
-def _stamped_frames(path: Path, timeline: Timeline, key: tuple[int, int] | None) -> Iterator[tuple[int, Any]]:
-    """Decoded frames with their presentation times in ``timeline.time_base``, from a key frame (pts, dts) on."""
-    with opened(path, "video") as container:
-        stream = video_stream(container)
+def _stamped_frames(
+    path: Path, timeline: Timeline, key: tuple[int, int] | None, leads: bool = True
+) -> Iterator[tuple[int, Fraction, Any]]:
+    """Decoded frames, deinterlaced, with their presentation times in ``timeline.time_base`` and pixel aspects.
+
+    Args:
+        path: the file.
+        timeline: of the file.
+        key: (pts, dts) of the key frame to begin with; None: from the beginning.
+        leads: whether frames before the wanted one are decoded too. If not, and the first frame is interlaced, nothing
+            is yielded.
+    """
+
+    def raw() -> Iterator[tuple[tuple[int, Fraction], Any]]:
         pts = int(timeline.times[0])
         for count, frame in enumerate(decoded(_packets_from(container, stream, key), stream, "video")):
             if not timeline.timed:
                 pts = int(timeline.times[min(count, len(timeline.times) - 1)])
             elif frame.pts is not None:
                 pts = frame.pts
-            yield pts, frame
+            if count == 0 and frame.interlaced_frame and not leads:
+                return
+            coded = stream.codec_context.sample_aspect_ratio
+            same = coded == timeline.coded_aspect or not coded
+            yield (pts, timeline.shape.aspect if same else Fraction(coded)), frame
+
+    with opened(path, "video") as container:
+        stream = video_stream(container)
+        for (pts, aspect), frame in deinterlaced(raw()):
+            yield pts, aspect, frame
 
 
 def _packets_from(container: Any, stream: Any, key: tuple[int, int] | None) -> Iterator[Any]:
@@ -375,38 +405,3 @@ def _packets_from(container: Any, stream: Any, key: tuple[int, int] | None) -> I
             return
         yield first
     yield from packets
-
-
-def _finisher(
-    timeline: Timeline, crop: tuple[int, int, int, int] | None, size: int | None, convert: Converter
-) -> Callable[[Any], np.ndarray]:
-    """A function that turns a decoded frame into the requested array."""
-    info = timeline.info
-    if crop is not None:
-        x, y, width, height = crop
-        if min(x, y) < 0 or min(width, height) < 1 or x + width > info.width or y + height > info.height:
-            raise ClipError(
-                "video",
-                f"crop {width}x{height} at {x},{y} leaves the frame of {info.width}x{info.height} pixels",
-            )
-    turn = {90: cv2.ROTATE_90_CLOCKWISE, 180: cv2.ROTATE_180, 270: cv2.ROTATE_90_COUNTERCLOCKWISE}.get(
-        info.rotation
-    )
-
-    def finish(frame: Any) -> np.ndarray:
-        if (frame.width, frame.height) != timeline.stored:
-            before = "x".join(map(str, timeline.stored))
-            raise ClipError("video", f"frame size changes from {before} to {frame.width}x{frame.height}")
-        rgb = convert(frame)
-        if timeline.mirrored:
-            rgb = cv2.flip(rgb, 1)
-        if turn is not None:
-            rgb = cv2.rotate(rgb, turn)
-        if crop is not None:
-            rgb = rgb[y : y + height, x : x + width].copy()
-        if size is not None and rgb.shape[:2] != (size, size):
-            shrinks = size < min(rgb.shape[:2])
-            rgb = cv2.resize(rgb, (size, size), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
-        return rgb
-
-    return finish

@@ -260,7 +260,7 @@ def test_a_change_of_size_is_refused(tmp_path: Path, rng: np.random.Generator) -
     both = tmp_path / "both.h264"
     both.write_bytes((tmp_path / "a.h264").read_bytes() + (tmp_path / "b.h264").read_bytes())
     reason = refusal(lambda: list(video_reading.frames(both)))
-    assert reason == "video: frame size changes from 48x32 to 64x48"
+    assert reason == "video: frame size changes from 48x32 to 64x48 at 0.2 s: split the file there"
 
 
 # What is refused
