@@ -69,8 +69,13 @@ def fingerprint(options: PrepOptions, refs: Sequence[ClipRef]) -> dict[str, Any]
         "clips": len(refs),
         "clips_sha256": digest.hexdigest(),
         "schema_version": SCHEMA_VERSION,
-        "versions": {name: importlib.metadata.version(name) for name in _VERSIONED},
+        "versions": distribution_versions(),
     }
+
+
+def distribution_versions() -> dict[str, str]:
+    """Distribution → version, of those whose version can change the bytes of a shard."""
+    return {name: importlib.metadata.version(name) for name in _VERSIONED}
 
 
 def difference(old: dict[str, Any], new: dict[str, Any]) -> str:

@@ -1,24 +1,22 @@
-"""The Dask pipeline: one task per shard, planned before the start, resumable at any time."""
+"""Preparing a data set: one task per shard, planned before the start, resumable at any time."""
 
 from __future__ import annotations
 
 import errno
 import json
-import logging
-import os
+import shlex
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import nullcontext, suppress
-from dataclasses import asdict, astuple, dataclass
+from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
-from threading import Lock
 from typing import Any
 
 from prep.alone import try_alone
-from prep.cluster import open_cluster
 from prep.errors import PrepError
 from prep.locks import exclusive
 from prep.options import PrepOptions, difference, fingerprint, suite_version
 from prep.schema import Clip, make_schema
+from prep.shard_tasks import PrepProgress, ShardTask, compute, send_progress
 from prep.shards import (
     MANIFEST,
     SHARDS,
@@ -33,11 +31,6 @@ from prep.shards import (
 )
 from prep.sources.base import ClipRef
 
-log = logging.getLogger(__name__)
-
-#: Topic of the workers' progress messages.
-TOPIC = "prep-progress"
-
 
 @dataclass(frozen=True)
 class ShardPlan:
@@ -46,22 +39,6 @@ class ShardPlan:
     name: str
     split: str
     refs: tuple[ClipRef, ...]
-
-
-@dataclass(frozen=True)
-class PrepProgress:
-    """Progress since the last message: clips done, frames written, clips failed, shards complete."""
-
-    clips: int = 0
-    frames: int = 0
-    failures: int = 0
-    shards: int = 0
-
-    def __add__(self, other: PrepProgress) -> PrepProgress:
-        return PrepProgress(*(a + b for a, b in zip(astuple(self), astuple(other), strict=True)))
-
-    def __sub__(self, other: PrepProgress) -> PrepProgress:
-        return PrepProgress(*(a - b for a, b in zip(astuple(self), astuple(other), strict=True)))
 
 
 def select(refs: Sequence[ClipRef], limit: int | None) -> list[ClipRef]:
@@ -138,7 +115,7 @@ def prepare(
         (out / SHARDS).mkdir(parents=True, exist_ok=True)
         with exclusive(out, "bench prep"):
             _refuse_other(out, stamp, plans)
-            _sweep(out)
+            sweep(out)
             manifest = {
                 "root": str(root.resolve()),
                 "suite": suite_version(),
@@ -148,18 +125,22 @@ def prepare(
             done = {plan.name: plan for plan in plans if (out / SHARDS / plan.name).is_file()}
             pending = [plan for plan in plans if plan.name not in done]
             infos = {name: describe(out / SHARDS / name, plan.split) for name, plan in done.items()}
+            infos, history = _history(out, infos)
             for info in infos.values():
                 notify(PrepProgress(info.clips, info.frames, info.failures, 1))
             if pending:
                 write_json(out / MANIFEST, manifest)
-                schema_metadata = _provenance(options)
-                for info in _compute(
-                    pending, root, out, options, schema_metadata, workers, scheduler, report, notify
-                ):
+                tasks = []
+                for plan in pending:
+                    run = partial(make_shard, plan, root, out, options, provenance(options))
+                    tasks.append(ShardTask(plan.name, len(plan.refs), run, partial(run, isolate=True)))
+                for info in compute(tasks, workers, scheduler, report, notify):
                     infos[info.name] = info
-            return _finish(out, manifest, [infos[plan.name] for plan in plans])
+            else:
+                manifest |= history
+            return finish(out, manifest, [infos[plan.name] for plan in plans])
     except OSError as error:
-        raise PrepError(_os_error(error, out)) from error
+        raise PrepError(os_error(error, out)) from error
 
 
 def make_shard(
@@ -167,7 +148,7 @@ def make_shard(
     root: Path,
     out: Path,
     options: PrepOptions,
-    provenance: dict[str, str],
+    metadata: dict[str, str],
     isolate: bool = False,
 ) -> ShardInfo:
     """Write one shard: the Dask task.
@@ -176,7 +157,7 @@ def make_shard(
     damaged file that crashes the decoder) becomes a failure row and does not affect the others.
     """
     processor = _processor(root, options)
-    schema = make_schema(options.views, provenance)
+    schema = make_schema(options.views, metadata)
     with ShardWriter(out / SHARDS / plan.name, schema) as writer:
         for ref in plan.refs:
             crash = try_alone(ref, root, options) if isolate else None
@@ -190,7 +171,7 @@ def make_shard(
                     writer.add(result)
                     clips += 1
                     frames += result.n_frames
-            _report(plan.name, PrepProgress(clips, frames, failures))
+            send_progress(plan.name, PrepProgress(clips, frames, failures))
         return writer.finish(plan.split)
 
 
@@ -212,95 +193,8 @@ def _processor(root: Path, options: PrepOptions) -> Any:
     return _processors[key]
 
 
-def _report(shard: str, progress: PrepProgress) -> None:
-    from distributed import get_worker
-
-    # Outside a worker there is no receiver.
-    with suppress(ValueError):
-        get_worker().log_event(TOPIC, {"shard": shard, "progress": asdict(progress)})
-
-
-class _Tally:
-    """Corrects the progress of each shard such that its sum equals the final content of the shard.
-
-    This is needed because messages of a worker that died are also counted, and some arrive after their shard is
-    complete.
-    """
-
-    def __init__(self, notify: Callable[[PrepProgress], None]) -> None:
-        self._notify = notify
-        self._lock = Lock()
-        self._told: dict[str, PrepProgress] = {}
-        self._complete: set[str] = set()
-
-    def message(self, shard: str, step: PrepProgress) -> None:
-        with self._lock:
-            if shard not in self._complete:
-                self._told[shard] = self._told.get(shard, PrepProgress()) + step
-                self._notify(step)
-
-    def complete(self, info: ShardInfo) -> None:
-        with self._lock:
-            self._complete.add(info.name)
-            whole = PrepProgress(info.clips, info.frames, info.failures, 1)
-            self._notify(whole - self._told.get(info.name, PrepProgress()))
-
-
-def _compute(
-    plans: list[ShardPlan],
-    root: Path,
-    out: Path,
-    options: PrepOptions,
-    provenance: dict[str, str],
-    workers: int | None,
-    scheduler: str | None,
-    report: Path | None,
-    notify: Callable[[PrepProgress], None],
-) -> Iterator[ShardInfo]:
-    from distributed import Client, KilledWorker, as_completed, performance_report
-
-    with (
-        open_cluster(workers or os.cpu_count() or 1, scheduler, profile=report is not None) as address,
-        Client(address) as client,
-    ):
-        tally = _Tally(notify)
-        client.subscribe_topic(
-            TOPIC, lambda event: tally.message(event[1]["shard"], PrepProgress(**event[1]["progress"]))
-        )
-
-        def submit(plan: ShardPlan, isolate: bool) -> Any:
-            return client.submit(
-                make_shard, plan, root, out, options, provenance, isolate=isolate, pure=False, key=None
-            )
-
-        with performance_report(filename=str(report)) if report else nullcontext():
-            # The largest first, so that all workers finish at about the same time.
-            largest_first = sorted(plans, key=lambda plan: -len(plan.refs))
-            waiting = {submit(plan, False): (plan, False) for plan in largest_first}
-            queue = as_completed(list(waiting))
-            for future in queue:
-                plan, isolated = waiting.pop(future)
-                try:
-                    info: ShardInfo = future.result()
-                except KilledWorker:
-                    if isolated:
-                        raise PrepError(
-                            f"{plan.name}: workers die on it even with every clip tried alone; "
-                            "give the workers more memory and run the same command again"
-                        ) from None
-                    log.warning(
-                        "%s ended its worker several times: its clips are now tried one by one", plan.name
-                    )
-                    again = submit(plan, True)
-                    waiting[again] = (plan, True)
-                    queue.add(again)
-                    continue
-                tally.complete(info)
-                yield info
-                future.release()
-
-
-def _provenance(options: PrepOptions) -> dict[str, str]:
+def provenance(options: PrepOptions) -> dict[str, str]:
+    """The metadata of a shard that say how it was made."""
     from prep.views import VIEWS
 
     return {
@@ -318,11 +212,23 @@ def _refuse_other(out: Path, stamp: dict[str, Any], plans: list[ShardPlan]) -> N
         raise PrepError(
             f"{out / SHARDS / there[0]} exists without a {MANIFEST}: use another --out, or delete it"
         )
-    changed = difference(read_manifest(out)["options"], stamp)
-    if changed:
+    manifest = read_manifest(out)
+    if adding := manifest.get("adding"):
         raise PrepError(
-            f"{out} was prepared differently ({changed}): use another --out, or delete the folder"
+            f"the views {', '.join(adding)} are being added to {out}: finish that first: {add_command(out, adding)}"
         )
+    before = manifest["options"]
+    changed = difference(before, stamp)
+    if changed:
+        remedy = "use another --out, or delete the folder"
+        if changed == difference({"views": before["views"]}, {"views": stamp["views"]}):
+            more = [view for view in stamp["views"] if view not in before["views"]]
+            remedy = (
+                f"add those: {add_command(out, more)}"
+                if more
+                else f"it has these and more: {_views_option(before)}"
+            )
+        raise PrepError(f"{out} was prepared differently ({changed}): {remedy}")
     extra = set(there) - {plan.name for plan in plans}
     if extra:
         raise PrepError(
@@ -330,15 +236,35 @@ def _refuse_other(out: Path, stamp: dict[str, Any], plans: list[ShardPlan]) -> N
         )
 
 
-def _sweep(out: Path) -> None:
+def add_command(data: Path, views: Sequence[str]) -> str:
+    """The command that adds views to a data set."""
+    return shlex.join(["bench", "prep", "--out", str(data), "--add-view", ",".join(views)])
+
+
+def _views_option(options: dict[str, Any]) -> str:
+    return f"--views {','.join(options['views'])}"
+
+
+def _history(out: Path, infos: dict[str, ShardInfo]) -> tuple[dict[str, ShardInfo], dict[str, Any]]:
+    """Shards as the manifest knows them, and what it says about views that were added (:mod:`prep.adding`)."""
+    if not infos:
+        return infos, {}
+    manifest = read_manifest(out)
+    known = {entry["sha256"]: ShardInfo.from_entry(entry) for entry in manifest.get("shards", ())}
+    found = {name: known.get(info.sha256, info) for name, info in infos.items()}
+    return found, {key: manifest[key] for key in ("added", "earlier") if key in manifest}
+
+
+def sweep(out: Path) -> None:
     """Remove incomplete files of a killed run, or of a killed worker of this run."""
     for folder in (out, out / SHARDS):
         for stale in folder.glob(".*.tmp"):
             stale.unlink(missing_ok=True)
 
 
-def _finish(out: Path, manifest: dict[str, Any], infos: list[ShardInfo]) -> dict[str, Any]:
-    _sweep(out)
+def finish(out: Path, manifest: dict[str, Any], infos: list[ShardInfo]) -> dict[str, Any]:
+    """Write the failures and the manifest of a complete data set; returns the manifest."""
+    sweep(out)
     failures = [f for info in infos for f in shard_failures(out / SHARDS / info.name)]
     write_failures(out, failures)
     splits: dict[str, dict[str, int]] = {}
@@ -347,12 +273,13 @@ def _finish(out: Path, manifest: dict[str, Any], infos: list[ShardInfo]) -> dict
         counts["clips"] += info.clips
         counts["frames"] += info.frames
         counts["failures"] += info.failures
-    manifest = {**manifest, "complete": True, "splits": splits, "shards": [asdict(info) for info in infos]}
+    manifest = {**manifest, "complete": True, "splits": splits, "shards": [info.entry() for info in infos]}
     write_json(out / MANIFEST, manifest)
     return manifest
 
 
-def _os_error(error: OSError, out: Path) -> str:
+def os_error(error: OSError, out: Path) -> str:
+    """One line about an error of the file system while ``out`` was written."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return f"the disk of {out} is full: free some space and run the same command again, it continues from there"
     return f"{error.filename or out}: {error.strerror or error}"

@@ -170,17 +170,49 @@ def make_schema(views: Sequence[str], provenance: dict[str, str] | None = None) 
         _tensor_field("landmarks"),
         _tensor_field("landmarks68"),
     ]
-    for view in views:
-        fields.append(pa.field(f"{view}_transform", pa.list_(pa.list_(pa.float32(), 6)), nullable=False))
-        fields.append(pa.field(view, pa.list_(IMAGE)))
+    fields += _view_fields(views)
     fields += [pa.field("audio", pa.binary()), _tensor_field("mel")]
     metadata = {
         "schema_version": str(SCHEMA_VERSION),
-        "views": json.dumps(list(views)),
-        "huggingface": json.dumps({"info": {"features": _hf_features(fields, set(views))}}),
+        **_view_metadata(fields, views),
         **(provenance or {}),
     }
     return pa.schema(fields, metadata=metadata)
+
+
+def extend_schema(schema: pa.Schema, views: Sequence[str], provenance: dict[str, str]) -> pa.Schema:
+    """The schema of a shard with more views after those that it stores; its version and other columns stay.
+
+    Args:
+        schema: of the shard.
+        views: to add.
+        provenance: metadata to replace.
+    """
+    stored = schema_views(schema)
+    fields = list(schema)
+    # ``audio`` follows the views.
+    place = schema.get_field_index("audio")
+    fields[place:place] = _view_fields(views)
+    metadata = {key.decode(): value.decode() for key, value in schema.metadata.items()}
+    metadata |= {**_view_metadata(fields, [*stored, *views]), **provenance}
+    extended = pa.schema(fields, metadata=metadata)
+    # A list's child is called ``item`` in a new schema and ``element`` in one that was read from a file: the types are
+    # equal, their bytes in the footer are not.
+    whole = make_schema([*stored, *views], provenance)
+    return whole if whole.equals(extended) and whole.metadata == extended.metadata else extended
+
+
+def _view_fields(views: Sequence[str]) -> list[pa.Field]:
+    fields = []
+    for view in views:
+        fields.append(pa.field(f"{view}_transform", pa.list_(pa.list_(pa.float32(), 6)), nullable=False))
+        fields.append(pa.field(view, pa.list_(IMAGE)))
+    return fields
+
+
+def _view_metadata(fields: list[pa.Field], views: Sequence[str]) -> dict[str, str]:
+    features = _hf_features(fields, set(views))
+    return {"views": json.dumps(list(views)), "huggingface": json.dumps({"info": {"features": features}})}
 
 
 def schema_views(schema: pa.Schema) -> list[str]:

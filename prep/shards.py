@@ -6,9 +6,9 @@ import hashlib
 import json
 import os
 import secrets
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO
@@ -41,7 +41,12 @@ class Failure:
 
 @dataclass(frozen=True)
 class ShardInfo:
-    """The manifest's entry for one shard."""
+    """The manifest's entry for one shard.
+
+    Attributes:
+        earlier: SHA-256 of what the shard was before views were added that changed nothing else. What was computed from
+            these bytes is still right.
+    """
 
     name: str
     split: str
@@ -50,6 +55,20 @@ class ShardInfo:
     failures: int
     bytes: int
     sha256: str
+    earlier: tuple[str, ...] = ()
+
+    @classmethod
+    def from_entry(cls, entry: Mapping[str, Any]) -> ShardInfo:
+        """The inverse of :meth:`entry`."""
+        return ShardInfo(
+            **{f.name: entry[f.name] for f in fields(ShardInfo) if f.name != "earlier"},
+            earlier=tuple(entry.get("earlier", ())),
+        )
+
+    def entry(self) -> dict[str, Any]:
+        """Its fields, as JSON values; ``earlier`` only if there are any."""
+        values = {f.name: getattr(self, f.name) for f in fields(ShardInfo) if f.name != "earlier"}
+        return {**values, "earlier": list(self.earlier)} if self.earlier else values
 
 
 class AtomicFile:

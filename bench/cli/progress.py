@@ -18,7 +18,7 @@ from rich.progress import (
 )
 
 from bench.cli.console import console
-from prep.pipeline import PrepProgress
+from prep.shard_tasks import PrepProgress
 
 if TYPE_CHECKING:
     from bench.eval.score import Step

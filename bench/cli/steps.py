@@ -15,7 +15,7 @@ from bench.report.watching import Incomplete, Stopped, Watcher
 if TYPE_CHECKING:
     from bench.eval.score import Step
     from bench.train.log import Reporter
-    from prep.pipeline import PrepProgress
+    from prep.shard_tasks import PrepProgress
 
 
 class ConsoleWatcher(Watcher):

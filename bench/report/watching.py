@@ -12,7 +12,7 @@ from bench.common.errors import BenchError
 if TYPE_CHECKING:
     from bench.eval.score import Step
     from bench.train.log import Reporter
-    from prep.pipeline import PrepProgress
+    from prep.shard_tasks import PrepProgress
 
 
 class Incomplete(BenchError):

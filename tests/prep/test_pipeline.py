@@ -19,7 +19,8 @@ from prep import shards
 from prep.alone import try_alone
 from prep.errors import PrepError
 from prep.options import PrepOptions
-from prep.pipeline import PrepProgress, ShardPlan, make_shard, plan_shards, prepare, select
+from prep.pipeline import ShardPlan, make_shard, plan_shards, prepare, select
+from prep.shard_tasks import PrepProgress
 from prep.sources import get_source
 from prep.sources.base import ClipRef
 from tests.prep.broken import write_broken_files
