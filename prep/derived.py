@@ -37,6 +37,7 @@ from prep.shards import (
     MANIFEST,
     AtomicFile,
     Failure,
+    ShardInfo,
     open_shard,
     plain_writer,
     read_clip,
@@ -97,11 +98,15 @@ class DerivedSpec:
 
 @dataclass(frozen=True)
 class SidecarTask:
-    """One shard, the sidecar to write, and the shard's SHA-256, which is stored in the sidecar."""
+    """One shard, the sidecar to write, and the shard's SHA-256, which is stored in the sidecar.
+
+    ``earlier`` are digests of the same shard before views were added: sidecars of them are right too.
+    """
 
     shard: Path
     sidecar: Path
     shard_sha256: str
+    earlier: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -124,10 +129,9 @@ def open_derivation(data: Path, derivation: DerivedSpec) -> list[SidecarTask]:
     Raises:
         PrepError: the data set is missing, or not complete.
     """
-    digests = _shard_digests(data)
     folder = derivation.folder(data)
+    tasks = _tasks(data, folder)
     folder.mkdir(parents=True, exist_ok=True)
-    tasks = [SidecarTask(path, folder / path.name, digests[path.name]) for path in shard_paths(data)]
     pending = [task for task in tasks if not _is_done(task)]
     if pending:
         (folder / MANIFEST).unlink(missing_ok=True)
@@ -247,17 +251,16 @@ def finish_derivation(data: Path, derivation: DerivedSpec) -> dict[str, Any]:
     Raises:
         PrepError: a shard is not done, or a sidecar does not hold its shard's clips.
     """
-    digests = _shard_digests(data)
     folder = derivation.folder(data)
+    tasks = _tasks(data, folder)
     infos, failures = [], []
-    for shard in shard_paths(data):
-        task = SidecarTask(shard, folder / shard.name, digests[shard.name])
+    for task in tasks:
         if not _is_done(task):
             raise PrepError(f"{task.sidecar} is missing or of another shard: run the same command again")
         file = pq.ParquetFile(task.sidecar)
         failed = sidecar_failures(file)
         failures += failed
-        wanted = open_shard(shard).read(columns=["clip_id"]).column("clip_id").to_pylist()
+        wanted = open_shard(task.shard).read(columns=["clip_id"]).column("clip_id").to_pylist()
         there = file.read(columns=["clip_id"]).column("clip_id").to_pylist()
         lost = {failure.clip_id for failure in failed}
         if there != [name for name in wanted if name not in lost]:
@@ -270,7 +273,7 @@ def finish_derivation(data: Path, derivation: DerivedSpec) -> dict[str, Any]:
         "name": derivation.name,
         "key": derivation.key,
         **derivation.described(),
-        "shards": digests,
+        "shards": {task.shard.name: task.shard_sha256 for task in tasks},
         "sidecars": [asdict(info) for info in infos],
         "clips": sum(info.clips for info in infos),
         "failures": [asdict(failure) for failure in failures],
@@ -308,13 +311,18 @@ def columns_from(described: Iterable[Mapping[str, Any]]) -> tuple[Column, ...]:
     return tuple(Column(**{**column, "shape": tuple(column["shape"])}) for column in described)
 
 
-def _shard_digests(data: Path) -> dict[str, str]:
+def _tasks(data: Path, folder: Path) -> list[SidecarTask]:
+    """All sidecars of a derivation in ``folder``. Raises :class:`PrepError` if the data set is not complete."""
     manifest = read_manifest(data)
     if not manifest.get("complete"):
         raise PrepError(
             f"{data} is not complete: run the same `bench prep` again, it continues where it stopped"
         )
-    return {shard["name"]: shard["sha256"] for shard in manifest["shards"]}
+    infos = {entry["name"]: ShardInfo.from_entry(entry) for entry in manifest["shards"]}
+    return [
+        SidecarTask(path, folder / path.name, infos[path.name].sha256, infos[path.name].earlier)
+        for path in shard_paths(data)
+    ]
 
 
 def _is_done(task: SidecarTask) -> bool:
@@ -324,4 +332,4 @@ def _is_done(task: SidecarTask) -> bool:
         stored = pq.read_schema(task.sidecar).metadata or {}
     except (pa.ArrowException, OSError):
         return False
-    return bool(stored.get(b"shard_sha256") == task.shard_sha256.encode())
+    return stored.get(b"shard_sha256", b"").decode() in (task.shard_sha256, *task.earlier)

@@ -17,7 +17,7 @@ from prep.errors import PrepError
 from prep.index import ClipIndex
 from prep.pages import MappedShards, last_value
 from prep.sample_spec import Column
-from prep.shards import MANIFEST, read_manifest
+from prep.shards import MANIFEST, ShardInfo, read_manifest
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,10 @@ def find(data: Path, name: str, key: str | None = None, method: str = "METHOD") 
         shards = manifest["shards"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise PrepError(f"{folder / MANIFEST} cannot be read ({error}): delete it, and {remedy}") from None
-    if shards != {shard["name"]: shard["sha256"] for shard in read_manifest(data)["shards"]}:
+    now = {entry["name"]: ShardInfo.from_entry(entry) for entry in read_manifest(data)["shards"]}
+    if shards.keys() != now.keys() or any(
+        digest not in (now[name].sha256, *now[name].earlier) for name, digest in shards.items()
+    ):
         raise PrepError(f"{folder} was derived from other shards than {data} has now: {remedy}")
     return DerivedSet(folder, name, manifest["key"], columns, manifest)
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from prep import images, landmark_sets, shards
 from prep.errors import PrepError
-from prep.schema import Clip, schema_views
+from prep.schema import Clip
 from prep.views import map_points
 
 _INK, _PAPER, _FAINT = (32, 32, 36), (250, 250, 248), (150, 150, 150)
@@ -124,7 +124,7 @@ def contact_sheet(folder: Path, path: Path, clips: int = 6, frames: int = 7) -> 
     places = [(p, g) for p in paths for g in range(shards.open_shard(p).num_row_groups)]
     if not places:
         raise PrepError(f"{folder} has no clips to draw; `bench inspect` counts why they failed")
-    views = schema_views(shards.open_shard(paths[0]).schema_arrow)
+    views = shards.stored_views(folder)
     picks = np.unique(np.linspace(0, len(places) - 1, min(clips, len(places))).round().astype(int))
     rows = [
         _row(shards.read_clip(shards.open_shard(places[i][0]), places[i][1]), views, frames) for i in picks

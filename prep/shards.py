@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from prep.errors import PrepError
-from prep.schema import Clip, from_table, make_array, to_table
+from prep.schema import Clip, from_table, make_array, schema_views, to_table
 
 SHARDS = "shards"
 MANIFEST = "manifest.json"
@@ -304,6 +304,17 @@ def shard_paths(folder: Path, split: str | None = None) -> list[Path]:
         what = f"split {split!r}" if split else "shards"
         raise PrepError(f"{folder} has no {what}: make them with `bench prep`")
     return paths
+
+
+def stored_views(folder: Path) -> list[str]:
+    """The views that every shard of a data set has, in column order.
+
+    Raises:
+        PrepError: the folder is not a prepared data set.
+    """
+    manifest = read_manifest(folder)
+    views = schema_views(open_shard(shard_paths(folder)[0]).schema_arrow)
+    return [view for view in views if view not in manifest.get("adding", ())]
 
 
 def read(

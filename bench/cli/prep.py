@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import typer
@@ -13,10 +15,14 @@ def register(app: typer.Typer) -> None:
 
 
 def prep(
-    source: str = typer.Argument(..., help="Layout of the corpus; see `bench ls sources`."),
-    root: Path = typer.Argument(..., help="Folder of the corpus."),
+    context: typer.Context,
+    source: str | None = typer.Argument(None, help="Layout of the corpus; see `bench ls sources`."),
+    root: Path | None = typer.Argument(None, help="Folder of the corpus."),
     out: Path = typer.Option(..., "--out", "-o", help="Folder to write; an interrupted one is continued."),
     views: str | None = typer.Option(None, help="Views to store, comma-separated; see `bench ls views`."),
+    add_view: str | None = typer.Option(
+        None, help="Add these views to the finished data set --out; SOURCE and ROOT may be left out."
+    ),
     split: str | None = typer.Option(None, help="Only this split."),
     limit: int | None = typer.Option(None, min=1, help="At most N clips of each split, for a first try."),
     encoding: str = typer.Option("jpeg", help="jpeg, png or webp."),
@@ -40,6 +46,28 @@ def prep(
     dry_run: bool = typer.Option(False, "--dry-run", help="Only print what would be done."),
 ) -> None:
     """Convert a corpus, such as LRS2 or any folder of videos, to Parquet shards."""
+    from bench.cli import add_view as adding
+    from prep.errors import PrepError
+
+    if add_view is not None:
+        if other := adding.given_options(context, adding.ALLOWED):
+            raise PrepError(f"{other[0]} is the data set's own with --add-view: leave it out")
+        with _interruptible():
+            adding.add_view(
+                add_view.split(","),
+                out,
+                source,
+                root,
+                workers=workers,
+                scheduler=scheduler,
+                report=performance_report,
+            )
+        return
+    if source is None or root is None:
+        raise PrepError(
+            "name the layout of a corpus and its folder, such as `bench prep folder ~/Videos --out data`"
+        )
+
     from bench.cli.console import console, plan_table, summary
     from bench.cli.progress import prep_progress
     from prep.images import ENCODINGS
@@ -73,21 +101,27 @@ def prep(
     if dry_run:
         console.print(plan_table(plans, options, out))
         return
-    try:
-        with prep_progress(len(refs), len(plans)) as notify:
-            manifest = prepare(
-                refs,
-                root,
-                out,
-                options,
-                workers=workers,
-                scheduler=scheduler,
-                report=performance_report,
-                on_progress=notify,
-            )
-    except KeyboardInterrupt:
-        typer.echo("stopped: complete shards stay, the same command continues from there", err=True)
-        raise typer.Exit(130) from None
+    with _interruptible(), prep_progress(len(refs), len(plans)) as notify:
+        manifest = prepare(
+            refs,
+            root,
+            out,
+            options,
+            workers=workers,
+            scheduler=scheduler,
+            report=performance_report,
+            on_progress=notify,
+        )
     summary(manifest, out)
     if not any(counts["clips"] for counts in manifest["splits"].values()):
         raise typer.Exit(1)
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """Exit code 130 after Ctrl-C, and a line on how to continue."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        typer.echo("stopped: complete shards stay, the same command continues from there", err=True)
+        raise typer.Exit(130) from None

@@ -27,9 +27,9 @@ from prep.dataset import clip_ids
 from prep.index import build_index
 from prep.names import composed
 from prep.options import PrepOptions, suite_version
+from prep.pipeline import add_command
 from prep.sampling import LANDMARKS68
-from prep.schema import schema_views
-from prep.shards import MANIFEST, SHARDS, open_shard, read_manifest, shard_paths, write_json
+from prep.shards import MANIFEST, SHARDS, read_manifest, shard_paths, stored_views, write_json
 
 if TYPE_CHECKING:
     from bench.train.config import RunConfig
@@ -108,10 +108,8 @@ def check_view(folder: Path, view: str, whose: str) -> None:
     Raises:
         BenchError: it does not; the message contains ``whose`` and the ``bench prep`` that fixes it.
     """
-    stored = schema_views(open_shard(shard_paths(folder)[0]).schema_arrow)
-    if view not in stored:
-        command = prep_command(read_manifest(folder), Path(f"{folder}-{view}"), views=[*stored, view])
-        raise BenchError(f"{folder} lacks the view {view}, {whose}; prepare it again: {command}")
+    if view not in stored_views(folder):
+        raise BenchError(f"{folder} lacks the view {view}, {whose}; add it: {add_command(folder, [view])}")
 
 
 def _check_columns(folder: Path, manifest: Mapping[str, Any], stage: Stage) -> None:
@@ -153,15 +151,12 @@ def _check_clips(folders: Sequence[Path], clips: Path, listed: Set[str]) -> None
         )
 
 
-def prep_command(
-    manifest: Mapping[str, Any], out: Path, *, views: Sequence[str] | None = None, fan: bool = False
-) -> str:
-    """The ``bench prep`` command that made a data set, or would make it with other views.
+def prep_command(manifest: Mapping[str, Any], out: Path, *, fan: bool = False) -> str:
+    """The ``bench prep`` command that made a data set, or would make it with 68 landmarks.
 
     Args:
         manifest: of the data set.
         out: folder to write.
-        views: views to store; None: as in the manifest.
         fan: with 68 landmarks.
     """
     options = dict(manifest.get("options", {}))
@@ -173,9 +168,8 @@ def prep_command(
         "--out",
         str(out),
     ]
-    chosen = views if views is not None else options.get("views", ())
-    if chosen:
-        words += ["--views", ",".join(chosen)]
+    if options.get("views"):
+        words += ["--views", ",".join(options["views"])]
     if options.get("name") != options.get("source"):
         words += ["--name", options["name"]]
     for field in fields(PrepOptions):
@@ -212,7 +206,7 @@ def record(
     if changed is not None:
         earlier = _read(run)
     for before, now in zip(earlier["data"], data, strict=False):
-        if before["manifest_sha256"] != now["manifest_sha256"]:
+        if before["manifest_sha256"] not in _manifests(Path(now["path"])):
             raise BenchError(
                 f"{now['path']} is not the data set that {run} was begun with ({before['path']}): "
                 "give that one with --data, or start a new training with another --run"
@@ -255,6 +249,11 @@ def _describe(folder: Path) -> dict[str, Any]:
     }
 
 
+def _manifests(data: Path) -> set[str]:
+    """SHA-256 of the manifest of a data set, now and before views were added to it that changed nothing else."""
+    return {file_sha256(data / MANIFEST), *read_manifest(data).get("earlier", ())}
+
+
 def _describe_clips(path: Path) -> dict[str, Any]:
     return {"path": str(path), "sha256": file_sha256(path), "clips": len(read_clips(path))}
 
@@ -287,8 +286,8 @@ def trained_on(run: Path) -> list[str]:
 
 def trained_with(run: Path, data: Path) -> bool:
     """Whether a run's record has a data set with the manifest of ``data``; False without a record."""
-    manifest = file_sha256(data / MANIFEST)
-    return any(recorded["manifest_sha256"] == manifest for recorded in recorded_data(run))
+    manifests = _manifests(data)
+    return any(recorded["manifest_sha256"] in manifests for recorded in recorded_data(run))
 
 
 def recorded_data(run: Path) -> list[dict[str, str]]:

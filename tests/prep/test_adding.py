@@ -14,9 +14,12 @@ import pytest
 
 from prep import adding, clip, landmarks, shards
 from prep.adding import add_views, extend_shard
+from prep.derived import DerivedSpec, finish_derivation, open_derivation, write_sidecar
+from prep.derived_reading import find
 from prep.errors import PrepError
 from prep.options import PrepOptions
 from prep.pipeline import make_shard, plan_shards, prepare, provenance, select
+from prep.sample_spec import Column
 from prep.schema import schema_views
 from prep.shard_tasks import PrepProgress
 from prep.sources import get_source
@@ -147,6 +150,39 @@ def test_failures_stay(toy_corpus: Path, tmp_path: Path, here: None) -> None:
     assert shards.read_failures(out) == before
     assert sum(counts["failures"] for counts in manifest["splits"].values()) == 1
     assert [clip.clip_id for clip in shards.read(out) if "face96" in clip.images] == [refs[1].clip_id]
+
+
+DERIVED = DerivedSpec("length", (Column("frames", "clip"),))
+
+
+def derive(data: Path) -> None:
+    for task in open_derivation(data, DERIVED):
+        write_sidecar(task, DERIVED, lambda row: {"frames": np.array(row.n_frames, np.float32)})
+    finish_derivation(data, DERIVED)
+
+
+def test_derived_columns_stay_valid(data: Path, here: None) -> None:
+    derive(data)
+    before = find(data, "length")
+    add_views(data, ["face96"])
+    assert find(data, "length").manifest == before.manifest
+    assert not open_derivation(data, DERIVED)
+    add_views(data, ["lower512"])
+    assert find(data, "length").manifest == before.manifest
+
+
+def test_derived_columns_of_shards_with_fewer_frames_are_not(data: Path, here: None) -> None:
+    path = first_shard(data)
+    shift(path, [3])
+    manifest = shards.read_manifest(data)
+    entry = next(entry for entry in manifest["shards"] if entry["name"] == path.name)
+    entry["sha256"] = shards.sha256(path)
+    shards.write_json(data / shards.MANIFEST, manifest)
+    derive(data)
+    assert "earlier" not in add_views(data, ["face96"])
+    with pytest.raises(PrepError, match="derived from other shards"):
+        find(data, "length")
+    assert [task.shard for task in open_derivation(data, DERIVED)] == [path]
 
 
 # --- frames without a crop in the new view

@@ -54,6 +54,12 @@ def test_ls_names_what_there_is() -> None:
         (["prep", "folder", ".", "--out", "x", "--views", "box129"], "did you mean box128?"),
         (["prep", "folder", ".", "--out", "x", "--encoding", "gif"], "there are jpeg, png, webp"),
         (["prep", "folder", "no-such-folder", "--out", "x"], "no-such-folder"),
+        (["prep", "--out", "x"], "name the layout of a corpus and its folder"),
+        (["prep", "--out", "x", "--add-view", "face96"], "x is not a prepared data set"),
+        (
+            ["prep", "--out", "x", "--add-view", "face96", "--quality", "80"],
+            "--quality is the data set's own",
+        ),
         (["ls", "vews"], "did you mean views?"),
         (["inspect", "no-such-folder"], "is not a prepared data set"),
     ],

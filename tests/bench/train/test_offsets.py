@@ -290,8 +290,8 @@ def test_mistakes_are_one_line_and_leave_nothing(bench_: Command, data: Path, tm
     assert "no/such/folder.csv cannot be written: No such file or directory" in said
     fake_dataset(tmp_path / "plain", {"train": 1})
     said = bench_("offsets", "--data", "plain", "--sync-expert", "e", "--out", "x.csv", code=1)
-    assert "plain lacks the view face96, which the expert needs; prepare it again: bench prep" in said
-    assert "--views box128,face96" in said
+    assert "plain lacks the view face96, which the expert needs; add it: bench prep --out plain" in said
+    assert "--add-view face96" in said
     broken = spoken("a/1")
     ok, small = cv2.imencode(".jpg", np.zeros((8, 8, 3), np.uint8))
     assert ok
