@@ -11,13 +11,15 @@ frames in which an earlier view has no crop.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
+import pyarrow as pa
 
 from prep import images, rates, stills, video_reading
 from prep.crops import cut, place_views
@@ -26,6 +28,7 @@ from prep.locks import exclusive
 from prep.names import known
 from prep.options import PrepOptions, distribution_versions
 from prep.pipeline import add_command, finish, os_error, provenance, sweep
+from prep.pixels import Pixels
 from prep.schema import Clip, extend_schema, schema_views
 from prep.shard_tasks import PrepProgress, ShardTask, compute, send_progress
 from prep.shards import (
@@ -142,7 +145,7 @@ def extend_shard(
 
     cv2.setNumThreads(1)
     file = open_shard(path)
-    schema = extend_schema(file.schema_arrow, views, provenance(options))
+    schema = extend_schema(file.schema_arrow, views, _provenance(file.schema_arrow, options))
     failures, split, turned_off = shard_failures(path), path.name.rpartition("-")[0], 0
     with ShardWriter(path, schema) as writer:
         for group in range(file.num_row_groups):
@@ -161,6 +164,17 @@ def extend_shard(
         for failure in failures:
             writer.fail(failure)
         return ExtendedShard(**asdict(writer.finish(split)), turned_off=turned_off)
+
+
+def _provenance(schema: pa.Schema, options: PrepOptions) -> dict[str, str]:
+    """The metadata of a shard that change with its views; the version that prepared its other columns stays."""
+    found = {}
+    now = {key: json.loads(value) for key, value in provenance(options).items() if key != "suite_version"}
+    now["options"] = {"views": now["options"]["views"]}
+    for key, value in now.items():
+        stored = json.loads(schema.metadata.get(key.encode(), b"{}"))
+        found[key] = json.dumps({**stored, **value}, sort_keys=True)
+    return found
 
 
 def _extend(clip: Clip, root: Path, views: Sequence[str], options: PrepOptions, aligned: bool) -> None:
@@ -219,7 +233,12 @@ def _frames(clip: Clip, root: Path, options: PrepOptions) -> Iterator[np.ndarray
     # A corpus that resizes its crops makes them square, so the row shows by its size whether it did.
     resized = clip.crop is not None and clip.crop[2:] != (clip.width, clip.height)
     yield from video_reading.frames(
-        path, start, start + clip.n_frames, crop=clip.crop, size=clip.width if resized else None
+        path,
+        start,
+        start + clip.n_frames,
+        crop=clip.crop,
+        size=clip.width if resized else None,
+        pixels=cast("Pixels", options.pixels),
     )
 
 
@@ -238,8 +257,8 @@ def _check_picture(root: Path, clip: Clip, index: int, frame: np.ndarray) -> Non
 
 def _other(root: Path, clip: Clip, why: str) -> PrepError:
     return PrepError(
-        f"{root / clip.source} is not the file that {clip.clip_id} was prepared from ({why}): restore that file and "
-        "run the same command again, it continues from there; or prepare the corpus anew with another --out"
+        f"{root / clip.source} does not give the frames that {clip.clip_id} was prepared from ({why}): restore that "
+        "file and run the same command again, it continues from there; or prepare the corpus anew with another --out"
     )
 
 

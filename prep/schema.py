@@ -198,7 +198,8 @@ def extend_schema(schema: pa.Schema, views: Sequence[str], provenance: dict[str,
     extended = pa.schema(fields, metadata=metadata)
     # A list's child is called ``item`` in a new schema and ``element`` in one that was read from a file: the types are
     # equal, their bytes in the footer are not.
-    whole = make_schema([*stored, *views], provenance)
+    suite = {key: metadata[key] for key in ("suite_version",) if key in metadata}
+    whole = make_schema([*stored, *views], {**suite, **provenance})
     return whole if whole.equals(extended) and whole.metadata == extended.metadata else extended
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 from dataclasses import replace
@@ -203,7 +204,9 @@ def shift(path: Path, frames: list[int]) -> None:
 def test_a_frame_without_a_crop_in_the_new_view_is_turned_off_in_all(toy_corpus: Path, data: Path) -> None:
     path = first_shard(data)
     shift(path, [3, 4])
-    info = extend_shard(path, toy_corpus, ["face96"], ALL, frozenset())
+    info = extend_shard(
+        path, toy_corpus, ["face96"], replace(OPTIONS, views=("box128", "face96")), frozenset()
+    )
     assert info.turned_off == 2 * info.clips
     file = shards.open_shard(path)
     for group in range(file.num_row_groups):
@@ -218,7 +221,9 @@ def test_a_clip_with_too_few_crops_in_the_new_view_is_a_failure(toy_corpus: Path
     path = first_shard(data)
     clips = shards.open_shard(path).num_row_groups
     shift(path, list(range(20)))
-    info = extend_shard(path, toy_corpus, ["face96"], ALL, frozenset())
+    info = extend_shard(
+        path, toy_corpus, ["face96"], replace(OPTIONS, views=("box128", "face96")), frozenset()
+    )
     assert (info.clips, info.failures) == (0, clips)
     for failure in shards.shard_failures(path):
         assert re.fullmatch(r"a face in \d+ of \d+ frames, fewer than 50%", failure.reason)
@@ -291,7 +296,7 @@ def test_another_source_of_the_same_name_is_refused_and_nothing_is_lost(
     shutil.copytree(toy_corpus, corpus)
     rows = list(shards.read(data, columns=["source"]))
     shutil.copy(corpus / rows[-1].source, corpus / rows[0].source)
-    with pytest.raises(PrepError, match=f"is not the file that {rows[0].clip_id} was prepared from"):
+    with pytest.raises(PrepError, match=f"does not give the frames that {rows[0].clip_id} was prepared from"):
         add_views(data, ["face96"], root=corpus)
     assert set(map(len, map(views_in, shards.shard_paths(data)))) <= {1, 2}
     shutil.copy(toy_corpus / rows[0].source, corpus / rows[0].source)
@@ -302,13 +307,17 @@ def test_a_schema_of_an_earlier_version_keeps_its_version(toy_corpus: Path, data
     path = first_shard(data)
     file = shards.open_shard(path)
     rows = [shards.read_clip(file, group) for group in range(file.num_row_groups)]
-    old = file.schema_arrow.with_metadata({**file.schema_arrow.metadata, b"schema_version": b"0"})
+    old = file.schema_arrow.with_metadata(
+        {**file.schema_arrow.metadata, b"schema_version": b"0", b"suite_version": b"0.1"}
+    )
     old = old.remove(old.get_field_index("av_difference"))
     with shards.ShardWriter(path, old) as writer:
         for row in rows:
             writer.add(row)
         writer.finish("")
-    extend_shard(path, toy_corpus, ["face96"], ALL, frozenset())
+    extend_shard(path, toy_corpus, ["face96"], replace(OPTIONS, views=("box128", "face96")), frozenset())
     schema = shards.open_shard(path).schema_arrow
-    assert schema.metadata[b"schema_version"] == b"0" and "av_difference" not in schema.names
+    assert (schema.metadata[b"schema_version"], schema.metadata[b"suite_version"]) == (b"0", b"0.1")
+    assert json.loads(schema.metadata[b"options"])["views"] == ["box128", "face96"]
+    assert "av_difference" not in schema.names
     assert schema_views(schema) == ["box128", "face96"]
