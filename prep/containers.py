@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import av
+from av.format import Flags
 from av.stream import Disposition
 
+from prep.clock import Clock, ClockReader
 from prep.errors import ClipError
 
 #: Longest accepted side of a frame, in pixels.
@@ -170,11 +173,93 @@ def _opens(context: Any) -> bool:
 
 
 def read_packets(container: Any, stream: Any) -> Iterator[Any]:
-    """All packets of a stream, in the order of the file."""
+    """All packets of a stream, in the order of the file, on one continuous clock, see :mod:`prep.clock`.
+
+    Raises:
+        ClipError: the times of the file begin anew and cannot be continued, or it ends with another file.
+    """
+    clock = _clock(container, stream)
+    shifts = {} if clock is None else clock.shifts.get(stream.index, {})
+    ticks = 0
     try:
-        yield from container.demux(stream)
+        for number, packet in enumerate(container.demux(stream)):
+            if number in shifts:
+                ticks = round(shifts[number] / stream.time_base)
+            if ticks and packet.pts is not None:
+                packet.pts += ticks
+            if ticks and packet.dts is not None:
+                packet.dts += ticks
+            yield packet
     except IndexError:
         return  # at the end, PyAV fails on streams that the file declares late; all packets were read
+
+
+def begins_anew(container: Any, stream: Any) -> bool:
+    """Whether the times of a file begin anew; it can be read from its beginning only."""
+    return _clock(container, stream) is not None
+
+
+def _clock(container: Any, stream: Any) -> Clock | None:
+    path = Path(container.name.removeprefix("file:"))
+    status = path.stat()
+    clock, streams = _read_clock(path, None, status.st_mtime_ns, status.st_size)
+    if stream.index not in streams:
+        clock, _ = _read_clock(path, stream.index, status.st_mtime_ns, status.st_size)
+    return clock
+
+
+# The clips of one long video share one pass; a replaced file is read again.
+@lru_cache(maxsize=64)
+def _read_clock(path: Path, wanted: int | None, mtime_ns: int, size: int) -> tuple[Clock | None, set[int]]:
+    """The clock of picture, sound and the wanted stream, and whose it is: one pass over packets, without decoding."""
+    with opened(path, "video") as container:
+        step = "video" if container.streams.video else "audio"
+        if container.format.name.startswith("mov"):
+            kinds = [kind for kind, _ in _boxes(path)]
+            if b"moof" not in kinds:  # all times are in one table
+                if kinds.count(b"moov") > 1:
+                    raise ClipError(step, _JOINED)
+                return None, set(range(len(container.streams)))
+        leading: set[int] = set()
+        for choose in (video_stream, audio_stream):
+            with suppress(ClipError):
+                leading.add(choose(container).index)
+        reader = ClockReader(leading, bool(container.format.flags & Flags.ts_discont.value), step)
+        read = leading if wanted is None else leading | {wanted}
+        streams = [container.streams[index] for index in read]
+        numbers = dict.fromkeys([stream.index for stream in streams], 0)
+        end = 0
+        try:
+            for packet in container.demux(streams):
+                index, unit = packet.stream_index, float(packet.time_base)
+                number, numbers[index] = numbers[index], numbers[index] + 1
+                if packet.dts is not None and packet.size:
+                    shown = packet.dts if packet.pts is None else packet.pts
+                    reader.add(index, number, packet.dts * unit, shown * unit, (packet.duration or 0) * unit)
+                end = max(end, (packet.pos or 0) + packet.size)
+        except IndexError:
+            pass  # as in read_packets
+        if container.format.name in ("flv", "asf", "matroska,webm") and _joined_after(path, end):
+            raise ClipError(step, _JOINED)
+        clock = reader.clock()
+        if clock is not None and container.format.name.startswith("mov"):
+            # FFmpeg marks fragments with earlier times as left out by an edit list.
+            raise ClipError(
+                step, f"its times begin anew at {reader.begins[1]:.1f} s: join recordings {_REMEDY}"
+            )
+        return clock, read
+
+
+_REMEDY = "with `ffmpeg -f concat`"
+_JOINED = f"another file is joined to its end, which cannot be read: join recordings {_REMEDY}"
+
+
+def _joined_after(path: Path, end: int) -> bool:
+    """Whether the head of a file stands once more behind its last packet."""
+    with path.open("rb") as file:
+        head = file.read(9)
+        file.seek(end)
+        return head in file.read()
 
 
 def decoded(packets: Iterable[Any], stream: Any, step: str) -> Iterator[Any]:
@@ -208,14 +293,23 @@ def cut_short(path: Path, container: str) -> bool:
             length = int.from_bytes(head[segment : segment + width], "big") - (1 << 7 * width)
             unknown = length == (1 << 7 * width) - 1
             return segment > 3 and not unknown and segment + width + length > size
-        position = 0
-        while container.startswith("mov") and position + 8 <= size:
+    if not container.startswith("mov"):
+        return False
+    return max((end for _, end in _boxes(path)), default=0) > size
+
+
+def _boxes(path: Path) -> Iterator[tuple[bytes, int]]:
+    """The kinds of the outer boxes of an MP4 file, and where each ends by its header."""
+    size = path.stat().st_size
+    position = 0
+    with path.open("rb") as file:
+        while position + 8 <= size:
             file.seek(position)
             head = file.read(16)
             length = int.from_bytes(head[:4], "big")
             if length == 1:
                 length = int.from_bytes(head[8:16], "big")
             if length < 8:
-                return False  # 0 is "to the end of the file"; anything else is no box
+                return  # 0 is "to the end of the file"; anything else is no box
             position += length
-    return position > size
+            yield head[4:8], position

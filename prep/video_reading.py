@@ -22,6 +22,7 @@ import numpy as np
 
 from prep.containers import (
     MAX_GAP,
+    begins_anew,
     check_file,
     check_size,
     cut_short,
@@ -181,6 +182,7 @@ def _read_timeline(path: Path, mtime_ns: int, size: int) -> Timeline:
         light, colour = light_of(first), colour_of(first)
         interlaced = bool(first.interlaced_frame)
         track = list(container.streams.video).index(stream)
+        joined = begins_anew(container, stream)
 
     step = max(1, round(1 / (rate * time_base)))
     timed = timed and all(row[0] is not None for row in shown)
@@ -209,7 +211,11 @@ def _read_timeline(path: Path, mtime_ns: int, size: int) -> Timeline:
         sample_aspect=float(aspect if shape.rotation in (0, 180) else 1 / aspect),
         colour=colour,
     )
-    keys = sorted((row[0], row[0] if row[1] is None else row[1]) for row in shown if row[3]) if timed else []
+    # A file of joined recordings is read from its beginning.
+    seekable = timed and not joined
+    keys = (
+        sorted((row[0], row[0] if row[1] is None else row[1]) for row in shown if row[3]) if seekable else []
+    )
     return Timeline(info, shape, coded_aspect, time_base, timed, np.array(times, np.int64), keys)
 
 
