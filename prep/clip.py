@@ -122,9 +122,7 @@ class ClipProcessor:
             raise ClipError(
                 "source", f"the span {ref.start:g}-{ref.stop:g} s ends after the video ({seconds:g} s)"
             )
-        if self._sound is None or self._sound[0] != path:
-            self._sound = path, sound_reading.sound(path, self.options.audio_track)
-        sound = self._sound[1]
+        sound = self._sound_of(ref)
         heard = math.ceil(len(sound.samples) / rates.SAMPLES_PER_FRAME)
         stop = min(stop, info.n_frames)
         if stop - start < MIN_FRAMES:
@@ -149,6 +147,17 @@ class ClipProcessor:
             av_difference=len(sound.samples) / rates.SAMPLE_RATE - info.n_frames / rates.FPS,
             pixels=cast("Pixels", self.options.pixels),
         )
+
+    def _sound_of(self, ref: ClipRef) -> sound_reading.SoundTrack:
+        path = self.root / (ref.sound or ref.source)
+        if self._sound is None or self._sound[0] != path:
+            try:
+                self._sound = path, sound_reading.sound(path, self.options.audio_track)
+            except ClipError as error:
+                if not ref.sound:
+                    raise
+                raise ClipError(error.step, f"its sound {ref.sound}: {error.reason}") from error
+        return self._sound[1]
 
     def _piece(self, track: _Track, piece: ClipRef, start: int, stop: int, stream: Frames) -> Clip:
         n_frames = stop - start

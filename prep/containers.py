@@ -180,11 +180,12 @@ def read_packets(container: Any, stream: Any) -> Iterator[Any]:
     """
     clock = _clock(container, stream)
     shifts = {} if clock is None else clock.shifts.get(stream.index, {})
-    ticks = 0
+    number = ticks = 0
     try:
-        for number, packet in enumerate(container.demux(stream)):
-            if number in shifts:
-                ticks = round(shifts[number] / stream.time_base)
+        for packet in container.demux(stream):
+            if packet.size:
+                ticks = round(shifts[number] / stream.time_base) if number in shifts else ticks
+                number += 1
             if ticks and packet.pts is not None:
                 packet.pts += ticks
             if ticks and packet.dts is not None:
@@ -231,9 +232,11 @@ def _read_clock(path: Path, wanted: int | None, mtime_ns: int, size: int) -> tup
         end = 0
         try:
             for packet in container.demux(streams):
+                if not packet.size:
+                    continue
                 index, unit = packet.stream_index, float(packet.time_base)
                 number, numbers[index] = numbers[index], numbers[index] + 1
-                if packet.dts is not None and packet.size:
+                if packet.dts is not None:
                     shown = packet.dts if packet.pts is None else packet.pts
                     reader.add(index, number, packet.dts * unit, shown * unit, (packet.duration or 0) * unit)
                 end = max(end, (packet.pos or 0) + packet.size)

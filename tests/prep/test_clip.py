@@ -2,13 +2,17 @@
 
 import json
 import shutil
+import wave
 from collections.abc import Iterator
 from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 
+import av
 import cv2
 import numpy as np
 import pytest
+from av.stream import Disposition
 
 from prep import clip as clip_module
 from prep import images, video_reading, video_writing
@@ -138,6 +142,57 @@ def test_what_cannot_be_used_says_why(talking: Path, change: dict, step: str, re
     failure = only_failure(talking.parent, replace(ClipRef("a", "test", talking.name), **change))
     assert failure.step == step
     assert reason in failure.reason.lower() or failure.reason.startswith(reason)
+
+
+def write_wav(path: Path, samples: np.ndarray) -> None:
+    with wave.open(str(path), "wb") as file:
+        file.setparams((1, 2, 16_000, 0, "NONE", ""))
+        file.writeframes(samples.tobytes())
+
+
+def test_sound_of_a_file_of_its_own_begins_with_the_picture(talking: Path, tmp_path: Path) -> None:
+    frames = list(video_reading.frames(talking))[:20]
+    video_writing.write_video(tmp_path / "mute.mp4", frames)
+    samples = np.random.default_rng(0).integers(-2000, 2000, 640 * 20).astype(np.int16)
+    write_wav(tmp_path / "voice.wav", samples)
+    clip = only_clip(tmp_path, ClipRef("a", "test", "mute.mp4", sound="voice.wav"))
+    assert clip.audio is not None and np.array_equal(clip.audio, samples)
+    assert (clip.source, clip.audio_start, clip.av_difference) == ("mute.mp4", 0, 0)
+    part = only_clip(tmp_path, ClipRef("a", "test", "mute.mp4", sound="voice.wav", start=0.4))
+    assert part.audio is not None and np.array_equal(part.audio, samples[6400:])
+    failure = only_failure(tmp_path, ClipRef("a", "test", "mute.mp4", sound="none.wav"))
+    assert (failure.step, failure.reason) == ("audio", "its sound none.wav: no such file")
+    assert only_failure(tmp_path, ClipRef("a", "test", "mute.mp4")).reason == "no audio stream"
+
+
+def test_how_the_source_was_read_is_recorded(talking: Path, tmp_path: Path) -> None:
+    tones = [np.full((1, 16_000), level, np.int16) for level in (1000, 2000, 3000)]
+    path = tmp_path / "three.mkv"
+    with av.open(str(talking)) as source, av.open(str(path), "w") as sink:
+        picture = source.streams.video[0]
+        video = sink.add_stream_from_template(picture)
+        voices = [sink.add_stream("pcm_s16le", rate=16_000, layout="mono") for _ in tones]
+        for voice, mark in zip(voices, (0, Disposition.default, 0), strict=True):
+            voice.disposition = Disposition(mark)
+        for voice, tone in zip(voices, tones, strict=True):
+            block = av.AudioFrame.from_ndarray(tone, format="s16", layout="mono")
+            block.sample_rate, block.pts, block.time_base = 16_000, 0, Fraction(1, 16_000)
+            sink.mux([*voice.encode(block), *voice.encode(None)])
+        for packet in source.demux(picture):
+            if packet.dts is not None:
+                packet.stream = video
+                sink.mux(packet)
+    for track, wanted in ((None, 1), (0, 0), (2, 2)):
+        clip = only_clip(tmp_path, ClipRef("a", "test", path.name), replace(OPTIONS, audio_track=track))
+        assert (clip.video_track, clip.audio_track, clip.audio_mix) == (0, wanted, "mono")
+        assert clip.audio is not None and clip.audio[0] == 1000 * (wanted + 1)
+        assert (clip.deinterlaced, clip.light, clip.sample_aspect) == (False, "sdr", 1.0)
+        assert clip.matrix_tagged == video_reading.probe(path).matrix_tagged
+    failure = only_failure(tmp_path, ClipRef("a", "test", path.name), replace(OPTIONS, audio_track=3))
+    assert (failure.step, failure.reason) == (
+        "audio",
+        "no sound track 3, the file has 3 sound tracks: 0 to 2",
+    )
 
 
 # --- real clips
