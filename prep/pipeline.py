@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import shlex
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -88,6 +88,7 @@ def prepare(
     workers: int | None = None,
     scheduler: str | None = None,
     report: Path | None = None,
+    listing: Mapping[str, Any] | None = None,
     on_progress: Callable[[PrepProgress], None] | None = None,
 ) -> dict[str, Any]:
     """Write the data set ``out`` from clips that :func:`select` returned; continues an interrupted run.
@@ -100,6 +101,7 @@ def prepare(
         workers: local worker processes, one thread each; None: the number of cores.
         scheduler: address of a running Dask scheduler to use instead of a local cluster.
         report: path of Dask's performance report, HTML.
+        listing: how the clips were found (:class:`prep.sources.gather.Gathered`), for the manifest.
         on_progress: called in this process for every message.
 
     Returns:
@@ -121,6 +123,7 @@ def prepare(
                 "suite": suite_version(),
                 "options": stamp,
                 "complete": False,
+                "listing": dict(listing or {}),
             }
             done = {plan.name: plan for plan in plans if (out / SHARDS / plan.name).is_file()}
             pending = [plan for plan in plans if plan.name not in done]
@@ -137,6 +140,7 @@ def prepare(
                 for info in compute(tasks, workers, scheduler, report, notify):
                     infos[info.name] = info
             else:
+                # The folder stays as it is, although other files may have come to the corpus.
                 manifest |= history
             return finish(out, manifest, [infos[plan.name] for plan in plans])
     except OSError as error:
@@ -252,7 +256,7 @@ def _history(out: Path, infos: dict[str, ShardInfo]) -> tuple[dict[str, ShardInf
     manifest = read_manifest(out)
     known = {entry["sha256"]: ShardInfo.from_entry(entry) for entry in manifest.get("shards", ())}
     found = {name: known.get(info.sha256, info) for name, info in infos.items()}
-    return found, {key: manifest[key] for key in ("added", "earlier") if key in manifest}
+    return found, {key: manifest[key] for key in ("added", "earlier", "listing") if key in manifest}
 
 
 def sweep(out: Path) -> None:

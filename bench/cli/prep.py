@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import get_args
 
 import typer
 
@@ -27,6 +28,19 @@ def prep(
     limit: int | None = typer.Option(None, min=1, help="At most N clips of each split, for a first try."),
     encoding: str = typer.Option("jpeg", help="jpeg, png or webp."),
     quality: int = typer.Option(95, min=1, max=100, help="Quality of jpeg and webp."),
+    holdout: str | None = typer.Option(
+        None, help="Hold this share of the speakers out for val, and as much for test: 10% or 0.1."
+    ),
+    seed: int = typer.Option(0, help="Which speakers --holdout takes."),
+    sound_root: Path | None = typer.Option(
+        None, help="Folder of sound files with the videos' paths, where the videos' own sound is not meant."
+    ),
+    audio_track: int | None = typer.Option(
+        None, min=0, help="Sound track of every file, from 0; default: the one marked default."
+    ),
+    pixels: str = typer.Option(
+        "exact", help="How videos are decoded: exact, or opencv as IP-LAP's own preprocessing."
+    ),
     tracking: bool = typer.Option(
         False, help="Let FaceMesh track the face: faster, but different from IP-LAP."
     ),
@@ -69,18 +83,24 @@ def prep(
         )
 
     from bench.cli.console import console, plan_table, summary
+    from bench.cli.prep_notes import next_step, print_notes
     from bench.cli.progress import prep_progress
     from prep.images import ENCODINGS
     from prep.names import known
     from prep.options import PrepOptions
     from prep.pipeline import plan_shards, prepare, select
+    from prep.pixels import Pixels
     from prep.sound.mel import PADDINGS
     from prep.sources import get_source
+    from prep.sources.gather import gather
+    from prep.sources.holdout import Holdout, read_share
     from prep.views import VIEWS
 
     corpus = get_source(source)
     known("encoding", [encoding], ENCODINGS)
     known("mel padding", [mel_padding], PADDINGS)
+    known("pixels", [pixels], get_args(Pixels))
+    held = Holdout(read_share(holdout), seed) if holdout is not None else None
     chosen = known("view", views.split(","), VIEWS) if views else corpus.default_views
     options = PrepOptions(
         source=source,
@@ -94,9 +114,13 @@ def prep(
         min_detected=min_detected,
         clip_seconds=clip_seconds,
         clips_per_shard=clips_per_shard,
+        pixels=pixels,
+        audio_track=audio_track,
     )
     with console.status(f"listing {root}"):
-        refs = select(list(corpus.list_clips(root, split)), limit)
+        listed = gather(source, root, split, holdout=held, sound_root=sound_root)
+        refs = select(listed.clips, limit)
+    print_notes(listed.notes)
     plans = plan_shards(refs, clips_per_shard)
     if dry_run:
         console.print(plan_table(plans, options, out))
@@ -110,9 +134,11 @@ def prep(
             workers=workers,
             scheduler=scheduler,
             report=performance_report,
+            listing=listed.record,
             on_progress=notify,
         )
     summary(manifest, out)
+    next_step(manifest, source, root, out)
     if not any(counts["clips"] for counts in manifest["splits"].values()):
         raise typer.Exit(1)
 

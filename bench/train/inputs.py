@@ -30,6 +30,7 @@ from prep.options import PrepOptions, suite_version
 from prep.pipeline import add_command
 from prep.sampling import LANDMARKS68
 from prep.shards import MANIFEST, SHARDS, read_manifest, shard_paths, stored_views, write_json
+from prep.sources.holdout import can_hold_out
 
 if TYPE_CHECKING:
     from bench.train.config import RunConfig
@@ -126,11 +127,23 @@ def _check_columns(folder: Path, manifest: Mapping[str, Any], stage: Stage) -> N
 def _check_splits(folders: Sequence[Path]) -> None:
     for split in PARTS:
         if not any(path for folder in folders for path in (folder / SHARDS).glob(f"{split}-*.parquet")):
-            command = prep_command(read_manifest(folders[0]), Path(f"{folders[0]}-{split}"))
             raise BenchError(
-                f"{', '.join(map(str, folders))}: no split {split}, which training needs; "
-                f"prepare one that has: {command}"
+                f"{', '.join(map(str, folders))}: no split {split}, which training needs; {_split_remedy(folders[0])}"
             )
+
+
+def _split_remedy(folder: Path) -> str:
+    """What to do about a data set without ``train`` or ``val``."""
+    manifest = read_manifest(folder)
+    listing, root = manifest.get("listing", {}), Path(manifest.get("root", "ROOT"))
+    again = Path(f"{folder}-split")
+    if "split" in listing:
+        return f"prepare all splits: {prep_command(manifest, again)}"
+    if "holdout" in listing:
+        return f"its clips are among the failures that `bench inspect {folder}` shows"
+    if can_hold_out(manifest.get("splits", ()), root):
+        return f"hold some speakers out: {prep_command(manifest, again, holdout='10%')}"
+    return f"write it into lists in {root} (train.txt, val.txt), then: {prep_command(manifest, again)}"
 
 
 def _check_clips(folders: Sequence[Path], clips: Path, listed: Set[str]) -> None:
@@ -151,13 +164,16 @@ def _check_clips(folders: Sequence[Path], clips: Path, listed: Set[str]) -> None
         )
 
 
-def prep_command(manifest: Mapping[str, Any], out: Path, *, fan: bool = False) -> str:
-    """The ``bench prep`` command that made a data set, or would make it with 68 landmarks.
+def prep_command(
+    manifest: Mapping[str, Any], out: Path, *, fan: bool = False, holdout: str | None = None
+) -> str:
+    """The ``bench prep`` command that made a data set, or would make it with 68 landmarks or with splits.
 
     Args:
         manifest: of the data set.
         out: folder to write.
         fan: with 68 landmarks.
+        holdout: share of the speakers to hold out; None: as in the manifest.
     """
     options = dict(manifest.get("options", {}))
     words = [
@@ -179,6 +195,14 @@ def prep_command(manifest: Mapping[str, Any], out: Path, *, fan: bool = False) -
         words.append(f"--{field.name.replace('_', '-')}")
         if value is not True:
             words.append(str(value))
+    listing = manifest.get("listing", {})
+    made = listing.get("holdout")
+    if holdout is not None or made:
+        words += ["--holdout", holdout or str(made["share"])]
+    if made and made["seed"]:
+        words += ["--seed", str(made["seed"])]
+    if "sound_root" in listing:
+        words += ["--sound-root", listing["sound_root"]]
     return shlex.join(words)
 
 

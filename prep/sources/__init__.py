@@ -15,6 +15,7 @@ SOURCES: dict[str, str] = {
     "lrs3": "prep.sources.lrs3:Lrs3",
     "hdtf": "prep.sources.hdtf:Hdtf",
     "ffhq": "prep.sources.ffhq:Ffhq",
+    "voxceleb2": "prep.sources.voxceleb2:VoxCeleb2",
     "folder": "prep.sources.folder:Folder",
 }
 

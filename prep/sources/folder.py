@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 from prep.errors import PrepError
@@ -16,7 +17,8 @@ class Folder:
     ``clip_id`` is the path below the root without its suffix; if both ``a.mov`` and ``a.mp4`` exist, they keep it. All
     videos are ``test``, unless the root contains ``train.txt``, ``val.txt`` or ``test.txt``: a line is a path below the
     root, with or without its suffix, and videos in no list are not used. Hidden files and folders are skipped, links
-    are followed.
+    are followed. ``speaker`` is the folder directly below the root; a file there is a speaker of its own, with the name
+    of the file.
     """
 
     summary = "any tree of videos; all test, or split by train.txt, val.txt, test.txt with one path a line"
@@ -29,9 +31,15 @@ class Folder:
             PrepError: there is no video, the split does not exist, or a clip is in two lists.
         """
         require_folder(root)
-        clips = file_clips(walk(root, VIDEO_SUFFIXES), "test", root)
+        clips = file_clips(walk(root, VIDEO_SUFFIXES), "test", root, speaker=_speaker)
         if not clips:
             raise PrepError(
                 f"no video in {root}: looked for {', '.join(sorted(VIDEO_SUFFIXES))}, in all its folders"
             )
         return choose_files(clips, split, "test", root)
+
+
+def _speaker(path: str) -> str:
+    first, slash, _ = path.partition("/")
+    # One object for all clips of a speaker.
+    return sys.intern(first if slash else first.rpartition(".")[0])

@@ -156,17 +156,26 @@ def shown(path: str) -> tuple[str, str]:
     return name, "" if name == path else "the name of the file is not valid UTF-8"
 
 
-def file_clips(paths: Iterable[str], split: str, root: Path, *, still: bool = False) -> list[ClipRef]:
-    """One clip per file, named by ``clip_ids`` of its composed path below ``root``.
+def file_clips(
+    paths: Iterable[str],
+    split: str,
+    root: Path,
+    *,
+    still: bool = False,
+    speaker: Callable[[str], str] = lambda name: "",
+) -> list[ClipRef]:
+    """One clip per file, named by ``clip_ids`` of its composed path below ``root``; ``speaker`` of that path speaks.
 
     Raises:
         PrepError: two paths differ only in their composition.
     """
     files = by_composed(paths, root)
-    ids = clip_ids([shown(name)[0] for name in files])
+    names = [shown(name)[0] for name in files]
     return [
-        ClipRef(clip_id, split, name, still=still, problem=problem)
-        for clip_id, (name, problem) in zip(ids, map(shown, files.values()), strict=True)
+        ClipRef(clip_id, split, source, speaker(name), still=still, problem=problem)
+        for clip_id, name, (source, problem) in zip(
+            clip_ids(names), names, map(shown, files.values()), strict=True
+        )
     ]
 
 

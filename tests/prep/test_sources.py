@@ -34,7 +34,7 @@ def test_every_source_says_what_it_is(name: str) -> None:
     [
         ("lsr2", "unknown source 'lsr2': did you mean lrs2?"),
         ("HDTF", "unknown source 'HDTF': did you mean hdtf?"),
-        ("voxceleb", "unknown source 'voxceleb': there are lrs2, lrs3, hdtf, ffhq, folder"),
+        ("voxceleb", "unknown source 'voxceleb': did you mean voxceleb2?"),
     ],
 )
 def test_unknown_source_proposes_the_nearest(name: str, message: str) -> None:
@@ -179,10 +179,10 @@ def test_real_names_are_found_whatever_their_composition_and_suffix(tmp_path: Pa
 def test_folder_without_lists_is_all_test(tmp_path: Path) -> None:
     plant(tmp_path, "talk/two words.MOV", "talk/ünï.mkv", "a.mp4", "a.avi", "notes.txt")
     assert Folder().list_clips(tmp_path) == [
-        ClipRef("a.avi", "test", "a.avi"),
-        ClipRef("a.mp4", "test", "a.mp4"),
-        ClipRef("talk/two words", "test", "talk/two words.MOV"),
-        ClipRef("talk/ünï", "test", "talk/ünï.mkv"),
+        ClipRef("a.avi", "test", "a.avi", "a"),
+        ClipRef("a.mp4", "test", "a.mp4", "a"),
+        ClipRef("talk/two words", "test", "talk/two words.MOV", "talk"),
+        ClipRef("talk/ünï", "test", "talk/ünï.mkv", "talk"),
     ]
     assert Folder().list_clips(tmp_path, "test") == Folder().list_clips(tmp_path)
     with pytest.raises(PrepError) as caught:
@@ -195,11 +195,11 @@ def test_folder_splits_by_lists(tmp_path: Path) -> None:
     (tmp_path / "train.txt").write_bytes(b"./a\r\nb c.mp4\r\na.mp4\r\n")
     (tmp_path / "val.txt").write_text("d/e.mov\nd/e\n")
     clips = [
-        ClipRef("a", "train", "a.mp4"),
-        ClipRef("b c", "train", "b c.mp4"),
+        ClipRef("a", "train", "a.mp4", "a"),
+        ClipRef("b c", "train", "b c.mp4", "b c"),
         # Two files go by this name, so it names neither.
         ClipRef("d/e", "val", "d/e", problem="listed in val.txt, but there is no such file"),
-        ClipRef("d/e.mov", "val", "d/e.mov"),
+        ClipRef("d/e.mov", "val", "d/e.mov", "d"),
     ]
     assert Folder().list_clips(tmp_path) == clips
     assert Folder().list_clips(tmp_path, "train") == clips[:2]
@@ -225,6 +225,6 @@ def test_a_name_that_is_not_utf8_is_a_problem(tmp_path: Path) -> None:
         pytest.skip("this file system takes UTF-8 names only")
     bad, good = Folder().list_clips(tmp_path)
     assert bad == ClipRef(
-        "bad\\xff", "test", "bad\\xff.mp4", problem="the name of the file is not valid UTF-8"
+        "bad\\xff", "test", "bad\\xff.mp4", "bad\\xff", problem="the name of the file is not valid UTF-8"
     )
     assert good.problem == ""
