@@ -52,13 +52,14 @@ def written_sound(path: Path, track: int | None, seconds: Fraction) -> WrittenSo
         notes.append(f"the {samples.shape[1]} channels of {path.name} became one: AAC has no such layout")
         samples = np.rint(samples.mean(axis=1, keepdims=True)).astype(np.int16)
     if rate not in AAC_RATES:
-        nearest = min(AAC_RATES, key=lambda known: (abs(known - rate), -known))
+        # The next higher one loses nothing.
+        wanted = min((known for known in AAC_RATES if known > rate), default=AAC_RATES[-1])
         notes.append(
-            f"the sound of {path.name} was resampled from {rate} to {nearest} Hz: AAC has no such rate"
+            f"the sound of {path.name} was resampled from {rate} to {wanted} Hz: AAC has no such rate"
         )
-        samples, rate = _resampled(samples, rate, nearest), nearest
-    wanted = round(seconds * rate)
-    samples = np.pad(samples[:wanted], ((0, max(0, wanted - len(samples))), (0, 0)))
+        samples, rate = _resampled(samples, rate, wanted), wanted
+    length = round(seconds * rate)
+    samples = np.pad(samples[:length], ((0, max(0, length - len(samples))), (0, 0)))
     return WrittenSound(samples, rate, tuple(notes))
 
 

@@ -43,6 +43,7 @@ from bench.train.inputs import trained_on
 from bench.weights.store import WeightStore
 from models.base import FULL, Drive
 from prep.errors import ClipError, PrepError
+from prep.pixels import Colour
 
 log = logging.getLogger(__name__)
 
@@ -221,7 +222,7 @@ def make_video(task: Task, talkers: Talkers, out: Path, manner: Manner) -> Made:
             sample.clip_id,
             lambda: _own_drive(sample, loaded),
         ):
-            write_generated(path, loaded.talker, drive, manner.crf)
+            write_generated(path, loaded.talker, drive, manner.crf, colour=_colour(task.job))
     except (ClipError, PrepError) as error:
         return Made(task.name, reason=str(error))
     except (ValueError, RuntimeError, ArithmeticError) as error:
@@ -240,6 +241,11 @@ def _drive(task: Task, loaded: Loaded, fit: Fit) -> Drive:
     if task.pose is not None:
         pose = _footage(task.pose, loaded, footage.n_frames, Fit(shorter="cut"))
     return Drive(footage, speech, pose)
+
+
+def _colour(job: Job) -> Colour | None:
+    """The tags of a clip's source; None: BT.601. Raises ClipError if it cannot be read."""
+    return None if job.truth is None else Colour.of(job.truth.path)
 
 
 def _own_drive(job: Job, loaded: Loaded) -> Drive:

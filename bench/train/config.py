@@ -81,6 +81,11 @@ class RunConfig(BaseModel):
         try:
             stored = json.loads(path.read_text("utf-8"))
         except (FileNotFoundError, NotADirectoryError):
+            inside = sorted(folder.parent for folder in run.glob(f"*/{CONFIG}"))
+            if inside:
+                raise BenchError(
+                    f"{run} is not a training run, but holds some: give one of them, such as {inside[0]}"
+                ) from None
             raise BenchError(
                 f"{run} is not a training run: {CONFIG} is missing; make one with `bench train`"
             ) from None

@@ -34,6 +34,7 @@ from bench.train.official import import_official
 from bench.weights.store import WeightStore
 from models.base import Drive
 from prep.errors import PrepError
+from prep.pixels import Colour
 from prep.shards import MANIFEST, write_json
 from prep.sound.mel import melspectrogram
 from prep.sound_reading import sound
@@ -99,6 +100,19 @@ def test_every_clip_is_generated_with_its_own_sound(run: Path, data: Path, tmp_p
         assert abs(len(heard) - 640 * n) <= 1100
         assert truth.audio is not None
         assert np.corrcoef(heard[: 640 * n - 640], truth.audio[: 640 * n - 640])[0, 1] > 0.9
+
+
+def test_videos_have_the_colours_of_their_sources(run: Path, prepared: Path, tmp_path: Path) -> None:
+    corpus = tmp_path / "corpus"
+    colour = Colour("bt709", 1, 1)
+    path = corpus / "s0/a.mp4"
+    path.parent.mkdir(parents=True)
+    frame = numbered(3)
+    frame[20:60] = (200, 60, 40)
+    write_video(path, [frame] * LENGTHS["s0/a"], colour=colour, crf=2)
+    done = make(run, prepared / "data", tmp_path / "out", {"root": corpus}, limit=1, crf=2)
+    assert done.made == 1 and probe(tmp_path / "out/s0/a.mp4").colour == colour
+    assert np.abs(next(frames(tmp_path / "out/s0/a.mp4"))[30:50].astype(int) - (200, 60, 40)).max() <= 3
 
 
 def test_generation_json_says_where_they_come_from(run: Path, data: Path, tmp_path: Path) -> None:

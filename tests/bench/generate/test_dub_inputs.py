@@ -1,0 +1,370 @@
+"""What `bench dub` takes: sound files of every kind, pictures, one of several people; and what it keeps of them."""
+
+from __future__ import annotations
+
+import json
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import cv2
+import numpy as np
+import pytest
+from av.audio.frame import AudioFrame
+from typer.testing import CliRunner
+
+import bench.generate.footage as footage_module
+from bench.cli import app
+from bench.common.errors import BenchError
+from bench.generate.dub_inputs import animators
+from bench.generate.dub_sound import written_sound
+from bench.generate.dubbing import Dubbed, dub
+from prep.landmarks import FaceChoice
+from prep.pixels import Colour
+from prep.sound_reading import film_sound, sound
+from prep.video_reading import frames, native_frames, probe
+from prep.video_writing import write_video
+from tests.bench.fake_method import Fake, FakeMesh, numbered, run
+
+__all__ = ["run"]
+
+
+@pytest.fixture(autouse=True)
+def mesh(monkeypatch: pytest.MonkeyPatch) -> FakeMesh:
+    found = FakeMesh()
+    monkeypatch.setattr(footage_module, "FaceMesh", lambda tracking: found)
+    return found
+
+
+def tones(seconds: float, rate: int, channels: int) -> np.ndarray:
+    """(n, channels) int16, another tone in every channel."""
+    time = np.arange(round(seconds * rate))[:, None] / rate
+    return (8000 * np.sin(2 * np.pi * (300 + 100 * np.arange(channels)) * time)).astype(np.int16)
+
+
+def write_sounds(
+    path: Path, codec: str, *tracks: np.ndarray, rate: int, layout: str = "stereo", form: str = "s16"
+) -> Path:
+    """A file with some sound tracks, (n, channels) int16 each."""
+    with av.open(str(path), "w") as container:
+        streams = [container.add_stream(codec, rate=rate, layout=layout) for _ in tracks]
+        for stream in streams:
+            stream.format = form  # type: ignore[union-attr]
+        for stream, samples in zip(streams, tracks, strict=True):
+            frame = AudioFrame.from_ndarray(np.ascontiguousarray(samples).reshape(1, -1), "s16", layout)
+            frame.sample_rate, frame.pts, frame.time_base = rate, 0, Fraction(1, rate)
+            resampler = av.AudioResampler(form, layout, rate, frame_size=stream.codec_context.frame_size)
+            for part in [*resampler.resample(frame), *resampler.resample(None)]:
+                container.mux(stream.encode(part))
+            container.mux(stream.encode(None))
+    return path
+
+
+def clip(folder: Path, n: int = 10, **options: Any) -> Path:
+    path = folder / "in.mp4"
+    write_video(path, (numbered(number) for number in range(n)), **options)
+    return path
+
+
+def speak(run: Path, video: Path, audio: Path, **options: Any) -> Dubbed:
+    return dub("fake", run, video, audio, video.parent / "out.mp4", device="cpu", **options)
+
+
+# Sound ---------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "codec", "form", "rate"),
+    [
+        ("a.mp3", "libmp3lame", "s16p", 44_100),
+        ("a.m4a", "aac", "fltp", 48_000),
+        ("a.opus", "libopus", "s16", 48_000),
+        ("a.ogg", "libopus", "s16", 48_000),
+        ("a.flac", "flac", "s32", 48_000),
+        ("a.wav", "pcm_s24le", "s32", 48_000),
+        ("a.WAV", "pcm_f32le", "flt", 22_050),
+        ("a.aiff", "pcm_s16be", "s16", 32_000),
+        ("a.mka", "alac", "s16p", 96_000),
+    ],
+)
+def test_sound_keeps_rate_and_channels_whatever_file_it_comes_in(
+    run: Path, tmp_path: Path, name: str, codec: str, form: str, rate: int
+) -> None:
+    spoken = tones(0.8, rate, 2)
+    audio = write_sounds(tmp_path / name.lower(), codec, spoken, rate=rate, form=form).rename(tmp_path / name)
+    done = speak(run, clip(tmp_path, 20), audio)
+    assert (done.sample_rate, done.channels, done.notes) == (rate, 2, ())
+    made = film_sound(tmp_path / "out.mp4")
+    assert made.sample_rate == rate and made.samples.shape[1] == 2
+    assert abs(len(made.samples) / rate - 0.8) < 0.06
+    middle = slice(rate // 5, rate // 2)
+    for channel in range(2):
+        # Each channel has its own tone, at its own time.
+        like = np.corrcoef(made.samples[middle, channel], spoken[middle, channel])[0, 1]
+        assert like > 0.98, channel
+    # The method got the mean at 16 kHz.
+    assert done.generated in (20, 21) and len(sound(audio).samples) >= 0.79 * 16_000
+
+
+def test_six_channels_stay_six(run: Path, tmp_path: Path) -> None:
+    audio = write_sounds(tmp_path / "a.wav", "pcm_s16le", tones(0.4, 48_000, 6), rate=48_000, layout="5.1")
+    assert speak(run, clip(tmp_path), audio).channels == 6
+    with av.open(str(tmp_path / "out.mp4")) as made:
+        assert made.streams.audio[0].layout.name == "5.1"
+
+
+@pytest.mark.parametrize(
+    ("rate", "next_rate"), [(192_000, 96_000), (6000, 7350), (37_800, 44_100), (46_000, 48_000)]
+)
+def test_a_rate_that_aac_lacks_becomes_the_next_higher_and_is_said(
+    tmp_path: Path, rate: int, next_rate: int
+) -> None:
+    spoken = tones(0.4, rate, 2)
+    audio = write_sounds(tmp_path / "a.wav", "pcm_s16le", spoken, rate=rate)
+    found = written_sound(audio, None, Fraction(1, 2))
+    assert (found.sample_rate, found.samples.shape) == (next_rate, (next_rate // 2, 2))
+    assert found.notes == (
+        f"the sound of a.wav was resampled from {rate} to {next_rate} Hz: AAC has no such rate",
+    )
+    expected = tones(0.4, next_rate, 2)
+    middle = slice(next_rate // 10, next_rate // 4)
+    assert np.corrcoef(found.samples[middle, 1], expected[middle, 1])[0, 1] > 0.99
+    assert not found.samples[round(0.41 * next_rate) :].any()
+
+
+def test_a_number_of_channels_that_aac_lacks_becomes_one_and_is_said(tmp_path: Path) -> None:
+    spoken = tones(0.2, 16_000, 7)
+    audio = write_sounds(tmp_path / "a.wav", "pcm_s16le", spoken, rate=16_000, layout="6.1")
+    found = written_sound(audio, None, Fraction(1, 5))
+    assert found.channels == 1
+    assert found.notes == ("the 7 channels of a.wav became one: AAC has no such layout",)
+    assert np.abs(found.samples[:, 0] - spoken.mean(axis=1)).max() <= 1
+
+
+def test_one_of_several_tracks_can_be_chosen(run: Path, tmp_path: Path) -> None:
+    high, low = tones(0.4, 48_000, 2), np.zeros((19_200, 2), np.int16)
+    audio = write_sounds(tmp_path / "a.mka", "pcm_s16le", low, high, rate=48_000)
+    for track, loud in ((None, False), (0, False), (1, True)):
+        speak(run, clip(tmp_path), audio, audio_track=track)
+        assert (np.abs(film_sound(tmp_path / "out.mp4").samples).max() > 4000) == loud
+    with pytest.raises(BenchError, match=r"a\.mka: no sound track 2, the file has 2 sound tracks: 0 to 1"):
+        speak(run, clip(tmp_path), audio, audio_track=2)
+
+
+def test_the_sound_of_a_video_lies_where_it_lies_there(run: Path, tmp_path: Path) -> None:
+    late = np.concatenate([np.zeros((4800, 1), np.int16), tones(0.3, 16_000, 1)])
+    other = tmp_path / "other.mp4"
+    write_video(other, (numbered(number) for number in range(15)), samples=late)
+    speak(run, clip(tmp_path, 15), other)
+    heard = np.abs(film_sound(tmp_path / "out.mp4").samples[:, 0].astype(int))
+    assert heard[:4000].max() < 300 and heard[5200:9000].max() > 6000
+
+
+# Picture -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "colour",
+    [Colour("bt709", 1, 1), Colour("bt601", 6, 6), Colour("bt709", 1, 1, full=True), Colour("bt2020", 9, 14)],
+)
+@pytest.mark.parametrize("fps", [25, 50])
+def test_the_colours_are_tagged_and_kept_as_in_the_source(
+    run: Path, tmp_path: Path, colour: Colour, fps: int
+) -> None:
+    path = tmp_path / "in.mp4"
+    # Saturated, so that a wrong matrix is seen.
+    frame = numbered(1, grey=0)
+    frame[20:] = (200, 60, 40)
+    write_video(path, [frame] * fps, fps=fps, colour=colour, crf=4)
+    audio = write_sounds(tmp_path / "a.wav", "pcm_s16le", tones(1, 16_000, 2), rate=16_000)
+    speak(run, path, audio, crf=4)
+    made = probe(tmp_path / "out.mp4")
+    assert made.colour == probe(path).colour == colour and made.source_fps == fps
+    (_, shown), *_ = native_frames(tmp_path / "out.mp4")
+    assert np.abs(shown[30:60, 20:140].astype(int) - (200, 60, 40)).max() <= 3
+
+
+def test_high_dynamic_range_becomes_sdr_and_is_said(run: Path, tmp_path: Path) -> None:
+    video = clip(tmp_path, colour=Colour("bt2020", 9, 18))
+    audio = write_sounds(tmp_path / "a.wav", "pcm_s16le", tones(0.4, 16_000, 2), rate=16_000)
+    done = speak(run, video, audio)
+    assert done.notes == ("in.mp4 is in HLG (HDR): the result is SDR, in the colours of BT.709",)
+    assert probe(tmp_path / "out.mp4").colour == Colour("bt709", 1, 1)
+
+
+def test_pixels_that_are_not_square_become_so(run: Path, tmp_path: Path) -> None:
+    video = clip(tmp_path, sample_aspect=Fraction(3, 2))
+    audio = write_sounds(tmp_path / "a.wav", "pcm_s16le", tones(0.4, 16_000, 2), rate=16_000)
+    done = speak(run, video, audio)
+    assert (done.width, done.height) == (240, 200)
+    made = probe(tmp_path / "out.mp4")
+    assert (made.width, made.height, made.sample_aspect) == (240, 200, 1)
+
+
+def test_a_picture_lasts_as_long_as_the_sound(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    picture = tmp_path / "face.png"
+    cv2.imwrite(str(picture), numbered(5))
+    audio = write_sounds(tmp_path / "a.wav", "pcm_s16le", tones(0.6, 16_000, 2), rate=16_000)
+    with pytest.raises(BenchError) as raised:
+        speak(run, picture, audio)
+    ours = "ipl, lipformer, wav2lip"
+    assert (
+        str(raised.value) == f"{picture} is a picture, and fake needs a video: these take a picture: {ours}"
+    )
+    monkeypatch.setattr(Fake, "animates_pictures", True, raising=False)
+    assert animators() == ["ipl", "lipformer", "wav2lip", "fake"]
+    done = speak(run, picture, audio, sheet=tmp_path / "sheet.jpg")
+    assert (done.frames, done.fps, done.source_fps, done.width, done.height) == (15, 25, 0, 160, 200)
+    shown = list(frames(tmp_path / "out.mp4"))
+    assert len(shown) == 15 and all(abs(float(frame[130:150, 70:90].mean()) - 165) < 3 for frame in shown)
+
+
+def test_methods_that_animate_pictures_are_listed() -> None:
+    listed = " ".join(CliRunner().invoke(app, ["ls", "methods"]).stdout.split())
+    assert listed.count("; animates pictures, too") == 3
+
+
+# People --------------------------------------------------------------------------------------------------------------
+
+
+class TwoFaces(FakeMesh):
+    """A large face on the left, and a small one on the right."""
+
+    def detect(self, frame: np.ndarray) -> np.ndarray:
+        (face,) = super().detect(frame[:, :160])
+        return np.stack([face * 0.5 + [190, 60, 0], face])
+
+
+@pytest.fixture
+def two(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> tuple[Path, Path]:
+    monkeypatch.setattr(footage_module, "FaceMesh", lambda tracking: TwoFaces())
+    write_video(tmp_path / "in.mp4", (numbered(number, width=320) for number in range(5)))
+    audio = write_sounds(tmp_path / "a.wav", "pcm_s16le", tones(0.2, 16_000, 2), rate=16_000)
+    return tmp_path / "in.mp4", audio
+
+
+@pytest.mark.parametrize(
+    ("face", "speaks"),
+    [
+        (FaceChoice(), "left"),
+        (FaceChoice(1), "left"),
+        (FaceChoice(2), "right"),
+        (FaceChoice(at=(240, 90)), "right"),
+    ],
+)
+def test_one_of_several_people_speaks(
+    run: Path, two: tuple[Path, Path], face: FaceChoice, speaks: str
+) -> None:
+    done = speak(run, *two, face=face)
+    frame = next(frames(two[0].parent / "out.mp4"))
+    changed = np.abs(frame[20:].astype(int) - 90).max(axis=2) > 40
+    left, right = changed[:, :170].mean(), changed[:, 190:].mean()
+    assert (left > 0.05, right > 0.05) == ((True, False) if speaks == "left" else (False, True))
+    if face == FaceChoice():
+        assert done.notes == (
+            "2 faces in the first frame with a face: the largest one speaks; choose another with --face N, counted "
+            "from the left, or --face-at X,Y",
+        )
+    else:
+        assert done.notes == ()
+
+
+@pytest.mark.parametrize(
+    ("words", "match"),
+    [
+        (
+            ["--face", "3"],
+            "in.mp4: there is no face 3: in the first frame with a face there are 2 faces, at (",
+        ),
+        (["--face-at", "left"], "--face-at left: write it as x,y in pixels of the video, such as 640,300"),
+        (["--face-at", "3,4", "--face", "1"], "--face and --face-at both choose the face: give one of them"),
+    ],
+)
+def test_a_wrong_choice_of_a_face_is_one_line(
+    run: Path, two: tuple[Path, Path], words: list[str], match: str
+) -> None:
+    video, audio = two
+    call = [
+        "dub",
+        "fake",
+        "--run",
+        run,
+        "--video",
+        video,
+        "--audio",
+        audio,
+        "--out",
+        video.parent / "out.mp4",
+        *words,
+    ]
+    done = CliRunner().invoke(app, list(map(str, call)))
+    assert isinstance(done.exception, BenchError)
+    assert match in str(done.exception) and "\n" not in str(done.exception)
+
+
+# Files ---------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            {"--video": "folder"},
+            "folder is a folder: --video takes one video; for many, prepare them (bench prep folder) and use bench "
+            "generate",
+        ),
+        ({"--audio": "folder"}, "folder is a folder: --audio takes one sound file, or one video with sound"),
+        (
+            {"--out": "folder"},
+            "folder is a folder: give --out the name of a file, such as {0}/folder/out.mp4",
+        ),
+        ({"--out": "out"}, "out: only MP4 is written: give --out a name that ends in .mp4"),
+        ({"--pose": "folder"}, "folder: no such file; name footage, still, or a video file"),
+        (
+            {"--run": "folder"},
+            "folder is not a training run, but holds some: give one of them, such as {0}/folder/mine",
+        ),
+    ],
+)
+def test_a_folder_is_called_a_folder(run: Path, tmp_path: Path, change: dict[str, str], message: str) -> None:
+    clip(tmp_path)
+    write_sounds(tmp_path / "a.wav", "pcm_s16le", tones(0.4, 16_000, 2), rate=16_000)
+    (tmp_path / "folder").mkdir()
+    run.rename(tmp_path / "folder" / "mine")
+    words = {"--run": "folder/mine", "--video": "in.mp4", "--audio": "a.wav", "--out": "out.mp4", **change}
+    call = ["dub", "fake", "--device", "cpu"]
+    for name, value in words.items():
+        call += [name, str(tmp_path / value)]
+    done = CliRunner().invoke(app, call)
+    assert isinstance(done.exception, BenchError), done.exception
+    assert str(done.exception).endswith(message.format(tmp_path)) and "\n" not in str(done.exception)
+    assert not (tmp_path / "out.mp4").exists()
+
+
+def test_a_place_that_cannot_be_written_fails_before_the_run_is_opened(tmp_path: Path) -> None:
+    video = clip(tmp_path)
+    for out in (Path("/proc/none/out.mp4"), video / "out.mp4"):
+        with pytest.raises(
+            BenchError, match=r"out\.mp4 cannot be written .*: name a place where you can write"
+        ):
+            dub("fake", tmp_path / "no run", video, video, out)
+
+
+def test_weights_of_the_toy_corpus_say_that_they_are_unfit_for_other_faces(run: Path, tmp_path: Path) -> None:
+    record = {"data": [{"name": "toy", "path": "data", "manifest_sha256": ""}], "weights": {}, "starts": []}
+    (run / "provenance.json").write_text(json.dumps(record))
+    audio = write_sounds(tmp_path / "a.wav", "pcm_s16le", tones(0.4, 16_000, 2), rate=16_000)
+    video = clip(tmp_path)
+    words = ["dub", "fake", "--run", run, "--video", video, "--audio", audio, "--out", tmp_path / "o.mp4"]
+    said = CliRunner().invoke(app, list(map(str, words))).stderr
+    assert f"note: {run} was trained on the toy corpus, so it is unfit for real faces" in said
+    # With another data set beside it, or for the corpus' own clips, there is nothing to say.
+    (tmp_path / "toy.json").write_text("{}")
+    assert speak(run, video, audio).notes == ()
+    (tmp_path / "toy.json").unlink()
+    record["data"].append({"name": "lrs2", "path": "lrs2", "manifest_sha256": ""})  # type: ignore[attr-defined]
+    (run / "provenance.json").write_text(json.dumps(record))
+    assert speak(run, video, audio).notes == ()
