@@ -1,5 +1,10 @@
 """The systems that the papers compare with, in the same form as the methods."""
 
+import os
+
+# OpenMP reads it when torch is loaded: waiting threads sleep, instead of keeping a core from other processes.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
 #: Baselines by name: where their classes lie.
 METHODS = {
     "wav2lip": "baselines.wav2lip.method:Wav2Lip",

@@ -13,6 +13,7 @@ from urllib.parse import urlparse
 import numpy as np
 
 from prep.errors import PrepError
+from prep.installing import install
 from prep.landmarks import Float, Image
 
 
@@ -28,7 +29,7 @@ def fan_weights() -> list[tuple[Path, str]]:
         api = importlib.import_module("face_alignment.api")
         s3fd = importlib.import_module("face_alignment.detection.sfd.sfd_detector")
     except ImportError as error:
-        raise PrepError("FAN needs the package face-alignment: pip install face-alignment") from error
+        raise PrepError(f"FAN needs the package face-alignment: {install('fan')}") from error
     from torch.hub import get_dir
 
     # Up to release 1.4 these are TorchScript archives, listed under another name.

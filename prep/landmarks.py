@@ -6,10 +6,8 @@ All points are in continuous pixels of the full frame: pixel (column j, row i) c
 from __future__ import annotations
 
 import importlib
-import os
-import sys
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Iterable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -18,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from prep.errors import ClipError
+from prep.quiet import silence
 
 Float = npt.NDArray[np.float64]
 Image = npt.NDArray[np.uint8]
@@ -179,25 +178,6 @@ def _parse(message: Any) -> Float:
     else:  # Another layout: optional fields are set, or this is another version of the format.
         points[:] = [(point.x, point.y, point.z) for point in message.landmark]
     return points
-
-
-@contextmanager
-def silence() -> Iterator[None]:
-    """Discard what native code writes to file descriptor 2: MediaPipe's messages cannot be disabled otherwise."""
-    sys.stderr.flush()
-    try:
-        saved = os.dup(2)
-    except OSError:  # The process has no standard error.
-        yield
-        return
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    try:
-        os.dup2(nowhere, 2)
-        yield
-    finally:
-        os.dup2(saved, 2)
-        os.close(saved)
-        os.close(nowhere)
 
 
 class FaceMesh:

@@ -4,83 +4,32 @@ from __future__ import annotations
 
 import sys
 
-import typer
-
-from bench.cli import (
-    check,
-    demo,
-    derive,
-    doctor,
-    dub,
-    eval,
-    explain,
-    external,
-    generate,
-    inspect,
-    ls,
-    offsets,
-    prep,
-    report,
-    reproduce,
-    toy,
-    train,
-    weights,
-)
-
-app = typer.Typer(
-    name="bench",
-    help="Audio-driven talking faces, made comparable: prepare data, train, generate, score and report.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
-for command in (
-    *(
-        prep,
-        toy,
-        inspect,
-        derive,
-        train,
-        offsets,
-        generate,
-        dub,
-        external,
-        eval,
-        report,
-        reproduce,
-        explain,
-        check,
-    ),
-    *(weights, doctor, ls, demo),
-):
-    command.register(app)
-
-
-def _version(wanted: bool) -> None:
-    if wanted:
-        from importlib.metadata import version
-
-        typer.echo(f"talking-face-bench {version('talking-face-bench')}")
-        raise typer.Exit
-
-
-@app.callback()
-def _root(
-    version: bool = typer.Option(
-        False, "--version", help="Show the version.", callback=_version, is_eager=True
-    ),
-) -> None:
-    pass
-
 
 def main() -> None:
     """Run the command. Errors that the user can fix are one line on stderr, with exit code 1."""
-    from bench.common.errors import BenchError
-    from prep.errors import PrepError
+    from bench.cli.failing import one_line
 
     try:
-        app()
-    except (PrepError, BenchError) as error:
-        typer.echo(f"error: {error}", err=True)
+        _run(sys.argv[1:])
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        sys.exit(130)
+    except Exception as error:
+        if (line := one_line(error)) is None:
+            raise
+        print(f"error: {line}", file=sys.stderr)
         sys.exit(1)
+
+
+def _run(words: list[str]) -> None:
+    try:
+        from bench.cli.app import app
+    except ImportError:
+        if words[:1] != ["doctor"]:
+            raise
+        # `bench doctor` says what is missing, even if it is what the other commands need to read their options.
+        from bench.cli.diagnosis import examine, find_weights
+        from bench.cli.doctor_text import show
+
+        sys.exit(show(examine(find_weights())))
+    app()

@@ -1,4 +1,7 @@
-"""What this installation supports, and what is missing: packages, extras, devices, weights."""
+"""What this installation supports, and what is missing: packages, extras, devices, weights.
+
+It runs whatever is missing: every import beyond the standard library and the suite's own light modules may fail.
+"""
 
 from __future__ import annotations
 
@@ -11,14 +14,13 @@ from importlib import import_module
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 
-import psutil
-
 from bench.common.errors import BenchError, Unavailable
 from bench.metrics import METRICS, get_spec
 from bench.weights.digests import writable
 from bench.weights.store import WeightStore
+from prep.installing import DISTRIBUTION, explain, install
+from prep.quiet import silence
 
-DISTRIBUTION = "talking-face-bench"
 #: Optional extra → what works with it.
 EXTRAS = {
     "toy": "bench toy, bench demo",
@@ -28,6 +30,24 @@ EXTRAS = {
     "onnx": "networks in ONNX form",
     "dev": "the tests",
 }
+#: Required packages with parts in machine code, which can fail to load although they are installed: their modules.
+LOADED = {
+    "av": "av",
+    "matplotlib": "matplotlib.ft2font",
+    "mediapipe": "mediapipe.python.solutions.face_mesh",
+    "numba": "numba",
+    "numpy": "numpy",
+    "opencv-contrib-python": "cv2",
+    "pandas": "pandas",
+    "pillow": "PIL.Image",
+    "pyarrow": "pyarrow.parquet",
+    "scipy": "scipy.signal",
+    "simplejpeg": "simplejpeg",
+    "torch": "torch",
+    "torchvision": "torchvision",
+}
+#: Other builds of a required package, with the same modules.
+BUILDS = {"opencv-contrib-python": "opencv-contrib-python-headless"}
 
 
 @dataclass(frozen=True)
@@ -61,12 +81,12 @@ class Report:
         system: operating system.
         cpu: model.
         cores: number of cores that this process may use.
-        memory: bytes.
+        memory: bytes; 0 if unknown.
         torch: version, ``""`` if it cannot be imported.
         devices: of torch, ``cpu`` last.
         packages: required ones and those of the extras.
         extras: extra → its missing packages.
-        mediapipe: why landmarks cannot be detected, or ``""``.
+        broken: package that is installed and cannot be loaded → why, and the remedy.
         folders: of weights, in the order of search, and whether each is writable.
         weights: of the whole registry.
         unavailable: metric variant → what is missing: ``weights alexnet``, ``extra dlib``, ``mediapipe``.
@@ -81,7 +101,7 @@ class Report:
     devices: tuple[str, ...]
     packages: tuple[Package, ...]
     extras: dict[str, tuple[str, ...]]
-    mediapipe: str
+    broken: dict[str, str]
     folders: dict[str, bool]
     weights: tuple[Weight, ...]
     unavailable: dict[str, tuple[str, ...]]
@@ -91,6 +111,12 @@ class Report:
         """Required packages that are not installed; without them the suite cannot be used."""
         return [package.name for package in self.packages if not package.extra and not package.version]
 
+    @property
+    def problems(self) -> list[str]:
+        """What is wrong with required packages, one line each with the remedy; empty if the suite can be used."""
+        found = [f"not installed: {', '.join(self.missing)}; {install()}"] if self.missing else []
+        return [*found, *dict.fromkeys(self.broken.values())]
+
 
 def examine(store: WeightStore) -> Report:
     """Examine the installation. Files of weights are hashed, unless this was done before.
@@ -99,40 +125,53 @@ def examine(store: WeightStore) -> Report:
         BenchError: the suite is not installed as a package.
     """
     packages = _packages()
+    broken = _broken(packages)
     weights = tuple(_weight(store, name) for name in store.entries)
-    torch, devices = _torch()
+    torch, devices = ("", ()) if "torch" in broken else _torch()
     extras = {
         extra: tuple(p.name for p in packages if p.extra == extra and not p.version) for extra in EXTRAS
     }
-    mediapipe = _mediapipe()
     return Report(
         python=f"{platform.python_version()} ({sys.executable})",
         system=platform.platform(),
         cpu=_cpu(),
         cores=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
-        memory=psutil.virtual_memory().total,
+        memory=_memory(),
         torch=torch,
         devices=devices,
         packages=packages,
         extras=extras,
-        mediapipe=mediapipe,
+        broken=broken,
         folders={str(folder): writable(folder) for folder in store.folders},
         weights=weights,
-        unavailable=_unavailable(weights, extras, mediapipe),
+        unavailable=_unavailable(weights, extras, {*broken, *(p.name for p in packages if not p.version)}),
     )
 
 
-def _packages() -> tuple[Package, ...]:
-    from packaging.requirements import Requirement
+def find_weights(weights_dir: Path | None = None) -> WeightStore:
+    """Where weights are searched; nowhere if a package that this needs is missing.
 
+    Args:
+        weights_dir: searched first.
+    """
+    try:
+        return WeightStore.default(weights_dir)
+    except ImportError:
+        return WeightStore({}, [])
+
+
+def _packages() -> tuple[Package, ...]:
     try:
         lines = requires(DISTRIBUTION) or []
     except PackageNotFoundError:
-        raise BenchError(f"{DISTRIBUTION} is not installed: pip install {DISTRIBUTION}") from None
+        raise BenchError(f"{DISTRIBUTION} is not installed: {install()}") from None
+    try:
+        from packaging.requirements import Requirement
+    except ImportError:  # Then only names can be compared; the missing package itself is one of them.
+        return tuple(_named(line) for line in lines if "python_version" not in line)
     found = []
     for requirement in map(Requirement, lines):
-        marker = str(requirement.marker or "")
-        extra = match[1] if (match := re.search(r"extra == ['\"]([\w-]+)['\"]", marker)) else ""
+        extra = _extra(str(requirement.marker or ""))
         if requirement.marker and not requirement.marker.evaluate({"extra": extra}):
             continue  # For another version of Python.
         have = _version(requirement.name)
@@ -141,11 +180,40 @@ def _packages() -> tuple[Package, ...]:
     return tuple(found)
 
 
+def _named(line: str) -> Package:
+    """A requirement of which only the name is compared."""
+    name = re.split(r"[^\w.-]", line, maxsplit=1)[0]
+    have = _version(name)
+    return Package(name, have, "", bool(have), _extra(line))
+
+
+def _extra(marker: str) -> str:
+    return match[1] if (match := re.search(r"extra == ['\"]([\w-]+)['\"]", marker)) else ""
+
+
 def _version(name: str) -> str:
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return ""
+    for build in (name, BUILDS.get(name, name)):
+        try:
+            return version(build)
+        except PackageNotFoundError:
+            continue
+    return ""
+
+
+def _broken(packages: tuple[Package, ...]) -> dict[str, str]:
+    """Required packages that are installed and cannot be loaded, and why."""
+    found = {}
+    for package in packages:
+        if package.version and not package.extra and package.name in LOADED:
+            try:
+                with silence():
+                    import_module(LOADED[package.name])
+            except Exception as error:  # A broken native library can raise any exception.
+                reason = " ".join(str(error).split()) or type(error).__name__
+                found[package.name] = (
+                    explain(error) or f"{package.name} cannot be loaded ({reason}): {install()}"
+                )
+    return found
 
 
 def _weight(store: WeightStore, name: str) -> Weight:
@@ -158,19 +226,19 @@ def _weight(store: WeightStore, name: str) -> Weight:
 
 
 def _unavailable(
-    weights: tuple[Weight, ...], extras: dict[str, tuple[str, ...]], mediapipe: str
+    weights: tuple[Weight, ...], extras: dict[str, tuple[str, ...]], unusable: set[str]
 ) -> dict[str, tuple[str, ...]]:
     problems = {weight.name for weight in weights if weight.problem}
     found: dict[str, tuple[str, ...]] = {}
     for metric in METRICS:
         try:
             spec = get_spec(metric)
-        except ImportError as error:
-            found[metric] = (f"an import: {error}",)
+        except (ImportError, OSError, BenchError) as error:
+            found[metric] = (f"an import: {' '.join(str(error).split())}",)
             continue
         lacks = [f"weights {name}" for name in spec.weights if name in problems]
         lacks += [f"extra {spec.extra}"] if extras.get(spec.extra) else []
-        lacks += ["mediapipe"] if mediapipe and "landmarks" in spec.needs else []
+        lacks += ["mediapipe"] if "mediapipe" in unusable and "landmarks" in spec.needs else []
         if lacks:
             found[metric] = tuple(lacks)
     return found
@@ -188,15 +256,11 @@ def _torch() -> tuple[str, tuple[str, ...]]:
     return torch.__version__, (*devices, f"cpu, {torch.get_num_threads()} threads")
 
 
-def _mediapipe() -> str:
-    from prep.landmarks import silence
-
+def _memory() -> int:
     try:
-        with silence():
-            import_module("mediapipe.python.solutions.face_mesh")
-    except Exception as error:  # A broken native library can raise any exception.
-        return " ".join(str(error).split()) or type(error).__name__
-    return ""
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (OSError, ValueError):
+        return 0
 
 
 def _cpu() -> str:

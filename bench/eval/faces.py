@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from bench.common.errors import Unavailable
+from prep.installing import explain
 
 
 class Faces:
@@ -22,9 +23,9 @@ class Faces:
             from prep.landmarks import FaceMesh
 
             self._mesh: Any = FaceMesh()
-        except ImportError:
+        except ImportError as error:
             raise Unavailable(
-                "MediaPipe is not installed, and landmarks need it", "pip install 'mediapipe<=0.10.21'"
+                "landmarks need MediaPipe, which cannot be imported", explain(error) or str(error)
             ) from None
 
     def of_truth(self, frames: Iterable[np.ndarray]) -> np.ndarray:

@@ -17,6 +17,7 @@ from bench.metrics import get_spec
 from bench.metrics.base import Context, Metric, Spec
 from bench.metrics.expert_file import find_expert
 from bench.results import Missing, Untagged
+from prep.installing import install
 from prep.pixels import Pixels
 
 if TYPE_CHECKING:
@@ -169,7 +170,7 @@ def _applicable(inputs: Inputs, options: EvalOptions) -> tuple[list[Spec], list[
             and find_spec("mediapipe") is None
         ):
             reason = "MediaPipe is not installed, and landmarks need it"
-            remedy = "pip install 'mediapipe<=0.10.21'"
+            remedy = install()
         if reason:
             missing.append(Missing(metric=spec.name, reason=reason, remedy=remedy))
         else:

@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bench.common.errors import Unavailable
+from prep.installing import install
 from prep.landmark_sets import FACE_131
 
 Float = npt.NDArray[np.float64]
@@ -38,7 +39,7 @@ SHA256 = {
 #: the #: box's sides, and the height of its centre above the box's centre, in heights of the box. Measured on
 #: talking faces #: (standard deviations 0.05 and 0.04).
 RECTANGLE_SIDE, RECTANGLE_RISE = 1.08, 0.075
-_REMEDY = f"pip install 'talking-face-bench[{EXTRA}]'"
+_REMEDY = install(EXTRA)
 
 
 class DlibFaces:

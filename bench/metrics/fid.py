@@ -34,6 +34,7 @@ from bench.metrics.base import (
 )
 from bench.metrics.frechet import distance_of, estimate
 from bench.metrics.networks import read_weights
+from prep.installing import install
 
 #: Side of the network's input images in pixels, and length of its vectors.
 SIZE, FEATURES = 299, 2048
@@ -107,7 +108,7 @@ def _original() -> Any:
     try:
         from pytorch_fid import inception as blocks
     except ImportError as error:
-        raise Unavailable("package pytorch-fid is not installed", "pip install pytorch-fid") from error
+        raise Unavailable("package pytorch-fid is not installed", install()) from error
     from torchvision.models import inception_v3
 
     with torch.device("meta"):

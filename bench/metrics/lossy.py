@@ -19,6 +19,7 @@ import numpy as np
 
 from bench.common.errors import Unavailable
 from bench.metrics.base import Image
+from prep.installing import install
 
 FPS = 25
 # The same samples on every processor: bicubic, accurate rounding, no fast paths.
@@ -34,7 +35,7 @@ def require_av() -> None:
     try:
         import av  # noqa: F401
     except ImportError as error:
-        raise Unavailable("PyAV is not installed", "pip install av") from error
+        raise Unavailable("PyAV is not installed", install()) from error
 
 
 class JpegEncoder:

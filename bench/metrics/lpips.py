@@ -29,6 +29,7 @@ from bench.metrics.base import (
     Spec,
 )
 from bench.metrics.networks import read_weights
+from prep.installing import install
 
 #: For every backbone: name in the registry, torchvision's constructor, the layers of its ``features`` whose outputs
 #: are #: used (ReLUs), and the smallest side of an image, in pixels.
@@ -119,7 +120,7 @@ def _linear_weights(name: str) -> list[Tensor]:
 
     package = find_spec("lpips")
     if package is None or package.origin is None:
-        raise Unavailable("package lpips is not installed", "pip install lpips")
+        raise Unavailable("package lpips is not installed", install())
     path = Path(package.origin).parent / "weights" / "v0.1" / f"{name}.pth"
     state = load_state_dict(path)
     return [state[f"lin{i}.model.1.weight"] for i in range(len(BACKBONES[name][2]))]

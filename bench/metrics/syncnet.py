@@ -25,6 +25,7 @@ from torch import Tensor, nn
 
 from bench.common.errors import BenchError, Unavailable, Unscorable
 from bench.metrics.base import Context, Float, Image, Share
+from prep.installing import install
 from prep.sound.mfcc import mfcc
 
 T = TypeVar("T")
@@ -120,7 +121,7 @@ def original(state: Mapping[str, Tensor]) -> Any:
     try:
         from syncnet_python.SyncNetModel import S
     except ImportError as error:
-        raise Unavailable("package syncnet-python is not installed", "pip install syncnet-python") from error
+        raise Unavailable("package syncnet-python is not installed", install()) from error
     net = S()
     net.load_state_dict(dict(state))
     return net.eval()

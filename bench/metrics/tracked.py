@@ -32,6 +32,7 @@ from bench.metrics.syncnet import (
     SyncReader,
     load_network,
 )
+from prep.installing import install
 
 #: Smallest score of a detected face, and scale of the frame for the detector.
 CONFIDENCE, SCALE = 0.9, 0.25
@@ -86,7 +87,7 @@ def load_s3fd(context: Context) -> Detector:
         from syncnet_python.detectors.s3fd import S3FD
         from syncnet_python.detectors.s3fd.nets import S3FDNet
     except ImportError as error:
-        raise Unavailable("package syncnet-python is not installed", "pip install syncnet-python") from error
+        raise Unavailable("package syncnet-python is not installed", install()) from error
 
     def build(state: dict[str, Any]) -> Any:
         net = S3FDNet(device=context.device)

@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TextIO
 import numpy as np
 
 from bench.common.errors import BenchError
+from prep.installing import install
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -338,7 +339,7 @@ def _summary_writer(folder: Path, start_step: int) -> SummaryWriter:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError as error:
         raise BenchError(
-            f"TensorBoard cannot be used ({error}): pip install tensorboard, or --set runner.tensorboard=false"
+            f"TensorBoard cannot be used ({error}): {install()}, or --set runner.tensorboard=false"
         ) from error
     # TensorBoard hides what an interrupted run wrote from this step on.
     return SummaryWriter(str(folder), purge_step=start_step + 1 if start_step else 0)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.common.errors import BenchError
+from prep.installing import install
 
 if TYPE_CHECKING:
     import torch
@@ -33,7 +34,7 @@ def load_state_dict(path: Path) -> dict[str, torch.Tensor]:
         else:
             loaded = torch.load(path, map_location="cpu", weights_only=True)
     except ImportError as error:
-        raise BenchError(f"{path} needs the package safetensors: pip install safetensors") from error
+        raise BenchError(f"{path} needs the package safetensors: {install()}") from error
     except OSError as error:
         raise BenchError(f"{path} cannot be read: {error.strerror or error}") from error
     except Exception as error:  # torch.load raises many kinds of exceptions for other file formats.

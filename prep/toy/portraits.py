@@ -12,9 +12,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from prep.errors import PrepError
-from prep.landmarks import FaceMesh, silence
+from prep.installing import install
+from prep.landmarks import FaceMesh
+from prep.quiet import silence
 
-NEEDS = 'bench toy needs an optional extra: pip install "talking-face-bench[toy]"'
+NEEDS = f"bench toy needs an optional extra: {install('toy')}"
 
 #: The portraits lie inside the wheels of scikit-image and Matplotlib; neither package is imported.
 _FILES = {

@@ -16,7 +16,7 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from bench.cli import app
+from bench.cli.app import app
 from bench.clips.inputs import from_dataset
 from bench.generate.external import read_external
 from bench.generate.record import read_generation

@@ -59,7 +59,7 @@ def face_alignment(monkeypatch):
 def test_fan_without_its_package(monkeypatch, no_network):
     monkeypatch.setitem(sys.modules, "face_alignment", None)
     monkeypatch.setitem(sys.modules, "face_alignment.api", None)
-    with pytest.raises(PrepError, match="pip install face-alignment"):
+    with pytest.raises(PrepError, match=r"face-alignment: .*pip install .*\[fan\]"):
         Fan68()
 
 

@@ -14,6 +14,7 @@ import psutil
 import pytest
 
 from prep.errors import PrepError
+from prep.installing import install
 from prep.rates import FPS, SAMPLES_PER_FRAME
 from prep.sound_reading import sound
 from prep.sources import get_source
@@ -370,5 +371,5 @@ def test_a_missing_extra_says_what_to_install(
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == missing else real(name))
     with pytest.raises(PrepError) as caught:
         write_corpus(tmp_path / "out", clips=1, seconds=1.2, size=64, workers=1)
-    assert 'pip install "talking-face-bench[toy]"' in str(caught.value) and "\n" not in str(caught.value)
+    assert install("toy") in str(caught.value) and "\n" not in str(caught.value)
     assert not any(tmp_path.iterdir())

@@ -14,7 +14,7 @@ import torch
 from typer.testing import CliRunner
 
 import bench.generate.footage as footage_module
-from bench.cli import app
+from bench.cli.app import app
 from bench.common.errors import BenchError
 from bench.common.methods import METHODS
 from bench.eval import evaluate

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bench.cli import app
+from bench.cli.app import app
 from bench.clips.inputs import from_dataset, from_folders, with_trivial
 from bench.clips.inputs.declared import GENERATION
 from bench.common.errors import BenchError

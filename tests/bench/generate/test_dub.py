@@ -14,7 +14,7 @@ import pytest
 from typer.testing import CliRunner
 
 import bench.generate.footage as footage_module
-from bench.cli import app
+from bench.cli.app import app
 from bench.common.errors import BenchError
 from bench.generate.dubbing import SHEET_FRAMES, Dubbed, dub
 from bench.generate.fit import Fit

@@ -18,7 +18,7 @@ import pytest
 from typer.testing import CliRunner
 
 from baselines.external import CommandTemplate
-from bench.cli import app
+from bench.cli.app import app
 from bench.clips.inputs import from_dataset, from_pairs
 from bench.clips.inputs.declared import GENERATION
 from bench.clips.protocols import PAIRS, dubbing, load_pairs

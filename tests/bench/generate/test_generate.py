@@ -15,7 +15,7 @@ import torch
 from typer.testing import CliRunner
 
 import bench.generate.over_data as module
-from bench.cli import app
+from bench.cli.app import app
 from bench.clips.inputs import from_dataset, with_trivial
 from bench.clips.inputs.dataset import NO_SOURCE
 from bench.clips.inputs.declared import GENERATION

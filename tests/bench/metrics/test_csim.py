@@ -37,6 +37,7 @@ from bench.metrics.csim import (
     mean_cosine_of_all_pairs,
 )
 from bench.weights.store import Entry, WeightStore
+from prep.installing import install
 from prep.landmark_sets import MESH_TO_68
 from tests.bench.metrics.test_lmd import fake_faces, pictures, read_clip, score
 
@@ -341,7 +342,7 @@ def test_without_dlib_or_its_files_the_metric_is_unavailable(
         patch.setitem(sys.modules, "dlib", None)
         with pytest.raises(Unavailable, match="dlib is not installed") as error:
             CsimDlib(context)
-        assert error.value.remedy == "pip install 'talking-face-bench[dlib]'"
+        assert error.value.remedy == install("dlib")
     monkeypatch.setitem(sys.modules, "dlib", SimpleNamespace())
     dlib_identity.load_model.cache_clear()
     monkeypatch.setattr(dlib_identity, "find_spec", lambda name: None)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from baselines.sync_expert.offsets import find_offset
-from bench.cli import app
+from bench.cli.app import app
 from bench.clips.inputs import from_folders, with_trivial
 from bench.common.errors import BenchError, Unavailable, Unscorable
 from bench.eval import EvalOptions, evaluate_inputs

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from bench.cli import app
+from bench.cli.app import app
 from bench.report import Stopped, demo
 from bench.train import TrainResult
 from prep.inspect import inspect_folder

@@ -12,7 +12,7 @@ import pytest
 from click.testing import Result as Shown
 from typer.testing import CliRunner
 
-from bench.cli import app
+from bench.cli.app import app
 from bench.clips.generation_record import GenerationRecord
 from bench.common.errors import BenchError
 from bench.report import Incomplete, Watcher, reproduce
