@@ -15,7 +15,7 @@ from av.audio.frame import AudioFrame
 from typer.testing import CliRunner
 
 import bench.generate.footage as footage_module
-from bench.cli import app
+from bench.cli.app import app
 from bench.common.errors import BenchError
 from bench.generate.dub_inputs import animators
 from bench.generate.dub_sound import written_sound
