@@ -34,6 +34,9 @@ def train(
     ),
     run: Path | None = typer.Option(None, "--run", help="Folder to write; default: runs/METHOD."),
     resume: bool = typer.Option(False, "--resume", help="Continue in an existing folder."),
+    from_run: Path | None = typer.Option(
+        None, "--from", help="Fine-tune: begin with the weights of this run, or of imported ones."
+    ),
     per: str | None = typer.Option(
         None, help="speaker: one run for each person, all in one folder (a run set)."
     ),
@@ -71,6 +74,7 @@ def train(
                 stages=stage or (),
                 run=run,
                 resume=resume,
+                from_run=from_run,
                 per=cast("Literal['speaker'] | None", per),
                 speakers=speaker or (),
                 weights_dir=weights_dir,

@@ -302,10 +302,20 @@ def best_files(run: Path, stage: str) -> dict[str, Path]:
     return {name: files.get(name + _EMA, path) for name, path in plain.items()}
 
 
-def write_networks(run: Path, stage: str, networks: Mapping[str, Mapping[str, Tensor]], source: str) -> Path:
-    """Store weights from elsewhere as the only checkpoint of a stage. ``source`` says where they come from."""
+def write_networks(
+    run: Path, stage: str, networks: Mapping[str, Mapping[str, Tensor]], source: str, *, last: bool = True
+) -> Path:
+    """Store weights from elsewhere as the only checkpoint of a stage.
+
+    Args:
+        run: its folder.
+        stage: name.
+        networks: network → state dict.
+        source: where they come from.
+        last: the stage counts as begun.
+    """
     return Checkpoints(run / stage / "checkpoints").save(
-        "step-00000000", networks, {}, {"step": 0, "source": source}, best=True
+        "step-00000000", networks, {}, {"step": 0, "source": source}, best=True, last=last
     )
 
 

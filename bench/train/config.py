@@ -47,6 +47,7 @@ class RunConfig(BaseModel):
         sound: how the sound of the training data was prepared.
         person: in a run set, the person: only this person's clips are used for training, validation and test. None: the
             splits determine the clips.
+        begun_from: the run whose weights it began with; None: random weights.
         method_config: an instance of the method's ``config_class``.
     """
 
@@ -60,6 +61,7 @@ class RunConfig(BaseModel):
     runner: RunnerConfig
     sound: SoundConfig = SoundConfig()
     person: Person | None = None
+    begun_from: Path | None = None
     method_config: SerializeAsAny[Section]
 
     def save(self, run: Path) -> None:
@@ -110,6 +112,7 @@ class RunConfig(BaseModel):
             data = [Path(folder) for folder in stored["data"]]
             clips = Path(stored["clips"]) if stored.get("clips") is not None else None
             person = Person.model_validate(stored["person"]) if stored.get("person") is not None else None
+            begun_from = Path(stored["begun_from"]) if stored.get("begun_from") is not None else None
             tree = {**stored["method_config"], RUNNER: stored["runner"]}
             # Runs of earlier versions do not contain it.
             tree |= {SOUND: stored[SOUND]} if SOUND in stored else {}
@@ -120,7 +123,7 @@ class RunConfig(BaseModel):
             config = _resolve(method, preset, kind, tree, (), data, clips, out, "")
         except BenchError as error:
             raise BenchError(f"{where} was written by another version of this suite: {error}") from None
-        return config.model_copy(update={"person": person}) if person is not None else config
+        return config.model_copy(update={"person": person, "begun_from": begun_from})
 
 
 def load_config(
@@ -167,7 +170,7 @@ def change_config(
         config.out,
         where,
     )
-    return changed.model_copy(update={"person": config.person})
+    return changed.model_copy(update={"person": config.person, "begun_from": config.begun_from})
 
 
 def differences(old: RunConfig, new: RunConfig) -> dict[str, tuple[Any, Any]]:

@@ -19,6 +19,7 @@ from bench.train.loading import part_clips
 from bench.train.log import Reporter, RunLog, Several
 from bench.train.parallel import is_main_process
 from bench.train.runner import TrainResult, train_stages
+from bench.train.starting import Start, load_start
 from bench.train.stopping import Stop
 from bench.weights.store import WeightStore
 from models.base import DataInfo, Trainable
@@ -61,15 +62,21 @@ def train_run(
             record(
                 config.out,
                 config,
-                dict(checked.assets) | {f"derived columns {d}": key for d, key in derived.items()},
+                dict(checked.assets)
+                | {f"derived columns {d}": key for d, key in derived.items()}
+                | (checked.start.digests() if checked.start else {}),
                 changed,
             )
             if saved is None:
                 save_info(config.out, checked.info)
+                if checked.start:
+                    checked.start.write(config.out)
             # Written last, because this file marks the folder as a run.
             config.save(config.out)
         with RunLog(config.out, tensorboard=config.runner.tensorboard) as log:
             reporters = Several([log] if reporter is None else [log, reporter])
+            for line in checked.start.notes if checked.start else ():
+                reporters.note(line)
             return train_stages(
                 config, method, wanted, config.out, saved is not None, reporters, stop=stop, derived=derived
             )
@@ -85,6 +92,7 @@ class Checked:
         stages: names of those to train.
         derived: derivation → the key of the derived columns to use.
         assets: name of the weights → SHA-256.
+        start: the weights that a new run begins with, already loaded; None: random ones, or the run is resumed.
     """
 
     info: DataInfo
@@ -92,6 +100,7 @@ class Checked:
     stages: tuple[str, ...]
     derived: Mapping[str, str]
     assets: Mapping[str, str]
+    start: Start | None
 
 
 def check_run(config: RunConfig, stages: Sequence[str], store: WeightStore) -> Checked:
@@ -113,7 +122,9 @@ def check_run(config: RunConfig, stages: Sequence[str], store: WeightStore) -> C
     if main or config.person is not None:
         # In a run set, all processes must know which persons to skip.
         check_samples(config, chosen, derived)
-    return Checked(info, method, wanted, derived, load_assets(method, {"train"}, store, stages=chosen))
+    assets = load_assets(method, {"train"}, store, stages=chosen)
+    start = None if (config.out / CONFIG).is_file() else load_start(config, method)
+    return Checked(info, method, wanted, derived, assets, start)
 
 
 def refuse_used(folder: Path) -> None:

@@ -29,6 +29,7 @@ def train(
     stages: Sequence[str] = (),
     run: Path | None = None,
     resume: bool = False,
+    from_run: Path | None = None,
     per: Literal["speaker"] | None = None,
     speakers: Sequence[str] = (),
     weights_dir: Path | None = None,
@@ -48,6 +49,8 @@ def train(
         stages: names of those to train; empty: all.
         run: folder to write; None: ``runs/METHOD``.
         resume: continue in an existing folder.
+        from_run: a run of the same method, or imported weights (:func:`bench.train.official.import_official`):
+            fine-tune from its best weights, with new optimizers, from step 0. None: begin with random weights.
         per: ``speaker``: a run set, see :class:`bench.train.run_set.RunSet`.
         speakers: with ``per``: train only these persons; empty: all.
         weights_dir: folder of weights that is searched first.
@@ -69,9 +72,9 @@ def train(
         refuse_used(folder)
     store = WeightStore.default(weights_dir)
     if per is None:
-        config, saved = _configured(method, preset, overrides, data, clips, folder, resume)
+        config, saved = _configured(method, preset, overrides, data, clips, folder, resume, from_run)
         return train_run(config, saved, stages=stages, store=store, reporter=reporter)
-    run_set, config = _configured_set(method, preset, overrides, data, clips, folder, resume)
+    run_set, config = _configured_set(method, preset, overrides, data, clips, folder, resume, from_run)
     return train_set(run_set, config, speakers, resume, stages=stages, store=store, reporter=reporter)
 
 
@@ -83,13 +86,15 @@ def _configured(
     clips: Path | None,
     folder: Path,
     resume: bool,
+    from_run: Path | None,
 ) -> tuple[RunConfig, RunConfig | None]:
     """The configuration, and that of the run to resume."""
     if not resume:
-        return _new_config(method, preset, overrides, data, clips, folder), None
+        return _new_config(method, preset, overrides, data, clips, folder, from_run), None
     if RunSet.load(folder) is not None:
         raise BenchError(f"{folder} is a run set: continue it with --per speaker --resume")
     saved = RunConfig.load(folder)
+    _check_start(saved, from_run)
     return _changed(saved, method, preset, overrides, data, clips)
 
 
@@ -101,15 +106,18 @@ def _configured_set(
     clips: Path | None,
     folder: Path,
     resume: bool,
+    from_run: Path | None,
 ) -> tuple[RunSet, RunConfig]:
     """The run set, and the configuration of each of its runs."""
     if not resume:
-        config = _new_config(method, preset, overrides, data, clips, folder)
+        config = _new_config(method, preset, overrides, data, clips, folder, from_run)
         return begin_set(config), config
     run_set = RunSet.load(folder)
     if run_set is None:
         raise BenchError(f"{folder} is not a run set: start one without --resume")
-    config, _ = _changed(run_set.run_config(), method, preset, overrides, data, clips)
+    saved = run_set.run_config()
+    _check_start(saved, from_run)
+    config, _ = _changed(saved, method, preset, overrides, data, clips)
     return run_set, config
 
 
@@ -120,6 +128,7 @@ def _new_config(
     data: Sequence[Path],
     clips: Path | None,
     folder: Path,
+    from_run: Path | None,
 ) -> RunConfig:
     if not data:
         raise BenchError("nothing to train on: name a prepared data set with --data")
@@ -132,7 +141,18 @@ def _new_config(
                 f"sound.{name}={value}: {', '.join(map(str, data))} was prepared with {prepared}: leave that out, or "
                 f"prepare it again with --{name.replace('_', '-')} {value}"
             )
-    return config.model_copy(update={"sound": sound})
+    return config.model_copy(update={"sound": sound, "begun_from": from_run})
+
+
+def _check_start(saved: RunConfig, from_run: Path | None) -> None:
+    """Check that a resumed run began with the weights that are named, if any are."""
+    begun = saved.begun_from
+    if from_run is None or (begun is not None and begun.resolve() == from_run.resolve()):
+        return
+    raise BenchError(
+        f"{saved.out} was begun from {begun or 'random weights'}, not from {from_run}: leave --from out, or start a "
+        "new training with another --run"
+    )
 
 
 def _changed(
@@ -158,7 +178,7 @@ def _changed(
         config = load_config(
             method, preset, [*words, *overrides], data or saved.data, folder, clips or saved.clips
         )
-        config = config.model_copy(update={"person": saved.person})
+        config = config.model_copy(update={"person": saved.person, "begun_from": saved.begun_from})
     check_resume(saved, config)
     config = config.model_copy(update={"sound": sound})
     check_resume(saved, config)
