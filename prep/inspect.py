@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 
 from prep import images, landmark_sets, shards
 from prep.errors import PrepError
-from prep.schema import Clip
+from prep.schema import SINCE_VERSION_2, Clip
 from prep.views import map_points
 
 _INK, _PAPER, _FAINT = (32, 32, 36), (250, 250, 248), (150, 150, 150)
@@ -45,11 +46,16 @@ class Inspection:
         splits: counts by split.
         failures: (step, reason) → ids of the clips, most frequent reason first.
         bytes_by_column: bytes on disk of every column, in all shards.
+        schema_version: of the data set.
+        read_as: how sources were read, such as ``sound: mean of the channels`` → number of clips. Empty for a data set
+            of version 1, which does not say.
     """
 
     splits: dict[str, SplitCounts]
     failures: dict[tuple[str, str], list[str]]
     bytes_by_column: dict[str, int]
+    schema_version: int
+    read_as: dict[str, int]
 
 
 def inspect_folder(folder: Path) -> Inspection:
@@ -59,6 +65,7 @@ def inspect_folder(folder: Path) -> Inspection:
         PrepError: the folder is not a prepared data set.
     """
     shards.read_manifest(folder)
+    read_as: Counter[str] = Counter()
     splits: dict[str, SplitCounts] = defaultdict(SplitCounts)
     speakers: dict[str, set[str]] = defaultdict(set)
     columns: Counter[str] = Counter()
@@ -78,12 +85,42 @@ def inspect_folder(folder: Path) -> Inspection:
             counts.seconds += row["stop"] - row["start"]
             counts.detected += sum(row["detected"])
             speakers[row["split"]].add(row["speaker"])
+        if set(SINCE_VERSION_2) <= set(file.schema_arrow.names):
+            for row in file.read(columns=["fps", *SINCE_VERSION_2]).to_pylist():
+                read_as.update(_read_as(row))
         for failure in shards.shard_failures(path):
             failures[failure.step, failure.reason].append(failure.clip_id)
     for split, counts in splits.items():
         counts.speakers = len(speakers[split])
     by_frequency = sorted(failures.items(), key=lambda item: (-len(item[1]), item[0]))
-    return Inspection(dict(sorted(splits.items())), dict(by_frequency), dict(columns))
+    return Inspection(
+        dict(sorted(splits.items())),
+        dict(by_frequency),
+        dict(columns),
+        shards.schema_version(folder),
+        dict(sorted(read_as.items())),
+    )
+
+
+def _read_as(row: dict[str, Any]) -> Iterator[str]:
+    """How a video was read, one line for each thing that differs between sources."""
+    if not row["fps"]:  # a still
+        return
+    mixes = {"mono": "one channel", "mean": "mean of the channels"}
+    yield f"sound: {mixes.get(row['audio_mix'], row['audio_mix'] + ' of channels that cancel')}"
+    if row["audio_track"] > 0:
+        yield f"sound: track {row['audio_track']}"
+    if row["video_track"] > 0:
+        yield f"picture: track {row['video_track']}"
+    yield f"colours: {row['matrix']}, {'tagged' if row['matrix_tagged'] else 'not tagged'}"
+    if row["light"] != "sdr":
+        yield f"light: {row['light']}, converted"
+    if row["deinterlaced"]:
+        yield "frames: deinterlaced"
+    if row["sample_aspect"] != 1:
+        yield "frames: pixels made square"
+    if row["small_faces"]:
+        yield "faces: small, found by the full-range detector"
 
 
 def verify_folder(folder: Path) -> int:

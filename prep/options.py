@@ -87,6 +87,10 @@ def difference(old: dict[str, Any], new: dict[str, Any]) -> str:
             continue
         if isinstance(a, dict) and isinstance(b, dict):
             parts.append(difference(a, b))
+        elif key not in old and old.get("schema_version") != new.get("schema_version"):
+            continue  # an option that the older version did not have
+        elif key == "schema_version":
+            parts.append(f"{key} was {a}, is now {b}, which mixes sound and decodes colours by other rules")
         elif key == "clips_sha256":
             if old.get("clips") == new.get("clips"):
                 parts.append("the list of clips is another")

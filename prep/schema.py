@@ -106,6 +106,9 @@ _SCALARS = [
     ("small_faces", pa.int32()),
 ]
 
+#: Columns that sets of version 1 lack; read from such a set, they have the defaults of :class:`Clip`.
+SINCE_VERSION_2 = tuple(name for name, _ in _SCALARS[-9:])
+
 
 @dataclass
 class Clip:

@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from prep.errors import PrepError
-from prep.schema import Clip, from_table, make_array, schema_views, to_table
+from prep.schema import SCHEMA_VERSION, SINCE_VERSION_2, Clip, from_table, make_array, schema_views, to_table
 
 SHARDS = "shards"
 MANIFEST = "manifest.json"
@@ -341,12 +341,17 @@ _KEYS = ("clip_id", "dataset", "split", "source", "n_frames", "width", "height")
 
 
 def read_clip(file: pq.ParquetFile, row_group: int, columns: Sequence[str] | None = None) -> Clip:
-    """One clip of an open shard. Raises ``KeyError`` for a column that the shard lacks."""
+    """One clip of an open shard. Raises ``KeyError`` for a column that the shard lacks.
+
+    Columns of a later version of the schema than the shard's have the defaults of :class:`~prep.schema.Clip`.
+    """
     wanted = None
     if columns is not None:
-        unknown = [c for c in columns if c not in file.schema_arrow.names]
+        names = file.schema_arrow.names
+        columns = [c for c in columns if c in names or c not in SINCE_VERSION_2]
+        unknown = [c for c in columns if c not in names]
         if unknown:
-            raise KeyError(f"no column {unknown[0]!r}; there are: {', '.join(file.schema_arrow.names)}")
+            raise KeyError(f"no column {unknown[0]!r}; there are: {', '.join(names)}")
         wanted = [*_KEYS, *(c for c in columns if c not in _KEYS)]
     table = file.read_row_group(row_group, columns=wanted, use_threads=False)
     return from_table(table)
@@ -360,6 +365,21 @@ def open_shard(path: Path) -> pq.ParquetFile:
         raise PrepError(
             f"{path} is not a whole shard ({error}); delete it and run the same `bench prep` again"
         ) from None
-    if b"schema_version" not in (file.schema_arrow.metadata or {}):
+    version = (file.schema_arrow.metadata or {}).get(b"schema_version")
+    if version is None:
         raise PrepError(f"{path} was not written by `bench prep`; move it out of the data set's folder")
+    if int(version) > SCHEMA_VERSION:
+        raise PrepError(
+            f"{path} was written by a later version of `bench prep` (schema {int(version)}, not "
+            f"{SCHEMA_VERSION}): update this suite"
+        )
     return file
+
+
+def schema_version(folder: Path) -> int:
+    """By which version of :mod:`prep.schema` a data set was written.
+
+    Raises:
+        PrepError: there are no shards, or the first one is damaged.
+    """
+    return int(open_shard(shard_paths(folder)[0]).schema_arrow.metadata[b"schema_version"])

@@ -63,11 +63,21 @@ def inspection(found: Inspection) -> RenderableType:
         rest = sum(small.values())
         disk.add_row(f"{len(small)} others", human_bytes(rest), f"{rest / total:.1%}")
     parts: list[RenderableType] = [counts, disk]
+    if found.read_as:
+        sources = _table("sources read as", "clips", right=1)
+        for what, clips in found.read_as.items():
+            sources.add_row(what, f"{clips:,}")
+        parts.append(sources)
     if found.failures:
         failures = _table("failures", "step", "reason", "for example", right=0)
         for (step, reason), ids in found.failures.items():
             failures.add_row(f"{len(ids):,}", step, reason, ids[0])
         parts.append(failures)
+    if found.schema_version == 1:
+        parts.append(
+            "schema version 1: stereo sound is up to 3 dB louder than the mean of its channels, depending on its "
+            "loudest sample; prepare the corpus again, with another --out, to train and compare with newer data sets"
+        )
     return Group(*parts)
 
 

@@ -19,6 +19,7 @@ from bench.train.loading import part_clips
 from bench.train.log import Reporter, RunLog, Several
 from bench.train.parallel import is_main_process
 from bench.train.runner import TrainResult, train_stages
+from bench.train.sound import mixed_versions
 from bench.train.starting import Start, load_start
 from bench.train.stopping import Stop
 from bench.weights.store import WeightStore
@@ -77,6 +78,8 @@ def train_run(
             reporters = Several([log] if reporter is None else [log, reporter])
             for line in checked.start.notes if checked.start else ():
                 reporters.note(line)
+            if warning := mixed_versions(config.data):
+                reporters.note(f"warning: {warning}")
             return train_stages(
                 config, method, wanted, config.out, saved is not None, reporters, stop=stop, derived=derived
             )

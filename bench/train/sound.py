@@ -8,7 +8,7 @@ from pathlib import Path
 from bench.common.errors import BenchError
 from bench.train.run_options import SoundConfig
 from prep.index import build_index
-from prep.shards import read_manifest, shard_paths
+from prep.shards import read_manifest, schema_version, shard_paths
 
 
 def data_sound(folders: Sequence[Path]) -> SoundConfig:
@@ -31,6 +31,26 @@ def data_sound(folders: Sequence[Path]) -> SoundConfig:
                     f"with the other's --{name.replace('_', '-')}"
                 )
     return next(iter(found.values()), SoundConfig())
+
+
+def mixed_versions(folders: Sequence[Path]) -> str:
+    """A warning if sound was mixed by different rules in data sets that are trained on together; ``""`` if it was not.
+
+    Data sets without sound (still images) are ignored.
+
+    Raises:
+        PrepError: a folder is not a data set.
+    """
+    versions = {folder: schema_version(folder) for folder in folders}
+    if len(set(versions.values())) > 1:
+        versions = {folder: version for folder, version in versions.items() if _has_sound(folder)}
+    old = [str(folder) for folder, version in versions.items() if version == 1]
+    if not old or len(old) == len(versions):
+        return ""
+    return (
+        f"stereo sound in {', '.join(old)} is up to 3 dB louder than in the others (schema version 1): prepare "
+        "the corpus again to train on one level"
+    )
 
 
 def _sound(folder: Path) -> SoundConfig:

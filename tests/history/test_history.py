@@ -65,8 +65,13 @@ def test_the_data_set_is_read(here: Path) -> None:
         assert clip.landmarks.shape == (27, 478, 3) and np.isfinite(clip.landmarks).all()
         assert list(clip.images) == ["box128", "face96"]
         assert all(len(jpegs) == 27 and jpegs[0][:2] == b"\xff\xd8" for jpegs in clip.images.values())
+        # What version 1 of the schema does not say.
+        assert (clip.video_track, clip.audio_track, clip.audio_mix, clip.matrix) == (-1, -1, "", "")
+        assert (clip.light, clip.sample_aspect, clip.deinterlaced, clip.small_faces) == ("sdr", 1.0, False, 0)
+        assert read_clip(open_shard(path), 0, ["audio", "audio_mix"]).audio_mix == ""
     shown = run("inspect", here / "data")
     assert "box128" in shown and "face96" in shown
+    assert "schema version 1: stereo sound is up to 3 dB louder" in " ".join(shown.split())
 
 
 def test_clips_are_found_and_have_the_identity_that_was_recorded(here: Path) -> None:

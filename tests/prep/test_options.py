@@ -1,4 +1,6 @@
+import json
 from dataclasses import replace
+from pathlib import Path
 
 from prep.options import PrepOptions, difference, fingerprint
 from prep.sources.base import ClipRef
@@ -29,3 +31,15 @@ def test_another_version_is_named() -> None:
     old = fingerprint(OPTIONS, REFS)
     new = {**old, "versions": {**old["versions"], "mediapipe": "0.9.0"}}
     assert difference(old, new) == f"mediapipe was {old['versions']['mediapipe']}, is now 0.9.0"
+
+
+def test_a_data_set_of_an_earlier_schema_is_named_as_such() -> None:
+    manifest = json.loads(
+        (Path(__file__).parents[1] / "history" / "data" / "manifest.json").read_text("utf-8")
+    )
+    old, new = fingerprint(OPTIONS, REFS), fingerprint(OPTIONS, REFS)
+    old = {key: value for key, value in old.items() if key in manifest["options"]} | {"schema_version": 1}
+    assert "pixels" not in old and "audio_track" not in old
+    assert difference(old, new) == (
+        "schema_version was 1, is now 2, which mixes sound and decodes colours by other rules"
+    )

@@ -87,6 +87,24 @@ def test_only_the_columns_asked_for_are_read(tmp_path: Path) -> None:
         list(shards.read(tmp_path, columns=["nonsense"]))
 
 
+def test_shards_of_a_later_version_are_refused(tmp_path: Path) -> None:
+    schema = make_schema(["box128"], {"schema_version": "3"})
+    (tmp_path / shards.SHARDS).mkdir()
+    with shards.ShardWriter(tmp_path / shards.SHARDS / "train-00000.parquet", schema) as writer:
+        writer.add(make_clip("a"))
+        writer.finish("train")
+    with pytest.raises(
+        PrepError, match=r"later version of `bench prep` \(schema 3, not 2\): update this suite"
+    ):
+        list(shards.read(tmp_path))
+
+
+def test_a_data_set_says_by_which_version_it_was_written(tmp_path: Path) -> None:
+    write(tmp_path, [make_clip("a")])
+    assert shards.schema_version(tmp_path) == 2
+    assert shards.schema_version(Path(__file__).parents[1] / "history" / "data") == 1
+
+
 def test_a_shard_describes_itself_as_its_writer_did(tmp_path: Path) -> None:
     info = write(tmp_path, [make_clip("a"), make_clip("b")])
     path = tmp_path / shards.SHARDS / info.name

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from bench.common.errors import BenchError
-from bench.train.sound import data_sound
+from bench.train.sound import data_sound, mixed_versions
 from prep.shards import MANIFEST, write_json
 from tests.prep.fakes import fake_clip, write_fake_dataset
 
@@ -41,3 +41,14 @@ def test_two_data_sets_that_differ_are_one_line(tmp_path: Path) -> None:
 def test_pictures_without_sound_have_no_say(tmp_path: Path) -> None:
     stills, clips = prepared(tmp_path / "a", "constant", still=True), prepared(tmp_path / "b", "reflect")
     assert data_sound([stills, clips]).mel_padding == "reflect"
+
+
+def test_data_sets_whose_sound_was_mixed_by_different_rules_are_named(tmp_path: Path) -> None:
+    old = Path(__file__).parents[2] / "history" / "data"
+    new, stills = prepared(tmp_path / "a", None), prepared(tmp_path / "b", None, still=True)
+    assert mixed_versions([new, old]) == (
+        f"stereo sound in {old} is up to 3 dB louder than in the others (schema version 1): prepare the corpus "
+        "again to train on one level"
+    )
+    for folders in ([new], [old], [new, new], [old, old], [stills, old], [new, stills], []):
+        assert mixed_versions(folders) == ""
