@@ -66,6 +66,7 @@ def evaluate(
     json_: bool = typer.Option(False, "--json", help="Print the result as JSON."),
 ) -> None:
     """Score videos against the truth; exit code 3 if some clips could not be scored."""
+    from bench.cli.hints import after_eval
     from bench.cli.progress import eval_progress
     from bench.clips.inputs import find_methods
     from bench.eval import evaluate as run
@@ -110,6 +111,7 @@ def evaluate(
         typer.echo(result.model_dump_json(indent=1))
     else:
         show_result(result, out)
+        after_eval(out)
     short = short_coverage(result)
     for line in short:
         typer.echo(f"incomplete: {line}", err=True)

@@ -69,6 +69,7 @@ def generate(
 ) -> None:
     """Generate videos that `bench eval` can score; exit code 3 if some could not be made."""
     from bench.cli.console_videos import show_made, speed, with_options
+    from bench.cli.hints import after_generate
     from bench.cli.progress import simple_progress
     from bench.clips.clip_lists import read_clips
     from bench.clips.protocols import Cast, Name
@@ -122,5 +123,7 @@ def generate(
         typer.echo(with_options(done.changed))
     if done.driver and done.made:
         typer.echo(f"{out / SHEET}: driven by {done.driver}")
+    if done.made and pairs is None:
+        after_generate(method, data, root, out)
     if done.failures and not allow_partial:
         raise typer.Exit(3)

@@ -83,7 +83,7 @@ def prep(
         )
 
     from bench.cli.console import console, plan_table, summary
-    from bench.cli.prep_notes import next_step, print_notes
+    from bench.cli.hints import after_prep, print_notes
     from bench.cli.progress import prep_progress
     from prep.images import ENCODINGS
     from prep.names import known
@@ -134,11 +134,11 @@ def prep(
             workers=workers,
             scheduler=scheduler,
             report=performance_report,
-            listing=listed.record,
+            listing=listed.record if limit is None else {**listed.record, "limit": limit},
             on_progress=notify,
         )
     summary(manifest, out)
-    next_step(manifest, source, root, out)
+    after_prep(manifest, out)
     if not any(counts["clips"] for counts in manifest["splits"].values()):
         raise typer.Exit(1)
 

@@ -56,6 +56,7 @@ def train(
         known("--per", [per], ["speaker"])
 
     from bench.cli.console import console
+    from bench.cli.hints import after_train
     from bench.cli.train_progress import Console
     from bench.train import train as run_training
     from bench.train.parallel import is_main_process
@@ -86,6 +87,8 @@ def train(
         raise typer.Exit(130) from None
     if is_main_process():
         show_trained(result)
+        if per is None and not result.stopped:
+            after_train(method, result.run, data or ())
     if result.stopped:
         raise typer.Exit(STOPPED)
 

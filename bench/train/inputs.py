@@ -9,7 +9,6 @@ import os
 import shlex
 import sys
 from collections.abc import Mapping, Sequence, Set
-from dataclasses import MISSING, fields
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,10 +22,11 @@ from bench.common.methods import get_method
 from bench.train.loading import PARTS, open_part
 from bench.weights.digests import file_sha256
 from models.base import DataInfo
+from prep.commands import prep_command
 from prep.dataset import clip_ids
 from prep.index import build_index
 from prep.names import composed
-from prep.options import PrepOptions, suite_version
+from prep.options import suite_version
 from prep.pipeline import add_command
 from prep.sampling import LANDMARKS68
 from prep.shards import MANIFEST, SHARDS, read_manifest, shard_paths, stored_views, write_json
@@ -138,12 +138,12 @@ def _split_remedy(folder: Path) -> str:
     listing, root = manifest.get("listing", {}), Path(manifest.get("root", "ROOT"))
     again = Path(f"{folder}-split")
     if "split" in listing:
-        return f"prepare all splits: {prep_command(manifest, again)}"
+        return f"prepare all splits: {prep_command(manifest, again, whole=True)}"
     if "holdout" in listing:
         return f"its clips are among the failures that `bench inspect {folder}` shows"
-    if can_hold_out(manifest.get("splits", ()), root):
-        return f"hold some speakers out: {prep_command(manifest, again, holdout='10%')}"
-    return f"write it into lists in {root} (train.txt, val.txt), then: {prep_command(manifest, again)}"
+    if can_hold_out({path.name.rpartition("-")[0] for path in shard_paths(folder)}, root):
+        return f"hold some speakers out: {prep_command(manifest, again, holdout='10%', whole=True)}"
+    return f"write it into lists in {root} (train.txt, val.txt), then: {prep_command(manifest, again, whole=True)}"
 
 
 def _check_clips(folders: Sequence[Path], clips: Path, listed: Set[str]) -> None:
@@ -162,48 +162,6 @@ def _check_clips(folders: Sequence[Path], clips: Path, listed: Set[str]) -> None
             f"{clips} names clips that are not in {', '.join(map(str, folders))} ({len(unknown):,}, such as "
             f"{unknown[0]}): remove them, or make the list again: bench offsets {data} …"
         )
-
-
-def prep_command(
-    manifest: Mapping[str, Any], out: Path, *, fan: bool = False, holdout: str | None = None
-) -> str:
-    """The ``bench prep`` command that made a data set, or would make it with 68 landmarks or with splits.
-
-    Args:
-        manifest: of the data set.
-        out: folder to write.
-        fan: with 68 landmarks.
-        holdout: share of the speakers to hold out; None: as in the manifest.
-    """
-    options = dict(manifest.get("options", {}))
-    words = [
-        "bench",
-        "prep",
-        options.get("source", "SOURCE"),
-        manifest.get("root", "ROOT"),
-        "--out",
-        str(out),
-    ]
-    if options.get("views"):
-        words += ["--views", ",".join(options["views"])]
-    if options.get("name") != options.get("source"):
-        words += ["--name", options["name"]]
-    for field in fields(PrepOptions):
-        value = fan or options.get(field.name) if field.name == "fan" else options.get(field.name)
-        if field.default is MISSING or value in (None, field.default):
-            continue
-        words.append(f"--{field.name.replace('_', '-')}")
-        if value is not True:
-            words.append(str(value))
-    listing = manifest.get("listing", {})
-    made = listing.get("holdout")
-    if holdout is not None or made:
-        words += ["--holdout", holdout or str(made["share"])]
-    if made and made["seed"]:
-        words += ["--seed", str(made["seed"])]
-    if "sound_root" in listing:
-        words += ["--sound-root", listing["sound_root"]]
-    return shlex.join(words)
 
 
 # The record ---------------------------------------------------------------------------------------------------

@@ -19,16 +19,18 @@ from accelerate.state import AcceleratorState
 from safetensors.torch import load_file, save_file
 
 import bench.cli
+from bench.cli.app import app
 from bench.common.errors import BenchError
 from bench.common.methods import METHODS
 from bench.train.assets import load_assets
 from bench.train.checkpoint import best_files
 from bench.train.config import RunConfig, load_config
-from bench.train.inputs import build_method, prep_command
+from bench.train.inputs import build_method
 from bench.train.log import read_log
 from bench.weights.digests import file_sha256
 from bench.weights.store import Entry, WeightStore
 from models.base import Batch, Progress, Update
+from prep.commands import prep_command
 from prep.shards import MANIFEST, Failure, write_json
 from tests.bench.fake.method import ColourStage, Fake
 from tests.prep.fakes import fake_clip, fake_dataset, write_fake_dataset
@@ -276,9 +278,38 @@ def prepared(folder: Path, splits: dict[str, int], **changes: object) -> Path:
             {"train": 2},
             {},
             [],
-            "lrs2: no split val, which training needs; prepare one that has: bench prep lrs2",
+            "lrs2: no split val, which training needs; hold some speakers out: bench prep lrs2 '/data/LRS 2' "
+            "--out lrs2-split --views box128 --tracking --mel-padding reflect --holdout 10%",
         ),
-        ({"val": 2}, {}, [], "lrs2: no split train, which training needs"),
+        (
+            {"val": 2},
+            {},
+            [],
+            "lrs2: no split train, which training needs; hold some speakers out: bench prep",
+        ),
+        (
+            {"train": 2},
+            {"listing": {"split": "train", "limit": 9, "sound_root": "/data/wav"}},
+            [],
+            "no split val, which training needs; prepare all splits: bench prep lrs2 '/data/LRS 2' --out lrs2-split "
+            "--views box128 --tracking --mel-padding reflect --sound-root /data/wav",
+        ),
+        (
+            {"train": 2},
+            {"listing": {"holdout": {"share": 0.2, "seed": 3}}},
+            [],
+            "no split val, which training needs; its clips are among the failures that `bench inspect lrs2` shows",
+        ),
+        (
+            {"train": 2, "val": 1},
+            {
+                "complete": False,
+                "listing": {"holdout": {"share": 0.2, "seed": 3}, "split": "val", "limit": 9},
+            },
+            [],
+            "finish it: bench prep lrs2 '/data/LRS 2' --out lrs2 --views box128 --tracking "
+            "--mel-padding reflect --holdout 0.2 --seed 3 --split val --limit 9",
+        ),
         (
             {"train": 2, "val": 1},
             {},
@@ -329,7 +360,7 @@ def test_a_split_without_a_usable_clip_is_one_line(bench_: Command) -> None:
 def test_the_command_is_one_that_bench_prep_understands(manifest: dict[str, object]) -> None:
     words = shlex.split(prep_command(manifest, Path("out")))
     assert words[:2] == ["bench", "prep"]
-    command = typer.main.get_command(bench.cli.app)
+    command = typer.main.get_command(app)
     context = command.commands["prep"].make_context("prep", words[2:])  # type: ignore[attr-defined]
     asked = dict(manifest.get("options", {}))  # type: ignore[call-overload]
     for key in asked.keys() & context.params.keys() - {"views"}:

@@ -1,0 +1,63 @@
+"""What to type next, in the last line of a command."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+
+def print_notes(notes: Iterable[str]) -> None:
+    """Print lines as they are, without breaking them."""
+    from bench.cli.console import console
+
+    for note in notes:
+        console.print(note, markup=False, soft_wrap=True)
+
+
+def after_prep(manifest: Mapping[str, Any], out: Path) -> None:
+    """How to train on a new data set, or how to prepare one that can be trained on."""
+    from prep.commands import prep_command
+    from prep.sources.holdout import can_hold_out
+
+    there = {split for split, counts in manifest["splits"].items() if counts["clips"]}
+    if {"train", "val"} <= there:
+        words = ["bench", "train", "ipl", "--data", str(out)]
+        print_notes([f"next: {shlex.join(words)} (--preset tiny for a try)"])
+    elif "split" not in manifest["listing"] and can_hold_out(there, Path(manifest["root"])):
+        command = prep_command(manifest, Path(f"{out}-split"), holdout="10%", whole=True)
+        print_notes([f"to train on it, hold some speakers out: {command}"])
+
+
+def after_train(method: str, run: Path, data: Sequence[Path]) -> None:
+    """How to generate with a new run; nothing for a method that does not generate."""
+    from bench.common.methods import get_method
+    from models.base import Talker
+
+    if data and issubclass(get_method(method), Talker):
+        words = [
+            "bench",
+            "generate",
+            method,
+            "--run",
+            str(run),
+            "--data",
+            str(data[0]),
+            "--out",
+            f"videos/{method}",
+        ]
+        print_notes([f"next: {shlex.join(words)}"])
+
+
+def after_generate(method: str, data: Path, root: Path | None, out: Path) -> None:
+    """How to score new videos."""
+    words = ["bench", "eval", f"{method}={out}", "--data", str(data), "--out", f"results/{method}"]
+    if root is not None:
+        words += ["--root", str(root)]
+    print_notes([f"next: {shlex.join(words)}"])
+
+
+def after_eval(out: Path) -> None:
+    """How to show a new result."""
+    print_notes([f"next: {shlex.join(['bench', 'report', str(out), '--site', 'page'])}"])
