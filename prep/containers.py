@@ -10,6 +10,7 @@ import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from functools import lru_cache
+from mmap import ACCESS_READ, mmap
 from pathlib import Path
 from typing import Any
 
@@ -172,6 +173,15 @@ def _opens(context: Any) -> bool:
     return True
 
 
+_MP4 = "mov,mp4,m4a,3gp,3g2,mj2"
+#: Formats whose packets have timestamps of their own; in others, times are counted or are in one table.
+_STORE_TIMES = (_MP4, "matroska,webm", "mpegts", "mpeg", "ogg", "flv", "asf")
+#: Formats with one head a file, of which FFmpeg reads the first file only (of Matroska, the first two).
+_ONE_HEAD = ("matroska,webm", "flv", "asf")
+_REMEDY = "with `ffmpeg -f concat`"
+_JOINED = f"another file is joined to its end, which cannot be read: join recordings {_REMEDY}"
+
+
 def read_packets(container: Any, stream: Any) -> Iterator[Any]:
     """All packets of a stream, in the order of the file, on one continuous clock, see :mod:`prep.clock`.
 
@@ -201,7 +211,15 @@ def begins_anew(container: Any, stream: Any) -> bool:
 
 
 def _clock(container: Any, stream: Any) -> Clock | None:
-    path = Path(container.name.removeprefix("file:"))
+    path, kind = Path(container.name.removeprefix("file:")), container.format.name
+    if kind not in _STORE_TIMES:
+        return None
+    if kind == _MP4:
+        boxes = [box for box, _ in _boxes(path)]
+        if b"moof" not in boxes:  # the times of a track are in one table
+            if boxes.count(b"moov") > 1:
+                raise ClipError("video" if container.streams.video else "audio", _JOINED)
+            return None
     status = path.stat()
     clock, streams = _read_clock(path, None, status.st_mtime_ns, status.st_size)
     if stream.index not in streams:
@@ -214,13 +232,7 @@ def _clock(container: Any, stream: Any) -> Clock | None:
 def _read_clock(path: Path, wanted: int | None, mtime_ns: int, size: int) -> tuple[Clock | None, set[int]]:
     """The clock of picture, sound and the wanted stream, and whose it is: one pass over packets, without decoding."""
     with opened(path, "video") as container:
-        step = "video" if container.streams.video else "audio"
-        if container.format.name.startswith("mov"):
-            kinds = [kind for kind, _ in _boxes(path)]
-            if b"moof" not in kinds:  # all times are in one table
-                if kinds.count(b"moov") > 1:
-                    raise ClipError(step, _JOINED)
-                return None, set(range(len(container.streams)))
+        step, kind = "video" if container.streams.video else "audio", container.format.name
         leading: set[int] = set()
         for choose in (video_stream, audio_stream):
             with suppress(ClipError):
@@ -242,10 +254,10 @@ def _read_clock(path: Path, wanted: int | None, mtime_ns: int, size: int) -> tup
                 end = max(end, (packet.pos or 0) + packet.size)
         except IndexError:
             pass  # as in read_packets
-        if container.format.name in ("flv", "asf", "matroska,webm") and _joined_after(path, end):
+        if kind in _ONE_HEAD and _joined_after(path, end):
             raise ClipError(step, _JOINED)
         clock = reader.clock()
-        if clock is not None and container.format.name.startswith("mov"):
+        if clock is not None and kind == _MP4:
             # FFmpeg marks fragments with earlier times as left out by an edit list.
             raise ClipError(
                 step, f"its times begin anew at {reader.begins[1]:.1f} s: join recordings {_REMEDY}"
@@ -253,16 +265,10 @@ def _read_clock(path: Path, wanted: int | None, mtime_ns: int, size: int) -> tup
         return clock, read
 
 
-_REMEDY = "with `ffmpeg -f concat`"
-_JOINED = f"another file is joined to its end, which cannot be read: join recordings {_REMEDY}"
-
-
 def _joined_after(path: Path, end: int) -> bool:
     """Whether the head of a file stands once more behind its last packet."""
-    with path.open("rb") as file:
-        head = file.read(9)
-        file.seek(end)
-        return head in file.read()
+    with path.open("rb") as file, mmap(file.fileno(), 0, access=ACCESS_READ) as data:
+        return data.find(data[:9], end) >= 0
 
 
 def decoded(packets: Iterable[Any], stream: Any, step: str) -> Iterator[Any]:

@@ -35,6 +35,8 @@ SOUND_TOLERANCE = 0.02
 CANCELLED = 0.1
 #: Samples of float formats are limited to this before channels are mixed; larger values are damage.
 _LOUDEST = 4.0
+#: Samples that are mixed at once.
+_BLOCK = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -141,6 +143,8 @@ class _Mixer:
         # number of channels → the energy of their mean, and of each
         self.energies: dict[int, tuple[float, np.ndarray]] = {}
         self.resampler: AudioResampler | None = None
+        self.held: list[np.ndarray] = []  # samples of the current run, as stored
+        self.frame_rate = 0
 
     def begin(self, frame: Any) -> None:
         """A frame follows that does not continue the one before it, or has another form."""
@@ -149,27 +153,37 @@ class _Mixer:
 
     def make(self, frame: Any) -> Iterator[np.ndarray]:
         """Samples that became ready, each int16 (n, 1)."""
-        planes = _planes(frame)
+        self.held.append(_stored(frame))
+        self.frame_rate = frame.sample_rate
+        if sum(block.shape[1] for block in self.held) >= _BLOCK:
+            yield from self._mixed()
+
+    def end(self) -> Iterator[np.ndarray]:
+        """What is still held, here and in the resampler."""
+        yield from self._mixed()
+        if self.resampler is not None:
+            yield from (
+                _int16(part.to_ndarray()) for part in self.resampler.resample(None) if part is not None
+            )
+
+    def _mixed(self) -> Iterator[np.ndarray]:
+        if not self.held:
+            return
+        planes = _float(np.concatenate(self.held, axis=1))
+        self.held.clear()
         n = len(planes)
         mono = planes[self.chosen[n]] if n in self.chosen else planes.mean(axis=0) if n > 1 else planes[0]
         of_mean, of_each = self.energies.get(n, (0.0, np.zeros(n)))
         if n > 1:
             of_mean += float(mono @ mono)
-            of_each = of_each + np.einsum("ij,ij->i", planes, planes)
+            of_each = of_each + [float(plane @ plane) for plane in planes]
         self.energies[n] = of_mean, of_each
         if self.resampler is None:
             yield _int16(mono[None])
             return
         mixed = av.AudioFrame.from_ndarray(np.ascontiguousarray(mono)[None], "fltp", "mono")
-        mixed.sample_rate = frame.sample_rate
+        mixed.sample_rate = self.frame_rate
         yield from (_int16(part.to_ndarray()) for part in self.resampler.resample(mixed))
-
-    def end(self) -> Iterator[np.ndarray]:
-        """What the resampler still holds."""
-        if self.resampler is not None:
-            yield from (
-                _int16(part.to_ndarray()) for part in self.resampler.resample(None) if part is not None
-            )
 
     def cancelling(self) -> dict[int, int]:
         """For each number of channels that cancel, the loudest channel."""
@@ -211,12 +225,14 @@ class _Keeper:
     def make(self, frame: Any) -> Iterator[np.ndarray]:
         """Samples that became ready, each int16 (n, channels)."""
         for part in [frame] if self.resampler is None else self.resampler.resample(frame):
-            yield _int16(_planes(part))
+            yield _int16(_float(_stored(part)))
 
     def end(self) -> Iterator[np.ndarray]:
         """As of :class:`_Mixer`."""
         if self.resampler is not None:
-            yield from (_int16(_planes(part)) for part in self.resampler.resample(None) if part is not None)
+            yield from (
+                _int16(_float(_stored(part))) for part in self.resampler.resample(None) if part is not None
+            )
 
 
 class _Placed:
@@ -283,13 +299,16 @@ class _Placed:
         return samples
 
 
-def _planes(frame: Any) -> np.ndarray:
-    """The samples of a frame: float32 (channels, n), full scale is 1."""
+def _stored(frame: Any) -> np.ndarray:
+    """The samples of a frame: (channels, n), as they are stored."""
     if frame.format.name.startswith("s64"):  # PyAV has no array for it
         (frame,) = AudioResampler("dblp").resample(frame)
-    values = frame.to_ndarray()
-    if not frame.format.is_planar:
-        values = values.reshape(-1, frame.layout.nb_channels).T
+    values: np.ndarray = frame.to_ndarray()
+    return values if frame.format.is_planar else values.reshape(-1, frame.layout.nb_channels).T
+
+
+def _float(values: np.ndarray) -> np.ndarray:
+    """Samples as float32, full scale is 1."""
     if values.dtype.kind == "f":  # damaged sound may hold anything
         return np.clip(np.nan_to_num(values), -_LOUDEST, _LOUDEST).astype(np.float32, copy=False)
     if values.dtype.kind == "u":
