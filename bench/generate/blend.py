@@ -19,6 +19,11 @@ _UNCHANGED = 3
 _SOFT, _LEAST = 0.04, 3
 #: Movements up to this many pixels are left out, since resampling softens pictures.
 _STILL = 0.05
+#: A head that moves by more than this share of its size, or grows by more, between two moments is another one: a cut.
+_JUMP = 0.2
+#: Mean difference of grey levels in the region from which on two frames are of different shots, and the side in
+#: pixels of the pictures that are compared.
+_OTHER_SHOT, _SMALL = 25, 32
 # What moves with the head, and what the original speech moves.
 _HEAD = LANDMARK_SETS["face131_pose"]
 _MOUTH = LANDMARK_SETS["lips_outer"]
@@ -76,6 +81,25 @@ def patch(original: np.ndarray, generated: np.ndarray, mouths: np.ndarray) -> Pa
     return Patch(x0, y0, generated[y0:y1, x0:x1], share)
 
 
+def same_shot(patch: Patch, original: np.ndarray, frame: np.ndarray) -> bool:
+    """Whether a frame continues the one for which a patch was made: False if the video is cut between the two.
+
+    Args:
+        patch: says where to look.
+        original: (H, W, 3) uint8 RGB, the frame from which the method generated.
+        frame: of the same size.
+    """
+    height, width = patch.share.shape
+    here = np.s_[patch.y : patch.y + height, patch.x : patch.x + width]
+    small = [
+        cv2.resize(
+            cv2.cvtColor(picture[here], cv2.COLOR_RGB2GRAY), (_SMALL, _SMALL), interpolation=cv2.INTER_AREA
+        )
+        for picture in (original, frame)
+    ]
+    return float(cv2.absdiff(*small).mean()) < _OTHER_SHOT
+
+
 def put(patch: Patch, frame: np.ndarray, motion: np.ndarray) -> None:
     """Put a patch into a frame.
 
@@ -116,11 +140,17 @@ class HeadMotion:
         self._head, self._mouth = points[:, _HEAD], points[:, _MOUTH]
 
     def between(self, begin: float, end: float) -> np.ndarray:
-        """The similarity, (2, 3) float64, from pixels at ``begin`` to those at ``end``; rest if a face is missing."""
+        """The similarity, (2, 3) float64, from pixels at ``begin`` to those at ``end``.
+
+        Rest if a face is missing, or if the video is cut to another face in between.
+        """
         before, after = _at(self._times, self._head, begin), _at(self._times, self._head, end)
         if not (np.isfinite(before).all() and np.isfinite(after).all()):
             return np.eye(2, 3)
-        return similarity(before, after)
+        size = float(np.hypot(*np.ptp(before, axis=0)))
+        jump = float(np.hypot(*(after.mean(axis=0) - before.mean(axis=0))))
+        growth = abs(float(np.hypot(*np.ptp(after, axis=0))) - size)
+        return np.eye(2, 3) if max(jump, growth) > _JUMP * size else similarity(before, after)
 
     def mouth(self, time: float) -> np.ndarray:
         """(20, 2) float64, the outer lips at a time; NaN where no face was found."""

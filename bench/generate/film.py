@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bench.generate.blend import HeadMotion, Patch, patch, put
+from bench.generate.blend import HeadMotion, Patch, patch, put, same_shot
 from bench.generate.film_times import FilmTimes, Moment, film_times
 from bench.generate.fit import in_blocks
 from bench.generate.footage import VideoFootage, block_frames
@@ -18,8 +18,8 @@ from prep.errors import ClipError
 from prep.rates import FPS
 from prep.video_reading import native_frames, native_times
 
-# Seconds: frames that are blended are no further than this from the generated one.
-_REACH = 0.5 / FPS
+# Seconds: the frame that a method saw is up to half a slot later than its slot, and its slot as much later or earlier.
+_REACH = 1 / FPS
 # Seconds by which the time of a decoded frame may differ from that of its packet.
 _EXACT = Fraction(1, 2000)
 
@@ -79,7 +79,7 @@ class Film:
                 continue
             if mouth_of != number:
                 mouth, mouth_of = self._patch(original, made, moment), number
-            if mouth is not None:
+            if mouth is not None and same_shot(mouth, original, frame):
                 put(mouth, frame, self._motion.between(*self._span(moment)))
             yield frame
         # The method's last frames may be shown nowhere, but they are counted.

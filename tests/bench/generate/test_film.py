@@ -159,7 +159,7 @@ def moved(number: int) -> float:
 def drawn(number: int) -> np.ndarray:
     """A frame of the source: its number above, and a dark mouth which the speech opens and closes."""
     frame = numbered(number, SIZE[1], SIZE[0], grey=120)
-    middle, height = round(moved(number)), 4 + 6 * (number % 4)
+    middle, height = round(moved(number)), 4 + 2 * (number % 4)
     frame[140 - height // 2 : 140 + height // 2, middle - 25 : middle + 25] = 10
     return frame
 
@@ -241,6 +241,46 @@ def test_where_no_face_is_found_the_mouth_stays_where_it_was_generated(
     # Slot 1 shows number 2: the nearest generated frame, whose mouth is one pixel away.
     x = round(moved(2))
     assert np.abs(third[130:150, x - 24 : x + 24].astype(int) - 153).max() <= 3
+
+
+#: The first frame of another shot. The generated frame that is nearest to frame 30 was made from frame 32.
+CUT = 31
+
+
+def test_a_mouth_is_not_carried_over_a_cut(tmp_path: Path) -> None:
+    def shot(number: int) -> np.ndarray:
+        frame = numbered(number, SIZE[1], SIZE[0], grey=120 if number < CUT else 60)
+        frame[125:155, 50:110] = frame[125:155, 130:190] = 200 if number < CUT else 20
+        return frame
+
+    path = tmp_path / "in.mp4"
+    write_video(path, (shot(number) for number in range(60)), fps=60, crf=0)
+    source = list(frames(path))
+    footage = VideoFootage(
+        lambda start, stop: frames(path, start, stop),
+        np.stack([face_at(80 if number_of(frame) < CUT else 160) for frame in source]),
+        n_frames=25,
+        fit=Fit(),
+        width=SIZE[0],
+        height=SIZE[1],
+    )
+
+    def made() -> Iterator[np.ndarray]:
+        for each in footage.shots():
+            yield speaking(each.frame, 80 if number_of(each.frame) < CUT else 160, 150)
+
+    native = [frame for _, frame in native_frames(path)]
+    untouched = []
+    for number, frame in enumerate(Film(path, footage).frames(made())):
+        old, new = frame[128:152, 54:106].astype(int), frame[128:152, 134:186].astype(int)
+        before = number < CUT
+        # The mouth is only ever on the side where the face is.
+        side, other = (old, new) if before else (new, old)
+        assert np.abs(other - (200 if before else 20)).max() <= 3, number
+        if np.abs(side - 150).max() > 3:
+            untouched.append(number)
+            np.testing.assert_array_equal(frame, native[number])
+    assert untouched == [30]
 
 
 def test_few_frames_are_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -297,6 +297,13 @@ def test_references_come_from_the_frames_that_differ():
     assert len(frames) == 40
 
 
+def test_a_single_picture_speaks():
+    footage, renderer = FakeFootage(11, side=64, n_unique=1), OneColour()
+    frames = made_with(footage, renderer=renderer)
+    assert renderer.references[0][0].shape[1] == 1
+    assert all(changed(footage, frames)) and len(frames) == 11
+
+
 def test_the_official_rule_for_sound_can_be_had():
     speech = FakeSpeech()
     made_with(FakeFootage(3), speech=speech, mel="iplap-inference")

@@ -179,6 +179,7 @@ def test_memory_is_flat_however_long_the_footage():
         ("middle", [], 9, 4),
         ("middle", [4, 5], 9, 3),
         ("middle", [], 5, 2),
+        ("middle", [], 1, 0),  # a picture
     ],
 )
 def test_which_frame_is_the_reference(reference, missing, n_unique, expected):
