@@ -98,22 +98,22 @@ def sound(path: Path, track: int | None = None) -> SoundTrack:
         mixer = _Mixer(chosen)
         number, placed = _read(Path(path), track, mixer)
     samples = placed.samples()[:, 0]
-    return SoundTrack(samples, placed.starts, placed.duration, number, mixer.channels, mixer.mix)
+    return SoundTrack(samples, placed.starts, placed.duration, number, mixer.channels, mixer.name)
 
 
 def film_sound(path: Path, track: int | None = None) -> FilmSound:
     """Decode a sound track at its own rate and with its own channels, with the time of the video.
 
     Sound of more than 16 bits is rounded; float beyond full scale is clipped. If rate or channels change inside the
-    file, libswresample converts what follows to those of the beginning. Arguments, placing and errors are those of
-    :func:`sound`.
+    file, what follows is converted to those of the beginning: resampled, and the mean of its channels in each channel.
+    Arguments, placing and errors are those of :func:`sound`.
     """
     keeper = _Keeper()
     _, placed = _read(Path(path), track, keeper)
     return FilmSound(placed.samples(), keeper.rate, placed.starts)
 
 
-def _read(path: Path, track: int | None, maker: _Mixer | _Keeper) -> tuple[int, _Placed]:
+def _read(path: Path, track: int | None, maker: _Maker) -> tuple[int, _Placed]:
     """Decode a track; returns which one it is, and what ``maker`` made of it."""
     with opened(path, "audio") as container:
         stream = audio_stream(container, track)
@@ -129,61 +129,79 @@ def _read(path: Path, track: int | None, maker: _Mixer | _Keeper) -> tuple[int, 
         return container.streams.audio.index(stream), placed
 
 
-class _Mixer:
+class _Maker:
+    """Makes the samples of frames that follow each other without a gap: mixed, then resampled, then int16."""
+
+    rate = SAMPLE_RATE
+    layout = "mono"
+
+    def __init__(self) -> None:
+        self._resampler: AudioResampler | None = None
+        self._held: list[np.ndarray] = []  # samples of the current run, as stored
+        self._held_rate = 0
+
+    def begin(self, frame: Any) -> None:
+        """A frame follows that does not continue the one before it, or has another form."""
+        same = frame.sample_rate == self.rate
+        self._resampler = None if same else AudioResampler("fltp", self.layout, self.rate)
+
+    def make(self, frame: Any) -> Iterator[np.ndarray]:
+        """Samples that became ready, each int16 (n, channels)."""
+        self._held.append(_stored(frame))
+        self._held_rate = frame.sample_rate
+        if sum(block.shape[1] for block in self._held) >= _BLOCK:
+            yield from self._made()
+
+    def end(self) -> Iterator[np.ndarray]:
+        """What is still held, here and in the resampler."""
+        if self._held:
+            yield from self._made()
+        if self._resampler is not None:
+            yield from (
+                _int16(part.to_ndarray()) for part in self._resampler.resample(None) if part is not None
+            )
+
+    def mix(self, planes: np.ndarray) -> np.ndarray:
+        """float32 (channels of the source, n) → (channels, n)."""
+        raise NotImplementedError
+
+    def _made(self) -> Iterator[np.ndarray]:
+        planes = self.mix(_float(np.concatenate(self._held, axis=1)))
+        self._held.clear()
+        if self._resampler is None:
+            yield _int16(planes)
+            return
+        frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(planes), "fltp", self.layout)
+        frame.sample_rate = self._held_rate
+        yield from (_int16(part.to_ndarray()) for part in self._resampler.resample(frame))
+
+
+class _Mixer(_Maker):
     """Makes 16 kHz mono: the mean of the channels, or one of them.
 
     Args:
         chosen: number of channels → the one to take, from 0; the mean if there is none.
     """
 
-    rate = SAMPLE_RATE
-
     def __init__(self, chosen: dict[int, int]) -> None:
+        super().__init__()
         self.chosen = chosen
         # number of channels → the energy of their mean, and of each
         self.energies: dict[int, tuple[float, np.ndarray]] = {}
-        self.resampler: AudioResampler | None = None
-        self.held: list[np.ndarray] = []  # samples of the current run, as stored
-        self.frame_rate = 0
 
-    def begin(self, frame: Any) -> None:
-        """A frame follows that does not continue the one before it, or has another form."""
-        same = frame.sample_rate == SAMPLE_RATE
-        self.resampler = None if same else AudioResampler("fltp", "mono", SAMPLE_RATE)
-
-    def make(self, frame: Any) -> Iterator[np.ndarray]:
-        """Samples that became ready, each int16 (n, 1)."""
-        self.held.append(_stored(frame))
-        self.frame_rate = frame.sample_rate
-        if sum(block.shape[1] for block in self.held) >= _BLOCK:
-            yield from self._mixed()
-
-    def end(self) -> Iterator[np.ndarray]:
-        """What is still held, here and in the resampler."""
-        yield from self._mixed()
-        if self.resampler is not None:
-            yield from (
-                _int16(part.to_ndarray()) for part in self.resampler.resample(None) if part is not None
-            )
-
-    def _mixed(self) -> Iterator[np.ndarray]:
-        if not self.held:
-            return
-        planes = _float(np.concatenate(self.held, axis=1))
-        self.held.clear()
+    def mix(self, planes: np.ndarray) -> np.ndarray:
+        """One channel."""
         n = len(planes)
-        mono = planes[self.chosen[n]] if n in self.chosen else planes.mean(axis=0) if n > 1 else planes[0]
         of_mean, of_each = self.energies.get(n, (0.0, np.zeros(n)))
-        if n > 1:
-            of_mean += float(mono @ mono)
-            of_each = of_each + [float(plane @ plane) for plane in planes]
+        if n in self.chosen:
+            mono = planes[self.chosen[n] :][:1]
+        else:
+            mono = planes.mean(axis=0, keepdims=True)
+            if n > 1:
+                of_mean += float(mono[0] @ mono[0])
+                of_each = of_each + [float(plane @ plane) for plane in planes]
         self.energies[n] = of_mean, of_each
-        if self.resampler is None:
-            yield _int16(mono[None])
-            return
-        mixed = av.AudioFrame.from_ndarray(np.ascontiguousarray(mono)[None], "fltp", "mono")
-        mixed.sample_rate = self.frame_rate
-        yield from (_int16(part.to_ndarray()) for part in self.resampler.resample(mixed))
+        return mono
 
     def cancelling(self) -> dict[int, int]:
         """For each number of channels that cancel, the loudest channel."""
@@ -199,46 +217,41 @@ class _Mixer:
         return max(self.energies)
 
     @property
-    def mix(self) -> str:
-        """As in :class:`SoundTrack`."""
-        for n in sorted(self.chosen, reverse=True):
-            return f"channel {self.chosen[n] + 1}"
+    def name(self) -> str:
+        """The ``mix`` of :class:`SoundTrack`."""
+        if self.chosen:
+            return f"channel {self.chosen[max(self.chosen)] + 1}"
         return "mono" if self.channels == 1 else "mean"
 
 
-class _Keeper:
-    """Keeps rate and channels of the first frame."""
+class _Keeper(_Maker):
+    """Keeps rate and channels of the first frame; another number of channels becomes their mean, in each."""
 
     def __init__(self) -> None:
-        self.form: tuple[Any, ...] | None = None
-        self.layout = ""
-        self.rate = 0
-        self.resampler: AudioResampler | None = None
+        super().__init__()
+        self.channels = 0
 
     def begin(self, frame: Any) -> None:
-        """As of :class:`_Mixer`."""
-        form = (frame.layout.name, frame.sample_rate)
-        if self.form is None:
-            self.form, (self.layout, self.rate) = form, form
-        self.resampler = None if form == self.form else AudioResampler("fltp", self.layout, self.rate)
-
-    def make(self, frame: Any) -> Iterator[np.ndarray]:
-        """Samples that became ready, each int16 (n, channels)."""
-        for part in [frame] if self.resampler is None else self.resampler.resample(frame):
-            yield _int16(_float(_stored(part)))
-
-    def end(self) -> Iterator[np.ndarray]:
-        """As of :class:`_Mixer`."""
-        if self.resampler is not None:
-            yield from (
-                _int16(_float(_stored(part))) for part in self.resampler.resample(None) if part is not None
+        """As of :class:`_Maker`."""
+        if not self.channels:
+            self.rate, self.layout, self.channels = (
+                frame.sample_rate,
+                frame.layout.name,
+                frame.layout.nb_channels,
             )
+        super().begin(frame)
+
+    def mix(self, planes: np.ndarray) -> np.ndarray:
+        """As many channels as at the beginning."""
+        return (
+            planes if len(planes) == self.channels else np.repeat(planes.mean(axis=0)[None], self.channels, 0)
+        )
 
 
 class _Placed:
     """Segments of sound without a gap, each made separately and placed at its first timestamp."""
 
-    def __init__(self, origin: float | None, maker: _Mixer | _Keeper) -> None:
+    def __init__(self, origin: float | None, maker: _Maker) -> None:
         self.origin = origin
         self.maker = maker
         self.starts = 0.0
@@ -309,8 +322,11 @@ def _stored(frame: Any) -> np.ndarray:
 
 def _float(values: np.ndarray) -> np.ndarray:
     """Samples as float32, full scale is 1."""
-    if values.dtype.kind == "f":  # damaged sound may hold anything
-        return np.clip(np.nan_to_num(values), -_LOUDEST, _LOUDEST).astype(np.float32, copy=False)
+    if values.dtype.kind == "f":
+        # Damaged sound may hold anything.
+        if values.size and not -_LOUDEST <= values.min() <= values.max() <= _LOUDEST:
+            values = np.clip(np.nan_to_num(values), -_LOUDEST, _LOUDEST)
+        return values.astype(np.float32, copy=False)
     if values.dtype.kind == "u":
         return (values.astype(np.float32) - 128) / 128
     return values.astype(np.float32) * np.float32(2.0 ** (1 - 8 * values.dtype.itemsize))
@@ -319,4 +335,5 @@ def _float(values: np.ndarray) -> np.ndarray:
 def _int16(planes: np.ndarray) -> np.ndarray:
     """float (channels, n) → int16 (n, channels), clipped to full scale."""
     scaled: np.ndarray = planes * np.float32(32768)
-    return np.rint(scaled, out=scaled).clip(-32768, 32767).astype(np.int16).T
+    np.rint(scaled, out=scaled)
+    return np.clip(scaled, -32768, 32767, out=scaled).astype(np.int16).T
