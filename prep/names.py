@@ -44,6 +44,9 @@ def by_composed(names: Iterable[str], folder: object) -> dict[str, str]:
     """
     found: dict[str, str] = {}
     for name in names:
+        if name.isascii():  # already composed, and most names are
+            found[name] = name
+            continue
         other = found.setdefault(composed(name), name)
         if other != name:
             raise PrepError(

@@ -33,9 +33,13 @@ def scan(folder: Path) -> list[os.DirEntry[str]]:
     Raises:
         PrepError: the folder cannot be read.
     """
+    return sorted(_entries(folder), key=lambda entry: entry.name)
+
+
+def _entries(folder: Path) -> list[os.DirEntry[str]]:
     try:
         with os.scandir(folder) as entries:
-            return sorted((entry for entry in entries if entry.name[0] != "."), key=lambda entry: entry.name)
+            return [entry for entry in entries if entry.name[0] != "."]
     except OSError as error:
         raise PrepError(f"cannot read the folder {folder}: {error.strerror}") from error
 
@@ -123,15 +127,19 @@ def walk(root: Path, suffixes: frozenset[str]) -> list[str]:
     links: list[str] = []
     while folders or links:
         prefix = folders.pop() if folders else links.pop(0)
-        status = (root / prefix).stat()
+        folder = root / prefix
+        status = folder.stat()
         if (status.st_dev, status.st_ino) in entered:
             continue
         entered.add((status.st_dev, status.st_ino))
-        for entry in scan(root / prefix):
+        inner = []
+        for entry in _entries(folder):
             if entry.is_dir():
-                (links if entry.is_symlink() else folders).append(f"{prefix}{entry.name}/")
+                inner.append(entry)
             elif suffix_of(entry.name) in suffixes and _may_be_opened(entry):
                 found.append(prefix + entry.name)
+        for entry in sorted(inner, key=lambda entry: entry.name):
+            (links if entry.is_symlink() else folders).append(f"{prefix}{entry.name}/")
     return sorted(found)
 
 
@@ -152,6 +160,8 @@ def clip_ids(paths: Sequence[str]) -> list[str]:
 
 def shown(path: str) -> tuple[str, str]:
     """``path`` as it can be written to a shard, and a problem if that differs from the name on disk."""
+    if path.isascii():
+        return path, ""
     name = os.fsencode(path).decode("utf-8", "backslashreplace")
     return name, "" if name == path else "the name of the file is not valid UTF-8"
 

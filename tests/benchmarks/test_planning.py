@@ -23,10 +23,10 @@ import json, sys, time
 from pathlib import Path
 from prep.options import PrepOptions, fingerprint
 from prep.pipeline import plan_shards, select
-from prep.sources import get_source
+from prep.sources.gather import gather
 
 start = time.perf_counter()
-clips = select(list(get_source(sys.argv[1]).list_clips(Path(sys.argv[2]))), None)
+clips = select(gather(sys.argv[1], Path(sys.argv[2])).clips, None)
 plans = plan_shards(clips)
 fingerprint(PrepOptions(source=sys.argv[1], name=sys.argv[1], views=("box128",)), clips)
 seconds = time.perf_counter() - start
