@@ -119,6 +119,8 @@ def _choice(number: int | None, at: str | None) -> FaceChoice:
     Raises:
         BenchError: the options contradict each other, or the point is not two numbers.
     """
+    from math import isfinite
+
     from bench.common.errors import BenchError
     from prep.landmarks import FaceChoice
 
@@ -128,6 +130,8 @@ def _choice(number: int | None, at: str | None) -> FaceChoice:
         raise BenchError("--face and --face-at both choose the face: give one of them")
     try:
         x, y = map(float, at.split(","))
+        if not (isfinite(x) and isfinite(y)):
+            raise ValueError
     except ValueError:
         raise BenchError(f"--face-at {at}: write it as x,y in pixels of the video, such as 640,300") from None
     return FaceChoice(at=(x, y))

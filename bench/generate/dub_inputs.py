@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+from PIL import Image
+
 from bench.common.errors import BenchError
 from bench.common.methods import METHODS, get_method, get_talker
+from bench.common.places import check_folder
 from prep.errors import ClipError
-from prep.stills import image
 from prep.video_reading import VideoInfo, probe
 
 
@@ -35,6 +36,8 @@ def check_files(video: Path, audio: Path, out: Path) -> Picked:
     """
     check_out(out, "out.mp4")
     check_file(audio, "--audio takes one sound file, or one video with sound")
+    if is_picture(audio):
+        raise BenchError(f"{audio} is a picture: --audio takes a sound file, or a video with sound")
     picked = pick(video)
     if out.exists() and (out.samefile(video) or out.samefile(audio)):
         raise BenchError(f"{out} is also an input: give --out another name")
@@ -51,26 +54,7 @@ def check_out(out: Path, example: str) -> None:
         raise BenchError(f"{out} is a folder: give --out the name of a file, such as {out / example}")
     if out.suffix.lower() != ".mp4":
         raise BenchError(f"{out}: only MP4 is written: give --out a name that ends in .mp4")
-    check_folder(out)
-
-
-def check_folder(file: Path) -> None:
-    """Check that a file can be written where it is wanted, without leaving anything there.
-
-    Raises:
-        BenchError: its folder cannot be made or written.
-    """
-    folder = file.absolute().parent
-    while not folder.exists():
-        folder = folder.parent
-    try:
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        reason = (error.strerror or str(error)).lower()
-        raise BenchError(
-            f"{file} cannot be written ({folder}: {reason}): name a place where you can write"
-        ) from None
+    check_folder(out.parent, out)
 
 
 def check_file(path: Path, takes: str) -> None:
@@ -93,11 +77,18 @@ def pick(video: Path) -> Picked:
     try:
         return Picked(video, probe(video))
     except ClipError as error:
-        try:
-            image(video)
-        except ClipError:
+        if not is_picture(video):
             raise BenchError(f"{video}: {error.reason}") from None
         return Picked(video, None)
+
+
+def is_picture(path: Path) -> bool:
+    """Whether a file is a still picture, whatever its name."""
+    try:
+        with Image.open(path) as picture:
+            return getattr(picture, "n_frames", 1) == 1
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+        return False
 
 
 def check_animates(method: str, picked: Picked) -> None:

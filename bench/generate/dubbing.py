@@ -13,10 +13,11 @@ import numpy as np
 
 from bench.common.device import pick_device
 from bench.common.errors import BenchError, first_line
+from bench.common.places import check_folder
 from bench.generate.adaptation import adapted
 from bench.generate.contact_sheet import Band, FaceCrop, SheetRow, Tile, timestamp, whole, write
 from bench.generate.derivations import ClipDeriver, sound_deriver
-from bench.generate.dub_inputs import Picked, check_animates, check_files, check_folder, pick
+from bench.generate.dub_inputs import Picked, check_animates, check_files, pick
 from bench.generate.dub_sound import written_sound
 from bench.generate.film import Film
 from bench.generate.film_times import GENERATED
@@ -133,10 +134,11 @@ def dub(
     check_animates(method, picked)
     if isinstance(pose, Path):
         if not pose.is_file():
-            raise BenchError(f"--pose {pose}: no such file; name footage, still, or a video file")
+            there = " is a folder:" if pose.is_dir() else ": no such file;"
+            raise BenchError(f"--pose {pose}{there} name footage, still, or a video file")
         posed = pick(pose)
     if sheet is not None:
-        check_folder(sheet)
+        check_folder(sheet.parent, sheet)
     notify = on_progress or (lambda step, done, total: None)
     try:
         samples = sound(audio, audio_track).samples

@@ -27,6 +27,7 @@ from bench.common.dask_loop import share
 from bench.common.device import pick_device
 from bench.common.errors import BenchError, first_line
 from bench.common.lock import exclusive
+from bench.common.places import check_folder
 from bench.generate import contact_sheet
 from bench.generate.adaptation import adapted
 from bench.generate.contact_sheet import Driven
@@ -95,11 +96,12 @@ def generate(
 
     Raises:
         BenchError: the run, an asset, a list or the cast of a transfer cannot be used, the method does not support
-            the pose, the folder holds another generation, or the disk is full.
+            the pose, the folder cannot be written or holds another generation, or the disk is full.
         PrepError: ``data`` is not a data set, or has no such split.
     """
     started = time.monotonic()
     options = options or GenerateOptions()
+    check_folder(out)
     device = pick_device(options.device)
     source = TalkerSource(run.absolute(), device, method, WeightStore.default(weights_dir), options.overrides)
     talkers = source.open()
@@ -244,8 +246,10 @@ def _drive(task: Task, loaded: Loaded, fit: Fit) -> Drive:
 
 
 def _colour(job: Job) -> Colour | None:
-    """The tags of a clip's source; None: BT.601. Raises ClipError if it cannot be read."""
-    return None if job.truth is None else Colour.of(job.truth.path)
+    """The tags of a clip's source; None: BT.601, by which ``opencv`` decodes all. Raises ClipError as for probing."""
+    if job.truth is None or job.truth.pixels == "opencv":
+        return None
+    return Colour.of(job.truth.path)
 
 
 def _own_drive(job: Job, loaded: Loaded) -> Drive:

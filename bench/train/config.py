@@ -88,6 +88,8 @@ class RunConfig(BaseModel):
                 raise BenchError(
                     f"{run} is not a training run, but holds some: give one of them, such as {inside[0]}"
                 ) from None
+            if run.is_file():
+                raise BenchError(f"{run} is a file: --run takes the folder of a training run") from None
             raise BenchError(
                 f"{run} is not a training run: {CONFIG} is missing; make one with `bench train`"
             ) from None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -480,6 +481,34 @@ def test_mistakes_are_one_line(run: Path, data: Path, tmp_path: Path, words: lis
     assert isinstance(done.exception, (BenchError, PrepError))
     assert match in str(done.exception) and "\n" not in str(done.exception)
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("out", ["/proc/videos", "file/videos"])
+def test_a_place_that_cannot_be_written_fails_before_the_run_is_opened(tmp_path: Path, out: str) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(BenchError, match=r"videos cannot be written"):
+        generate("fake", tmp_path / "no run", tmp_path, tmp_path / out)
+
+
+def test_data_that_were_decoded_as_opencv_does_are_generated_from_and_written_so(
+    run: Path, prepared: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(prepared / "data", tmp_path / "data")
+    manifest = json.loads((tmp_path / "data" / MANIFEST).read_text())
+    manifest["options"]["pixels"] = "opencv"
+    write_json(tmp_path / "data" / MANIFEST, manifest)
+    path = tmp_path / "corpus/s0/a.mp4"
+    path.parent.mkdir(parents=True)
+    frame = numbered(3)
+    frame[20:60] = (200, 60, 40)
+    write_video(path, [frame] * LENGTHS["s0/a"], colour=Colour("bt709", 1, 1), crf=2)
+    out = tmp_path / "out"
+    assert make(run, tmp_path / "data", out, {"root": tmp_path / "corpus"}, limit=1, crf=2).made == 1
+    assert probe(out / "s0/a.mp4").colour.matrix == "bt601"
+    seen, made = (
+        next(frames(video, pixels="opencv"))[30:50].astype(int) for video in (path, out / "s0/a.mp4")
+    )
+    assert np.abs(seen - (200, 60, 40)).max() > 6 and np.abs(made - seen).max() <= 4
 
 
 def test_a_run_of_another_method_is_refused(run: Path, data: Path, tmp_path: Path) -> None:
