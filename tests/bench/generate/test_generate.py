@@ -495,7 +495,7 @@ def test_data_that_were_decoded_as_opencv_does_are_generated_from_and_written_so
 ) -> None:
     shutil.copytree(prepared / "data", tmp_path / "data")
     manifest = json.loads((tmp_path / "data" / MANIFEST).read_text())
-    manifest["options"]["pixels"] = "opencv"
+    manifest["options"] = {"pixels": "opencv"}
     write_json(tmp_path / "data" / MANIFEST, manifest)
     path = tmp_path / "corpus/s0/a.mp4"
     path.parent.mkdir(parents=True)
