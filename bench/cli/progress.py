@@ -1,4 +1,4 @@
-"""Progress bars, in rich."""
+"""The progress bars of commands."""
 
 from __future__ import annotations
 
@@ -7,16 +7,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    SpinnerColumn,
-    TaskID,
-    TextColumn,
-    TimeRemainingColumn,
-)
+from rich.progress import TaskID
 
+from bench.cli.bars import Bars
 from bench.cli.console import console
 from prep.shard_tasks import PrepProgress
 
@@ -27,93 +20,65 @@ if TYPE_CHECKING:
 @contextmanager
 def simple_progress(what: str) -> Iterator[Callable[[int, int], None]]:
     """A progress bar; yields its callback, which gets the number of steps done and the total."""
-    with Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        console=console,
-    ) as bar:
-        task = bar.add_task(what, total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
+    with Bars(console, transient=False) as bars:
+        task = bars.add(what, None)
+        yield lambda done, total: bars.update(task, completed=done, total=total)
 
 
 @contextmanager
 def steps_progress() -> Iterator[Callable[[str, int, int], None]]:
     """A bar for each step of a command; yields their callback, which gets the step, the number done and the
     total."""
-    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
-    with Progress(*columns, console=console, transient=True) as bar:
+    with Bars(console) as bars:
         tasks: dict[str, TaskID] = {}
 
         def notify(step: str, done: int, total: int) -> None:
             if step not in tasks:
-                tasks[step] = bar.add_task(step, total=total)
-            bar.update(tasks[step], completed=done)
+                tasks[step] = bars.add(step, total)
+            bars.update(tasks[step], completed=done)
 
         yield notify
 
 
 @contextmanager
 def prep_progress(clips: int, shards: int) -> Iterator[Callable[[PrepProgress], None]]:
-    """Bars for `bench prep`: clips, frames per second, failures, shards, time left; yields their callback."""
+    """The bar of `bench prep`: clips; below, frames per second, failures, shards; yields its callback."""
     done = PrepProgress()
     started = time.monotonic()
-    with Progress(
-        SpinnerColumn(),
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[rate]}  failures {task.fields[failures]}  shards {task.fields[shards]}"),
-        TimeRemainingColumn(compact=True),
-        console=console,
-        refresh_per_second=4,
-    ) as bar:
-        task = bar.add_task("clips", total=clips, rate="", failures=0, shards=f"0/{shards}")
+    with Bars(console, transient=False) as bars:
+        task = bars.add("clips", clips)
 
         def notify(step: PrepProgress) -> None:
             nonlocal done
             done += step
             rate = done.frames / max(time.monotonic() - started, 1e-3)
-            bar.update(
+            bars.update(
                 task,
                 completed=min(done.clips + done.failures, clips),
-                rate=f"{rate:.0f} frames/s",
-                failures=done.failures,
-                shards=f"{done.shards}/{shards}",
+                details=f"{rate:.0f} frames/s  {done.failures} failures  {done.shards}/{shards} shards",
             )
 
         try:
             yield notify
         except BaseException:
-            bar.live.transient = True  # After an error the bar is removed.
+            bars.live.transient = True  # After an error the bar is removed.
             raise
 
 
 @contextmanager
 def eval_progress() -> Iterator[Callable[[Step], None]]:
-    """A bar for `bench eval`: clips, frames per second, clips with failures, time left; yields its callback."""
+    """The bar of `bench eval`: clips; below, frames per second, clips with failures; yields its callback."""
     started = time.monotonic()
     frames = failures = 0
-    with Progress(
-        SpinnerColumn(),
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[rate]}  incomplete {task.fields[failures]}"),
-        TimeRemainingColumn(compact=True),
-        console=console,
-        refresh_per_second=4,
-        transient=True,
-    ) as bar:
-        task = bar.add_task("clips", total=None, rate="", failures=0)
+    with Bars(console) as bars:
+        task = bars.add("clips", None)
 
         def notify(step: Step) -> None:
             nonlocal frames, failures
             frames += step.frames
             failures += step.failures
             rate = frames / max(time.monotonic() - started, 1e-3)
-            speed = f"{rate:.0f} frames/s"
-            bar.update(task, advance=step.clips, total=step.total, rate=speed, failures=failures)
+            details = f"{rate:.0f} frames/s  {failures} incomplete"
+            bars.update(task, advance=step.clips, total=step.total, details=details)
 
         yield notify

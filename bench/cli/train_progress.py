@@ -6,15 +6,9 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from rich.console import Console as RichConsole
-from rich.markup import escape
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    SpinnerColumn,
-    TextColumn,
-    TimeRemainingColumn,
-)
+from rich.progress import TaskID
+
+from bench.cli.bars import Bars
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -31,7 +25,8 @@ class Console:
 
     def __init__(self, console: RichConsole) -> None:
         self._console = console
-        self._bar: Progress | None = None
+        self._bar: Bars | None = None
+        self._task = TaskID(0)
         self._total: int | None = None
 
     def __enter__(self) -> Console:
@@ -47,26 +42,21 @@ class Console:
         of = f" of {total_steps:,}" if total_steps is not None else ""
         self._line(f"{stage}: from step {start_step:,}{of}")
         if self._console.is_terminal:
-            self._bar = Progress(
-                SpinnerColumn(),
-                TextColumn("{task.description}"),
-                BarColumn(bar_width=24),
-                MofNCompleteColumn(),
-                TimeRemainingColumn(compact=True),
-                TextColumn("{task.fields[figures]}"),
-                console=self._console,
-                refresh_per_second=4,
-                transient=True,
-            )
-            self._bar.add_task(escape(stage), total=total_steps, completed=start_step, figures="")
+            self._bar = Bars(self._console)
+            self._task = self._bar.add(stage, total_steps, start_step)
             self._bar.start()
+
+    def advance(self, stage: str, step: int) -> None:
+        """Move the bar."""
+        if self._bar is not None:
+            self._bar.update(self._task, completed=step)
 
     def step(self, stage: str, step: int, epoch: float, logs: Mapping[str, float], speed: Speed) -> None:
         """Losses and speed."""
         rate = f"{speed.samples_per_s:.1f} samples/s, {speed.data_wait:.0%} waiting for data"
         figures = f"epoch {epoch:.2f}  {_figures(logs)}"
         if self._bar is not None:
-            self._bar.update(self._bar.task_ids[0], completed=step, figures=escape(f"{figures}  {rate}"))
+            self._bar.update(self._task, completed=step, details=f"{figures}  {rate}")
         else:
             self._line(f"{stage} {self._place(step)}  {figures}  {rate}")
 

@@ -176,26 +176,9 @@ def _print_table(store: WeightStore) -> None:
 
 @contextmanager
 def _progress(name: str) -> Iterator[OnProgress]:
-    from rich.progress import (
-        BarColumn,
-        DownloadColumn,
-        Progress,
-        TextColumn,
-        TimeRemainingColumn,
-        TransferSpeedColumn,
-    )
-
+    from bench.cli.bars import Bars
     from bench.cli.console import console
 
-    with Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        DownloadColumn(),
-        TransferSpeedColumn(),
-        TimeRemainingColumn(),
-        console=console,
-        transient=True,
-        disable=not console.is_terminal,
-    ) as bar:
-        task = bar.add_task(name, total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
+    with Bars(console, bytes_=True) as bars:
+        task = bars.add(name, None)
+        yield lambda done, total: bars.update(task, completed=done, total=total)

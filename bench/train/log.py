@@ -64,6 +64,10 @@ class Reporter(Protocol):
         """A stage begins, or is resumed from ``start_step``. ``total_steps`` is None if it is not known."""
         ...
 
+    def advance(self, stage: str, step: int) -> None:
+        """A step was made; called after every step."""
+        ...
+
     def step(self, stage: str, step: int, epoch: float, logs: Mapping[str, float], speed: Speed) -> None:
         """Losses by their names in the paper, once every ``log_every`` steps."""
         ...
@@ -95,6 +99,11 @@ class Several:
         """As :meth:`Reporter.begin`."""
         for reporter in self._reporters:
             reporter.begin(stage, start_step, total_steps)
+
+    def advance(self, stage: str, step: int) -> None:
+        """As :meth:`Reporter.advance`."""
+        for reporter in self._reporters:
+            reporter.advance(stage, step)
 
     def step(self, stage: str, step: int, epoch: float, logs: Mapping[str, float], speed: Speed) -> None:
         """As :meth:`Reporter.step`."""
@@ -173,6 +182,9 @@ class RunLog:
         self._write("begin", {"total": total_steps})
         while self._notes:
             self._write("note", {"text": self._notes.pop(0)})
+
+    def advance(self, stage: str, step: int) -> None:
+        """Nothing is written at every step."""
 
     def step(self, stage: str, step: int, epoch: float, logs: Mapping[str, float], speed: Speed) -> None:
         """A line of the log, and scalars ``train/…`` and ``speed/…``."""

@@ -167,6 +167,7 @@ class StageRun:
             worked += time.perf_counter() - loaded
             samples += self._batch
             steps += 1
+            self._reporter.advance(self._stage.name, counters.step)
             if counters.step % self._config.runner.log_every == 0 or self._done():
                 self._report(_speed(samples, waited, worked, steps))
                 waited = worked = 0.0

@@ -187,12 +187,16 @@ class Recorder:
     def __init__(self) -> None:
         self.lines: list[tuple[Any, ...]] = []
         self.speeds: list[Speed] = []
+        self.steps: list[int] = []
 
     def of(self, kind: str) -> list[tuple[Any, ...]]:
         return [line[1:] for line in self.lines if line[0] == kind]
 
     def begin(self, stage: str, start_step: int, total_steps: int | None) -> None:
         self.lines.append(("begin", stage, start_step, total_steps))
+
+    def advance(self, stage: str, step: int) -> None:
+        self.steps.append(step)
 
     def step(self, stage: str, step: int, epoch: float, logs: Mapping[str, float], speed: Speed) -> None:
         self.lines.append(("step", stage, step, epoch, dict(logs)))

@@ -224,6 +224,9 @@ class Recorder:
     def begin(self, stage: str, start_step: int, total_steps: int | None) -> None:
         self.calls.append(("begin", stage, start_step, total_steps))
 
+    def advance(self, stage: str, step: int) -> None:
+        self.calls.append(("advance", stage, step))
+
     def step(self, stage: str, step: int, epoch: float, logs: Mapping[str, float], speed: Speed) -> None:
         self.calls.append(("step", stage, step, epoch, logs, speed))
 
@@ -244,6 +247,7 @@ def test_several_are_told_the_same() -> None:
     one, two = Recorder(), Recorder()
     several = Several([one, two])
     several.begin("a", 1, None)
+    several.advance("a", 2)
     several.step("a", 2, 0.5, {"L": 1.0}, SPEED)
     several.validation("a", 2, {"loss": 2.0}, True)
     several.pictures("a", 2, {})
@@ -252,6 +256,7 @@ def test_several_are_told_the_same() -> None:
     assert one.calls == two.calls
     assert one.calls == [
         ("begin", "a", 1, None),
+        ("advance", "a", 2),
         ("step", "a", 2, 0.5, {"L": 1.0}, SPEED),
         ("validation", "a", 2, {"loss": 2.0}, True),
         ("pictures", "a", 2, {}),
