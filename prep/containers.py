@@ -239,22 +239,30 @@ def _read_clock(path: Path, wanted: int | None, mtime_ns: int, size: int) -> tup
                 leading.add(choose(container).index)
         reader = ClockReader(leading, bool(container.format.flags & Flags.ts_discont.value), step)
         read = leading if wanted is None else leading | {wanted}
-        streams = [container.streams[index] for index in read]
-        numbers = dict.fromkeys([stream.index for stream in streams], 0)
-        end = 0
+        # A recording from another device has streams of its own in MPEG-TS.
+        others = {s.index for s in container.streams.video if kind == "mpegts" and s.index not in read}
+        pictures = {s.index for s in container.streams.video} - others
+        streams = [container.streams[index] for index in read | others]
+        numbers = dict.fromkeys(read, 0)
+        end, picture_ends, others_begin = 0, 0, size
         try:
             for packet in container.demux(streams):
                 if not packet.size:
                     continue
-                index, unit = packet.stream_index, float(packet.time_base)
+                index, unit, place = packet.stream_index, float(packet.time_base), packet.pos or 0
+                if index in others:
+                    others_begin = min(others_begin, place)
+                    continue
+                if index in pictures:
+                    picture_ends = max(picture_ends, place)
                 number, numbers[index] = numbers[index], numbers[index] + 1
                 if packet.dts is not None:
                     shown = packet.dts if packet.pts is None else packet.pts
                     reader.add(index, number, packet.dts * unit, shown * unit, (packet.duration or 0) * unit)
-                end = max(end, (packet.pos or 0) + packet.size)
+                end = max(end, place + packet.size)
         except IndexError:
             pass  # as in read_packets
-        if kind in _ONE_HEAD and _joined_after(path, end):
+        if 0 < picture_ends < others_begin < size or (kind in _ONE_HEAD and _joined_after(path, end)):
             raise ClipError(step, _JOINED)
         clock = reader.clock()
         if clock is not None and kind == _MP4:

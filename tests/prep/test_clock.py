@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -143,6 +144,33 @@ def test_a_second_file_that_the_format_hides_is_refused(tmp_path: Path, suffix: 
     for read in (video_reading.probe, sound_reading.sound):
         with pytest.raises(ClipError, match=r"another file is joined to its end.*`ffmpeg -f concat`"):
             read(path)
+
+
+def test_a_second_recording_with_streams_of_its_own_is_refused(tmp_path: Path) -> None:
+    first, second = (
+        recording("ts", tmp_path, 1, 0.4, mpegts_start_pid=number, mpegts_service_id=service)
+        for number, service in (("256", "1"), ("512", "7"))
+    )
+    (tmp_path / "a.ts").write_bytes(first + second)
+    with pytest.raises(ClipError, match="another file is joined to its end"):
+        video_reading.probe(tmp_path / "a.ts")
+
+
+def test_two_programmes_side_by_side_are_no_joint(tmp_path: Path) -> None:
+    path = tmp_path / "two.ts"
+    grey = np.full((48, 64, 3), 100, np.uint8)
+    with av.open(str(path), "w", format="mpegts") as container:
+        streams: list[Any] = [container.add_stream("mpeg2video", rate=25) for _ in range(2)]
+        for stream in streams:
+            stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        for number in range(50):
+            for stream in streams:
+                frame = av.VideoFrame.from_ndarray(grey, format="rgb24")
+                frame.pts, frame.time_base = number, Fraction(1, 25)
+                container.mux(stream.encode(frame))
+        for stream in streams:
+            container.mux(stream.encode(None))
+    assert video_reading.probe(path).n_frames == 50
 
 
 def test_fragments_whose_times_begin_anew_are_refused(tmp_path: Path) -> None:
