@@ -31,7 +31,7 @@ def prep(
     holdout: str | None = typer.Option(
         None, help="Hold this share of the speakers out for val, and as much for test: 10% or 0.1."
     ),
-    seed: int = typer.Option(0, help="Which speakers --holdout takes."),
+    seed: int | None = typer.Option(None, help="Which speakers --holdout takes; default: 0."),
     sound_root: Path | None = typer.Option(
         None, help="Folder of sound files with the videos' paths, where the videos' own sound is not meant."
     ),
@@ -100,7 +100,9 @@ def prep(
     known("encoding", [encoding], ENCODINGS)
     known("mel padding", [mel_padding], PADDINGS)
     known("pixels", [pixels], get_args(Pixels))
-    held = Holdout(read_share(holdout), seed) if holdout is not None else None
+    held = Holdout(read_share(holdout), seed or 0) if holdout is not None else None
+    if seed is not None and held is None:
+        raise typer.BadParameter("it belongs to --holdout: give that too", param_hint="--seed")
     chosen = known("view", views.split(","), VIEWS) if views else corpus.default_views
     options = PrepOptions(
         source=source,

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
+from prep.errors import PrepError
 from prep.media import SOUND_SUFFIXES
 from prep.sources.base import ClipRef
 from prep.sources.listing import RealNames, require_folder, shown
@@ -31,9 +32,12 @@ def with_sound(
         The clips with ``sound``; one whose sound is missing has a ``problem`` that names the file expected.
 
     Raises:
-        PrepError: there is no folder ``sound_root``, or a folder in it cannot be read.
+        PrepError: there is no folder ``sound_root``, a folder in it cannot be read, or a clip is a still picture.
     """
     require_folder(sound_root)
+    clips = list(clips)
+    if any(clip.still for clip in clips):
+        raise PrepError(f"{root} holds still pictures, which have no sound: leave --sound-root out")
     real = RealNames(sound_root)
     prefix = os.path.relpath(sound_root.resolve(), root.resolve()).replace(os.sep, "/")
     prefix = "" if prefix == "." else f"{prefix}/"

@@ -27,6 +27,7 @@ from prep.errors import PrepError
 from prep.names import composed, known
 from prep.pixels import Pixels
 from prep.shards import SHARDS, open_shard, read_manifest
+from prep.sources.listing import RealNames
 
 #: The evaluation split of every corpus that has one.
 DEFAULT_SPLIT = "test"
@@ -97,7 +98,12 @@ def from_dataset(
         raise BenchError(f"{data} holds still pictures in split {split!r}: only videos can be scored")
     pixels = pixels_of(manifest)
     media = Path(root or manifest.get("root") or "").absolute()
-    missing = _missing_sources(media, sorted({row["source"] for _, _, row in rows}))
+    names = {row["source"] for _, _, row in rows}
+    sources = _find_sources(media, names)
+    if not sources:
+        raise BenchError(
+            f"{media} holds none of the source videos ({some(names)}): give the folder of the corpus with --root"
+        )
     videos = scan_all(predictions)
     ids = [row["clip_id"] for _, _, row in rows]
     found = {method: folder.match(ids) for method, folder in videos.items()}
@@ -111,7 +117,7 @@ def from_dataset(
     for path, row_group, row in rows:
         clip = row["clip_id"]
         voice = voices[clip] = Voice(path, row_group=row_group)
-        problem = NO_SOURCE if row["source"] in missing else ""
+        problem = "" if row["source"] in sources else NO_SOURCE
         if problem:
             problems[clip] = problem
         candidates = tuple(
@@ -124,7 +130,7 @@ def from_dataset(
             )
             for method, folder in videos.items()
         )
-        truth = None if problem else _take(media, row, pixels)
+        truth = None if problem else _take(sources[row["source"]], row, pixels)
         tag = None if "matrix" not in row else row["matrix"] if row["matrix_tagged"] else ""
         jobs.append(Job(clip, truth, row["n_frames"], (path, row_group), candidates, matrix=tag))
     inputs = Inputs(
@@ -160,14 +166,16 @@ def clip_jobs(data: Path, root: Path | None = None) -> list[Job]:
     manifest = read_manifest(data)
     media = Path(root or manifest.get("root") or "").absolute()
     paths = [data.absolute() / SHARDS / entry["name"] for entry in manifest["shards"] if entry["clips"]]
+    rows = list(_rows(paths))
+    sources, pixels = _find_sources(media, {row["source"] for _, _, row in rows}), pixels_of(manifest)
     return [
         Job(
             row["clip_id"],
-            _take(media, row, pixels_of(manifest)) if (media / row["source"]).is_file() else None,
+            _take(sources[row["source"]], row, pixels) if row["source"] in sources else None,
             row["n_frames"],
             (path, row_group),
         )
-        for path, row_group, row in _rows(paths)
+        for path, row_group, row in rows
     ]
 
 
@@ -227,13 +235,13 @@ def pixels_of(manifest: Mapping[str, Any]) -> Pixels:
     return pixels
 
 
-def _take(root: Path, row: Mapping[str, Any], pixels: Pixels) -> Take:
+def _take(source: Path, row: Mapping[str, Any], pixels: Pixels) -> Take:
     """The frames that preparation saw."""
     crop = tuple(row["crop"]) if row["crop"] else None
     # Only a crop is ever resized, and to a square.
     size = row["width"] if crop and crop[2] != row["width"] else None
     return Take(
-        root / row["source"],
+        source,
         round(row["start"] * _FPS),
         round(row["stop"] * _FPS),
         crop=crop,
@@ -242,13 +250,16 @@ def _take(root: Path, row: Mapping[str, Any], pixels: Pixels) -> Take:
     )
 
 
-def _missing_sources(root: Path, sources: Sequence[str]) -> set[str]:
-    missing = {source for source in sources if not (root / source).is_file()}
-    if len(missing) == len(sources):
-        raise BenchError(
-            f"{root} holds none of the source videos ({some(sources)}): give the folder of the corpus with --root"
-        )
-    return missing
+def _find_sources(root: Path, names: Collection[str]) -> dict[str, Path]:
+    """Where the source videos are; those that are missing are left out."""
+    real = RealNames(root)
+    found = {}
+    for name in sorted(names):
+        # A copy of the corpus may compose the letters of its names in another way.
+        path = root / name if (root / name).is_file() else root / (real.find(name) or name)
+        if path.is_file():
+            found[name] = path
+    return found
 
 
 def _digest(manifest: Mapping[str, Any]) -> str:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench.common.errors import BenchError
-from prep.media import VIDEO_SUFFIXES
+from prep.media import VIDEO_SUFFIXES, suffix_of
 from prep.names import composed
 from prep.sources.listing import require_folder, shown, walk
 
@@ -31,7 +31,7 @@ class VideoFolder:
     @classmethod
     def scan(cls, path: Path) -> VideoFolder:
         """Find the videos below ``path``; hidden files and folders are skipped, links are followed. A file is a video
-        by itself.
+        by itself. A GIF beside another video of its name is taken for a preview of that.
 
         Raises:
             BenchError: the names of two videos differ only in the suffix.
@@ -45,7 +45,9 @@ class VideoFolder:
         files: dict[str, str] = {}
         for file in walk(path, VIDEO_SUFFIXES):
             name = composed(shown(file)[0].rpartition(".")[0])
-            if name in files:
+            if name in files and suffix_of(file) == "gif":
+                continue
+            if name in files and suffix_of(files[name]) != "gif":
                 raise BenchError(
                     f"{path} holds two videos of one clip, {shown(files[name])[0]} and {shown(file)[0]}: remove one"
                 )

@@ -26,8 +26,9 @@ from bench.clips.inputs import (
     with_trivial,
 )
 from bench.clips.inputs.base import NO_PREDICTION
-from bench.clips.inputs.dataset import NO_SOURCE
+from bench.clips.inputs.dataset import NO_SOURCE, clip_jobs
 from bench.clips.inputs.declared import GENERATION
+from bench.clips.inputs.files import VideoFolder
 from bench.clips.inputs.find import find_methods
 from bench.clips.inputs.pairs import NO_AUDIO, NO_VIDEO, PairLine, read_pairs
 from bench.clips.inputs.reading import count_frames, take_frames, voice_samples
@@ -158,6 +159,12 @@ def test_a_name_is_the_same_in_both_forms_of_unicode(tmp_path: Path) -> None:
     inputs = from_folders({"ours": ours}, truth)
     assert ids(inputs) == [unicodedata.normalize("NFC", "größe")]
     assert candidate(inputs, ids(inputs)[0], "ours").video is not None
+
+
+def test_a_gif_beside_a_video_is_its_preview(tmp_path: Path) -> None:
+    for name in ("a.gif", "a.mp4", "b.mkv", "b.gif", "c.GIF"):
+        (tmp_path / name).touch()
+    assert VideoFolder.scan(tmp_path).files == {"a": "a.mp4", "b": "b.mkv", "c": "c.GIF"}
 
 
 def test_hidden_files_are_not_there_and_links_are(tmp_path: Path) -> None:
@@ -386,6 +393,19 @@ def test_sources_that_moved_are_found_with_root_or_named(data: Path, tmp_path: P
     assert [c.problem for c in rows.jobs[1].candidates] == [NO_SOURCE] * 5
 
 
+def test_clips_and_sources_are_found_whatever_the_composition_of_their_names(tmp_path: Path) -> None:
+    name, decomposed = (unicodedata.normalize(form, "Zoë/größe") for form in ("NFC", "NFD"))
+    clip = fake_clip("a", 8, split="test")
+    clip.clip_id, clip.source = name, f"{decomposed}.mp4"
+    data = tmp_path / "data"
+    write_fake_dataset(data, [clip])
+    root = put(tmp_path / "copy", f"{name}.mp4")
+    (tmp_path / "clips.txt").write_text(decomposed, "utf-8")
+    (job,) = find_inputs({}, data=data, clips=tmp_path / "clips.txt", root=root, with_trivial=True).jobs
+    assert job.clip_id == name and job.truth is not None and job.truth.path == root / f"{name}.mp4"
+    assert clip_jobs(data, root)[0].truth == job.truth
+
+
 def test_data_that_cannot_be_scored_is_refused(data: Path, tmp_path: Path) -> None:
     with refused("is not a prepared data set"):
         from_dataset({}, tmp_path / "corpus")
@@ -479,6 +499,18 @@ def test_the_published_form_is_sound_then_video_without_suffixes(tmp_path: Path)
     assert named.jobs[0].candidates[0].audio == Voice(root / "63/00098.mp4")
     assert [job.candidates[0].problem for job in named.jobs] == ["", NO_PREDICTION, NO_VIDEO, NO_AUDIO]
     assert pickle.loads(pickle.dumps(named)) == named
+
+
+def test_a_list_of_pairs_names_files_whose_letters_are_composed_in_another_way(tmp_path: Path) -> None:
+    disk, said = (unicodedata.normalize(form, "größe/Zoë") for form in ("NFD", "NFC"))
+    root = put(tmp_path / "main", f"{disk}.MTS", f"{disk}.OPUS")
+    (tmp_path / "plain.txt").write_text(f"{said} {said}\n", "utf-8")
+    (tmp_path / "named.txt").write_text(f"{said}.OPUS {said}.MTS\n", "utf-8")
+    (plain,) = from_pairs({}, tmp_path / "plain.txt", root).jobs
+    named = from_pairs({}, tmp_path / "named.txt", root)
+    assert plain.truth is not None and plain.truth.path == root / f"{disk}.MTS"
+    assert named.jobs[0].truth == plain.truth
+    assert [voice.path for voice in named.voices.values()] == [root / f"{disk}.OPUS"]
 
 
 def test_without_a_root_only_the_predictions_are_there(tmp_path: Path) -> None:
