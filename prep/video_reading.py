@@ -40,6 +40,8 @@ from prep.shaping import Finisher, Shape
 
 # A deinterlaced frame needs one frame before it; its two fields may be two packets, with times of their own.
 _LEAD = 2
+# Packets a second of an interlaced recording from which on each is a field: no such recording has more frames than 30.
+_FIELDS = 40
 
 
 @dataclass(frozen=True)
@@ -296,7 +298,10 @@ def native_times(path: Path) -> list[Fraction]:
     """
     timeline = timeline_of(Path(path))
     first = int(timeline.times[0])
-    return [(int(pts) - first) * timeline.time_base for pts in np.unique(timeline.times)]
+    times = [(int(pts) - first) * timeline.time_base for pts in np.unique(timeline.times)]
+    # In some recordings the two fields of a frame are two packets: 50 or 60 a second, for half as many frames.
+    paired = timeline.info.interlaced and timeline.info.source_fps > _FIELDS
+    return times[::2] if paired else times
 
 
 def native_frames(

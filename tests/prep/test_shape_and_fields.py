@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from fractions import Fraction
 from itertools import islice
 from pathlib import Path
@@ -212,3 +213,20 @@ def test_a_file_that_becomes_interlaced_later(tmp_path: Path) -> None:
     assert_same_frames(found[21:], plain[1:])
     for frame, combed, moment in zip(found[10:20], woven(10), moments(20)[::2], strict=True):
         assert combing(frame) < combing(moment) + 0.1 * combing(combed)
+
+
+def test_two_packets_of_one_interlaced_frame_are_one_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "a.mp4"
+    write(path, [disc(WIDTH, HEIGHT)] * 6, field="tff")
+    assert video_reading.native_times(path) == [Fraction(number, 25) for number in range(6)]
+    found = video_reading.timeline_of(path)
+    ticks = found.times[1] - found.times[0]
+    paired = replace(
+        found,
+        info=replace(found.info, source_fps=50.0),
+        times=np.sort(np.concatenate([found.times, found.times + ticks // 2])),
+    )
+    monkeypatch.setattr(video_reading, "timeline_of", lambda path: paired)
+    assert video_reading.native_times(path) == [Fraction(number, 25) for number in range(6)]
