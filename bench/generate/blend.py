@@ -60,7 +60,7 @@ def patch(original: np.ndarray, generated: np.ndarray, mouths: np.ndarray) -> Pa
     Returns:
         None if nothing changed.
     """
-    changed = (cv2.absdiff(original, generated).max(axis=2) > _UNCHANGED).astype(np.uint8)
+    changed = cv2.bitwise_not(cv2.inRange(cv2.absdiff(original, generated), (0,) * 3, (_UNCHANGED,) * 3))
     changed = cv2.morphologyEx(changed, cv2.MORPH_OPEN, np.ones((3, 3), np.uint8))
     points = cv2.findNonZero(changed)
     if points is None:
@@ -73,10 +73,10 @@ def patch(original: np.ndarray, generated: np.ndarray, mouths: np.ndarray) -> Pa
     x0, y0 = max(0, x - room), max(0, y - room)
     x1, y1 = min(original.shape[1], x + width + room), min(original.shape[0], y + height + room)
     share = np.zeros((y1 - y0, x1 - x0), np.float32)
-    cv2.fillConvexPoly(share, hull - np.array([x0, y0], np.int32), 1.0)
+    outline = hull - np.array([x0, y0], np.int32)
+    cv2.fillConvexPoly(share, outline, 1.0)
     # The blur reaches `soft` pixels along both axes, less than 3/2 of it diagonally, so the hull itself keeps its 1.
-    grown = 2 * round(1.5 * soft) + 1
-    share = cv2.dilate(share, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (grown, grown)))
+    cv2.polylines(share, [outline], True, 1.0, thickness=2 * round(1.5 * soft) + 1)
     share = cv2.GaussianBlur(share, (2 * soft + 1,) * 2, 0, borderType=cv2.BORDER_REPLICATE)
     return Patch(x0, y0, generated[y0:y1, x0:x1], share)
 
