@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from rich.cells import cell_len
 from rich.console import Console, RenderableType
 from rich.padding import Padding
@@ -29,6 +31,41 @@ def print_table(table: Table, console: Console) -> None:
         console.print()
     for footnote in table.footnotes:
         console.print(_footnote(footnote))
+
+
+def print_short(table: Table, console: Console, first: Sequence[str]) -> None:
+    """Print the first block as a single table without intervals: the columns that fit, and those with a figure only.
+
+    Args:
+        table: of measured figures.
+        console: the terminal; a wider one gets more columns.
+        first: beginnings of the names of the figures that come first.
+    """
+    block = table.blocks[0]
+    filled = [
+        i for i in range(len(block.columns)) if any(row.cells[i].value is not None for row in block.rows)
+    ]
+    ranks = {i: next((k for k, name in enumerate(first) if block.columns[i].id.startswith(name)), len(first))
+             for i in filled}  # fmt: skip
+    room = console.width - max(cell_len(row.title) for row in block.rows) - 2
+    chosen = []
+    for i in sorted(filled, key=lambda i: ranks[i]):
+        need = (
+            max(cell_len(text) for text in (block.columns[i].header, *(r.cells[i].text for r in block.rows)))
+            + 2
+        )
+        if need > room:
+            break
+        chosen.append(i)
+        room -= need
+    shown = RichTable(box=None, header_style="bold", padding=(0, 2, 0, 0))
+    shown.add_column("Method", no_wrap=True)
+    for i in chosen:
+        shown.add_column(block.columns[i].header, justify="right", no_wrap=True)
+    for row in block.rows:
+        cells = [Text(row.cells[i].text, style="bold" if row.cells[i].best else "") for i in chosen]
+        shown.add_row(_name(row), *cells)
+    console.print(shown)
 
 
 def _footnote(footnote: Footnote) -> RenderableType:

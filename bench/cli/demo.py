@@ -6,6 +6,9 @@ from pathlib import Path
 
 import typer
 
+#: Figures of the table at the end, the most telling first; more of them on a wider terminal.
+SHOWN = ("psnr", "ssim", "lmd.lip_norm", "lse.expert")
+
 
 def register(app: typer.Typer) -> None:
     """Add the command to ``app``."""
@@ -21,8 +24,14 @@ def demo(
 ) -> None:
     """Make the toy corpus, prepare it, train methods and score them with the trivial rows: minutes on two CPU
     cores."""
+    from bench.cli.console import console
+    from bench.cli.console_tables import print_short
+    from bench.cli.hints import after_demo
     from bench.cli.steps import ConsoleWatcher, ending
     from bench.report import demo as run_demo
 
     with ending():
-        run_demo(out, clips=clips, methods=method, watcher=ConsoleWatcher())
+        made = run_demo(out, clips=clips, methods=method, watcher=ConsoleWatcher(tables=False))
+        console.print()
+        print_short(made.table, console, SHOWN)
+        after_demo(out, made.videos)

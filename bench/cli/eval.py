@@ -126,7 +126,15 @@ def show_result(result: Result, out: Path) -> None:
     from bench.report.tables import build_table
 
     print_table(build_table("default", [result], result.regions[0]), console)
-    console.print(f"{out}: {result.data.clips} clips in {result.provenance.seconds:.1f} s")
+    show_scored(result, out)
+
+
+def show_scored(result: Result, out: Path) -> None:
+    """Print an evaluation's folder, clips and time."""
+    from bench.cli.console import console
+
+    clips = f"{result.data.clips} clips in {result.provenance.seconds:.1f} s"
+    console.print(f"{out}: {clips}", soft_wrap=True, markup=False)
 
 
 def comma_separated(text: str) -> list[str]:

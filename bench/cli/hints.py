@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -61,3 +62,37 @@ def after_generate(method: str, data: Path, root: Path | None, out: Path) -> Non
 def after_eval(out: Path) -> None:
     """How to show a new result."""
     print_notes([f"next: {shlex.join(['bench', 'report', str(out), '--site', 'page'])}"])
+
+
+def after_demo(out: Path, made: Mapping[str, Path]) -> None:
+    """Where the videos and the page of the demo are, and commands to try next, which work as printed.
+
+    Args:
+        out: the demo's folder.
+        made: row → folder of its videos.
+    """
+    program = sys.argv[0] if Path(sys.argv[0]).name == "bench" else "bench"
+    name, videos = next(iter(made.items()))
+    sources = sorted((out / "toy").rglob("*.mp4"))
+    face, voice = str(sources[0]), str(sources[-1])
+    dubbed = ["--video", face, "--audio", voice, "--out", str(out / "dubbed.mp4")]
+    tries = {
+        "the whole table, with intervals": ["report", str(out / "result")],
+        "SSIM in all its variants": ["explain", "ssim", f"{name}={videos}", "--data", str(out / "data")],
+        "make a face speak another sound": ["dub", name, "--run", str(out / "runs" / name), *dubbed],
+        "all methods, metrics, views and tables": ["ls"],
+    }
+    print_notes(
+        [
+            "",
+            *(f"videos of {row}: {folder}" for row, folder in made.items()),
+            f"page with all figures and the videos side by side: {out / 'site' / 'index.html'}",
+            "",
+            "to try next:",
+            *(
+                line
+                for what, words in tries.items()
+                for line in (f"- {what}:", f"  {shlex.join([program, *words])}")
+            ),
+        ]
+    )

@@ -19,7 +19,14 @@ if TYPE_CHECKING:
 
 
 class ConsoleWatcher(Watcher):
-    """Prints the equivalent command line of each step, and then the output of that command."""
+    """Prints the equivalent command line of each step, and then the output of that command.
+
+    Args:
+        tables: also print the table of the last step, ``bench report``.
+    """
+
+    def __init__(self, tables: bool = True) -> None:
+        self._tables = tables
 
     def begin(self, command: Sequence[str]) -> None:
         """Print the command line as in a shell."""
@@ -78,9 +85,10 @@ class ConsoleWatcher(Watcher):
         elif isinstance(outcome, GenerationRecord):
             console_videos.show_made(out, outcome, console_videos.speed(outcome))
         elif isinstance(outcome, Result):
-            eval.show_result(outcome, out)
+            eval.show_scored(outcome, out)  # the table is that of the last step
         elif isinstance(outcome, Table):
-            report.show_table(outcome)
+            if self._tables:
+                report.show_table(outcome)
         else:
             console.console.print(f"page: {outcome}")
 

@@ -11,8 +11,11 @@ from typer.testing import CliRunner
 
 from bench.cli.app import app
 from bench.report import Stopped, demo
+from bench.report.reproduction import Reproduction
+from bench.report.tables import build_table
 from bench.train import TrainResult
 from prep.inspect import inspect_folder
+from tests.bench.report.factory import method, result
 
 pytest.importorskip("espeakng_loader", reason="the extra `toy` is not installed")
 
@@ -28,8 +31,11 @@ def called(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, Any, dict[str, An
         (options["run"] / "config.json").touch()
         return TrainResult(stopped=method == "stops", run=options["run"])
 
-    def reproduce(table: str, data: Path, out: Path, **options: Any) -> None:
+    def reproduce(table: str, data: Path, out: Path, **options: Any) -> Reproduction:
         calls.append(("reproduce", table, {**options, "data": data, "out": out}))
+        scored = result([method(name, {"psnr.frame": 30.0}) for name in options["runs"]])
+        videos = {name: out / "videos" / name for name in options["runs"]}
+        return Reproduction(build_table("default", [scored]), scored, videos, out / "site" / "index.html")
 
     monkeypatch.setattr("bench.report.demonstration.train", train)
     monkeypatch.setattr("bench.report.demonstration.reproduce", reproduce)
