@@ -209,6 +209,17 @@ def test_a_portrait_is_scored_in_its_view_and_reported(
     assert "box128" in text
 
 
+def test_a_portrait_of_a_film_of_another_rate_has_25_frames_a_second(
+    portrait_run: Path, data: Path, tmp_path: Path
+) -> None:
+    corpus, fast = data.parent / "corpus", tmp_path / "fast.mp4"
+    write_video(fast, frames(corpus / "ann/d.mp4"), fps=50)
+    out = tmp_path / "out.mp4"
+    done = dub("portrait", portrait_run, fast, corpus / "ann/e.mp4", out, device="cpu")
+    assert (done.fps, done.source_fps, done.width, done.height) == (25, 50, 128, 128)
+    assert probe(out).source_fps == 25 and done.frames == done.generated == probe(out).n_frames
+
+
 @pytest.mark.parametrize("pose", ["footage", "still", "video"])
 def test_a_portrait_is_dubbed(portrait_run: Path, data: Path, tmp_path: Path, pose: str) -> None:
     corpus = data.parent / "corpus"
