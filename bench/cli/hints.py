@@ -19,16 +19,14 @@ def print_notes(notes: Iterable[str]) -> None:
 
 def after_prep(manifest: Mapping[str, Any], out: Path) -> None:
     """How to train on a new data set, or how to prepare one that can be trained on."""
-    from prep.commands import prep_command
-    from prep.sources.holdout import can_hold_out
+    from prep.commands import split_remedy
 
     there = {split for split, counts in manifest["splits"].items() if counts["clips"]}
     if {"train", "val"} <= there:
         words = ["bench", "train", "ipl", "--data", str(out)]
         print_notes([f"next: {shlex.join(words)} (--preset tiny for a try)"])
-    elif "split" not in manifest["listing"] and can_hold_out(there, Path(manifest["root"])):
-        command = prep_command(manifest, Path(f"{out}-split"), holdout="10%", whole=True)
-        print_notes([f"to train on it, hold some speakers out: {command}"])
+    elif there and "split" not in manifest["listing"]:
+        print_notes([f"for training: {split_remedy(manifest, out, there)}"])
 
 
 def after_train(method: str, run: Path, data: Sequence[Path]) -> None:

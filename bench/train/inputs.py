@@ -22,7 +22,7 @@ from bench.common.methods import get_method
 from bench.train.loading import PARTS, open_part
 from bench.weights.digests import file_sha256
 from models.base import DataInfo
-from prep.commands import prep_command
+from prep.commands import prep_command, split_remedy
 from prep.dataset import clip_ids
 from prep.index import build_index
 from prep.names import composed
@@ -30,7 +30,6 @@ from prep.options import suite_version
 from prep.pipeline import add_command
 from prep.sampling import LANDMARKS68
 from prep.shards import MANIFEST, SHARDS, read_manifest, shard_paths, stored_views, write_json
-from prep.sources.holdout import can_hold_out
 
 if TYPE_CHECKING:
     from bench.train.config import RunConfig
@@ -127,23 +126,12 @@ def _check_columns(folder: Path, manifest: Mapping[str, Any], stage: Stage) -> N
 def _check_splits(folders: Sequence[Path]) -> None:
     for split in PARTS:
         if not any(path for folder in folders for path in (folder / SHARDS).glob(f"{split}-*.parquet")):
+            first = folders[0]
+            there = {path.name.rpartition("-")[0] for path in shard_paths(first)}
+            remedy = split_remedy(read_manifest(first), first, there)
             raise BenchError(
-                f"{', '.join(map(str, folders))}: no split {split}, which training needs; {_split_remedy(folders[0])}"
+                f"{', '.join(map(str, folders))}: no split {split}, which training needs; {remedy}"
             )
-
-
-def _split_remedy(folder: Path) -> str:
-    """What to do about a data set without ``train`` or ``val``."""
-    manifest = read_manifest(folder)
-    listing, root = manifest.get("listing", {}), Path(manifest.get("root", "ROOT"))
-    again = Path(f"{folder}-split")
-    if "split" in listing:
-        return f"prepare all splits: {prep_command(manifest, again, whole=True)}"
-    if "holdout" in listing:
-        return f"its clips are among the failures that `bench inspect {folder}` shows"
-    if can_hold_out({path.name.rpartition("-")[0] for path in shard_paths(folder)}, root):
-        return f"hold some speakers out: {prep_command(manifest, again, holdout='10%', whole=True)}"
-    return f"write it into lists in {root} (train.txt, val.txt), then: {prep_command(manifest, again, whole=True)}"
 
 
 def _check_clips(folders: Sequence[Path], clips: Path, listed: Set[str]) -> None:

@@ -20,8 +20,9 @@ class Gathered:
 
     Attributes:
         clips: as listed.
-        record: for the manifest: ``left_out`` (suffix → number of media files that no clip uses), and what was asked
-            for: ``holdout`` (:func:`prep.sources.holdout.hold_out`), ``split``, ``sound_root``.
+        record: for the manifest: ``clips``, how many the corpus has; ``left_out`` (suffix → number of media files that
+            no clip uses); and what was asked for: ``holdout`` (:func:`prep.sources.holdout.hold_out`), ``split``,
+            ``sound_root``.
         notes: the same in words, for people.
     """
 
@@ -66,7 +67,7 @@ def gather(
     if sound_root is not None:
         every = with_sound(every, root, sound_root)
         record["sound_root"] = str(sound_root.resolve())
-    record["left_out"] = left_out(root, every)
+    record |= {"clips": len(every), "left_out": left_out(root, every)}
     notes = [*_split_in_words(record), *in_words(record["left_out"], root, every)]
     return Gathered([clip for clip in every if split in (None, clip.split)], record, notes)
 

@@ -68,8 +68,8 @@ def test_a_set_that_cannot_be_trained_on_is_followed_by_a_command_that_makes_one
     root = plant(tmp_path / "my videos", "a/1.mp4", "b/1.mp4", "c/1.mp4")
     after_prep(manifest(root, "test", left_out={}, limit=1), tmp_path / "data")
     said = capsys.readouterr().out
-    assert said.startswith("to train on it, hold some speakers out: bench prep folder ")
-    words = shlex.split(said.partition(": ")[2])
+    assert said.startswith("for training: hold some speakers out: bench prep folder ")
+    words = shlex.split(said.partition("out: ")[2])
     assert words[-2:] == ["--holdout", "10%"] and "--limit" not in words
     assert words[6:12] == ["--views", "face96", "--clip-seconds", "4.0", "--audio-track", "0"]
     assert f"would write {tmp_path}/data-split" in prep(*words[2:], "--dry-run").replace("\n", "")
@@ -91,14 +91,45 @@ def test_a_set_that_can_be_trained_on_is_followed_by_training(
     ]
 
 
-def test_no_command_is_proposed_that_would_be_refused(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(
+    ("splits", "listing", "said"),
+    [
+        (["test"], {"split": "test"}, ""),
+        ([], {}, ""),
+        (
+            ["test"],
+            {"clips": 2},
+            "for training: train on one person: bench train ipl --data data --per speaker",
+        ),
+        (
+            ["pretrain", "train", "test"],
+            {},
+            "name its clips in lists in {root} (train.txt, val.txt), then: bench prep",
+        ),
+        (
+            ["train", "test"],
+            {"holdout": {"share": 0.1, "seed": 0}},
+            "none of the clips held out could be used, hold out others: bench prep folder {root} --out data-seed1 "
+            "--views face96 --clip-seconds 4.0 --audio-track 0 --holdout 10% --seed 1",
+        ),
+    ],
+)
+def test_a_set_that_cannot_be_split_gets_another_remedy(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    splits: list[str],
+    listing: dict[str, object],
+    said: str,
 ) -> None:
-    after_prep(manifest(tmp_path, "test", split="test"), Path("data"))
-    after_prep(manifest(tmp_path, "pretrain", "train", "test"), Path("data"))
+    after_prep(manifest(tmp_path, *splits, **listing), Path("data"))
+    found = capsys.readouterr().out
+    assert said.format(root=tmp_path) in found and bool(said) == bool(found)
+
+
+def test_where_lists_are_no_speakers_are_held_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "test.txt").touch()
     after_prep(manifest(tmp_path, "test"), Path("data"))
-    assert capsys.readouterr().out == ""
+    assert "name its clips in lists in" in capsys.readouterr().out
 
 
 def test_the_manifest_keeps_what_was_listed_and_missing_sound_is_a_failure(tmp_path: Path) -> None:
