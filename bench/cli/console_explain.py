@@ -11,6 +11,7 @@ from rich.text import Text
 from bench.results import CLIP_REGION, Result
 
 if TYPE_CHECKING:
+    from bench.eval.by_decoding import ByDecoding
     from bench.eval.explain import Choice, Shortened, VariantFigure
 
 
@@ -63,6 +64,19 @@ def length_table(found: Sequence[Shortened], methods: Sequence[str], of: int) ->
             numbers = [_of(cells.get((variant, region, label, frames, method))) for method in methods]
             place = "" if region == CLIP_REGION else region
             table.add_row(variant, place, label, "all" if frames is None else str(frames), *numbers)
+    return table
+
+
+def decoding_table(found: Sequence[ByDecoding], methods: Sequence[str]) -> Table:
+    """One row per region and choice of pixels and matrix, one column per method: PSNR."""
+    table = _table("pixels", "matrix", "region", *methods)
+    table.title = "PSNR (dB) by the way in which colours are decoded"
+    table.title_justify = "left"
+    values = {(e.pixels, e.matrix, e.region, e.method): e.value for e in found}
+    for region in dict.fromkeys(e.region for e in found):
+        for pixels, matrix in dict.fromkeys((e.pixels, e.matrix) for e in found):
+            numbers = [_number(values.get((pixels, matrix, region, method))) for method in methods]
+            table.add_row(pixels, matrix, region, *numbers)
     return table
 
 

@@ -9,6 +9,8 @@ import typer
 
 if TYPE_CHECKING:
     from bench.clips.inputs import Audio
+    from bench.eval.decoding import MatrixRule
+    from prep.pixels import Pixels
 
 
 def register(app: typer.Typer) -> None:
@@ -31,6 +33,10 @@ def explain(
     ),
     region: str = typer.Option("full,face,mouth", help="Comma-separated."),
     audio: str = typer.Option("prediction", help="Sound for lip-sync metrics: prediction or truth."),
+    pixels: str | None = typer.Option(
+        None, help="How colours are decoded: exact, or opencv; psnr is shown by each."
+    ),
+    matrix: str = typer.Option("auto", help="Matrix of predictions: auto, tagged, or bt601."),
     with_trivial: bool = typer.Option(False, "--with-trivial", help="Also for the trivial rows."),
     lengths: str | None = typer.Option(
         None,
@@ -46,10 +52,11 @@ def explain(
     """Show one metric in all its variants and regions, the choices with the largest effect, and that of the
     length."""
     from bench.cli.console import console
-    from bench.cli.console_explain import choice_table, length_table, variant_table
+    from bench.cli.console_explain import choice_table, decoding_table, length_table, variant_table
     from bench.cli.eval import comma_separated
     from bench.cli.progress import eval_progress
     from bench.clips.inputs import find_methods
+    from bench.clips.inputs.base import passed_over
     from bench.eval import explain as why
     from bench.eval.summarise import short_coverage
 
@@ -63,6 +70,8 @@ def explain(
         out=out,
         regions=comma_separated(region),
         audio=cast("Audio", audio),
+        pixels=cast("Pixels | None", pixels),
+        matrix=cast("MatrixRule", matrix),
         with_trivial=with_trivial,
         lengths=None if lengths is None else _numbers(lengths),
         sync_expert=sync_expert,
@@ -84,6 +93,14 @@ def explain(
         console.print(
             f"length of clips: most have no more than {min(shown.lengths)} frames, name fewer with --lengths"
         )
+    if shown.decodings:
+        console.print(decoding_table(shown.decodings, [method.method for method in result.methods]))
+    for method in result.methods:
+        if method.untagged is not None:
+            console.print(method.untagged.words(method.method), soft_wrap=True)
+        if method.unmatched:
+            words = passed_over(result.data.kind, method.method, method.unmatched, method.videos)
+            console.print(f"not scored: {words}", soft_wrap=True)
     for missing in result.missing:
         console.print(f"n/a {missing.metric}: {missing.reason}; {missing.remedy}", soft_wrap=True)
     for line in short_coverage(result):

@@ -20,12 +20,16 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from bench.clips.inputs import Audio, Inputs
 from bench.clips.inputs.find import find_inputs
 from bench.clips.job import Job, Take, Voice
+from bench.eval.by_decoding import WEIGHED, ByDecoding, by_decoding
 from bench.results import CLIP_REGION, CLIPS, MetricInfo, Result
 
 if TYPE_CHECKING:
     import pandas as pd
 
+    from bench.eval.decoding import MatrixRule
+    from bench.eval.plan import EvalOptions
     from bench.eval.score import Step
+    from prep.pixels import Pixels
 
 Span = TypeVar("Span", Take, Voice)
 
@@ -46,11 +50,13 @@ class Explanation:
         result: of the whole clips, with all variants of the metric's family.
         lengths: requested lengths of shortened clips, in frames.
         shortened: figures of the same clips at several lengths; empty if no length shortens half of the clips.
+        decodings: PSNR by each choice of pixels and matrix; empty for other metrics.
     """
 
     result: Result
     lengths: tuple[int, ...]
     shortened: list[Shortened]
+    decodings: list[ByDecoding]
 
 
 def explain(
@@ -64,6 +70,8 @@ def explain(
     out: Path | None = None,
     regions: Sequence[str] = ("full", "face", "mouth"),
     audio: Audio = "prediction",
+    pixels: Pixels | None = None,
+    matrix: MatrixRule = "auto",
     with_trivial: bool = False,
     lengths: Sequence[int] | None = None,
     sync_expert: Path | None = None,
@@ -73,7 +81,8 @@ def explain(
     weights_dir: Path | None = None,
     progress: Callable[[], AbstractContextManager[Callable[[Step], None]]] = _silent,
 ) -> Explanation:
-    """Score videos with all variants of a metric, and also the first frames of their clips.
+    """Score videos with all variants of a metric, and also the first frames of their clips; PSNR also by each way of
+    decoding colours.
 
     Args:
         metric: a family, or one of its variants.
@@ -90,6 +99,7 @@ def explain(
     import pandas as pd
 
     from bench.common.device import pick_device
+    from bench.eval.decoding import MATRIX_RULES, PIXELS
     from bench.eval.evaluation import evaluate_inputs
     from bench.eval.plan import EvalOptions
     from bench.metrics import family
@@ -98,6 +108,8 @@ def explain(
     from prep.names import known
 
     known("audio", [audio], ("prediction", "truth"))
+    known("pixels", [pixels] if pixels else [], PIXELS)
+    known("matrix", [matrix], MATRIX_RULES)
     names = family(metric)
     if lengths is None:
         lengths = LSE_LENGTHS if "lse.lrs" in names else ()
@@ -107,6 +119,8 @@ def explain(
         audio=audio,
         device=pick_device(device),
         sync_expert=sync_expert,
+        pixels=pixels,
+        matrix=matrix,
     )
     inputs = find_inputs(
         predictions or {},
@@ -124,21 +138,34 @@ def explain(
     long_enough = {clip for clip, n in clips.items() if shorter and n >= shorter[-1]}
     store = WeightStore.default(weights_dir)
 
-    def scored(inputs: Inputs, folder: Path) -> Result:
+    def scored(inputs: Inputs, options: EvalOptions, folder: Path) -> Result:
         with progress() as notify:
-            return evaluate_inputs(inputs, folder, options, store, workers=workers, on_progress=notify)
+            return evaluate_inputs(
+                inputs,
+                folder,
+                options,
+                store,
+                workers=workers,
+                on_note=lambda _: None,
+                on_progress=notify,
+            )
 
     with tempfile.TemporaryDirectory() as scratch:
         folder = out or Path(scratch, "all")
-        result = scored(inputs, folder)
+        result = scored(inputs, options, folder)
         rows: dict[int | None, pd.DataFrame] = {}
         for frames in shorter:
             part = Path(scratch, str(frames))
-            scored(shortened(inputs, frames, long_enough), part)
+            scored(shortened(inputs, frames, long_enough), options, part)
             rows[frames] = pd.read_parquet(part / CLIPS)
         rows[None] = pd.read_parquet(folder / CLIPS)
+        decodings = (
+            by_decoding(options, Path(scratch), lambda options, folder: scored(inputs, options, folder))
+            if any(metric.name == WEIGHED for metric in result.metrics)
+            else []
+        )
     found = by_length(result, rows, long_enough) if shorter else []
-    return Explanation(result, tuple(lengths), found)
+    return Explanation(result, tuple(lengths), found, decodings)
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,10 @@ The frames pass four lossy encodings, in files of a temporary folder:
 3. every track, cropped to 224², MPEG-4 again (``XVID``, through OpenCV's writer);
 4. JPEG at 200 kb/s; these are the input of SyncNet.
 
+The reference's first step also moves sound against picture, by an amount that depends on the file and on FFmpeg's
+version. That is left out: frame i of the file stays frame i, and the sound begins with frame 0 (see the traps of
+``lse.tracked``).
+
 PySceneDetect finds the cuts between shots; a track stays within one shot.
 """
 

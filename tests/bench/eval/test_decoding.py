@@ -19,6 +19,7 @@ from bench.clips.job import Job
 from bench.common.errors import BenchError
 from bench.eval import evaluate
 from bench.eval.decoding import decoded
+from bench.eval.explain import explain
 from bench.results import Result, read_result
 from prep import video_reading
 from prep.pixels import Colour
@@ -177,6 +178,15 @@ def test_other_pixels_or_another_matrix_are_another_evaluation(truth: Path, tmp_
         _psnr({"mine": pred}, truth, tmp_path / "out", matrix="bt601")
     other = _psnr({"mine": pred}, truth, tmp_path / "other", pixels="opencv")
     assert first.differences(other) == ["pixels: exact and opencv"]
+
+
+def test_explain_weighs_the_ways_of_decoding(truth: Path, tmp_path: Path) -> None:
+    methods = {"mine": _by_opencv(truth, tmp_path / "a")}
+    found = explain("psnr", methods, truth=truth, regions=["full"]).decodings
+    values = {(entry.pixels, entry.matrix): entry.value or 0 for entry in found}
+    assert list(values) == [("exact", "auto"), ("exact", "tagged"), ("exact", "bt601"), ("opencv", "")]
+    assert values["exact", "auto"] > values["exact", "tagged"] + 5
+    assert explain("mse", methods, truth=truth, regions=["full"]).decodings == []
 
 
 def test_opencv_has_no_matrix_to_choose(truth: Path, tmp_path: Path) -> None:

@@ -329,5 +329,7 @@ def test_the_specification_states_every_step() -> None:
     parameters = LseTracked.spec.parameters
     assert len(parameters["generations"]) == 4
     assert parameters["track"]["detections_above"] == 100
+    assert "no picture in front of the first" in parameters["generations"][0]
+    assert "it begins with the first picture" in parameters["audio"]
     assert parameters["crop"] == {"scale": 0.4, "median_filter": 13, "pad_value": 110}
     assert set(asdict(LseTracked.spec)["weights"]) == {"syncnet_v2", "s3fd"}
