@@ -21,10 +21,9 @@ def check(
     note: str = typer.Option("", help="With --update: why these numbers are expected."),
 ) -> None:
     """Compare a result with its expectation; if a number changed, print the differences, with exit code 1."""
-    from rich.markup import escape
     from rich.table import Table
 
-    from bench.cli.console import console
+    from bench.cli.console import console, say
     from bench.report import regression
     from bench.results import read_result
 
@@ -38,15 +37,15 @@ def check(
             table.add_column(column, overflow="fold")
         for d in drifts:
             words = (d.method, d.region, d.output, d.expected, d.found, d.allowed, d.reason)
-            table.add_row(*(escape(word) for word in words))
+            table.add_row(*words)
         console.print(table)
     if update:
         regression.write_expectation(path, regression.freeze(found, note, before))
-        console.print(f"{path}: {len(drifts)} differences are now what is expected", soft_wrap=True)
+        say(f"{path}: {len(drifts)} differences are now what is expected")
         return
     assert before is not None
     if drifts:
         typer.echo(f"error: {len(drifts)} figures differ from {path}", err=True)
         typer.echo("if this is intended, run the same command with --update --note WHY", err=True)
         raise typer.Exit(1)
-    console.print(f"{len(before.figures)} figures as expected by {path.name}", soft_wrap=True)
+    say(f"{len(before.figures)} figures as expected by {path.name}")

@@ -13,7 +13,13 @@ if TYPE_CHECKING:
     from prep.options import PrepOptions
     from prep.pipeline import ShardPlan
 
-console = Console(highlight=False)
+#: Names of files, methods and clips are printed as they are: brackets and colons mean nothing.
+console = Console(highlight=False, markup=False, emoji=False)
+
+
+def say(line: str, style: str | None = None) -> None:
+    """Print a line as it is: one that is too long for the terminal is not broken, so that it can be copied."""
+    console.print(line, style=style, soft_wrap=True)
 
 
 def plan_table(plans: list[ShardPlan], options: PrepOptions, out: Path) -> RenderableType:
@@ -35,10 +41,10 @@ def summary(manifest: dict[str, Any], out: Path) -> None:
         table.add_row(split, f"{counts['clips']:,}", f"{counts['frames']:,}", f"{counts['failures']:,}")
     console.print(table)
     size = sum(shard["bytes"] for shard in manifest["shards"])
-    console.print(f"{out}: {len(manifest['shards'])} shards, {human_bytes(size)}")
+    say(f"{out}: {len(manifest['shards'])} shards, {human_bytes(size)}")
     failed = sum(counts["failures"] for counts in manifest["splits"].values())
     if failed:
-        console.print(f"{failed} clips could not be used; `bench inspect {out}` counts the reasons")
+        say(f"{failed} clips could not be used; `bench inspect {out}` counts the reasons")
 
 
 def inspection(found: Inspection) -> RenderableType:

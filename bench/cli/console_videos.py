@@ -26,7 +26,6 @@ def show_made(out: Path, done: GenerationRecord, rate: str = "") -> None:
         f"{out}: {done.made} of {done.clips} videos, {done.protocol}; {done.frames} frames made in "
         f"{done.seconds:.1f} s{rate}",
         soft_wrap=True,
-        markup=False,
     )
     for reason, count in Counter(done.failures.values()).most_common():
         example = next(name for name, why in done.failures.items() if why == reason)

@@ -33,7 +33,7 @@ def derive(
     """
     from collections import Counter
 
-    from bench.cli.console import console
+    from bench.cli.console import say
     from bench.cli.progress import steps_progress
     from bench.generate import derive as run_derive
 
@@ -56,7 +56,7 @@ def derive(
         typer.echo("stopped: complete shards stay, the same command continues from there", err=True)
         raise typer.Exit(130) from None
     for one in found:
-        console.print(f"{one.folder}: {one.name} of {one.clips} clips", soft_wrap=True, markup=False)
+        say(f"{one.folder}: {one.name} of {one.clips} clips")
         for reason, count in Counter(one.failures.values()).most_common():
             example = next(clip for clip, why in one.failures.items() if why == reason)
             typer.echo(f"missing: {count} ({example}, for one): {reason}", err=True)

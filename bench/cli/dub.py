@@ -58,7 +58,7 @@ def dub(
 ) -> None:
     """Make the face in one video speak the sound of another file. Both may have any length. Frames without a face
     stay unchanged."""
-    from bench.cli.console import console
+    from bench.cli.console import say
     from bench.cli.console_videos import with_options
     from bench.cli.progress import steps_progress
     from bench.generate import dub as run_dub
@@ -108,9 +108,9 @@ def dub(
         *([with_options(done.changed)] if done.changed else []),
     ]
     line = f"{out}: {', '.join(facts)}; took {done.seconds:.1f} s"
-    console.print(line, soft_wrap=True, markup=False)
+    say(line)
     if drawing is not None:
-        console.print(f"{drawing}: original above generated", soft_wrap=True, markup=False)
+        say(f"{drawing}: original above generated")
 
 
 def _choice(number: int | None, at: str | None) -> FaceChoice:

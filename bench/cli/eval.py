@@ -131,10 +131,10 @@ def show_result(result: Result, out: Path) -> None:
 
 def show_scored(result: Result, out: Path) -> None:
     """Print an evaluation's folder, clips and time."""
-    from bench.cli.console import console
+    from bench.cli.console import say
 
     clips = f"{result.data.clips} clips in {result.provenance.seconds:.1f} s"
-    console.print(f"{out}: {clips}", soft_wrap=True, markup=False)
+    say(f"{out}: {clips}")
 
 
 def comma_separated(text: str) -> list[str]:

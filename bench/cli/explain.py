@@ -51,7 +51,7 @@ def explain(
 ) -> None:
     """Show one metric in all its variants and regions, the choices with the largest effect, and that of the
     length."""
-    from bench.cli.console import console
+    from bench.cli.console import console, say
     from bench.cli.console_explain import choice_table, decoding_table, length_table, variant_table
     from bench.cli.eval import comma_separated
     from bench.cli.progress import eval_progress
@@ -97,12 +97,12 @@ def explain(
         console.print(decoding_table(shown.decodings, [method.method for method in result.methods]))
     for method in result.methods:
         if method.untagged is not None:
-            console.print(method.untagged.words(method.method), soft_wrap=True)
+            say(method.untagged.words(method.method))
         if method.unmatched:
             words = passed_over(result.data.kind, method.method, method.unmatched, method.videos)
-            console.print(f"not scored: {words}", soft_wrap=True)
+            say(f"not scored: {words}")
     for missing in result.missing:
-        console.print(f"n/a {missing.metric}: {missing.reason}; {missing.remedy}", soft_wrap=True)
+        say(f"n/a {missing.metric}: {missing.reason}; {missing.remedy}")
     for line in short_coverage(result):
         typer.echo(f"incomplete: {line}", err=True)
 

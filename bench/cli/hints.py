@@ -11,10 +11,10 @@ from typing import Any
 
 def print_notes(notes: Iterable[str]) -> None:
     """Print lines as they are, without breaking them."""
-    from bench.cli.console import console
+    from bench.cli.console import say
 
     for note in notes:
-        console.print(note, markup=False, soft_wrap=True)
+        say(note)
 
 
 def after_prep(manifest: Mapping[str, Any], out: Path) -> None:

@@ -21,12 +21,12 @@ def inspect(
     verify: bool = typer.Option(False, "--verify", help="Check every shard's sha256 against the manifest."),
 ) -> None:
     """Show counts, durations, failures by reason and disk space by column, and write a contact sheet."""
-    from bench.cli.console import console, inspection
+    from bench.cli.console import console, inspection, say
     from prep.inspect import contact_sheet, inspect_folder, verify_folder
 
     if verify:
         checked = verify_folder(folder)
-        console.print(f"{checked} shards match the manifest")
+        say(f"{checked} shards match the manifest")
     console.print(inspection(inspect_folder(folder)))
     path = contact_sheet(folder, sheet or folder / "contact-sheet.png", clips=clips)
-    console.print(f"contact sheet: {path}")
+    say(f"contact sheet: {path}")

@@ -42,7 +42,7 @@ def offsets(
     if out.exists() and not overwrite:
         raise BenchError(f"{out} exists already: replace it with --overwrite, or name another with --out")
 
-    from bench.cli.console import console
+    from bench.cli.console import console, say
     from bench.cli.progress import simple_progress
     from bench.common.device import pick_device
     from bench.metrics.expert_file import find_expert, load_expert
@@ -61,8 +61,8 @@ def offsets(
         )
     console.print(_table(summary))
     for line in _lines(summary):
-        console.print(line, soft_wrap=True)
-    console.print(f"{out}: by {found.file}, sha256 {found.sha256[:12]}", soft_wrap=True)
+        say(line)
+    say(f"{out}: by {found.file}, sha256 {found.sha256[:12]}")
 
 
 def _table(summary: Summary) -> Table:

@@ -33,7 +33,7 @@ def report(
     show_list: bool = typer.Option(False, "--list", help="List the tables."),
 ) -> None:
     """Print a table: what the paper reports and what was measured here, in separate blocks."""
-    from bench.cli.console import console, listing
+    from bench.cli.console import console, listing, say
     from bench.common.errors import BenchError
     from bench.report.tables import build_table, table_titles
     from bench.results import read_result
@@ -50,23 +50,23 @@ def report(
         from bench.report.plots import write_plots
 
         write_plots(results, plots)
-        console.print(f"plots: {plots}")
+        say(f"plots: {plots}")
     if site:
         from bench.report.site import write_site
 
-        console.print(f"page: {write_site(results, site)}")
+        say(f"page: {write_site(results, site)}")
 
 
 def show_table(built: Table, form: str | None = None, out: Path | None = None) -> None:
     """Print a table, or write it to a file."""
-    from bench.cli.console import console
+    from bench.cli.console import console, say
     from bench.cli.console_tables import print_table
     from bench.report.formats import format_of, write
 
     if out:
         text = write(built, form or format_of(out))
         _save(out, text)
-        console.print(f"table: {out}")
+        say(f"table: {out}")
     elif form or not console.is_terminal:
         typer.echo(write(built, form or "md"), nl=False)
     else:

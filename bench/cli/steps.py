@@ -30,9 +30,9 @@ class ConsoleWatcher(Watcher):
 
     def begin(self, command: Sequence[str]) -> None:
         """Print the command line as in a shell."""
-        from bench.cli.console import console
+        from bench.cli.console import say
 
-        console.print(f"\n$ {shlex.join(command)}", style="bold", soft_wrap=True)
+        say(f"\n$ {shlex.join(command)}", style="bold")
 
     def counting(self, what: str) -> AbstractContextManager[Callable[[int, int], None]]:
         """A bar."""
@@ -79,7 +79,7 @@ class ConsoleWatcher(Watcher):
             console.summary(outcome, out)
         elif isinstance(outcome, Inspection):
             console.console.print(console.inspection(outcome))
-            console.console.print(f"contact sheet: {out}")
+            console.say(f"contact sheet: {out}")
         elif isinstance(outcome, TrainResult):
             train.show_trained(outcome)
         elif isinstance(outcome, GenerationRecord):
@@ -90,7 +90,7 @@ class ConsoleWatcher(Watcher):
             if self._tables:
                 report.show_table(outcome)
         else:
-            console.console.print(f"page: {outcome}")
+            console.say(f"page: {outcome}")
 
 
 @contextmanager

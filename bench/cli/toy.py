@@ -41,8 +41,8 @@ def toy(
 
 def show_corpus(report: ToyReport) -> None:
     """Print the content of the corpus."""
-    from bench.cli.console import console
+    from bench.cli.console import say
 
     speakers = len({clip.clip_id.split("/")[0] for clip in report.clips})
     what = f"{len(report.clips)} clips, {report.seconds:.0f} s of speech, {speakers} speakers"
-    console.print(f"{report.root}: {what}{'' if report.fresh else ' (already there)'}")
+    say(f"{report.root}: {what}{'' if report.fresh else ' (already there)'}")

@@ -95,10 +95,10 @@ def train(
 
 def show_trained(result: TrainResult) -> None:
     """Print how training ended."""
-    from bench.cli.console import console
+    from bench.cli.console import say
 
     for line in _lines(result):
-        console.print(line, soft_wrap=True)
+        say(line)
 
 
 def _lines(result: TrainResult) -> list[str]:

@@ -158,7 +158,7 @@ def _print_table(store: WeightStore) -> None:
 
     from rich.table import Table
 
-    from bench.cli.console import console, human_bytes
+    from bench.cli.console import console, human_bytes, say
 
     table = Table(box=None, header_style="bold", padding=(0, 2, 0, 0))
     for column in ("name", "size", "here", "needed for", "licence"):
@@ -170,8 +170,8 @@ def _print_table(store: WeightStore) -> None:
         licence = re.split(r" \(|;", entry.licence)[0]
         table.add_row(name, human_bytes(size) if size else "?", here, "\n".join(entry.enables), licence)
     console.print(table)
-    console.print(f"searched: {', '.join(map(str, (*store.folders, *store.borrowed)))}", soft_wrap=True)
-    console.print("bench weights fetch NAME downloads; bench weights import NAME FILE imports your own file")
+    say(f"searched: {', '.join(map(str, (*store.folders, *store.borrowed)))}")
+    say("bench weights fetch NAME downloads; bench weights import NAME FILE imports your own file")
 
 
 @contextmanager
