@@ -298,8 +298,9 @@ def prepared(folder: Path, splits: dict[str, int], **changes: object) -> Path:
             {"train": 2},
             {"listing": {"holdout": {"share": 0.2, "seed": 3}}},
             [],
-            "no split val, which training needs; none of the clips held out could be used, hold out others: bench "
-            "prep lrs2 '/data/LRS 2' --out lrs2-seed4 --views box128 --tracking --mel-padding reflect --holdout 20% --seed 4",
+            "no split val, which training needs; none of the clips held out could be used, hold out others: bench prep "
+            "lrs2 '/data/LRS 2' --out lrs2-seed4 --views box128 --tracking --mel-padding reflect --holdout 20% "
+            "--seed 4",
         ),
         (
             {"train": 2, "val": 1},
