@@ -1,5 +1,9 @@
 PYTHON ?= python3
 BIN := .venv/bin
+# TORCH=cpu takes torch without CUDA, TORCH=pypi what PyPI has. If neither is given, `make demo` takes the first where
+# there is no NVIDIA GPU.
+TORCH ?=
+CPU_INDEX := https://download.pytorch.org/whl/cpu
 
 .PHONY: demo test bench lint format clean
 
@@ -33,10 +37,20 @@ clean:
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	touch $@
 
-.venv/.toy: .venv/.pip pyproject.toml constraints.txt
+# A wheel without CUDA has a higher version (+cpu) than PyPI's, so that it is taken where both can be had.
+.venv/.torch: .venv/.pip constraints.txt
+	@if [ "$(TORCH)" = cpu ] || { [ -z "$(TORCH)" ] && ! command -v nvidia-smi > /dev/null; }; then \
+		$(BIN)/python -m pip install --quiet --retries 1 --timeout 15 -c constraints.txt \
+			--extra-index-url $(CPU_INDEX) torch torchvision; \
+		$(BIN)/python -c "import torch, torchvision; assert torch.version.cuda is None" 2> /dev/null || \
+			echo "no torch without CUDA could be had from $(CPU_INDEX): the one of PyPI takes 4.5 GB more"; \
+	fi
+	touch $@
+
+.venv/.toy: .venv/.torch pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[toy,dlib]"
 	touch $@
 
-.venv/.dev: .venv/.pip pyproject.toml constraints.txt
+.venv/.dev: .venv/.pip $(if $(TORCH),.venv/.torch) pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[toy,hf,dlib,onnx,dev]"
 	touch $@ .venv/.toy

@@ -61,7 +61,7 @@ def _provide(library: str) -> str:
         pip = f"{Path(sys.executable).name} -m pip"
         return (
             f"apt install libgl1 libglib2.0-0; or, without root, {pip} uninstall -y opencv-contrib-python && "
-            f"{pip} install 'opencv-contrib-python-headless<4.12'"
+            f"{pip} install opencv-contrib-python-headless==4.11.0.86"
         )
     if library in _DEBIAN:
         return f"apt install {_DEBIAN[library]}"
