@@ -85,6 +85,7 @@ def prep(
     from bench.cli.console import console, plan_table, summary
     from bench.cli.hints import after_prep, print_notes
     from bench.cli.progress import prep_progress
+    from prep.errors import PrepError
     from prep.images import ENCODINGS
     from prep.names import known
     from prep.options import PrepOptions
@@ -102,7 +103,7 @@ def prep(
     known("pixels", [pixels], get_args(Pixels))
     held = Holdout(read_share(holdout), seed or 0) if holdout is not None else None
     if seed is not None and held is None:
-        raise typer.BadParameter("it belongs to --holdout: give that too", param_hint="--seed")
+        raise PrepError("--seed says which speakers to hold out: give --holdout too, such as --holdout 10%")
     chosen = known("view", views.split(","), VIEWS) if views else corpus.default_views
     options = PrepOptions(
         source=source,

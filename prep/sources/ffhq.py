@@ -21,6 +21,7 @@ import numpy as np
 from prep.errors import PrepError
 from prep.media import IMAGE_SUFFIXES
 from prep.sources.base import ClipRef
+from prep.sources.left_out import there_is
 from prep.sources.listing import choose, choose_files, file_clips, require_folder, walk
 
 _METADATA = "ffhq-dataset-v2.json"
@@ -65,9 +66,7 @@ class Ffhq:
             raise PrepError(f"{root} holds {_METADATA}, but no folder {_IMAGES}")
         clips = file_clips(walk(root, IMAGE_SUFFIXES), "train", root, still=True)
         if not clips:
-            raise PrepError(
-                f"no image in {root}: looked for {_IMAGES}, and for {', '.join(sorted(IMAGE_SUFFIXES))}"
-            )
+            raise PrepError(f"no image in {root} and its folders, neither {_IMAGES}: {there_is(root)}")
         return choose_files(clips, split, "train", root)
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from prep.errors import PrepError
 from prep.media import VIDEO_SUFFIXES
 from prep.sources.base import ClipRef
+from prep.sources.left_out import there_is
 from prep.sources.listing import choose_files, file_clips, require_folder, walk
 
 
@@ -33,9 +34,7 @@ class Folder:
         require_folder(root)
         clips = file_clips(walk(root, VIDEO_SUFFIXES), "test", root, speaker=_speaker)
         if not clips:
-            raise PrepError(
-                f"no video in {root}: looked for {', '.join(sorted(VIDEO_SUFFIXES))}, in all its folders"
-            )
+            raise PrepError(f"no video in {root} and its folders: {there_is(root)}")
         return choose_files(clips, split, "test", root)
 
 

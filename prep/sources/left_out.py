@@ -30,6 +30,11 @@ def left_out(root: Path, clips: Iterable[ClipRef]) -> dict[str, int]:
     return dict(sorted(count.items(), key=lambda item: (-item[1], item[0])))
 
 
+def there_is(root: Path) -> str:
+    """The media files below ``root`` in words, for a corpus without clips. Raises PrepError as :func:`left_out`."""
+    return f"there is {_by_suffix(left_out(root, [])) or 'no media file'}"
+
+
 def in_words(count: Mapping[str, int], root: Path, clips: Iterable[ClipRef]) -> list[str]:
     """One line for files that could be read, such as ``12 videos are in no list``, and one for all others."""
     still = any(clip.still for clip in clips)

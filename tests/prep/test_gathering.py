@@ -223,6 +223,14 @@ def test_pictures_in_no_list_are_counted_as_pictures(tmp_path: Path) -> None:
     ]
 
 
+def test_a_folder_without_videos_says_what_it_holds(tmp_path: Path) -> None:
+    plant(tmp_path, "a.rm", "b/c.rm", "d.jpg", "e.txt")
+    with pytest.raises(PrepError, match=r"no video in .* and its folders: there is 2 \.rm, 1 \.jpg$"):
+        gather("folder", tmp_path)
+    with pytest.raises(PrepError, match=r"neither images1024x1024: there is no media file$"):
+        gather("ffhq", plant(tmp_path / "f", "a.txt"))
+
+
 def test_every_suffix_of_video_and_picture_is_listed_in_any_case(tmp_path: Path) -> None:
     videos = plant(tmp_path / "videos", *(f"{s}.{s.upper()}" for s in VIDEO_SUFFIXES))
     assert len(gather("folder", videos).clips) == len(VIDEO_SUFFIXES)

@@ -46,6 +46,7 @@ def test_a_share_that_is_none_and_lists_that_are_there(tmp_path: Path) -> None:
     assert "write 10% or 0.1" in refusal(*words, "--holdout", "10")
     (tmp_path / "test.txt").write_text("a\n")
     assert "leave --holdout out" in refusal(*words, "--holdout", "10%")
+    assert "give --holdout too" in refusal(*words, "--seed", "1")
     assert "unknown pixels 'opncv': did you mean opencv?" in refusal(*words, "--pixels", "opncv")
     assert "left out: 2 videos are in no list (test.txt): 2 .mp4" in prep(*words, "--dry-run")
 
