@@ -50,7 +50,8 @@ def open_cluster(workers: int, scheduler: str | None, profile: bool = False) -> 
             n_workers=workers,
             threads_per_worker=1,
             processes=True,
-            dashboard_address=None,
+            # None would be Dask's usual port, with a warning where another cluster has it.
+            dashboard_address="127.0.0.1:0",
             silence_logs=logging.CRITICAL,
         ) as cluster,
     ):

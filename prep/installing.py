@@ -31,10 +31,14 @@ def install(extra: str = "") -> str:
     """The command that installs this suite with an extra: from its checkout if it lies in one."""
     if not (_CHECKOUT / "constraints.txt").is_file():
         return f"pip install '{DISTRIBUTION}[{extra}]'" if extra else f"pip install {DISTRIBUTION}"
-    own = (_CHECKOUT / ".venv").resolve() == Path(sys.prefix).resolve()
-    python = ".venv/bin/python" if own else "python"
     what = f'".[{extra}]"' if extra else "."
-    return f"{python} -m pip install -c constraints.txt -e {what}"
+    return f"{_python()} -m pip install -c constraints.txt -e {what}"
+
+
+def _python() -> str:
+    """This interpreter, as it is called in the checkout if it is the one there."""
+    own = (_CHECKOUT / ".venv").resolve() == Path(sys.prefix).resolve()
+    return ".venv/bin/python" if own else sys.executable
 
 
 def explain(error: BaseException) -> str | None:
@@ -58,7 +62,7 @@ def explain(error: BaseException) -> str | None:
 def _provide(library: str) -> str:
     """How to get a library of the system."""
     if library in _OPENCV:
-        pip = f"{Path(sys.executable).name} -m pip"
+        pip = f"{_python()} -m pip"
         return (
             f"apt install libgl1 libglib2.0-0; or, without root, {pip} uninstall -y opencv-contrib-python && "
             f"{pip} install opencv-contrib-python-headless==4.11.0.86"
