@@ -83,7 +83,7 @@ def evaluate(
                 split=split,
                 clips=clips,
                 root=root,
-                metrics=comma_separated(metrics) if metrics else None,
+                metrics=None if metrics is None else comma_separated(metrics),
                 regions=comma_separated(region),
                 audio=cast("Audio", audio),
                 pixels=cast("Pixels | None", pixels),

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from bench.clips.inputs import Audio, Inputs, find_inputs
 from bench.common.device import pick_device
+from bench.common.errors import BenchError
 from bench.eval.decoding import MATRIX_RULES, PIXELS, MatrixRule
 from bench.eval.plan import EvalOptions, plan_evaluation
 from bench.eval.score import Step, default_workers, score_clips
@@ -109,6 +110,9 @@ def evaluate(
     known("audio", [audio], ("prediction", "truth"))
     known("pixels", [pixels] if pixels else [], PIXELS)
     known("matrix", [matrix], MATRIX_RULES)
+    for what, names in (("metric", metrics), ("region", regions)):
+        if names is not None and not names:
+            raise BenchError(f"no {what} is named: leave the option out for the usual ones, or name some")
     default = (*DEFAULT, "lse.expert") if sync_expert else DEFAULT
     folders = dict(predictions or {})
     told = training_data if isinstance(training_data, Mapping) else dict.fromkeys(folders, training_data)

@@ -11,6 +11,7 @@ from typing import Any
 from bench.clips.inputs.base import Inputs, Protocol
 from bench.clips.job import FULL
 from bench.common.errors import BenchError
+from prep.names import composed
 
 #: The file beside generated videos.
 GENERATION = "generation.json"
@@ -24,7 +25,8 @@ class Declared:
         path: of the file.
         protocol: what drove the faces; None if the file does not say it.
         output: what the videos show: ``full`` frames, or the name of a view.
-        clips: ids of the clips to generate, if these are not all clips of a split; None if the file does not say it.
+        clips: ids of the clips to generate, composed (:func:`prep.names.composed`), if these are not all clips of a
+            split; None if the file does not say it.
         trained_on: names of the data sets that the method was trained on, or ``""``.
         record: the whole content of the file.
     """
@@ -74,7 +76,7 @@ def _read(path: Path) -> Declared:
         path,
         protocol if protocol in ("reconstruction", "dubbing") else None,
         output or FULL,
-        None if clips is None else tuple(clips),
+        None if clips is None else tuple(map(composed, clips)),
         str(record.get("trained_on", "")),
         record,
     )

@@ -57,7 +57,7 @@ class VideoFolder:
     @property
     def single(self) -> bool:
         """Whether a file was given, and not a folder."""
-        return self.given is not self.path
+        return self.given != self.path
 
     def file(self, name: str) -> Path:
         """Absolute path of a clip's video, for processes with another working directory."""

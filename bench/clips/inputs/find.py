@@ -31,6 +31,8 @@ def find_methods(words: Sequence[str], name: str | None = None) -> dict[str, Pat
         raise BenchError("--method-name works with a single folder only: write NAME=FOLDER for each instead")
     found: dict[str, Path] = {}
     for word in words:
+        if not word.strip():
+            raise BenchError("an empty name where a folder of videos should be: write PATH or NAME=PATH")
         whole = name is not None or Path(word).exists()
         label, equals, folder = ("", "", "") if whole else word.partition("=")
         path = Path(folder if equals else word)

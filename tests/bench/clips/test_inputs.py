@@ -149,6 +149,8 @@ def test_a_method_is_called_as_its_folder_or_as_its_video(tmp_path: Path) -> Non
         "x": ours / "2.mp4",
     }
     assert find_methods([str(ours / "a=b.mp4")]) == {"a=b": ours / "a=b.mp4"}
+    with refused("an empty name where a folder of videos should be"):
+        find_methods([""])
     with refused(r"there is no folder or video .*none"):
         find_methods([str(ours / "none")])
 

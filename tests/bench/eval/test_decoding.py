@@ -22,6 +22,7 @@ from bench.eval.decoding import decoded
 from bench.eval.explain import explain
 from bench.results import Result, read_result
 from prep import video_reading
+from prep.errors import PrepError
 from prep.pixels import Colour
 
 SIZE, FRAMES = 96, 8
@@ -187,6 +188,17 @@ def test_explain_weighs_the_ways_of_decoding(truth: Path, tmp_path: Path) -> Non
     assert list(values) == [("exact", "auto"), ("exact", "tagged"), ("exact", "bt601"), ("opencv", "")]
     assert values["exact", "auto"] > values["exact", "tagged"] + 5
     assert explain("mse", methods, truth=truth, regions=["full"]).decodings == []
+
+
+def test_unknown_and_empty_choices_are_one_line(truth: Path, tmp_path: Path) -> None:
+    for options, message in (
+        ({"pixels": "opncv"}, "unknown pixels 'opncv': did you mean opencv"),
+        ({"matrix": "bt602"}, "unknown matrix 'bt602': did you mean bt601"),
+        ({"metrics": []}, "no metric is named"),
+        ({"regions": []}, "no region is named"),
+    ):
+        with pytest.raises((BenchError, PrepError), match=message):
+            evaluate({"mine": truth}, truth=truth, out=tmp_path / "out", **options)  # type: ignore[arg-type]
 
 
 def test_opencv_has_no_matrix_to_choose(truth: Path, tmp_path: Path) -> None:
