@@ -42,11 +42,11 @@ def by_composed(names: Iterable[str], folder: object) -> dict[str, str]:
     Raises:
         PrepError: two names are the same in the composed form.
     """
+    listed = list(names)
+    if "".join(listed).isascii():  # already composed, and most names are
+        return dict(zip(listed, listed, strict=True))
     found: dict[str, str] = {}
-    for name in names:
-        if name.isascii():  # already composed, and most names are
-            found[name] = name
-            continue
+    for name in listed:
         other = found.setdefault(composed(name), name)
         if other != name:
             raise PrepError(

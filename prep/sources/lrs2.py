@@ -81,7 +81,8 @@ def _clips(root: Path, folder: str, prefix: str, entries: list[str], split: str)
         on_disk = f"{folder}{speakers.get(speaker, speaker)}".rstrip("/")
         if speaker not in there:
             there[speaker] = names_in(root / on_disk)
-        video, text = (there[speaker].get(f"{number}.{suffix}") for suffix in ("mp4", "txt"))
+        names = there[speaker]
+        video, text = names.get(f"{number}.mp4"), names.get(f"{number}.txt")
         yield ClipRef(
             clip_id=prefix + entry,
             split=split,
