@@ -114,6 +114,8 @@ def _block(definition: TableDef, group: list[Result], region: str, footnotes: Fo
     regional = any(cell.asked for row in rows for cell in row.cells) and any(
         entry.figures.get((column.id, region)) for entry in entries for column in columns
     )
+    for entry in entries:
+        _note_videos(entry.method, first, footnotes)
     if not columns:
         footnotes.note(f"{label}, {first.protocol}: this table has no column for that protocol.")
     if definition.blocks and not block:
@@ -130,6 +132,16 @@ def _block(definition: TableDef, group: list[Result], region: str, footnotes: Fo
         warnings=rank(rows, columns),
         notes=list(_notes(group, entries, columns, unasked, region)),
     )
+
+
+def _note_videos(method: MethodResult, result: Result, footnotes: Footnotes) -> None:
+    """Notes on the videos of a method: those that were not scored, and how untagged ones were decoded."""
+    if method.unmatched:
+        words = passed_over(result.data.kind, method.method, method.unmatched, method.videos)
+        footnotes.note(f"Not scored: {words}.")
+    if method.untagged is not None:
+        words = method.untagged.words(method.method)
+        footnotes.note(f"{words[0].upper()}{words[1:]}.")
 
 
 def _columns(
@@ -325,12 +337,6 @@ def _notes(
             twins = sum(other.method.method == entry.method.method for other in entries) > 1
             source = f"; videos in {entry.method.source}" if entry.method.source and twins else ""
             yield f"{name}: training data {entry.method.training_data or 'not told'}{source}."
-        if entry.method.unmatched:
-            kind, method = group[0].data.kind, entry.method
-            yield f"Not scored: {passed_over(kind, method.method, method.unmatched, method.videos)}."
-        if entry.method.untagged is not None:
-            words = entry.method.untagged.words(entry.method.method)
-            yield f"{words[0].upper()}{words[1:]}."
         if entry.method.notes:
             yield f"{entry.method.method}: {entry.method.notes}"
     yield from dict.fromkeys(_provenance(result) for result in group)

@@ -7,7 +7,7 @@ import pytest
 from bench.common.errors import BenchError
 from bench.report.model import Block, Cell, Table
 from bench.report.tables import build_table
-from bench.results import Missing
+from bench.results import Missing, Untagged
 from prep.errors import PrepError
 from tests.bench.report.factory import figure, method, result
 
@@ -150,9 +150,21 @@ def test_videos_that_belong_to_no_clip_are_counted_and_named_below() -> None:
     mine = method("ipl", {"psnr.frame": 30.0}).model_copy(
         update={"videos": 6, "unmatched": ["a.mp4", "b.mp4"]}
     )
-    (block,) = build_table("default", [result([mine])]).blocks
-    assert any(note.startswith("Not scored: 2 of 6 videos of ipl have no ") for note in block.notes)
-    assert any(note.endswith(": a.mp4, b.mp4.") for note in block.notes)
+    table = build_table("default", [result([mine])])
+    assert "Not scored: 2 of 6 videos of ipl have no clip among those to score: a.mp4, b.mp4." in notes(table)
+
+
+def test_how_untagged_videos_were_decoded_stands_below() -> None:
+    choice = Untagged(matrix="bt709", truth="bt709", as_truth=54.06, by_rule=38.94, clips=3)
+    mine = method("ipl", {"psnr.frame": 30.0}).model_copy(update={"untagged": choice})
+    (note,) = (note for note in notes(build_table("default", [result([mine])])) if "untagged" in note.lower())
+    assert note == (
+        "Untagged videos of ipl are decoded by BT.709, as their truth is tagged, not by BT.601: outside the face that "
+        "agrees better with the truth (54.1 against 38.9 dB in the first 3 clips)."
+    )
+    other = choice.model_copy(update={"matrix": "bt601", "as_truth": 38.9, "by_rule": 54.1, "clips": 1})
+    assert "decoded by BT.601, not by BT.709" in other.words("ipl")
+    assert "(54.1 against 38.9 dB in the first clip)" in other.words("ipl")
 
 
 def test_unequal_coverage_is_a_warning_and_stops_the_ranking() -> None:
