@@ -162,6 +162,16 @@ def test_the_sound_of_the_data_is_that_of_the_run(tmp_path: Path) -> None:
     assert not Path("other").exists()
 
 
+def test_training_on_data_sets_of_two_versions_is_noted(tmp_path: Path) -> None:
+    write_fake_dataset(tmp_path / "data", [spoken("anna", i) for i in range(4)] + [spoken("bert", 0, "val")])
+    old, recorder = Path(__file__).parents[2] / "history" / "data", Recorder()
+    train(
+        "fake", [tmp_path / "data", old], preset="tiny", overrides=FAST, stages=["colour"], reporter=recorder
+    )
+    (text,) = (text for (text,) in recorder.of("note") if "schema" in text)
+    assert text.startswith(f"warning: stereo sound in {old} is up to 3 dB louder than in the others")
+
+
 # A run for each person ----------------------------------------------------------------------------------------
 
 
