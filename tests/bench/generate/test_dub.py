@@ -194,7 +194,7 @@ def test_the_command_says_what_it_did(run: Path, tmp_path: Path, mesh: FakeMesh)
         ({"--audio": "text"}, r"text: damaged, or not a media file"),
         ({"--out": "out.avi"}, r"out\.avi: only MP4 is written"),
         ({"--out": "in.mp4"}, r"in\.mp4 is also an input"),
-        ({"--run": "text"}, r"text is not a training run"),
+        ({"--run": "text"}, r"text is a file: --run takes the folder of a training run"),
     ],
 )
 def test_mistakes_are_one_line(run: Path, tmp_path: Path, change: dict[str, str], match: str) -> None:
