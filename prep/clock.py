@@ -25,6 +25,10 @@ STEP_BACK, STEP_BACK_RECONSTRUCTED = 0.1, 1.0
 LEAP = 10.0
 #: Seconds for which one stream may stay in a recording when others have entered the next.
 _LAG = 2.0
+#: Distance in seconds from the latest time at which a packet needs no search for its recording.
+_NEAR = 0.25
+#: More recordings in one file are damage: an hour of segments of four seconds has 900.
+MOST_RECORDINGS = 1000
 
 
 @dataclass(frozen=True)
@@ -98,6 +102,13 @@ class ClockReader:
                     self.step, f"at {begins:.1f} s the times of one stream begin anew, but not the other's"
                 )
 
+    def _continues(self, stream: int, recording: int, dts: float) -> bool:
+        """Whether a packet plainly belongs to the recording of the one before it."""
+        time = dts + self.offsets[recording]
+        if recording < len(self.offsets) - 1 or not self._fits(stream, time):
+            return False
+        return recording == 0 or self.now is None or abs(time - self.now) < _NEAR
+
     def _fits(self, stream: int, time: float) -> bool:
         """Whether a time on the clock may follow what came before."""
         last = self.last.get(stream)
@@ -115,6 +126,8 @@ class ClockReader:
         ]
         if fitting:
             return min(fitting)[1]
+        if len(self.offsets) == MOST_RECORDINGS:
+            raise ClipError(self.step, f"its times begin anew more than {MOST_RECORDINGS - 1} times")
         self.offsets.append(now - dts)
         self.begins.append(now)
         self.extents.append({})

@@ -273,6 +273,14 @@ def test_one_wrong_time_moves_nothing_else(wrong: float) -> None:
     assert [time for n, time in enumerate(found[0]) if n != 250] == right[:250] + right[251:]
 
 
+def test_many_segments_are_continued_and_noise_is_refused() -> None:
+    found = feed(reader(), 200 * both(1.4, 5.4))
+    assert len(found[0]) == 20_000 and steady(found[0]) and steady(found[1])
+    wild = [(0, time) for time in np.random.default_rng(0).uniform(0, 90_000, 5000).tolist()]
+    with pytest.raises(ClipError, match="its times begin anew more than 999 times"):
+        feed(reader(), wild)
+
+
 def test_a_pause_of_one_stream_and_a_late_one_are_no_joints() -> None:
     packets = [row for row in both(0, 40) if row[0] == 0 or 13 < row[1] < 15 or row[1] > 28]
     assert reader_finds_nothing(packets, True)
