@@ -81,6 +81,9 @@ _TRAPS = (
     "Sound scaled to -1 … 1 changes the energy term of the MFCC, and so every figure.",
     "Generators trained with SyncNet as a loss score better than true videos. Compare with the row of the "
     "ground truth.",
+    "Of a BT.709 video the reference sees the colours of BT.601: FFmpeg keeps the samples in JPEG and AVI, and OpenCV "
+    "decodes these by BT.601. Measured with FFmpeg 5.1.9: (200, 60, 50) becomes (188, 44, 53). `--matrix bt601` does "
+    "the same.",
     "The reference encodes JPEG from the decoded YUV; here decoded RGB is converted, so chroma is subsampled "
     "once more.",
 )

@@ -283,6 +283,16 @@ def test_a_data_set_is_the_truth(data: Path, tmp_path: Path) -> None:
         assert read_clip(open_shard(job.shard[0]), job.shard[1], []).clip_id == job.clip_id
 
 
+@pytest.mark.parametrize(("said", "pixels"), [({"pixels": "opencv"}, "opencv"), ({}, "exact")])
+def test_a_data_set_is_decoded_as_it_was_prepared(data: Path, said: dict[str, str], pixels: str) -> None:
+    manifest = json.loads((data / MANIFEST).read_text())
+    write_json(data / MANIFEST, {**manifest, "options": said})
+    inputs = from_dataset({}, data)
+    assert inputs.pixels == pixels
+    assert {job.truth.pixels for job in inputs.jobs if job.truth} == {pixels}
+    assert {job.truth.pixels for job in clip_jobs(data) if job.truth} == {pixels}
+
+
 def test_the_sound_of_a_data_set_is_in_its_shards(data: Path, tmp_path: Path) -> None:
     ours = put(tmp_path / "ours", *(f"{clip}.mp4" for clip in TEST_IDS))
     inputs = from_dataset({"ours": ours}, data, audio="truth")
