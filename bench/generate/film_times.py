@@ -21,7 +21,9 @@ from prep.rates import FPS
 #: A source with fewer frames a second is written at 25: at its own rate a mouth could not be followed.
 SLOWEST = 20
 #: Longest time in seconds between two frames; in longer gaps of a variable rate, generated frames are added.
-_LONGEST = Fraction(1, 20)
+_LONGEST = Fraction(1, 15)
+# Seconds between an added frame and its neighbours at least; so narrow that every longer gap has room for one.
+_APART = (_LONGEST - Fraction(1, FPS)) / 2
 #: Shortest time in seconds between two frames of a variable rate.
 _SHORTEST = Fraction(1, 500)
 #: Rates in use, in frames a second.
@@ -163,8 +165,8 @@ def _filled(moments: Iterator[Moment], slots: int) -> Iterator[Moment]:
     before = Moment(-_LONGEST - 1, 0, None)
     for moment in (*moments, end):
         if moment.time - before.time > _LONGEST:
-            first = math.ceil((before.time + _LONGEST / 2) * FPS) if before.time >= 0 else 0
-            for slot in range(first, math.ceil((moment.time - Fraction(1, 2 * FPS)) * FPS)):
+            first = math.ceil((before.time + _APART) * FPS) if before.time >= 0 else 0
+            for slot in range(first, math.floor((moment.time - _APART) * FPS) + 1):
                 yield Moment(Fraction(slot, FPS), slot, None)
         if moment is not end:
             yield moment

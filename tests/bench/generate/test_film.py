@@ -88,6 +88,20 @@ def test_a_variable_rate_keeps_its_times_and_its_gaps_get_generated_frames() -> 
     assert min(gaps) > 0 and max(gaps) < Fraction(3, 50)
 
 
+@pytest.mark.parametrize("gap", [0.05, 0.0666, 0.067, 0.1, 0.123, 0.5])
+@pytest.mark.parametrize("before", [30, 37, 44, 51])
+def test_no_gap_is_longer_than_a_fifteenth_of_a_second(gap: float, before: int) -> None:
+    times = [
+        Fraction(0),
+        *(Fraction(before, 1000) + Fraction(gap) + number * Fraction(1, 33) for number in range(30)),
+    ]
+    times.insert(1, Fraction(before, 1000))
+    found = film_times(times, Fit().order(25, 25))
+    gaps = [b.time - a.time for a, b in pairwise(found.moments)]
+    assert found.variable and max(gaps) <= Fraction(1, 15) and min(gaps) >= Fraction(1, 80)
+    assert any(moment.source is None for moment in found.moments) == (gap > 1 / 15)
+
+
 def test_a_variable_rate_is_played_backwards_too() -> None:
     times = [Fraction(time, 1000) for time in (0, 30, 45, 95, 120, 160)]
     found = film_times(times, Fit().order(5, 12))
