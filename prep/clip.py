@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import islice
+from itertools import islice, pairwise
 from pathlib import Path
 from typing import cast
 
@@ -15,7 +15,7 @@ from prep import rates, sound_reading, stills, video_reading
 from prep.crops import check_faces, cut, place_views
 from prep.errors import ClipError
 from prep.fan import Fan68
-from prep.landmarks import FaceMesh, choose_face, detect_clip
+from prep.landmarks import ClipLandmarks, FaceMesh, choose_face, detect_clip
 from prep.options import PrepOptions
 from prep.pixels import Pixels
 from prep.schema import Clip
@@ -67,7 +67,7 @@ class ClipProcessor:
         self._sound: tuple[Path, sound_reading.SoundTrack] | None = None
 
     def process(self, ref: ClipRef) -> Iterator[Clip | Failure]:
-        """Rows of one source span, at most ``clip_seconds`` each; an unusable one is a :class:`Failure`."""
+        """Rows of one source span, each at most ``clip_seconds`` of one shot, or a :class:`Failure`."""
         try:
             if ref.problem:
                 raise ClipError("source", ref.problem)
@@ -83,7 +83,7 @@ class ClipProcessor:
         height, width = frame.shape[:2]
         if ref.height is not None and height != ref.height:
             raise ClipError("source", f"the image is {height} pixels high, the corpus says {ref.height}")
-        clip = self._row(ref, 1, width, height, [frame], lambda: [frame])
+        clip = self._row(ref, self._detect([frame], 1), width, height, lambda: [frame])
         clip.fps = 0.0
         if ref.landmarks68 is not None:
             clip.landmarks68 = np.array(ref.landmarks68, np.float32).reshape(1, 68, 2)
@@ -104,7 +104,7 @@ class ClipProcessor:
                 stop=stop / rates.FPS,
             )
             try:
-                yield self._piece(track, piece, start, stop, islice(stream, stop - start))
+                yield from self._piece(track, piece, start, stop, islice(stream, stop - start))
             except ClipError as error:
                 yield _failure(piece, error)
 
@@ -159,14 +159,53 @@ class ClipProcessor:
                 raise ClipError(error.step, f"its sound {ref.sound}: {error.reason}") from error
         return self._sound[1]
 
-    def _piece(self, track: _Track, piece: ClipRef, start: int, stop: int, stream: Frames) -> Clip:
+    def _piece(
+        self, track: _Track, piece: ClipRef, start: int, stop: int, stream: Frames
+    ) -> Iterator[Clip | Failure]:
+        """A row for each shot."""
+        held = None
+        if (stop - start) * track.width * track.height * 3 <= FRAME_BUDGET:
+            held = stream = list(stream)
+        found = self._detect(stream, stop - start)
+        if found.cuts and piece.cuts == "refuse":
+            times = ", ".join(f"{(start + cut) / rates.FPS:.2f} s" for cut in found.cuts)
+            raise ClipError("video", f"the shot changes at {times}")
+        for number, (first, last) in enumerate(pairwise([0, *found.cuts, stop - start])):
+            shot = piece
+            if found.cuts:
+                shot = replace(
+                    piece,
+                    clip_id=f"{piece.clip_id}-{number:03d}",
+                    start=(start + first) / rates.FPS,
+                    stop=(start + last) / rates.FPS,
+                )
+            try:
+                if last - first < MIN_FRAMES:
+                    length = _count(last - first, "frame")
+                    raise ClipError("video", f"a shot of {length}, at least {MIN_FRAMES} are needed")
+                yield self._shot(
+                    track,
+                    shot,
+                    start + first,
+                    start + last,
+                    found.part(first, last),
+                    held and held[first:last],
+                )
+            except ClipError as error:
+                yield _failure(shot, error)
+
+    def _shot(
+        self,
+        track: _Track,
+        shot: ClipRef,
+        start: int,
+        stop: int,
+        found: ClipLandmarks,
+        held: Sequence[np.ndarray] | None,
+    ) -> Clip:
         n_frames = stop - start
-        if n_frames * track.width * track.height * 3 <= FRAME_BUDGET:
-            held = list(stream)
-            clip = self._row(piece, n_frames, track.width, track.height, held, lambda: held)
-        else:
-            again = lambda: track.frames(start, stop)  # noqa: E731
-            clip = self._row(piece, n_frames, track.width, track.height, stream, again)
+        again = lambda: track.frames(start, stop) if held is None else held  # noqa: E731
+        clip = self._row(shot, found, track.width, track.height, again)
         samples = track.sound.samples[start * rates.SAMPLES_PER_FRAME : stop * rates.SAMPLES_PER_FRAME]
         # The last frame is kept if it has any sound; the rest of its sound is silence.
         clip.audio = np.pad(samples, (0, n_frames * rates.SAMPLES_PER_FRAME - len(samples)))
@@ -184,19 +223,22 @@ class ClipProcessor:
         clip.audio_mix = track.sound.mix
         return clip
 
-    def _row(
-        self,
-        ref: ClipRef,
-        n_frames: int,
-        width: int,
-        height: int,
-        frames: Frames,
-        again: Callable[[], Frames],
-    ) -> Clip:
-        """Two passes over the frames: landmarks first, since the views' geometry needs the whole clip."""
+    def _detect(self, frames: Frames, n_frames: int) -> ClipLandmarks:
         found = detect_clip(self.mesh, frames)
         if len(found.detected) < n_frames:
             raise ClipError("video", f"{len(found.detected)} of {n_frames} frames could be decoded")
+        return found
+
+    def _row(
+        self,
+        ref: ClipRef,
+        found: ClipLandmarks,
+        width: int,
+        height: int,
+        again: Callable[[], Frames],
+    ) -> Clip:
+        """The second pass over the frames: the views' geometry needs the landmarks of the whole clip."""
+        n_frames = len(found.detected)
         if not found.confirmed and found.n_faces.any():
             raise ClipError(
                 "landmarks", f"no human face in {_count(n_frames, 'frame')}, only something like one"
@@ -240,6 +282,7 @@ class ClipProcessor:
             landmarks=landmarks,
             detected=detected,
             n_faces=found.n_faces,
+            small_faces=int((found.small & detected).sum()),
             landmarks68=landmarks68,
             transforms=transforms,
             images=encoded,

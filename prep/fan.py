@@ -73,6 +73,10 @@ class Fan68:
             found = self._network.get_landmarks_from_image(frame)
         return np.array(found or [], np.float64).reshape(-1, *self.shape) + 0.5
 
+    def search(self, frame: Image) -> Float:
+        """None: S3FD also detects small faces."""
+        return np.empty((0, *self.shape))
+
     def confirms(self, frame: Image, face: Float) -> bool:
         """Always True: S3FD's faces are not checked."""
         return True

@@ -16,7 +16,9 @@ import numpy as np
 import numpy.typing as npt
 
 from prep.errors import ClipError
+from prep.full_range import INPUT, FullRange, regions
 from prep.quiet import silence
+from prep.shots import marked
 
 Float = npt.NDArray[np.float64]
 Image = npt.NDArray[np.uint8]
@@ -30,6 +32,10 @@ class Detector(Protocol):
 
     def detect(self, frame: Image) -> Float:
         """Landmarks (F, *shape) of all faces in a frame (H, W, 3) uint8 RGB; F may be 0."""
+        ...
+
+    def search(self, frame: Image) -> Float:
+        """As ``detect``, for the small faces that it overlooks; asked where it detects none."""
         ...
 
     def confirms(self, frame: Image, face: Float) -> bool:
@@ -55,12 +61,24 @@ class ClipLandmarks:
         n_faces: (T,) uint8, number of faces in the frame, of which one was chosen.
         confirmed: whether a human face was confirmed in some frame. If False, ``detected`` is all False: nothing was
             found, or something like the face of an animal.
+        small: (T,) bool, the face was found only by :meth:`Detector.search`.
+        cuts: the frames with which a new shot begins, ascending; 0 is none of them.
     """
 
     landmarks: Float
     detected: npt.NDArray[np.bool_]
     n_faces: npt.NDArray[np.uint8]
     confirmed: bool
+    small: npt.NDArray[np.bool_]
+    cuts: tuple[int, ...] = ()
+
+    def part(self, start: int, stop: int) -> ClipLandmarks:
+        """Frames ``start`` to ``stop`` (exclusive) of one shot."""
+        frames = slice(start, stop)
+        detected = self.detected[frames]
+        return ClipLandmarks(
+            self.landmarks[frames], detected, self.n_faces[frames], bool(detected.any()), self.small[frames]
+        )
 
 
 def choose_face(faces: Float, previous: Float | None = None) -> int:
@@ -89,7 +107,8 @@ class FaceChoice:
     """Which of several people a track begins with; without arguments the one with the largest face.
 
     It is made in the first frame that shows a face, among the faces that the detector finds there (FaceMesh: at most
-    4). From there on the chosen face is followed, see :func:`choose_face`.
+    4). From there on the chosen face is followed, see :func:`choose_face`. After a cut it is made again, of the largest
+    face if there are too few.
 
     Attributes:
         number: the N-th face from left to right, by the middles of their boxes; 1 is the leftmost.
@@ -131,11 +150,12 @@ LARGEST = FaceChoice()
 
 
 def detect_clip(detector: Detector, frames: Iterable[Image], choose: FaceChoice = LARGEST) -> ClipLandmarks:
-    """Track one face in a clip; frames are processed one at a time and not stored.
+    """Track one face in a clip; only a few frames are held at a time.
 
-    Detectors sometimes detect the face of a dog. So the detector must confirm the chosen face in at least one frame,
-    the first for which it can. A clip without such a frame counts as one without a face. Apart from this, the
-    detector's output is used unchanged.
+    Where the detector detects no face, it searches for small ones. After a cut (:mod:`prep.shots`) the track begins
+    anew. Detectors sometimes detect the face of a dog. So the detector must confirm the chosen face in at least one
+    frame of a shot, the first for which it can. A shot without such a frame counts as one without a face. Apart from
+    this, the detector's output is used unchanged.
 
     Args:
         detector: of landmarks.
@@ -147,20 +167,45 @@ def detect_clip(detector: Detector, frames: Iterable[Image], choose: FaceChoice 
     """
     detector.reset()
     previous: Float | None = None
-    rows, n_faces, confirmed = [], [], False
+    rows: list[Float] = []
+    n_faces, small, cuts, shot, confirmed = [], [], [], 0, False
     missing = np.full(detector.shape, np.nan)
-    for frame in frames:
+
+    def end_shot() -> None:
+        if not confirmed:
+            rows[shot:] = [missing] * (len(rows) - shot)
+
+    for frame, cut in marked(frames):
+        if cut:
+            end_shot()
+            detector.reset()
+            shot, previous, confirmed = len(rows), None, False
+            cuts.append(shot)
         faces = detector.detect(frame)
+        small.append(not len(faces))
+        if not len(faces):
+            faces = detector.search(frame)
         n_faces.append(len(faces))
         if len(faces):
-            previous = faces[choose.first(faces) if previous is None else choose_face(faces, previous)]
+            if previous is None:
+                few = shot > 0 and choose.number is not None and choose.number > len(faces)
+                chosen = (LARGEST if few else choose).first(faces)
+            else:
+                chosen = choose_face(faces, previous)
+            previous = faces[chosen]
             confirmed = confirmed or detector.confirms(frame, previous)
-        rows.append(previous if len(faces) else missing)
+        rows.append(previous if previous is not None and len(faces) else missing)
+    end_shot()
     landmarks = np.array(rows, np.float64).reshape(-1, *detector.shape)
-    if not confirmed:
-        landmarks[:] = np.nan
     detected = np.isfinite(landmarks[:, 0, 0])
-    return ClipLandmarks(landmarks, detected, np.array(n_faces, np.uint8), confirmed)
+    return ClipLandmarks(
+        landmarks,
+        detected,
+        np.array(n_faces, np.uint8),
+        bool(detected.any()),
+        np.array(small, bool) & detected,
+        tuple(cuts),
+    )
 
 
 # A serialised landmark list is 478 times: field 1, 15 bytes; fields 1, 2, 3 as 32-bit floats x, y, z.
@@ -180,6 +225,16 @@ def _parse(message: Any) -> Float:
     return points
 
 
+def _bounds(face: Float) -> tuple[Float, Float]:
+    return face[:, :2].min(axis=0), face[:, :2].max(axis=0)
+
+
+#: Largest number of faces in a frame.
+MOST_FACES = 4
+#: Side in pixels of the square in which FaceMesh sees a small face.
+CLOSE_UP = 384
+
+
 class FaceMesh:
     """MediaPipe's legacy FaceMesh with refined lips and irises: 478 points, as IP-LAP used it.
 
@@ -191,18 +246,21 @@ class FaceMesh:
     face in the middle of a crop of three times the size. Of 19 images of a dog and two cats that FaceMesh had
     accepted, it confirmed none; of 201 variants of human faces (80 px, blurred, noisy, turned, dark, half covered …)
     all except 2.
+
+    That detector also finds small faces, see :meth:`search`.
     """
 
     shape = (478, 3)
 
     def __init__(self, *, tracking: bool = False) -> None:
         self._tracking = tracking
-        self._confirmer: Any = None
+        self._full_range = FullRange()
+        self._still: FaceMesh | None = None
         with silence():
             solution = importlib.import_module("mediapipe.python.solutions.face_mesh")
             self._mesh = solution.FaceMesh(
                 static_image_mode=not tracking,
-                max_num_faces=1 if tracking else 4,
+                max_num_faces=1 if tracking else MOST_FACES,
                 refine_landmarks=True,
                 min_detection_confidence=0.5,
             )
@@ -210,7 +268,7 @@ class FaceMesh:
 
     def _warm_up(self) -> None:
         # Native threads start, and write to stderr, until the first image is processed; the first face causes more
-        # # lines.
+        # lines.
         self._mesh.process(np.zeros((64, 64, 3), np.uint8))
         self._chatty = True
 
@@ -252,23 +310,72 @@ class FaceMesh:
         if not part.size:
             return False
         # The network's input is 192². The border is added last: the crop of a large face can be much larger than
-        # the # frame.
-        scale = 192 / side
+        # the frame.
+        scale = INPUT / side
         size = [max(1, round(length * scale)) for length in (part.shape[1], part.shape[0])]
         beyond = (-y0, y1 - frame.shape[0], -x0, x1 - frame.shape[1])
         top, bottom, left, right = (max(0, round(length * scale)) for length in beyond)
         small = cv2.resize(part, size, interpolation=cv2.INTER_AREA)
         small = cv2.copyMakeBorder(small, top, bottom, left, right, cv2.BORDER_REPLICATE)
-        with silence() if self._confirmer is None else nullcontext():
-            if self._confirmer is None:
-                solution = importlib.import_module("mediapipe.python.solutions.face_detection")
-                self._confirmer = solution.FaceDetection(model_selection=1, min_detection_confidence=0.5)
-            found = self._confirmer.process(small).detections or []
-        for detection in found:
-            box = detection.location_data.relative_bounding_box
-            if max(abs(box.xmin + box.width / 2 - 0.5), abs(box.ymin + box.height / 2 - 0.5)) < 1 / 6:
-                return True
-        return False
+        middles = self._full_range.boxes(small)[:, :4].reshape(-1, 2, 2).mean(axis=1) / small.shape[1::-1]
+        return bool((np.abs(middles - 0.5).max(axis=1) < 1 / 6).any())
+
+    def search(self, frame: Image) -> Float:
+        """Find faces that are small in the frame, from about 1/18 of its shorter side on.
+
+        The full-range detector sees the whole frame and then, if there is no face, overlapping squares of it, each
+        made as small as its input. FaceMesh then sees a square of twice the size of each face, enlarged to
+        :data:`CLOSE_UP` pixels. Only faces that are confirmed count.
+
+        Args:
+            frame: (H, W, 3) uint8 RGB.
+
+        Returns:
+            As ``detect``.
+        """
+        faces: list[Float] = []
+        for number, (x, y, across, down) in enumerate(regions(*frame.shape[1::-1])):
+            if number == 1 and faces:
+                break
+            scale = INPUT / max(across, down)
+            size = (max(1, round(across * scale)), max(1, round(down * scale)))
+            small = cv2.resize(frame[y : y + down, x : x + across], size, interpolation=cv2.INTER_AREA)
+            for box in self._full_range.boxes(small) / (np.array(size * 2) / (across, down, across, down)) + (
+                x,
+                y,
+                x,
+                y,
+            ):
+                middle = (box[:2] + box[2:]) / 2
+                known = any(
+                    (low < middle).all() and (middle < high).all() for low, high in map(_bounds, faces)
+                )
+                if len(faces) < MOST_FACES and not known:
+                    faces += self._close_up(frame, box)
+        return np.array(faces).reshape(-1, *self.shape)
+
+    def _close_up(self, frame: Image, box: Float) -> list[Float]:
+        """The confirmed mesh of the face in a box, if there is one."""
+        middle, side = (box[:2] + box[2:]) / 2, 2 * (box[2:] - box[:2]).max()
+        scale, corner = CLOSE_UP / side, middle - side / 2
+        # Of centres of pixels, as OpenCV counts.
+        shift = (0.5 - corner) * scale - 0.5
+        picture = cv2.warpAffine(
+            frame,
+            np.array([[scale, 0, shift[0]], [0, scale, shift[1]]]),
+            (CLOSE_UP, CLOSE_UP),
+            flags=cv2.INTER_CUBIC if scale > 1 else cv2.INTER_LINEAR,
+            borderMode=cv2.BORDER_REPLICATE,
+        )
+        if self._tracking and self._still is None:
+            self._still = FaceMesh()
+        faces = (self._still or self).detect(picture)
+        if not len(faces):
+            return []
+        low, high = faces[..., :2].min(axis=1), faces[..., :2].max(axis=1)
+        nearest = int(np.abs(low + high - CLOSE_UP).max(axis=1).argmin())
+        face = faces[nearest] / scale + (*corner, 0)
+        return [face] if self.confirms(frame, face) else []
 
     def reset(self) -> None:
         """Forget the track; does nothing without ``tracking``."""
@@ -280,8 +387,9 @@ class FaceMesh:
     def close(self) -> None:
         """Free the networks."""
         self._mesh.close()
-        if self._confirmer is not None:
-            self._confirmer.close()
+        self._full_range.close()
+        if self._still is not None:
+            self._still.close()
 
     def __enter__(self) -> FaceMesh:
         return self

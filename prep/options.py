@@ -32,7 +32,7 @@ class PrepOptions:
         fan: also store the 68 landmarks of face-alignment's FAN.
         mel_padding: ``constant`` (librosa ≥ 0.9, IP-LAP) or ``reflect`` (librosa 0.7, Wav2Lip).
         min_detected: smallest share of a clip's frames, 0 to 1, in which a face must be found.
-        clip_seconds: longest clip; longer sources are cut evenly.
+        clip_seconds: longest clip; longer sources are cut evenly, and at cuts.
         pixels: how YUV becomes RGB: ``exact``, or ``opencv`` as OpenCV reads it, see :mod:`prep.pixels`.
         audio_track: which sound stream of each file, from 0, as in ``ffmpeg -map 0:a:N``; None: the default one.
         clips_per_shard: None for a size that depends on the number of clips.

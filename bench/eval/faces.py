@@ -69,6 +69,8 @@ class Follower:
 
         faces = self._mesh.detect(frame)
         if not len(faces):
+            faces = self._mesh.search(frame)
+        if not len(faces):
             return np.full((478, 3), np.nan, np.float32)
         anchor = truth if truth is not None and np.isfinite(truth[0, 0]) else self._previous
         self._previous = faces[choose_face(faces, anchor)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Literal, Protocol
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +29,8 @@ class ClipRef:
         text_file: a file in the LRS format (``Text:``, ``Conf:`` …), relative to the root, or ``""``.
         aligned: the frame is already aligned by FFHQ's rule.
         landmarks68: 136 values x0, y0, x1, y1 … in source pixels delivered by the corpus, or None.
+        cuts: what becomes of a clip with cuts in it: ``split``, a row for each shot; or ``refuse``, a failure, where
+            the corpus's own ids say which clips there are.
         problem: why the clip cannot be used, if the listing already shows it (a missing file …), or ``""``.
     """
 
@@ -47,6 +49,7 @@ class ClipRef:
     landmarks68: tuple[float, ...] | None = field(default=None, repr=False)
     problem: str = ""
     sound: str = ""
+    cuts: Literal["split", "refuse"] = "split"
 
 
 class Source(Protocol):

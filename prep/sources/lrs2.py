@@ -89,5 +89,6 @@ def _clips(root: Path, folder: str, prefix: str, entries: list[str], split: str)
             source=f"{on_disk}/{video or f'{number}.mp4'}",
             speaker=speaker,
             text_file=f"{on_disk}/{text}" if text else "",
+            cuts="split" if prefix else "refuse",
             problem="" if video else f"listed in {split}.txt, but {folder}{entry}.mp4 is missing",
         )

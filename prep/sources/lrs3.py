@@ -69,6 +69,7 @@ def _clips(root: Path, folder: str) -> Iterator[ClipRef]:
                 source=source,
                 speaker=shown(speaker)[0],
                 text_file=shown(f"{folder}/{folder_name}/{text}")[0] if text else "",
+                cuts="split" if folder == "pretrain" else "refuse",
                 problem=problem,
             )
 

@@ -68,5 +68,6 @@ def _clips(root: Path, part: str) -> Iterator[ClipRef]:
             split=_SPLITS[part],
             source=f"{part}/mp4/{source}",
             speaker=name.partition("/")[0],
+            cuts="refuse",
             problem=problem,
         )

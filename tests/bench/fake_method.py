@@ -152,6 +152,9 @@ class FakeMesh:
         scale = np.array([frame.shape[1] / 160, frame.shape[0] / 200, 1.0])
         return self.face[: 0 if number_of(frame) in self.faceless else 1] * scale
 
+    def search(self, frame: np.ndarray) -> np.ndarray:
+        return self.face[:0]
+
     def confirms(self, frame: np.ndarray, face: np.ndarray) -> bool:
         return True
 

@@ -70,6 +70,62 @@ def test_a_long_source_is_cut_evenly_and_nothing_is_lost(talking: Path) -> None:
         assert piece.start == start / 25 and piece.stop == (start + piece.n_frames) / 25
 
 
+@pytest.fixture(scope="module")
+def cut_video(toy_corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Twenty frames of one person, three of a wall, and twenty of another person."""
+    people = {path.parent.name: path for path in sorted(toy_corpus.rglob("*.mp4"))}
+    first, second = (list(video_reading.frames(path, 0, 20)) for path in list(people.values())[:2])
+    wall = cv2.resize(np.random.default_rng(1).integers(0, 255, (6, 6, 3), np.uint8), first[0].shape[1::-1])
+    path = tmp_path_factory.mktemp("cut") / "cut.mp4"
+    sound = np.random.default_rng(0).integers(-2000, 2000, 640 * 43).astype(np.int16)
+    video_writing.write_video(path, [*first, *[wall] * 3, *second], samples=sound)
+    return path
+
+
+@pytest.mark.parametrize("budget", [clip_module.FRAME_BUDGET, 0])
+def test_cuts_divide_a_clip(cut_video: Path, budget: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(clip_module, "FRAME_BUDGET", budget)
+    before, between, after = rows(cut_video.parent, ClipRef("a", "test", cut_video.name))
+    assert isinstance(before, Clip) and isinstance(between, Failure) and isinstance(after, Clip)
+    assert [row.clip_id for row in (before, between, after)] == ["a-000", "a-001", "a-002"]
+    assert [(row.start, row.stop, row.n_frames) for row in (before, after)] == [
+        (0, 0.8, 20),
+        (0.92, 1.72, 20),
+    ]
+    assert between.reason == "a shot of 3 frames, at least 5 are needed"
+    for row in (before, after):
+        span = only_clip(
+            cut_video.parent, ClipRef("b", "test", cut_video.name, start=row.start, stop=row.stop)
+        )
+        np.testing.assert_array_equal(row.landmarks, span.landmarks)
+        np.testing.assert_array_equal(row.audio, span.audio)
+        assert row.images == span.images and row.detected.all()
+
+
+def test_a_clip_with_an_official_id_is_not_divided(cut_video: Path) -> None:
+    failure = only_failure(cut_video.parent, ClipRef("a", "test", cut_video.name, cuts="refuse"))
+    assert (failure.clip_id, failure.step) == ("a", "video")
+    assert failure.reason == "the shot changes at 0.80 s, 0.92 s"
+
+
+def test_small_faces_are_counted(talking: Path, tmp_path: Path) -> None:
+    frames = list(video_reading.frames(talking, 0, 10))
+    scene = np.full((720, 1280, 3), 90, np.uint8)
+    scene[::2] += 20
+    wide = []
+    for frame in frames:
+        picture = scene.copy()
+        picture[300 : 300 + frame.shape[0], 800 : 800 + frame.shape[1]] = frame
+        wide.append(picture)
+    video_writing.write_video(tmp_path / "wide.mp4", wide, samples=np.zeros(6400, np.int16))
+    clip = only_clip(tmp_path, ClipRef("a", "test", "wide.mp4"))
+    assert clip.small_faces == clip.n_frames == 10 and clip.detected.all()
+    whole = only_clip(talking.parent, ClipRef("a", "test", talking.name))
+    assert whole.small_faces == 0
+    away = (clip.landmarks - whole.landmarks[:10])[..., :2] - (800, 300)
+    assert np.hypot(away[..., 0], away[..., 1]).mean() < 0.04 * np.ptp(whole.landmarks[0, :, 0])
+
+
 def test_a_clip_that_is_decoded_twice_is_the_same(talking: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ref = ClipRef("a", "test", talking.name)
     held = only_clip(talking.parent, ref)

@@ -162,10 +162,16 @@ class Script:
     def __init__(self, answers: list[list[np.ndarray]], human: int | None) -> None:
         self.answers, self.human = answers, human
         self.asked: list[int] = []
+        self.searched: list[int] = []
+        self.small: dict[int, list[np.ndarray]] = {}
         self.resets = 0
 
     def detect(self, frame: np.ndarray) -> np.ndarray:
         return np.array(self.answers[frame[0, 0, 0]]).reshape(-1, 2, 3)
+
+    def search(self, frame: np.ndarray) -> np.ndarray:
+        self.searched.append(int(frame[0, 0, 0]))
+        return np.array(self.small.get(self.searched[-1], [])).reshape(-1, 2, 3)
 
     def confirms(self, frame: np.ndarray, face: np.ndarray) -> bool:
         self.asked.append(int(frame[0, 0, 0]))
@@ -243,6 +249,38 @@ def test_what_is_never_confirmed_is_no_face():
     assert clip.n_faces.tolist() == [1, 1] and script.asked == [0, 1]
 
 
+def test_where_no_face_is_detected_small_ones_are_searched():
+    script = Script([[box(0, 0, 50)], [], []], 0)
+    script.small = {1: [box(300, 0, 9), box(4, 0, 40)]}
+    clip = detect_clip(script, (np.full((1, 1, 3), i, np.uint8) for i in range(3)))
+    assert script.searched == [1, 2]
+    assert clip.n_faces.tolist() == [1, 2, 0] and clip.detected.tolist() == [True, True, False]
+    assert clip.small.tolist() == [False, True, False]
+    np.testing.assert_array_equal(clip.landmarks[1], box(4, 0, 40))
+
+
+def test_after_a_cut_the_face_is_chosen_and_confirmed_anew():
+    rng = np.random.default_rng(0)
+    scenes = rng.integers(0, 256, (3, 36, 64, 3)).astype(np.uint8)
+    frames = [scenes[i // 6].copy() for i in range(18)]
+    for i, frame in enumerate(frames):
+        frame[0, 0, 0] = i
+    a, b, c = box(10, 10, 60), box(100, 10, 50), box(12, 10, 20)
+    answers = [[b, a]] * 6 + [[c, b]] * 6 + [[a]] * 6
+    script = Script(answers, 0)
+    script.confirms = lambda frame, face: frame[0, 0, 0] not in range(6, 12)
+    clip = detect_clip(script, frames, FaceChoice(number=2))
+    assert clip.cuts == (6, 12) and script.resets == 3
+    np.testing.assert_array_equal(clip.landmarks[:6], [b] * 6)
+    np.testing.assert_array_equal(clip.landmarks[12:], [a] * 6)  # there is no second face
+    assert (
+        clip.detected.tolist() == [True] * 6 + [False] * 6 + [True] * 6
+    )  # never confirmed in the second shot
+    assert clip.confirmed and not clip.part(6, 12).confirmed and clip.part(12, 18).confirmed
+    largest = detect_clip(script, frames)
+    np.testing.assert_array_equal(largest.landmarks[5], a)
+
+
 @pytest.mark.parametrize("answers", [[], [[], []]])
 def test_a_clip_without_faces(answers):
     clip, _ = run(answers)
@@ -304,10 +342,64 @@ def test_several_faces_are_seen(mesh, portrait):
     assert clip.n_faces.tolist() == [2, 2] and (clip.landmarks[:, 4, 0] < 530).all()
 
 
+@pytest.mark.parametrize(("size", "of_width"), [(160, 0.012), (90, 0.015), (60, 0.02)])
+def test_small_faces_are_found_where_they_are(mesh, portrait, size, of_width):
+    """Within one to two per cent of the face's width of the points of the large face."""
+    large = mesh.detect(portrait)[0]
+    scale = size / np.ptp(large[:, 0])
+    small = cv2.resize(portrait, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+    scene = cv2.resize(
+        np.random.default_rng(0).integers(40, 200, (27, 48, 3), np.uint8),
+        (1920, 1080),
+        interpolation=cv2.INTER_CUBIC,
+    )
+    for x, y in ((300, 200), (1300, 500)):
+        frame = scene.copy()
+        frame[y : y + small.shape[0], x : x + small.shape[1]] = small
+        if size <= 120:
+            assert not len(mesh.detect(frame))
+        faces = mesh.search(frame)
+        assert faces.shape == (1, 478, 3)
+        expected = large * scale + (x, y, 0)
+        away = np.hypot(*(faces[0] - expected)[:, :2].T)
+        assert away.mean() < of_width * size
+        assert np.ptp(faces[0, :, 2]) == pytest.approx(np.ptp(expected[:, 2]), rel=0.25)
+        np.testing.assert_array_equal(mesh.search(frame), faces)
+
+
+def test_several_small_faces_are_each_found_once(mesh, portrait):
+    small = cv2.resize(portrait, None, fx=0.25, fy=0.25, interpolation=cv2.INTER_AREA)
+    frame = np.full((720, 1280, 3), 90, np.uint8)
+    for x in (200, 580, 900):
+        frame[200 : 200 + small.shape[0], x : x + small.shape[1]] = small
+    faces = mesh.search(frame)
+    assert sorted((faces[:, 4, 0] // 128).astype(int)) == [2, 5, 7]
+
+
+def test_small_animals_are_no_faces(mesh):
+    cat = pytest.importorskip("skimage.data", reason="scikit-image brings the photograph of a cat").chelsea()
+    for height in (60, 100, 150, 200, 300):
+        small = cv2.resize(cat, (round(height * 451 / 300), height), interpolation=cv2.INTER_AREA)
+        frame = np.full((720, 1280, 3), 90, np.uint8)
+        frame[200 : 200 + height, 500 : 500 + small.shape[1]] = small
+        clip = detect_clip(mesh, [frame, frame[:, ::-1]])
+        assert not clip.confirmed, height
+
+
+def test_tracking_searches_too_and_the_track_is_not_disturbed(portrait):
+    small = cv2.resize(portrait, None, fx=0.2, fy=0.2, interpolation=cv2.INTER_AREA)
+    scene = np.full((720, 1280, 3), 90, np.uint8)
+    scene[200 : 200 + small.shape[0], 700 : 700 + small.shape[1]] = small
+    with FaceMesh(tracking=True) as tracker, FaceMesh() as mesh:
+        clip = detect_clip(tracker, [scene] * 3)
+        np.testing.assert_array_equal(clip.landmarks, detect_clip(mesh, [scene] * 3).landmarks)
+    assert clip.small.all()
+
+
 @pytest.mark.parametrize("shape", [(1, 1), (1, 3000), (3000, 1), (17, 13), (300, 400)])
 def test_frames_without_a_face(mesh, shape):
     noise = np.random.default_rng(0).integers(0, 256, (*shape, 3), np.uint8)
-    assert mesh.detect(noise).shape == (0, 478, 3)
+    assert mesh.detect(noise).shape == mesh.search(noise).shape == (0, 478, 3)
 
 
 @pytest.mark.parametrize(
@@ -403,5 +495,8 @@ def test_people_are_confirmed_and_animals_are_not(mesh, clips_dir):
     assert len(pictures) == 6
     for name, path in pictures.items():
         rgb = cv2.cvtColor(cv2.imread(str(path)), cv2.COLOR_BGR2RGB)
-        for frame in (rgb, rgb[:, ::-1], cv2.resize(rgb, (160, 160), interpolation=cv2.INTER_AREA)):
+        small = cv2.resize(rgb, (160, 160), interpolation=cv2.INTER_AREA)
+        scene = np.full((720, 1280, 3), 90, np.uint8)
+        scene[300:460, 600:760] = small
+        for frame in (rgb, rgb[:, ::-1], small, scene):
             assert detect_clip(mesh, [frame]).confirmed == (not name.startswith("noface")), name
