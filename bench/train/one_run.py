@@ -125,8 +125,8 @@ def check_run(config: RunConfig, stages: Sequence[str], store: WeightStore) -> C
     if main or config.person is not None:
         # In a run set, all processes must know which persons to skip.
         check_samples(config, chosen, derived)
-    assets = load_assets(method, {"train"}, store, stages=chosen)
     start = None if (config.out / CONFIG).is_file() else load_start(config, method)
+    assets = load_assets(method, {"train"}, store, stages=chosen)
     return Checked(info, method, wanted, derived, assets, start)
 
 
