@@ -37,6 +37,7 @@ def ref(
         source=f"{stem}.mp4",
         speaker=speaker,
         text_file=f"{stem}.txt" if text else "",
+        cuts="split" if folder == "pretrain" else "refuse",
         problem=problem,
     )
 
@@ -109,6 +110,7 @@ def test_lrs3(tmp_path: Path) -> None:
             "test/0af00UcTOSc/50001.mp4",
             "0af00UcTOSc",
             text_file="test/0af00UcTOSc/50001.txt",
+            cuts="refuse",
         ),
         ClipRef(
             "trainval/0Fi83BHQsMA/50001",
@@ -116,8 +118,15 @@ def test_lrs3(tmp_path: Path) -> None:
             "trainval/0Fi83BHQsMA/50001.mp4",
             "0Fi83BHQsMA",
             text_file="trainval/0Fi83BHQsMA/50001.txt",
+            cuts="refuse",
         ),
-        ClipRef("trainval/0Fi83BHQsMA/50002", "train", "trainval/0Fi83BHQsMA/50002.mp4", "0Fi83BHQsMA"),
+        ClipRef(
+            "trainval/0Fi83BHQsMA/50002",
+            "train",
+            "trainval/0Fi83BHQsMA/50002.mp4",
+            "0Fi83BHQsMA",
+            cuts="refuse",
+        ),
     ]
     with pytest.raises(PrepError, match=r"no split 'val' in .*: there is pretrain, train, test$"):
         Lrs3().list_clips(tmp_path, "val")
@@ -223,9 +232,9 @@ def test_lists_of_lrs_name_folders_whose_letters_are_composed_in_another_way(tmp
     (tmp_path / "val.txt").write_text(f"trainval/{name}/2\n", "utf-8")
     two = f"main/{disk}/1.mp4", f"main/{disk}/1.txt"
     assert Lrs2().list_clips(tmp_path, "train") == [
-        ClipRef(f"{name}/1", "train", two[0], name, text_file=two[1])
+        ClipRef(f"{name}/1", "train", two[0], name, text_file=two[1], cuts="refuse")
     ]
     three = f"trainval/{disk}/2.mp4", f"trainval/{disk}/2.txt"
     assert Lrs3().list_clips(tmp_path) == [
-        ClipRef(f"trainval/{name}/2", "val", three[0], name, text_file=three[1])
+        ClipRef(f"trainval/{name}/2", "val", three[0], name, text_file=three[1], cuts="refuse")
     ]
