@@ -25,7 +25,7 @@ from bench.generate.external_inputs import Given, write_inputs
 from bench.generate.external_options import ExternalOptions, working_folder
 from bench.generate.pairing import Task
 from prep.errors import ClipError, PrepError
-from prep.media import VIDEO_SUFFIXES
+from prep.media import VIDEO_SUFFIXES, suffix_of
 from prep.shards import AtomicFile
 from prep.sources.listing import walk
 from prep.video_reading import frames, probe
@@ -165,7 +165,8 @@ class Crew:
                 raise Failed(f"exit code 0, but no file {{out}}{said}")
             return path
         folder = Path(paths["out_dir"])
-        found = walk(folder, VIDEO_SUFFIXES)
+        videos = walk(folder, VIDEO_SUFFIXES)
+        found = [video for video in videos if suffix_of(video) != "gif"] or videos  # a GIF may be a preview
         if not found:
             raise Failed(f"exit code 0, but no video in {{out_dir}}{said}")
         if len(found) > 1:
@@ -252,5 +253,9 @@ def terminable() -> Iterator[None]:
 
 def finished(out: Path, name: str) -> Path | None:
     """The existing video of a pair, or None. A video is moved there only after it is complete and checked."""
-    paths = (out / f"{name}.{suffix}" for suffix in sorted(VIDEO_SUFFIXES))
+    # The usual suffix first: each one is a look at the disk.
+    paths = (
+        out / f"{name}.{suffix}"
+        for suffix in sorted(VIDEO_SUFFIXES, key=lambda suffix: (suffix != "mp4", suffix))
+    )
     return next((path for path in paths if path.is_file()), None)

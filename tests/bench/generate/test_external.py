@@ -61,6 +61,8 @@ if mode != "nothing":
     shutil.copy(source, os.path.join(out, "theirs.mp4") if os.path.isdir(out) else out)
 if mode == "twice":
     shutil.copy(source, os.path.join(out, "more.avi"))
+if mode == "preview":
+    shutil.copy(source, os.path.join(out, "more.gif"))
 """
 
 COMMAND = f"{sys.executable} -S official.py MODE {{video}} {{audio}} {{out}} {{name}}"
@@ -87,6 +89,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_video(code / "long.mp4", [numbered(7)] * 17, samples=voice)
     write_video(code / "wide.mp4", [numbered(7, width=320)] * 12, samples=voice)
     shutil.copy(code / "copy.mp4", code / "twice.mp4")
+    shutil.copy(code / "copy.mp4", code / "preview.mp4")
     return folder
 
 
@@ -171,6 +174,8 @@ def test_code_that_names_its_file_itself(code: Path, data: Path, tmp_path: Path)
     assert videos(tmp_path / "out") == ["s0/a.mp4"] and done.frames == 12
     done = make(code, data, tmp_path / "more", "twice", text=text, limit=1)
     assert done.failures == {"s0/a": "2 videos in {out_dir}: let the command write {out}"}
+    done = make(code, data, tmp_path / "seen", "preview", text=text, limit=1)
+    assert videos(tmp_path / "seen") == ["s0/a.mp4"]
     done = make(code, data, tmp_path / "none", "nothing", text=text, limit=1)
     assert done.failures == {"s0/a": "exit code 0, but no video in {out_dir}"}
 
