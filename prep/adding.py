@@ -367,15 +367,20 @@ def _sources(root: Path, data: Path, shards: Sequence[Path], source: str) -> dic
     Raises:
         PrepError: a source file is missing.
     """
-    aligned = {ref.source for ref in get_source(source).list_clips(root) if ref.aligned}
-    found, missing = {}, []
+    stored: dict[Path, set[str]] = {}
+    missing: list[str] = []
+    stills = False
     for path in shards:
-        names = set(open_shard(path).read(columns=["source"]).column("source").to_pylist())
-        missing += sorted(name for name in names if not (root / name).is_file())
-        found[path] = frozenset(names & aligned)
+        table = open_shard(path).read(columns=["source", "fps"])
+        stored[path] = set(table.column("source").to_pylist())
+        stills = stills or 0.0 in table.column("fps").to_pylist()
+        missing += sorted(name for name in stored[path] if not (root / name).is_file())
     if missing:
         raise PrepError(
             f"{root / missing[0]} is missing ({len(missing):,} source files of {data} are): put the corpus back, or "
             f"say where it is now: bench prep {source} FOLDER --out {data} --add-view …"
         )
-    return found
+    # Only stills are aligned (FFHQ). A corpus of videos is not listed, which would need its lists.
+    listed = get_source(source).list_clips(root) if stills else ()
+    aligned = {ref.source for ref in listed if ref.aligned}
+    return {path: frozenset(names & aligned) for path, names in stored.items()}

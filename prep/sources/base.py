@@ -27,7 +27,7 @@ class ClipRef:
         height: the height in pixels that the source must have for ``crop`` or ``landmarks68`` to be right, or
             None.
         text_file: a file in the LRS format (``Text:``, ``Conf:`` …), relative to the root, or ``""``.
-        aligned: the frame is already aligned by FFHQ's rule.
+        aligned: of a still: it is already aligned by FFHQ's rule.
         landmarks68: 136 values x0, y0, x1, y1 … in source pixels delivered by the corpus, or None.
         cuts: what becomes of a clip with cuts in it: ``split``, a row for each shot; or ``refuse``, a failure, where
             the corpus's own ids say which clips there are.

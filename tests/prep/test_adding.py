@@ -25,7 +25,9 @@ from prep.schema import schema_views
 from prep.shard_tasks import PrepProgress
 from prep.sources import get_source
 from prep.sources.base import ClipRef
+from tests.prep.fakes import fake_clip, write_fake_dataset
 from tests.prep.test_pipeline import contents, copy
+from tests.prep.trees import plant
 
 OPTIONS = PrepOptions(source="lrs2", name="lrs2", views=("box128",), clips_per_shard=2)
 ADDED = ("aligned512", "mouth416x320", "face96")
@@ -186,6 +188,24 @@ def test_derived_columns_of_shards_with_fewer_frames_are_not(data: Path, here: N
     assert [task.shard for task in open_derivation(data, DERIVED)] == [path]
 
 
+def test_frames_that_are_aligned_already_are_only_scaled(toy_corpus: Path, data: Path) -> None:
+    path = first_shard(data)
+    options = replace(OPTIONS, views=("box128", "aligned512"))
+    source = shards.read_clip(shards.open_shard(path), 0).source
+    extend_shard(path, toy_corpus, ["aligned512"], options, frozenset({source}))
+    matrices = shards.read_clip(shards.open_shard(path), 0).transforms["aligned512"]
+    np.testing.assert_array_equal(matrices, np.broadcast_to([[4, 0, 0], [0, 4, 0]], matrices.shape))
+
+
+def test_the_aligned_pictures_of_ffhq_are_known(tmp_path: Path) -> None:
+    names = [f"images1024x1024/00000/0000{i}" for i in range(2)]
+    plant(tmp_path / "ffhq", *(f"{name}.png" for name in names))
+    write_fake_dataset(tmp_path / "data", [fake_clip(name, 1, still=True) for name in names])
+    paths = shards.shard_paths(tmp_path / "data")
+    found = adding._sources(tmp_path / "ffhq", tmp_path / "data", paths, "ffhq")
+    assert found == {paths[0]: frozenset(f"{name}.png" for name in names)}
+
+
 # --- frames without a crop in the new view
 
 
@@ -295,6 +315,8 @@ def test_another_source_of_the_same_name_is_refused_and_nothing_is_lost(
     corpus = tmp_path / "moved"
     shutil.copytree(toy_corpus, corpus)
     rows = list(shards.read(data, columns=["source"]))
+    for listing in corpus.rglob("*.txt"):
+        listing.unlink()  # The lists of a corpus of videos are not needed.
     shutil.copy(corpus / rows[-1].source, corpus / rows[0].source)
     with pytest.raises(PrepError, match=f"does not give the frames that {rows[0].clip_id} was prepared from"):
         add_views(data, ["face96"], root=corpus)
