@@ -17,6 +17,7 @@ from bench.clips.inputs.reading import take_frames, voice_samples
 from bench.clips.job import Job, Take, Voice
 from bench.generate.dub_inputs import Picked
 from bench.generate.fit import Fit, Order, runs
+from bench.generate.people import OnePerson
 from bench.generate.sound import DrivingSound
 from models.base import Crop, Shot
 from prep.errors import ClipError
@@ -371,7 +372,8 @@ def file_footage(
                 on_frame(number, needed)
 
     with FaceMesh(tracking=tracking) as mesh:
-        found = detect_clip(mesh, watched(), choose)
+        person = OnePerson(mesh, choose)
+        found = detect_clip(person, watched())
     if not found.detected.any():
         frames = "1 frame" if needed == 1 else f"{needed} frames"
         like = ", only something like one" if found.n_faces.any() else ""
@@ -387,7 +389,7 @@ def file_footage(
         own_sound=None if info is None else lambda: sound(path, track).samples,
         padding=padding,
         derive=derive,
-        people=int(found.n_faces[found.n_faces > 0][0]),
+        people=person.people,
     )
 
 

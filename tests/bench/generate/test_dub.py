@@ -21,7 +21,7 @@ from bench.generate.fit import Fit
 from bench.generate.footage import BLOCK_FRAMES
 from prep.sound.mel import melspectrogram
 from prep.sound_reading import sound
-from prep.video_reading import frames, probe
+from prep.video_reading import frames, native_frames, probe
 from prep.video_writing import write_video
 from tests.bench.fake_method import FakeMesh, make_run, number_of, numbered, register, run
 from tests.prep.broken import noise
@@ -101,6 +101,9 @@ def test_another_rate_an_odd_size_and_sound_from_a_video(run: Path, tmp_path: Pa
     assert (made.width, made.height, made.source_fps) == (152, 174, 50)
     assert abs(done.generated - 30) <= 2 and done.frames == 2 * done.generated
     assert shown(out)[:30] == [min(2 * i, 59) for i in range(30)]
+    # The generated mouth is in every frame, not only in those that the method saw.
+    for _, frame in native_frames(out):
+        assert abs(float(frame[115:128, 68:84].mean()) - 165) < 4
 
 
 def test_frames_without_a_face_pass_and_are_counted(run: Path, tmp_path: Path, mesh: FakeMesh) -> None:

@@ -20,6 +20,7 @@ from bench.common.errors import BenchError
 from bench.generate.dub_inputs import animators
 from bench.generate.dub_sound import written_sound
 from bench.generate.dubbing import Dubbed, dub
+from bench.generate.people import OnePerson
 from prep.landmarks import FaceChoice
 from prep.pixels import Colour
 from prep.sound_reading import film_sound, sound
@@ -270,6 +271,28 @@ def test_one_of_several_people_speaks(
         )
     else:
         assert done.notes == ()
+
+
+def test_nobody_else_speaks_where_the_person_s_face_is_not_found() -> None:
+    class Sometimes(FakeMesh):
+        """Two faces; the left one is missed now and then, and there is another shot at the end."""
+
+        def detect(self, frame: np.ndarray) -> np.ndarray:
+            number = self.frames
+            self.frames += 1
+            right = self.face[0] * 0.5 + [190, 60, 0]
+            if number >= 40:
+                return np.stack([self.face[0] * 0.7 + [400, 0, 0]])
+            return np.stack([right] if number in (3, 4, 9) else [self.face[0] + [number, 0, 0], right])
+
+    for choice, missing in ((FaceChoice(), {3, 4, 9}), (FaceChoice(1), {3, 4, 9}), (FaceChoice(2), set())):
+        person = OnePerson(Sometimes(), choice)
+        found = [person.detect(np.empty(0)) for _ in range(45)]
+        assert {number for number, faces in enumerate(found) if not len(faces)} == missing
+        assert person.people == 2 and all(len(faces) <= 1 for faces in found)
+        places = [faces[0, :, 0].mean() for faces in found[:40] if len(faces)]
+        assert max(places) - min(places) <= 40
+        assert all(faces[0, :, 0].mean() > 400 for faces in found[40:])
 
 
 @pytest.mark.parametrize(
