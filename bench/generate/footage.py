@@ -58,6 +58,7 @@ class VideoFootage:
         padding: of the mel spectrogram, see :func:`prep.sound.mel.melspectrogram`.
         derive: returns derived columns.
         people: how many faces the first frame with a face shows.
+        cuts: the frames of the span with which a new shot begins.
 
     Attributes:
         order: (n_frames,) int64, the frame of the span at each place.
@@ -79,12 +80,14 @@ class VideoFootage:
         padding: str = "constant",
         derive: Derive | None = None,
         people: int = 1,
+        cuts: Sequence[int] = (),
     ) -> None:
         self.n_frames = n_frames
         self.n_unique = min(len(landmarks), n_frames)
         self.width = width
         self.height = height
         self.people = people
+        self.cuts = tuple(cuts)
         self.views = known("view", views, VIEWS)
         self._read = read
         self._own_sound = own_sound
@@ -390,6 +393,7 @@ def file_footage(
         padding=padding,
         derive=derive,
         people=person.people,
+        cuts=found.cuts,
     )
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from prep.landmarks import Detector, FaceChoice, Float, Image
+from prep.landmarks import LARGEST, Detector, FaceChoice, Float, Image
 
 #: Frames after which a person who was not seen any more is forgotten.
 _REMEMBERED = 25
@@ -44,13 +44,34 @@ class OnePerson:
         Raises:
             ClipError: in the first frame with a face, there is none that the choice asks for.
         """
-        faces = self._detector.detect(frame)
+        return self._only(self._detector.detect(frame))
+
+    def search(self, frame: Image) -> Float:
+        """As :meth:`detect`, also for small faces."""
+        return self._only(self._detector.search(frame))
+
+    def confirms(self, frame: Image, face: Float) -> bool:
+        """As of the detector."""
+        return self._detector.confirms(frame, face)
+
+    def reset(self) -> None:
+        """A video or a shot of it begins: forget where everybody was. In another shot than the first, somebody speaks
+        in any case: the largest face, if there are fewer than the choice asks for."""
+        self._detector.reset()
+        self._person, self._others = None, []
+
+    def close(self) -> None:
+        """Close the detector."""
+        self._detector.close()
+
+    def _only(self, faces: Float) -> Float:
         if not len(faces):
             return faces
         boxes = np.concatenate([faces[..., :2].min(axis=1), faces[..., :2].max(axis=1)], axis=1)
         if self._person is None:
-            self.people = len(faces)
-            mine: int | None = self._choose.first(faces)
+            few = self.people > 0 and self._choose.number is not None and self._choose.number > len(faces)
+            mine: int | None = (LARGEST if few else self._choose).first(faces)
+            self.people = self.people or len(faces)
         else:
             mine = self._mine(boxes)
         if mine is not None:
@@ -59,19 +80,6 @@ class OnePerson:
         others = [box for number, box in enumerate(boxes) if number != mine]
         self._remember([box for box in others if _overlap(box, self._person) < _SAME])
         return faces[[] if mine is None else [mine]]
-
-    def confirms(self, frame: Image, face: Float) -> bool:
-        """As of the detector."""
-        return self._detector.confirms(frame, face)
-
-    def reset(self) -> None:
-        """Forget everybody."""
-        self._detector.reset()
-        self.people, self._person, self._others = 0, None, []
-
-    def close(self) -> None:
-        """Close the detector."""
-        self._detector.close()
 
     def _mine(self, boxes: Float) -> int | None:
         assert self._person is not None

@@ -15,6 +15,7 @@ from av.audio.frame import AudioFrame
 from typer.testing import CliRunner
 
 import bench.generate.footage as footage_module
+import prep.landmarks as landmarks_module
 from bench.cli.app import app
 from bench.common.errors import BenchError
 from bench.generate.dub_inputs import animators
@@ -26,7 +27,7 @@ from prep.pixels import Colour
 from prep.sound_reading import film_sound, sound
 from prep.video_reading import frames, native_frames, probe
 from prep.video_writing import write_video
-from tests.bench.fake_method import Fake, FakeMesh, numbered, run
+from tests.bench.fake_method import Fake, FakeMesh, number_of, numbered, run
 
 __all__ = ["run"]
 
@@ -35,6 +36,8 @@ __all__ = ["run"]
 def mesh(monkeypatch: pytest.MonkeyPatch) -> FakeMesh:
     found = FakeMesh()
     monkeypatch.setattr(footage_module, "FaceMesh", lambda tracking: found)
+    # The numbers in grey frames look like cuts.
+    monkeypatch.setattr(landmarks_module, "marked", lambda frames: ((frame, False) for frame in frames))
     return found
 
 
@@ -293,6 +296,26 @@ def test_nobody_else_speaks_where_the_person_s_face_is_not_found() -> None:
         places = [faces[0, :, 0].mean() for faces in found[:40] if len(faces)]
         assert max(places) - min(places) <= 40
         assert all(faces[0, :, 0].mean() > 400 for faces in found[40:])
+
+
+@pytest.mark.parametrize(
+    ("face", "who"), [(FaceChoice(), "the largest face speaks"), (FaceChoice(2), "the face is chosen anew")]
+)
+def test_after_a_cut_the_choice_is_made_anew_and_is_said(
+    run: Path, two: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch, face: FaceChoice, who: str
+) -> None:
+    class Cut(TwoFaces):
+        def detect(self, frame: np.ndarray) -> np.ndarray:
+            return super().detect(frame)[: 2 if number_of(frame) < 3 else 1]
+
+    monkeypatch.setattr(footage_module, "FaceMesh", lambda tracking: Cut())
+    monkeypatch.setattr(
+        landmarks_module,
+        "marked",
+        lambda frames: ((f, number) for f, number in zip(frames, (0, 0, 0, 1, 0), strict=True)),
+    )
+    done = speak(run, *two, face=face)
+    assert done.faceless == 0 and done.notes[-1] == f"in.mp4 has 1 cut at 0.12 s: in every shot {who}"
 
 
 @pytest.mark.parametrize(
