@@ -315,7 +315,10 @@ def test_after_a_cut_the_choice_is_made_anew_and_is_said(
         lambda frames: ((f, number) for f, number in zip(frames, (0, 0, 0, 1, 0), strict=True)),
     )
     done = speak(run, *two, face=face)
-    assert done.faceless == 0 and done.notes[-1] == f"in.mp4 has 1 cut at 0.12 s: in every shot {who}"
+    assert done.faceless == 0
+    assert done.notes[-1].startswith(
+        f"in.mp4 has 1 cut at 0.12 s: in every shot {who}; dub shots of different"
+    )
 
 
 @pytest.mark.parametrize(
