@@ -243,8 +243,8 @@ def _notes(picked: Picked, footage: VideoFootage, face: FaceChoice, loaded: Load
         cuts = "1 cut" if len(footage.cuts) == 1 else f"{len(footage.cuts)} cuts, the first"
         who = "the largest face speaks" if face == LARGEST else "the face is chosen anew"
         yield (
-            f"{name} has {cuts} at {footage.cuts[0] / FPS:.2f} s: in every shot {who}; dub shots of different people one "
-            "by one, since methods take a face's look from the whole video"
+            f"{name} has {cuts} at {footage.cuts[0] / FPS:.2f} s: in every shot {who}; dub shots of different people "
+            "one by one, since methods take a face's look from the whole video"
         )
     if is_toy(loaded.run) and not from_toy(picked.path):
         yield (
