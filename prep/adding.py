@@ -3,10 +3,9 @@
 Shards are replaced one by one, each atomically, so the data set can be read at any time. Until all are done its
 manifest has the key ``adding``, and its options name the views that every shard has.
 
-The result is that of preparing with all views at once, with two exceptions. Landmarks are stored as float32: a box of
-whole pixels can be one pixel off in a frame where a landmark lies within that rounding of a whole pixel, and an
-``aligned512`` matrix differs in the seventh digit. And a view whose crop has one size for a whole clip does not see the
-frames in which an earlier view has no crop.
+The result is that of preparing with all views at once, byte for byte, with two exceptions. Landmarks are stored as
+float32: a box of whole pixels can be one pixel off in a frame where a landmark lies within that rounding of a whole
+pixel. And a view whose crop has one size for a whole clip does not see the frames in which an earlier view has no crop.
 """
 
 from __future__ import annotations

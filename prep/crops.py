@@ -11,6 +11,7 @@ from prep import images
 from prep.errors import ClipError
 from prep.options import PrepOptions
 from prep.views import VIEWS
+from prep.views.geometry import BoxView
 
 
 def place_views(
@@ -40,9 +41,13 @@ def place_views(
     Raises:
         ClipError: step ``landmarks``; fewer frames remain.
     """
-    transforms = {
-        name: VIEWS[name].transforms(landmarks, detected, width, height, aligned=aligned) for name in names
-    }
+    transforms = {}
+    for name in names:
+        view = VIEWS[name]
+        # A box of whole pixels is IP-LAP's to the bit in float64. Other views get the landmarks as they are stored, so
+        # that one that is added later is the same to the bit.
+        points = landmarks if isinstance(view, BoxView) else np.asarray(landmarks, np.float32)
+        transforms[name] = view.transforms(points, detected, width, height, aligned=aligned)
     remaining = detected.copy()
     for matrices in transforms.values():
         remaining &= np.isfinite(matrices).all(axis=(1, 2))
