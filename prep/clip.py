@@ -167,12 +167,14 @@ class ClipProcessor:
         if (stop - start) * track.width * track.height * 3 <= FRAME_BUDGET:
             held = stream = list(stream)
         found = self._detect(stream, stop - start)
-        if found.cuts and piece.cuts == "refuse":
-            times = ", ".join(f"{(start + cut) / rates.FPS:.2f} s" for cut in found.cuts)
+        # What shows nobody, or is damaged, is one failure.
+        cuts = found.cuts if found.confirmed else ()
+        if cuts and piece.cuts == "refuse":
+            times = ", ".join(f"{(start + cut) / rates.FPS:.2f} s" for cut in cuts)
             raise ClipError("video", f"the shot changes at {times}")
-        for number, (first, last) in enumerate(pairwise([0, *found.cuts, stop - start])):
+        for number, (first, last) in enumerate(pairwise([0, *cuts, stop - start])):
             shot = piece
-            if found.cuts:
+            if cuts:
                 shot = replace(
                     piece,
                     clip_id=f"{piece.clip_id}-{number:03d}",

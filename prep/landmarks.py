@@ -246,8 +246,6 @@ class FaceMesh:
     face in the middle of a crop of three times the size. Of 19 images of a dog and two cats that FaceMesh had
     accepted, it confirmed none; of 201 variants of human faces (80 px, blurred, noisy, turned, dark, half covered …)
     all except 2.
-
-    That detector also finds small faces, see :meth:`search`.
     """
 
     shape = (478, 3)
@@ -267,8 +265,7 @@ class FaceMesh:
             self._warm_up()
 
     def _warm_up(self) -> None:
-        # Native threads start, and write to stderr, until the first image is processed; the first face causes more
-        # lines.
+        # Native threads write to stderr until the first image is processed; the first face causes more lines.
         self._mesh.process(np.zeros((64, 64, 3), np.uint8))
         self._chatty = True
 
@@ -303,8 +300,12 @@ class FaceMesh:
 
     def confirms(self, frame: Image, face: Float) -> bool:
         """Whether the full-range detector also detects a face at the position of the mesh; see the class."""
-        low, high = face[:, :2].min(axis=0), face[:, :2].max(axis=0)
-        side = 3 * (high - low).max()
+        return self._sees(frame, face, 3)
+
+    def _sees(self, frame: Image, face: Float, times: int) -> bool:
+        """Whether it does in a crop of some times the size."""
+        low, high = _bounds(face)
+        side = times * (high - low).max()
         (x0, y0), (x1, y1) = (low + high - side) / 2, (low + high + side) / 2
         part = frame[max(0, int(y0)) : max(0, int(y1)), max(0, int(x0)) : max(0, int(x1))]
         if not part.size:
@@ -318,14 +319,14 @@ class FaceMesh:
         small = cv2.resize(part, size, interpolation=cv2.INTER_AREA)
         small = cv2.copyMakeBorder(small, top, bottom, left, right, cv2.BORDER_REPLICATE)
         middles = self._full_range.boxes(small)[:, :4].reshape(-1, 2, 2).mean(axis=1) / small.shape[1::-1]
-        return bool((np.abs(middles - 0.5).max(axis=1) < 1 / 6).any())
+        return bool((np.abs(middles - 0.5).max(axis=1) < 0.5 / times).any())
 
     def search(self, frame: Image) -> Float:
-        """Find faces that are small in the frame, from about 1/18 of its shorter side on.
+        """Find faces that are small in the frame, about 1/18 of its shorter side and more.
 
         The full-range detector sees the whole frame and then, if there is no face, overlapping squares of it, each
         made as small as its input. FaceMesh then sees a square of twice the size of each face, enlarged to
-        :data:`CLOSE_UP` pixels. Only faces that are confirmed count.
+        :data:`CLOSE_UP` pixels. Only faces count that are confirmed, in crops of two and of three times their size.
 
         Args:
             frame: (H, W, 3) uint8 RGB.
@@ -356,8 +357,8 @@ class FaceMesh:
 
     def _close_up(self, frame: Image, box: Float) -> list[Float]:
         """The confirmed mesh of the face in a box, if there is one."""
-        middle, side = (box[:2] + box[2:]) / 2, 2 * (box[2:] - box[:2]).max()
-        scale, corner = CLOSE_UP / side, middle - side / 2
+        side = 2 * (box[2:] - box[:2]).max()
+        scale, corner = CLOSE_UP / side, (box[:2] + box[2:] - side) / 2
         # Of centres of pixels, as OpenCV counts.
         shift = (0.5 - corner) * scale - 0.5
         picture = cv2.warpAffine(
@@ -375,7 +376,7 @@ class FaceMesh:
         low, high = faces[..., :2].min(axis=1), faces[..., :2].max(axis=1)
         nearest = int(np.abs(low + high - CLOSE_UP).max(axis=1).argmin())
         face = faces[nearest] / scale + (*corner, 0)
-        return [face] if self.confirms(frame, face) else []
+        return [face] if self._sees(frame, face, 3) and self._sees(frame, face, 2) else []
 
     def reset(self) -> None:
         """Forget the track; does nothing without ``tracking``."""

@@ -21,7 +21,7 @@ import numpy.typing as npt
 Image = npt.NDArray[np.uint8]
 
 #: Width and height of a thumbnail, and about how many samples of the frame its pixels average in each direction.
-SIZE, SAMPLES = (64, 36), 5
+SIZE, SAMPLES = (64, 36), 3
 #: Frames looked at behind and, with the frame itself, ahead.
 REACH = 4
 #: Smallest difference at a cut, in grey levels (root mean square).
