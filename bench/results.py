@@ -87,8 +87,9 @@ class Figure(_Model):
 class Untagged(_Model):
     """By which matrix the untagged videos of a method were decoded whose truth is tagged, and how that was found out.
 
-    ``as_truth`` and ``by_rule`` are the agreement of the first ``clips`` clips with the truth outside the face, as PSNR
-    in dB, decoded by the truth's matrix and by BT.601, the rule for untagged files.
+    ``as_truth`` and ``by_rule`` are the agreement of the first ``clips`` clips with the truth outside the face, or in
+    the whole frame where nothing else has colour, decoded by the truth's matrix and by BT.601, the rule for untagged
+    files: PSNR in dB, without the mean difference in each channel.
     """
 
     matrix: str = Field(description="bt709, bt2020 or bt601; several names if the truths have several")
@@ -117,8 +118,8 @@ class Untagged(_Model):
                 self.as_truth,
             )
         return (
-            f"untagged videos of {method} are decoded by {taken}, not by {left}: outside the face that agrees better "
-            f"with the truth ({better:.1f} against {worse:.1f} dB in the first {first})"
+            f"untagged videos of {method} are decoded by {taken}, not by {left}: that agrees better with the colours "
+            f"of the truth ({better:.1f} against {worse:.1f} dB in the first {first})"
         )
 
 

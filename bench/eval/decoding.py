@@ -2,7 +2,7 @@
 
 Most official code reads video with OpenCV, which before 4.13 decodes by BT.601 whatever the tag, and writes untagged
 files. Out of a BT.709 clip the right samples come back, but without their tag. Other code decodes by the tag and writes
-samples of BT.601. An untagged file does not say which of the two it is; its pixels outside the face do.
+samples of BT.601. An untagged file does not say which of the two it is; its colours do, beside those of the truth.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from bench.eval.truth import Truth
 
 #: By which matrix predictions are decoded. ``auto``: by their tag; untagged ones of a tagged truth by its matrix or by
-#: BT.601, whichever agrees better with it outside the face. ``tagged``: untagged ones by BT.601. ``bt601``: all by
+#: BT.601, whichever agrees better with its colours. ``tagged``: untagged ones by BT.601. ``bt601``: all by
 #: BT.601, and the truth too.
 MatrixRule = Literal["auto", "tagged", "bt601"]
 MATRIX_RULES: tuple[str, ...] = get_args(MatrixRule)
@@ -41,6 +41,10 @@ CLIPS, FRAMES = 3, 5
 BORDER = 1 / 8
 #: Margin around the box of the landmarks, as a share of its size, that is not compared.
 MARGIN = 0.25
+#: Levels from either end of the range within which a pixel counts as clipped.
+CLIPPED = 3
+#: Standard deviation in grey levels of the difference between both decodings from which on pixels tell them apart.
+DISTINCT = 1.0
 
 
 def decoded(inputs: Inputs, pixels: Pixels, matrix: MatrixRule) -> Inputs:
@@ -78,7 +82,7 @@ def decoded(inputs: Inputs, pixels: Pixels, matrix: MatrixRule) -> Inputs:
 
 @dataclass
 class _Compared:
-    """Squared errors of one method's untagged videos outside the face, one a clip, by either matrix."""
+    """Errors of one method's untagged videos, one a clip, by either matrix: see :func:`_errors`."""
 
     as_truth: list[float] = field(default_factory=list)
     by_rule: list[float] = field(default_factory=list)
@@ -150,27 +154,51 @@ def _compare(job: Job, candidates: list[Candidate], engine: Engine, found: dict[
             truth = engine.truth_of(job)
             frames = list(islice(truth.frames(), FRAMES))
             truth.at(0, frames)
-        errors = [_error(replace(candidate, untagged=way), job, truth, frames) for way in ("truth", "rule")]
-        if errors[0] is not None and errors[1] is not None:
+        errors = _errors(candidate, job, truth, frames)
+        if errors is not None:
             mine = found.setdefault(candidate.method, _Compared())
             mine.as_truth.append(errors[0])
             mine.by_rule.append(errors[1])
             mine.matrices.add(matrix)
 
 
-def _error(candidate: Candidate, job: Job, truth: Truth, frames: list[np.ndarray]) -> float | None:
-    """Mean squared difference from the truth outside the face, in grey levels; None if it cannot be compared."""
-    video = CandidateVideo(candidate, job, truth)
-    try:
-        pictures = video.next(0, len(frames), frames)
-    finally:
-        video.close()
-    n = min(len(pictures), len(truth.array))
-    if video.problem or not n:
+def _errors(
+    candidate: Candidate, job: Job, truth: Truth, frames: list[np.ndarray]
+) -> tuple[float, float] | None:
+    """How far the truth is from a video decoded by the truth's matrix, and from it decoded by BT.601: variances.
+
+    Outside the face; in the whole frame where the matrices hardly differ there. The mean difference in each channel
+    does not count, since reading and writing with FFmpeg's default flags darkens pictures by one to three levels, and
+    neither do pixels that are clipped. None if the videos cannot be compared.
+    """
+    pictures: list[list[np.ndarray]] = []
+    for untagged in ("truth", "rule"):
+        video = CandidateVideo(replace(candidate, untagged=untagged), job, truth)
+        try:
+            pictures.append(video.next(0, len(frames), frames))
+        finally:
+            video.close()
+        if video.problem:
+            return None
+    n = min(len(truth.array), *map(len, pictures))
+    if not n:
         return None
-    outside = _outside(truth, n)
-    differences = np.stack(pictures[:n]).astype(np.float64) - truth.array[:n]
-    return float(np.mean(differences[outside] ** 2))
+    true = truth.array[:n].astype(np.float32)
+    mine, ruled = (np.stack(frames[:n]).astype(np.float32) for frames in pictures)
+    whole = np.ones(true.shape[:3], bool)
+    for array in (true, mine, ruled):
+        whole &= ((array > CLIPPED) & (array < 255 - CLIPPED)).all(axis=3)
+    pixels = _outside(truth, n) & whole
+    if not pixels.any() or _spread((mine - ruled)[pixels]) < DISTINCT**2:
+        pixels = whole
+    if not pixels.any():
+        return None
+    return _spread((true - mine)[pixels]), _spread((true - ruled)[pixels])
+
+
+def _spread(differences: np.ndarray) -> float:
+    """Mean variance of (n, 3) differences over the channels."""
+    return float(differences.astype(np.float64).var(axis=0).mean())
 
 
 def _outside(truth: Truth, n: int) -> np.ndarray:
@@ -188,7 +216,7 @@ def _outside(truth: Truth, n: int) -> np.ndarray:
                 left, top = np.maximum(low - MARGIN * (high - low), 0).astype(int)
                 right, bottom = np.maximum(high + MARGIN * (high - low), 0).astype(int)
                 outside[i, top:bottom, left:right] = False
-    return outside if outside.any() else np.ones_like(outside)
+    return outside
 
 
 def _decibels(error: float) -> float:

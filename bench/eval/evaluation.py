@@ -79,7 +79,7 @@ def evaluate(
         pixels: how colours are decoded: ``exact``, or ``opencv`` (BT.601 whatever the tags, as OpenCV before 4.13);
             None: as the data set's were, without a data set ``exact``.
         matrix: by which matrix predictions are decoded. ``auto``: by their tag; a method's untagged videos of tagged
-            truths by the truth's matrix or by BT.601, whichever agrees better with the truth outside the face.
+            truths by the truth's matrix or by BT.601, whichever agrees better with the truth's colours.
             ``tagged``: untagged ones by BT.601. ``bt601``: predictions and truth by BT.601, whatever their tags.
         with_trivial: add rows that are made from the truth: ground truth, re-encoded, still frame, wrong audio.
         limit: score only this many clips, the first ones; None: all.

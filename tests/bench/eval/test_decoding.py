@@ -160,6 +160,24 @@ def test_the_choice_is_the_same_in_any_order_and_with_any_number_of_processes(
         assert mine.untagged == yours.untagged and _value(one, method) == _value(other, method)
 
 
+def test_a_grey_background_and_a_darkened_picture_do_not_mislead(tmp_path: Path) -> None:
+    frames = _pictures(0)
+    for frame in frames:
+        for edge in (frame[:16], frame[-16:], frame[:, :16], frame[:, -16:]):
+            edge[:] = (128, 127, 126)
+    truth = tmp_path / "truth"
+    _write(truth / "a.mkv", [frame // 2 + 40 for frame in frames], "bt709", tagged=True)
+    darker = np.array([2, 3, 1], np.uint8)
+    as_bt601 = [f - darker for f in video_reading.frames(truth / "a.mkv", matrix="bt601")]
+    by_tag = [f - darker for f in video_reading.frames(truth / "a.mkv")]
+    methods = {
+        name: _write(tmp_path / name / "a.mkv", pictures, "bt601", tagged=False).parent
+        for name, pictures in (("as_bt601", as_bt601), ("by_tag", by_tag))
+    }
+    result = _psnr(methods, truth, tmp_path / "out")
+    assert [m.untagged.matrix for m in result.methods if m.untagged] == ["bt709", "bt601"]
+
+
 def test_clips_that_cannot_be_compared_decide_nothing(truth: Path, tmp_path: Path) -> None:
     pred = _by_opencv(truth, tmp_path / "a")
     (pred / "0.mkv").write_bytes(b"not a video")

@@ -159,8 +159,8 @@ def test_how_untagged_videos_were_decoded_stands_below() -> None:
     mine = method("ipl", {"psnr.frame": 30.0}).model_copy(update={"untagged": choice})
     (note,) = (note for note in notes(build_table("default", [result([mine])])) if "untagged" in note.lower())
     assert note == (
-        "Untagged videos of ipl are decoded by BT.709, as their truth is tagged, not by BT.601: outside the face that "
-        "agrees better with the truth (54.1 against 38.9 dB in the first 3 clips)."
+        "Untagged videos of ipl are decoded by BT.709, as their truth is tagged, not by BT.601: that agrees better "
+        "with the colours of the truth (54.1 against 38.9 dB in the first 3 clips)."
     )
     other = choice.model_copy(update={"matrix": "bt601", "as_truth": 38.9, "by_rule": 54.1, "clips": 1})
     assert "decoded by BT.601, not by BT.709" in other.words("ipl")
