@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import cv2
 import numpy as np
 from av.video.format import VideoFormat
 from av.video.frame import VideoFrame
@@ -71,14 +72,22 @@ class Converter:
     def __call__(self, frame: VideoFrame) -> np.ndarray:
         """uint8 (height, width, 3), RGB, C-contiguous and writable."""
         if self.pixels == "opencv":
-            space, flags = 5, 0x4
-        else:
-            named = (matrix_of(frame) or UNTAGGED_MATRIX) if self.matrix == "tagged" else self.matrix
-            space, flags = {"bt709": 1, "bt2020": 9}.get(named, 5), _EXACT
-        rgb: np.ndarray = self._reformatter.reformat(
-            frame, format="rgb24", src_colorspace=space, interpolation=flags, threads=1
-        ).to_ndarray()
-        return rgb
+            rgb: np.ndarray = self._reformat(frame, "rgb24", 5, 0x4).to_ndarray()
+            return rgb
+        named = (matrix_of(frame) or UNTAGGED_MATRIX) if self.matrix == "tagged" else self.matrix
+        # The same bytes as "rgb24", for which libswscale has no vector code, in a third of the time.
+        planes: Any = self._reformat(frame, "gbrp", {"bt709": 1, "bt2020": 9}.get(named, 5), _EXACT).planes
+        green, blue, red = (
+            np.frombuffer(plane, np.uint8).reshape(plane.height, plane.line_size)[:, : plane.width]
+            for plane in planes
+        )
+        merged: np.ndarray = cv2.merge([red, green, blue])
+        return merged
+
+    def _reformat(self, frame: VideoFrame, pix_fmt: str, space: int, flags: int) -> VideoFrame:
+        return self._reformatter.reformat(
+            frame, format=pix_fmt, src_colorspace=space, interpolation=flags, threads=1
+        )
 
 
 class Painter:
