@@ -12,8 +12,8 @@ import numpy as np
 
 from bench.generate.blend import HeadMotion, Patch, patch, put, same_shot
 from bench.generate.film_times import FilmTimes, Moment, film_times
-from bench.generate.fit import in_blocks
-from bench.generate.footage import VideoFootage, block_frames
+from bench.generate.fit import block_frames, in_blocks
+from bench.generate.footage import VideoFootage
 from prep.errors import ClipError
 from prep.rates import FPS
 from prep.video_reading import native_frames, native_times

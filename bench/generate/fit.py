@@ -19,6 +19,10 @@ LongerAudio = Literal["bounce", "loop", "cut"]
 #: If the sound is shorter. ``cut``: the video ends with the sound; ``pad``: silence follows.
 ShorterAudio = Literal["cut", "pad"]
 
+#: Number of frames decoded at once to be used backwards, and the largest number of bytes for them.
+BLOCK_FRAMES = 50
+BLOCK_BYTES = 256 << 20
+
 Order = npt.NDArray[np.int64]
 
 
@@ -56,6 +60,11 @@ class Fit:
 def heard_frames(samples: np.ndarray) -> int:
     """Number of frames at 25 fps that contain any sample of the sound (n,), 16 kHz."""
     return math.ceil(len(samples) / SAMPLES_PER_FRAME)
+
+
+def block_frames(width: int, height: int) -> int:
+    """How many frames of a size, in pixels, are decoded at once to be used backwards."""
+    return max(1, min(BLOCK_FRAMES, BLOCK_BYTES // (3 * width * height)))
 
 
 def in_blocks(numbers: Sequence[int], longest: int) -> Iterator[Sequence[int]]:

@@ -1,7 +1,7 @@
 """The footage: the video in which a talker generates, made as long as the sound, as :class:`models.base.Footage`.
 
-Frames are streamed: the video is decoded when needed, forwards or backwards, and at most :data:`BLOCK_FRAMES` frames
-are in memory at a time. Only landmarks are always in memory.
+Frames are streamed: the video is decoded when needed, forwards or backwards, and at most
+:data:`bench.generate.fit.BLOCK_FRAMES` frames are in memory at a time. Only landmarks are always in memory.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from bench.clips.inputs.dataset import NO_SOURCE
 from bench.clips.inputs.reading import take_frames, voice_samples
 from bench.clips.job import Job, Take, Voice
 from bench.generate.dub_inputs import Picked
-from bench.generate.fit import Fit, Order, runs
+from bench.generate.fit import Fit, Order, block_frames, runs
 from bench.generate.people import OnePerson
 from bench.generate.sound import DrivingSound
 from models.base import Crop, Shot
@@ -30,9 +30,6 @@ from prep.sound_reading import sound
 from prep.stills import image
 from prep.views import VIEWS, landmark_box
 
-#: Number of frames decoded at once to be used backwards, and the largest number of bytes for them.
-BLOCK_FRAMES = 50
-BLOCK_BYTES = 256 << 20
 #: Up to this distance between two picked frames, decoding continues; beyond it, the decoder seeks.
 _NEAR = 50
 #: Frames ``start`` to ``stop`` (exclusive) of a video.
@@ -258,11 +255,6 @@ class VideoFootage:
                 if number in group:
                     yield number, frame
             begin = end
-
-
-def block_frames(width: int, height: int) -> int:
-    """How many frames of a size are decoded at once to be used backwards."""
-    return max(1, min(BLOCK_FRAMES, BLOCK_BYTES // (3 * width * height)))
 
 
 def _all_of(read: Read, start: int, stop: int) -> Iterator[np.ndarray]:

@@ -17,8 +17,7 @@ import bench.generate.footage as footage_module
 from bench.cli.app import app
 from bench.common.errors import BenchError
 from bench.generate.dubbing import SHEET_FRAMES, Dubbed, dub
-from bench.generate.fit import Fit
-from bench.generate.footage import BLOCK_FRAMES
+from bench.generate.fit import BLOCK_FRAMES, Fit
 from prep.sound.mel import melspectrogram
 from prep.sound_reading import sound
 from prep.video_reading import frames, native_frames, probe

@@ -18,8 +18,8 @@ import bench.generate.film as film_module
 from bench.generate.blend import patch, put, similarity
 from bench.generate.film import Film
 from bench.generate.film_times import GENERATED, constant_rate, film_times
-from bench.generate.fit import Fit
-from bench.generate.footage import BLOCK_FRAMES, VideoFootage
+from bench.generate.fit import BLOCK_FRAMES, Fit
+from bench.generate.footage import VideoFootage
 from prep.landmark_sets import FACE_OVAL, LIPS_OUTER
 from prep.video_reading import frames, native_frames, native_times
 from prep.video_writing import write_video

@@ -15,10 +15,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bench.clips.inputs import from_dataset
+from bench.generate import fit as fit_module
 from bench.generate import footage as module
 from bench.generate.dub_inputs import pick
-from bench.generate.fit import Fit, heard_frames
-from bench.generate.footage import BLOCK_FRAMES, VideoFootage, clip_footage, file_footage
+from bench.generate.fit import BLOCK_FRAMES, Fit, heard_frames
+from bench.generate.footage import VideoFootage, clip_footage, file_footage
 from bench.generate.sound import DrivingSound
 from prep.errors import ClipError, PrepError
 from prep.landmark_sets import FACE_131, LIPS
@@ -136,7 +137,7 @@ def test_a_minute_streams_forwards_and_backwards_with_few_frames_alive() -> None
 
 
 def test_large_frames_make_small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "BLOCK_BYTES", 3 * 160 * 200 * 7 + 5)
+    monkeypatch.setattr(fit_module, "BLOCK_BYTES", 3 * 160 * 200 * 7 + 5)
     read = Reader()
     for shot in make(read, 60, 120).shots():
         del shot
