@@ -166,8 +166,8 @@ def test_a_grey_background_and_a_darkened_picture_do_not_mislead(tmp_path: Path)
         for edge in (frame[:16], frame[-16:], frame[:, :16], frame[:, -16:]):
             edge[:] = (128, 127, 126)
     truth = tmp_path / "truth"
-    _write(truth / "a.mkv", [frame // 2 + 40 for frame in frames], "bt709", tagged=True)
-    darker = np.array([2, 3, 1], np.uint8)
+    _write(truth / "a.mkv", [frame // 6 + 100 for frame in frames], "bt709", tagged=True)
+    darker = np.array([4, 3, 5], np.uint8)
     as_bt601 = [f - darker for f in video_reading.frames(truth / "a.mkv", matrix="bt601")]
     by_tag = [f - darker for f in video_reading.frames(truth / "a.mkv")]
     methods = {
