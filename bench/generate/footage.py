@@ -338,8 +338,7 @@ def file_footage(
         derive: returns derived columns.
         on_frame: called after every frame with the number of frames done and the total.
         choose: which of several people.
-        track: which of its sound tracks is its own sound, from 0; None: see
-            :func:`prep.containers.audio_stream`.
+        track: which of its sound tracks is its own sound, from 0; None: see :func:`prep.containers.audio_stream`.
 
     Raises:
         ClipError: the video cannot be read to its end, shows no human face, or not the one that ``choose`` asks for.
@@ -390,8 +389,7 @@ def file_footage(
 
 
 def _read_picture(picture: np.ndarray, start: int, stop: int) -> Iterator[np.ndarray]:
-    for _ in range(start, stop):
-        yield picture.copy()
+    return (picture.copy() for _ in range(start, stop))
 
 
 def _no_source(start: int, stop: int) -> Iterator[np.ndarray]:
