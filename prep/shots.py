@@ -3,8 +3,9 @@
 Two frames differ by what is left of one after its contrast and brightness are fitted to the other, so that flashes,
 exposure and fades are no difference. A cut lasts, unlike a flash, and is sudden, unlike a movement: the two frames
 before differ from the two after by more than :data:`DIFFERENCE`, and either several times as much as neighbouring
-frames of one shot do (:data:`SUDDEN`), or the pictures have nothing in common (:data:`ALIKE`). Slow dissolves are not
-found. Frames without contrast (black) belong to no shot: those on either side of them are compared.
+frames of one shot do (:data:`SUDDEN`) unless the pictures are nearly the same (:data:`SAME`), or the pictures have
+nothing in common (:data:`ALIKE`). Slow dissolves are not found. Frames without contrast (black) belong to no shot: those
+on either side of them are compared.
 """
 
 from __future__ import annotations
@@ -30,6 +31,8 @@ DIFFERENCE = 5.0
 SUDDEN = 3.5
 #: Correlation below which two pictures have nothing in common.
 ALIKE = 0.5
+#: Correlation from which on two pictures are of one shot: a mouth that opens suddenly in a still close-up.
+SAME = 0.93
 #: A picture has at least this standard deviation, in grey levels.
 CONTRAST = 3.0
 
@@ -69,7 +72,8 @@ def is_cut(before: list[Thumbnail], after: list[Thumbnail]) -> bool:
     within = [_compare(a, b)[0] for part in (before, after) for a, b in pairwise(part)]
     usual = max(within, default=0.0)
     alike = max(correlation for _, correlation in across)
-    return least > DIFFERENCE and (least > SUDDEN * usual or (alike < ALIKE and least > usual))
+    sudden = least > SUDDEN * usual and alike < SAME
+    return least > DIFFERENCE and (sudden or (alike < ALIKE and least > usual))
 
 
 def marked(frames: Iterable[Image]) -> Iterator[tuple[Image, bool]]:

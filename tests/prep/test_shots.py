@@ -58,6 +58,13 @@ def test_movement_is_no_cut(speed):
     assert cuts(shot(1, 80, speed)) == []
 
 
+def test_a_mouth_that_opens_suddenly_in_a_still_close_up_is_no_cut():
+    still = cv2.resize(scene(5, 4), (128, 128))
+    opened = still.copy()
+    cv2.ellipse(opened, (64, 92), (16, 9), 0, 0, 360, (20, 10, 10), -1)
+    assert cuts([still.copy() for _ in range(20)] + [opened.copy() for _ in range(20)]) == []
+
+
 def test_light_is_no_cut():
     frames = shot(1, 60)
     flash = [lit(frame, 1.5, 100) if i in (20, 40, 41) else frame for i, frame in enumerate(frames)]
