@@ -4,8 +4,8 @@ Two frames differ by what is left of one after its contrast and brightness are f
 exposure and fades are no difference. A cut lasts, unlike a flash, and is sudden, unlike a movement: the two frames
 before differ from the two after by more than :data:`DIFFERENCE`, and either several times as much as neighbouring
 frames of one shot do (:data:`SUDDEN`) unless the pictures are nearly the same (:data:`SAME`), or the pictures have
-nothing in common (:data:`ALIKE`). Slow dissolves are not found. Frames without contrast (black) belong to no shot: those
-on either side of them are compared.
+nothing in common (:data:`ALIKE`). Slow dissolves are not found. Frames without contrast (black) belong to no shot:
+those on either side of them are compared.
 """
 
 from __future__ import annotations
