@@ -12,8 +12,8 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Iterator
+from functools import cached_property, lru_cache
 from itertools import pairwise
-from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -37,25 +37,38 @@ SAME = 0.93
 CONTRAST = 3.0
 
 
-class Thumbnail(NamedTuple):
-    """A frame made small: ``values`` (pixels, 3) float32 with mean 0 and variance 1, ``contrast`` (3,) grey levels."""
+class Thumbnail:
+    """A frame made small.
 
-    values: npt.NDArray[np.float32]
-    contrast: npt.NDArray[np.float32]
+    Attributes:
+        small: (36, 64, 3) uint8.
+        contrast: (3,) float32, standard deviation of each channel, grey levels.
+    """
+
+    def __init__(self, small: Image) -> None:
+        self.small = small
+        _, deviation = cv2.meanStdDev(small)
+        self.contrast = deviation[:, 0].astype(np.float32)
+
+    @cached_property
+    def values(self) -> npt.NDArray[np.float32]:
+        """(pixels, 3) with mean 0 and variance 1."""
+        values = self.small.reshape(-1, 3).astype(np.float32)
+        values -= values.mean(axis=0)
+        return values / np.maximum(self.contrast, 1e-3)
 
 
 def thumbnail(frame: Image) -> Thumbnail | None:
     """Of a frame (H, W, 3) uint8; None if it has hardly any contrast."""
     step = max(1, min(frame.shape[1] // (SIZE[0] * SAMPLES), frame.shape[0] // (SIZE[1] * SAMPLES)))
-    small = np.ascontiguousarray(frame[::step, ::step])
-    values = cv2.resize(small, SIZE, interpolation=cv2.INTER_AREA).reshape(-1, 3).astype(np.float32)
-    values -= values.mean(axis=0)
-    contrast = values.std(axis=0)
-    if contrast.mean() < CONTRAST:
-        return None
-    return Thumbnail(values / np.maximum(contrast, 1e-3), contrast)
+    if step > 1:
+        frame = cv2.resize(frame, None, fx=1 / step, fy=1 / step, interpolation=cv2.INTER_NEAREST)
+    thumb = Thumbnail(cv2.resize(frame, SIZE, interpolation=cv2.INTER_AREA))
+    return thumb if thumb.contrast.mean() >= CONTRAST else None
 
 
+# Neighbouring frames are compared for several places in turn.
+@lru_cache(maxsize=32)
 def _compare(a: Thumbnail, b: Thumbnail) -> tuple[float, float]:
     """Difference in grey levels, and correlation."""
     alike = np.einsum("ij,ij->j", a.values, b.values) / len(a.values)
@@ -63,17 +76,24 @@ def _compare(a: Thumbnail, b: Thumbnail) -> tuple[float, float]:
     return float(left.mean()), float(alike.mean())
 
 
+def _differ(a: Thumbnail, b: Thumbnail) -> bool:
+    """Whether two frames differ by more than :data:`DIFFERENCE`."""
+    # No fit of contrast and brightness leaves more difference than there was.
+    return cv2.norm(a.small, b.small) > DIFFERENCE * a.small.size**0.5 and _compare(a, b)[0] > DIFFERENCE
+
+
 def is_cut(before: list[Thumbnail], after: list[Thumbnail]) -> bool:
     """Whether a shot ends between the last frames ``before`` and the first frames ``after``, both in their order."""
-    if not before or not after or _compare(before[-1], after[0])[0] <= DIFFERENCE:
+    pairs = [(a, b) for a in reversed(before[-2:]) for b in after[:2]]
+    if not pairs or not all(_differ(a, b) for a, b in pairs):
         return False
-    across = [_compare(a, b) for a in before[-2:] for b in after[:2]]
+    across = [_compare(a, b) for a, b in pairs]
     least = min(difference for difference, _ in across)
     within = [_compare(a, b)[0] for part in (before, after) for a, b in pairwise(part)]
     usual = max(within, default=0.0)
     alike = max(correlation for _, correlation in across)
     sudden = least > SUDDEN * usual and alike < SAME
-    return least > DIFFERENCE and (sudden or (alike < ALIKE and least > usual))
+    return sudden or (alike < ALIKE and least > usual)
 
 
 def marked(frames: Iterable[Image]) -> Iterator[tuple[Image, bool]]:
