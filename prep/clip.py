@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
-from itertools import islice, pairwise
+from functools import partial
+from itertools import chain, islice, pairwise
 from pathlib import Path
 from typing import cast
 
@@ -23,10 +24,12 @@ from prep.shards import Failure
 from prep.sound.mel import melspectrogram
 from prep.sources.base import ClipRef
 from prep.sources.lrs_text import read_lrs_text
+from prep.timeline import VideoInfo
+from prep.video_reading import KeptFrame, pictures
 
 #: The shortest clip usable for training or metrics: one window of five frames.
 MIN_FRAMES = 5
-#: Largest size in bytes of decoded frames kept between the two passes over a clip; a larger clip is decoded twice.
+#: Largest size in bytes of the frames kept between the two passes over a clip; a larger clip is decoded twice.
 FRAME_BUDGET = 512 << 20
 #: How far, in seconds, a listed span may extend beyond the end of its video; lists use whole seconds.
 SPAN_TOLERANCE = 1.0
@@ -44,13 +47,13 @@ class _Track:
     stop: int
     width: int
     height: int
-    info: video_reading.VideoInfo
+    info: VideoInfo
     sound: sound_reading.SoundTrack
     av_difference: float
     pixels: Pixels
 
-    def frames(self, start: int, stop: int) -> Iterator[np.ndarray]:
-        return video_reading.frames(
+    def frames(self, start: int, stop: int) -> Iterator[KeptFrame]:
+        return video_reading.kept_frames(
             self.path, start, stop, crop=self.ref.crop, size=self.ref.size, pixels=self.pixels
         )
 
@@ -160,13 +163,11 @@ class ClipProcessor:
         return self._sound[1]
 
     def _piece(
-        self, track: _Track, piece: ClipRef, start: int, stop: int, stream: Frames
+        self, track: _Track, piece: ClipRef, start: int, stop: int, stream: Iterator[KeptFrame]
     ) -> Iterator[Clip | Failure]:
         """A row for each shot."""
-        held = None
-        if (stop - start) * track.width * track.height * 3 <= FRAME_BUDGET:
-            held = stream = list(stream)
-        found = self._detect(stream, stop - start)
+        seen, again = _twice(stream, start, stop, track)
+        found = self._detect(seen, stop - start)
         # What shows nobody, or is damaged, is one failure.
         cuts = found.cuts if found.confirmed else ()
         if cuts and piece.cuts == "refuse":
@@ -185,14 +186,8 @@ class ClipProcessor:
                 if last - first < MIN_FRAMES:
                     length = _count(last - first, "frame")
                     raise ClipError("video", f"a shot of {length}, at least {MIN_FRAMES} are needed")
-                yield self._shot(
-                    track,
-                    shot,
-                    start + first,
-                    start + last,
-                    found.part(first, last),
-                    held and held[first:last],
-                )
+                part = found.part(first, last)
+                yield self._shot(track, shot, start + first, start + last, part, partial(again, first, last))
             except ClipError as error:
                 yield _failure(shot, error)
 
@@ -203,10 +198,9 @@ class ClipProcessor:
         start: int,
         stop: int,
         found: ClipLandmarks,
-        held: Sequence[np.ndarray] | None,
+        again: Callable[[], Frames],
     ) -> Clip:
         n_frames = stop - start
-        again = lambda: track.frames(start, stop) if held is None else held  # noqa: E731
         clip = self._row(shot, found, track.width, track.height, again)
         samples = track.sound.samples[start * rates.SAMPLES_PER_FRAME : stop * rates.SAMPLES_PER_FRAME]
         # The last frame is kept if it has any sound; the rest of its sound is silence.
@@ -297,6 +291,36 @@ class ClipProcessor:
             return read_lrs_text(self.root / ref.text_file).text
         except OSError as error:
             raise ClipError("source", f"its text {ref.text_file} cannot be read: {error.strerror}") from None
+
+
+def _twice(
+    stream: Iterator[KeptFrame], start: int, stop: int, track: _Track
+) -> tuple[Frames, Callable[[int, int], Frames]]:
+    """The pictures ``start`` to ``stop`` (exclusive) of a track, for the first pass, and a function for the second.
+
+    They are kept as pictures, or else as decoded frames; what is too large even so is decoded again.
+
+    Args:
+        stream: yields these frames.
+        start: first frame.
+        stop: frame after the last one.
+        track: of the frames.
+
+    Returns:
+        the pictures; and a function that returns some of them, by first and last (exclusive), counted from ``start``.
+    """
+    n_frames = stop - start
+    if n_frames * track.width * track.height * 3 <= FRAME_BUDGET:
+        held = list(pictures(stream))
+        return held, lambda first, last: held[first:last]
+    first_frame = next(stream, None)
+    if first_frame is None:
+        return [], lambda first, last: []
+    stream = chain([first_frame], stream)
+    if n_frames * first_frame.nbytes <= FRAME_BUDGET:
+        kept = list(stream)
+        return pictures(kept), lambda first, last: pictures(kept[first:last])
+    return pictures(stream), lambda first, last: pictures(track.frames(start + first, start + last))
 
 
 def _count(n: int, what: str) -> str:

@@ -92,6 +92,8 @@ def choose_face(faces: Float, previous: Float | None = None) -> int:
         The face whose bounding box has the largest intersection over union with that of ``previous``; if none
         overlaps, the face with the largest box. If several are equal, the first.
     """
+    if len(faces) == 1:
+        return 0
     low, high = faces[..., :2].min(axis=1), faces[..., :2].max(axis=1)
     area = (high - low).prod(axis=1)
     if previous is not None:

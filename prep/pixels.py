@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
-    from prep.video_reading import VideoInfo
+    from prep.timeline import VideoInfo
 
 #: How frames become RGB. ``exact``: by the tags of matrix and range, accurately rounded, with interpolated chroma, the
 #: same bytes on every processor. ``opencv``: BT.601 whatever the tags, as OpenCV's reader before 4.13, bit for bit.
@@ -46,6 +46,6 @@ class Colour:
         Raises:
             ClipError: step ``video``; as for :func:`prep.video_reading.probe`.
         """
-        from prep.video_reading import VideoInfo, probe
+        from prep.timeline import VideoInfo, timeline_of
 
-        return (source if isinstance(source, VideoInfo) else probe(source)).colour
+        return (source if isinstance(source, VideoInfo) else timeline_of(source).info).colour

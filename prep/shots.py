@@ -21,7 +21,7 @@ import numpy.typing as npt
 
 Image = npt.NDArray[np.uint8]
 
-#: Width and height of a thumbnail, and about how many samples of the frame its pixels average in each direction.
+#: Width and height of a thumbnail, and how many samples of the frame its pixels average in each direction.
 SIZE, SAMPLES = (64, 36), 3
 #: Frames looked at behind and, with the frame itself, ahead.
 REACH = 4
@@ -60,9 +60,9 @@ class Thumbnail:
 
 def thumbnail(frame: Image) -> Thumbnail | None:
     """Of a frame (H, W, 3) uint8; None if it has hardly any contrast."""
-    step = max(1, min(frame.shape[1] // (SIZE[0] * SAMPLES), frame.shape[0] // (SIZE[1] * SAMPLES)))
-    if step > 1:
-        frame = cv2.resize(frame, None, fx=1 / step, fy=1 / step, interpolation=cv2.INTER_NEAREST)
+    samples = SIZE[0] * SAMPLES, SIZE[1] * SAMPLES
+    if frame.shape[1] > samples[0] and frame.shape[0] > samples[1]:
+        frame = cv2.resize(frame, samples, interpolation=cv2.INTER_NEAREST)
     thumb = Thumbnail(cv2.resize(frame, SIZE, interpolation=cv2.INTER_AREA))
     return thumb if thumb.contrast.mean() >= CONTRAST else None
 

@@ -26,7 +26,7 @@ from av.stream import Disposition
 from prep.containers import MAX_GAP, audio_stream, decoded, opened, read_packets
 from prep.errors import ClipError
 from prep.rates import SAMPLE_RATE
-from prep.video_reading import timeline_of
+from prep.timeline import timeline_of
 
 #: Largest drift of sound timestamps in seconds before samples are inserted or cut. The jitter of containers that
 #: round to milliseconds is smaller; a viewer does not notice half a frame.

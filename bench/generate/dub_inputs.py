@@ -11,7 +11,8 @@ from bench.common.errors import BenchError
 from bench.common.methods import METHODS, get_method, get_talker
 from bench.common.places import check_folder
 from prep.errors import ClipError
-from prep.video_reading import VideoInfo, probe
+from prep.timeline import VideoInfo
+from prep.video_reading import probe
 
 
 @dataclass(frozen=True)

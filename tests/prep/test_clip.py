@@ -82,9 +82,17 @@ def cut_video(toy_corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
     return path
 
 
-@pytest.mark.parametrize("budget", [clip_module.FRAME_BUDGET, 0])
-def test_cuts_divide_a_clip(cut_video: Path, budget: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def allow(kept: str, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Memory for all pictures of a video, for its frames in 4:2:0 only, or for neither."""
+    info = video_reading.probe(path)
+    pictures = 3 * info.n_frames * info.width * info.height
+    budget = {"pictures": pictures, "frames": pictures - 1, "nothing": 0}[kept]
     monkeypatch.setattr(clip_module, "FRAME_BUDGET", budget)
+
+
+@pytest.mark.parametrize("kept", ["pictures", "frames", "nothing"])
+def test_cuts_divide_a_clip(cut_video: Path, kept: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    allow(kept, cut_video, monkeypatch)
     before, between, after = rows(cut_video.parent, ClipRef("a", "test", cut_video.name))
     assert isinstance(before, Clip) and isinstance(between, Failure) and isinstance(after, Clip)
     assert [row.clip_id for row in (before, between, after)] == ["a-000", "a-001", "a-002"]
@@ -126,10 +134,13 @@ def test_small_faces_are_counted(talking: Path, tmp_path: Path) -> None:
     assert np.hypot(away[..., 0], away[..., 1]).mean() < 0.04 * np.ptp(whole.landmarks[0, :, 0])
 
 
-def test_a_clip_that_is_decoded_twice_is_the_same(talking: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("kept", ["frames", "nothing"])
+def test_a_clip_too_large_to_keep_its_pictures_is_the_same(
+    talking: Path, kept: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     ref = ClipRef("a", "test", talking.name)
     held = only_clip(talking.parent, ref)
-    monkeypatch.setattr(clip_module, "FRAME_BUDGET", 0)
+    allow(kept, talking, monkeypatch)
     again = only_clip(talking.parent, ref)
     assert again.images == held.images
     np.testing.assert_array_equal(again.landmarks, held.landmarks)
