@@ -68,6 +68,7 @@ class ClipProcessor:
         self.fan = Fan68() if options.fan else None
         # Spans of one long video are consecutive; its sound is decoded once.
         self._sound: tuple[Path, sound_reading.SoundTrack] | None = None
+        self._memory = np.empty(0, np.uint8)
 
     def process(self, ref: ClipRef) -> Iterator[Clip | Failure]:
         """Rows of one source span, each at most ``clip_seconds`` of one shot, or a :class:`Failure`."""
@@ -166,7 +167,7 @@ class ClipProcessor:
         self, track: _Track, piece: ClipRef, start: int, stop: int, stream: Iterator[KeptFrame]
     ) -> Iterator[Clip | Failure]:
         """A row for each shot."""
-        seen, again = _twice(stream, start, stop, track)
+        seen, again = self._twice(stream, start, stop, track)
         found = self._detect(seen, stop - start)
         # What shows nobody, or is damaged, is one failure.
         cuts = found.cuts if found.confirmed else ()
@@ -190,6 +191,47 @@ class ClipProcessor:
                 yield self._shot(track, shot, start + first, start + last, part, partial(again, first, last))
             except ClipError as error:
                 yield _failure(shot, error)
+
+    def _twice(
+        self, stream: Iterator[KeptFrame], start: int, stop: int, track: _Track
+    ) -> tuple[Frames, Callable[[int, int], Frames]]:
+        """The pictures ``start`` to ``stop`` (exclusive) of a track, for the first pass, and a function for the second.
+
+        They are kept as pictures, or else as decoded frames; what is too large even so is decoded again.
+
+        Args:
+            stream: yields these frames.
+            start: first frame.
+            stop: frame after the last one.
+            track: of the frames.
+
+        Returns:
+            the pictures; and a function that returns some of them, by first and last (exclusive), counted from
+            ``start``.
+        """
+        shape = stop - start, track.height, track.width, 3
+        if math.prod(shape) <= FRAME_BUDGET:
+            held = self._hold(shape, pictures(stream))
+            return held, lambda first, last: held[first:last]
+        first_frame = next(stream, None)
+        if first_frame is None:
+            return [], lambda first, last: []
+        stream = chain([first_frame], stream)
+        if (stop - start) * first_frame.nbytes <= FRAME_BUDGET:
+            kept = list(stream)
+            return pictures(kept), lambda first, last: pictures(kept[first:last])
+        return pictures(stream), lambda first, last: pictures(track.frames(start + first, start + last))
+
+    def _hold(self, shape: tuple[int, ...], frames: Frames) -> list[np.ndarray]:
+        """Copies of frames, until the next call: copying costs less than fresh memory, whose pages must be cleared."""
+        size = math.prod(shape)
+        if self._memory.size < size:
+            self._memory = np.empty(size, np.uint8)
+        held = []
+        for place, frame in zip(self._memory[:size].reshape(shape), frames, strict=False):
+            place[...] = frame
+            held.append(place)
+        return held
 
     def _shot(
         self,
@@ -291,36 +333,6 @@ class ClipProcessor:
             return read_lrs_text(self.root / ref.text_file).text
         except OSError as error:
             raise ClipError("source", f"its text {ref.text_file} cannot be read: {error.strerror}") from None
-
-
-def _twice(
-    stream: Iterator[KeptFrame], start: int, stop: int, track: _Track
-) -> tuple[Frames, Callable[[int, int], Frames]]:
-    """The pictures ``start`` to ``stop`` (exclusive) of a track, for the first pass, and a function for the second.
-
-    They are kept as pictures, or else as decoded frames; what is too large even so is decoded again.
-
-    Args:
-        stream: yields these frames.
-        start: first frame.
-        stop: frame after the last one.
-        track: of the frames.
-
-    Returns:
-        the pictures; and a function that returns some of them, by first and last (exclusive), counted from ``start``.
-    """
-    n_frames = stop - start
-    if n_frames * track.width * track.height * 3 <= FRAME_BUDGET:
-        held = list(pictures(stream))
-        return held, lambda first, last: held[first:last]
-    first_frame = next(stream, None)
-    if first_frame is None:
-        return [], lambda first, last: []
-    stream = chain([first_frame], stream)
-    if n_frames * first_frame.nbytes <= FRAME_BUDGET:
-        kept = list(stream)
-        return pictures(kept), lambda first, last: pictures(kept[first:last])
-    return pictures(stream), lambda first, last: pictures(track.frames(start + first, start + last))
 
 
 def _count(n: int, what: str) -> str:
