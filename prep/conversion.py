@@ -38,6 +38,11 @@ def light_of(frame: VideoFrame) -> str:
     return _LIGHTS.get(int(frame.color_trc), "sdr")
 
 
+def untagged(frame: VideoFrame) -> str:
+    """The matrix of a frame that is tagged with none: that of HDR, or :data:`prep.pixels.UNTAGGED_MATRIX`."""
+    return UNTAGGED_MATRIX if light_of(frame) == "sdr" else "bt2020"
+
+
 def colour_of(frame: VideoFrame) -> Colour:
     """The tags for files that are made from this frame (:meth:`Colour.of`)."""
     if light_of(frame) != "sdr":
@@ -74,7 +79,14 @@ class Converter:
         if self.pixels == "opencv":
             rgb: np.ndarray = self._reformat(frame, "rgb24", 5, 0x4).to_ndarray()
             return rgb
-        named = (matrix_of(frame) or UNTAGGED_MATRIX) if self.matrix == "tagged" else self.matrix
+        named = (matrix_of(frame) or untagged(frame)) if self.matrix == "tagged" else self.matrix
+        space = {"bt709": 1, "bt2020": 9}.get(named, 5)
+        if (light := light_of(frame)) != "sdr":
+            from prep.light import standard_range
+
+            deep = self._reformat(frame, "gbrp16le", space, _EXACT)
+            planes = [plane.view("<u2") for plane in _planes(deep)]
+            return standard_range(planes, frame.width, _full_scale(frame), light, int(frame.color_primaries))
         if frame.format.name in ("yuv420p", "yuvj420p"):
             from prep.chroma import rgb_of_420
 
@@ -82,7 +94,7 @@ class Converter:
             matrix = UNTAGGED_MATRIX if named == "rgb" else named
             return rgb_of_420(_planes(frame), frame.width, frame.height, matrix, full)
         # The same bytes as "rgb24", for which libswscale has no vector code, in a third of the time.
-        planar = self._reformat(frame, "gbrp", {"bt709": 1, "bt2020": 9}.get(named, 5), _EXACT)
+        planar = self._reformat(frame, "gbrp", space, _EXACT)
         green, blue, red = (plane[:, : frame.width] for plane in _planes(planar))
         merged: np.ndarray = cv2.merge([red, green, blue])
         return merged
@@ -91,6 +103,14 @@ class Converter:
         return self._reformatter.reformat(
             frame, format=pix_fmt, src_colorspace=space, interpolation=flags, threads=1
         )
+
+
+def _full_scale(frame: VideoFrame) -> int:
+    """What libswscale makes of white in 16-bit RGB: in limited range 255.01 times 256, else the shifted code."""
+    if not frame.format.is_rgb and int(frame.color_range) != _FULL:
+        return 65283
+    bits = frame.format.components[0].bits
+    return ((1 << bits) - 1) << (16 - bits)
 
 
 def _planes(frame: VideoFrame) -> list[np.ndarray]:

@@ -24,7 +24,7 @@ from prep.containers import (
     read_packets,
     video_stream,
 )
-from prep.conversion import colour_of, light_of, matrix_of
+from prep.conversion import colour_of, light_of, matrix_of, untagged
 from prep.errors import ClipError
 from prep.pixels import UNTAGGED_MATRIX, Colour
 from prep.rates import FPS
@@ -167,7 +167,7 @@ def _read_timeline(path: Path, mtime_ns: int, size: int) -> Timeline:
         shape = Shape((first.width, first.height), aspect, *_orientation(first))
         check_size(*shape.shown)
         start = first.pts
-        matrix = matrix_of(first)
+        matrix, usual = matrix_of(first), untagged(first)
         light, colour = light_of(first), colour_of(first)
         interlaced = bool(first.interlaced_frame)
         track = list(container.streams.video).index(stream)
@@ -195,7 +195,7 @@ def _read_timeline(path: Path, mtime_ns: int, size: int) -> Timeline:
         track=track,
         interlaced=interlaced,
         light=light,
-        matrix=matrix or UNTAGGED_MATRIX,
+        matrix=matrix or usual,
         matrix_tagged=matrix is not None,
         sample_aspect=float(aspect if shape.rotation in (0, 180) else 1 / aspect),
         colour=colour,
