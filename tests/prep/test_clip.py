@@ -18,7 +18,9 @@ from prep import clip as clip_module
 from prep import images, video_reading, video_writing
 from prep.clip import ClipProcessor
 from prep.landmark_sets import FACE_131, FACE_131_CONTENT, FACE_131_POSE
+from prep.landmarks import FaceMesh
 from prep.options import PrepOptions
+from prep.pixels import Colour
 from prep.schema import Clip
 from prep.shards import Failure
 from prep.sources import get_source
@@ -324,6 +326,25 @@ def test_iplap_landmarks_and_crops_are_the_reference_s(clips_dir: Path) -> None:
     for path in official:
         crop = cv2.cvtColor(cv2.imread(str(path)), cv2.COLOR_BGR2RGB)
         assert any(np.array_equal(crop, picture) for picture in stored), path.name
+
+
+def test_a_bt709_clip_is_seen_as_by_iplap_s_own_preprocessing(clips_dir: Path, tmp_path: Path) -> None:
+    """IP-LAP reads with OpenCV, which decodes a BT.709 clip by BT.601."""
+    path = tmp_path / "a.mp4"
+    frames = video_reading.frames(clips_dir / "talk2.mp4", 0, 8)
+    video_writing.write_video(path, frames, samples=np.zeros(5120, np.int16), colour=Colour("bt709", 1, 1))
+    capture = cv2.VideoCapture(str(path))
+    seen = [cv2.cvtColor(capture.read()[1], cv2.COLOR_BGR2RGB) for _ in range(8)]
+    clip = only_clip(tmp_path, ClipRef("a", "test", "a.mp4"), replace(OPTIONS, pixels="opencv"))
+    with FaceMesh() as mesh:
+        expected = np.stack([mesh.detect(frame)[0] for frame in seen])
+    assert np.abs(clip.landmarks - expected).max() < 1e-4
+    box = VIEWS["box128"].transforms(expected, np.ones(8, bool), clip.width, clip.height)
+    for frame, matrix, stored in zip(seen, box, clip.images["box128"], strict=True):
+        assert np.array_equal(images.decode(stored or b""), VIEWS["box128"].crop(frame, matrix))
+    exact = only_clip(tmp_path, ClipRef("a", "test", "a.mp4"), OPTIONS)
+    assert (exact.matrix, exact.matrix_tagged, clip.matrix) == ("bt709", True, "bt601")
+    assert np.abs(exact.landmarks - expected).max() > 0.1
 
 
 def test_portraits_become_rows_and_animals_failures(clips_dir: Path, tmp_path: Path) -> None:
