@@ -43,7 +43,7 @@ class VideoInfo:
         n_frames: number of slots at 25 fps, at least 1.
         has_audio: whether there is an audio stream.
         track: number of the video stream among those of the file, from 0.
-        interlaced: whether the first frame, or the header of the stream, says that it holds two fields.
+        interlaced: whether the first frame says that it holds two fields.
         light: ``sdr``, or ``hlg`` or ``pq`` for a recording in high dynamic range, which is converted.
         matrix: ``bt601``, ``bt709``, ``bt2020`` or ``rgb``: the file's tag, or the rule for untagged files.
         matrix_tagged: whether the file is tagged with it.
