@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Generator, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -151,6 +152,21 @@ def _leave_signals(_: int) -> None:
     # workers.
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+@contextmanager
+def reading(loader: DataLoader[Batch], device: torch.device) -> Iterator[Iterator[Batch]]:
+    """The batches of a loader on a device. At the end, also after an error, the loader's worker processes are ended.
+
+    They ignore the signal by which Python would end them when it exits: it would wait for them forever.
+    """
+
+    def batches() -> Generator[Batch]:
+        for batch in loader:
+            yield to_device(batch, device)
+
+    with closing(batches()) as source:
+        yield source
 
 
 def to_device(batch: Batch, device: torch.device) -> Batch:

@@ -17,7 +17,7 @@ from torch import Tensor
 from bench.common.errors import BenchError
 from bench.train.averages import Averages
 from bench.train.checkpoint import Checkpoints, read_state
-from bench.train.loading import open_part, to_device, training_loader
+from bench.train.loading import open_part, reading, training_loader
 from bench.train.log import Reporter, Speed
 from bench.train.parallel import any_of, exchange
 from bench.train.stage_state import Counters, StageState, generator_states, set_generators
@@ -152,10 +152,20 @@ class StageRun:
     # Step after step --------------------------------------------------------------------------------------------
 
     def _loop(self) -> str:
+        device = self._accelerator.device
+        loader = training_loader(
+            self._stream,
+            self._stage,
+            workers=self._config.runner.workers,
+            pin_memory=device.type == "cuda",
+        )
+        with reading(loader, device) as batches:
+            return self._steps(batches)
+
+    def _steps(self, batches: Iterator[Batch]) -> str:
         counters = self._counters
         waited = worked = 0.0
         samples = steps = 0
-        batches = self._batches()
         while True:
             begun = time.perf_counter()
             micro = [next(batches) for _ in range(self._train.accumulate)]
@@ -175,16 +185,6 @@ class StageRun:
             reason = self._after_step()
             if reason:
                 return reason
-
-    def _batches(self) -> Iterator[Batch]:
-        loader = training_loader(
-            self._stream,
-            self._stage,
-            workers=self._config.runner.workers,
-            pin_memory=self._accelerator.device.type == "cuda",
-        )
-        for batch in loader:
-            yield to_device(batch, self._accelerator.device)
 
     def _step(self, micro: list[Batch]) -> dict[str, Tensor]:
         """One step of every optimizer. Returns the means of the logged values."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from itertools import islice
 
 import torch
@@ -12,7 +12,7 @@ from accelerate.utils import gather_object
 from torch import Tensor
 
 from bench.train.averages import Averages
-from bench.train.loading import to_device, validation_loader
+from bench.train.loading import reading, validation_loader
 from bench.train.parallel import average_statistics
 from models.base import Batch, Stage
 from prep.dataset import WindowDataset
@@ -51,8 +51,9 @@ class Validation:
         """Name → mean over the validation windows, the same in all processes."""
         sums: dict[str, float] = {}
         count = 0
-        with self._evaluated():
-            for batch in self._batches(self._stage.train.validate_samples, self._workers):
+        limit = self._stage.train.validate_samples
+        with self._evaluated(), self._reading(limit, self._workers) as batches:
+            for batch in batches:
                 size = len(batch["clip"])
                 with self._accelerator.autocast():
                     means = self._stage.validate(batch)
@@ -66,14 +67,14 @@ class Validation:
     @torch.no_grad()
     def pictures(self) -> dict[str, Tensor]:
         """Column → (at most :data:`SHOWN`, 3, H, W) float32 on the CPU, of the first windows; may be empty."""
-        with self._evaluated():
+        with self._evaluated(), self._reading(SHOWN * self._accelerator.num_processes, 0) as batches:
             shown = []
-            for batch in islice(self._batches(SHOWN * self._accelerator.num_processes, 0), 1):
+            for batch in islice(batches, 1):
                 with self._accelerator.autocast():
                     shown.append(self._stage.samples(batch))
         return {name: value[:SHOWN].float().cpu() for name, value in (shown[0] if shown else {}).items()}
 
-    def _batches(self, limit: int | None, workers: int) -> Iterator[Batch]:
+    def _reading(self, limit: int | None, workers: int) -> AbstractContextManager[Iterator[Batch]]:
         loader = validation_loader(
             self._dataset,
             self._stage,
@@ -82,8 +83,7 @@ class Validation:
             workers=workers,
             limit=limit,
         )
-        for batch in loader:
-            yield to_device(batch, self._accelerator.device)
+        return reading(loader, self._accelerator.device)
 
     @contextmanager
     def _evaluated(self) -> Iterator[None]:

@@ -95,6 +95,22 @@ class RenderConfig(Section):
             raise ValueError("without warping there is no warp to train alone: set warp_only_… to 0")
         return self
 
+    @model_validator(mode="after")
+    def _enough_to_normalise(self) -> RenderConfig:
+        if self.audio and self.train.batch_size < 2:
+            raise ValueError(
+                "batch normalisation of the sound needs two samples: set render.train.batch_size to 2 or more"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _a_figure_to_monitor(self) -> RenderConfig:
+        if self.perceptual == "pixels" and self.train.monitor in ("L_w", "L_r", "L_s"):
+            raise ValueError(
+                f"with perceptual=pixels there is no {self.train.monitor}: set render.train.monitor=loss"
+            )
+        return self
+
     @property
     def adversarial(self) -> bool:
         """Whether a discriminator takes part."""

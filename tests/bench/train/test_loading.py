@@ -1,12 +1,13 @@
 """Loaders for a stage: what a validation sees, and that signals are the runner's."""
 
+import multiprocessing
 import signal
 from pathlib import Path
 
 import pytest
 import torch
 
-from bench.train.loading import open_dataset, training_loader, validation_loader
+from bench.train.loading import open_dataset, reading, training_loader, validation_loader
 from prep.order import WindowStream
 from tests.bench.fake_training import Adversarial, AdversarialConfig
 from tests.prep.fakes import fake_dataset
@@ -56,3 +57,18 @@ def test_workers_leave_signals_to_the_runner(data: Path) -> None:
     dataset = open_dataset([data], "train", stage(), 0)
     loader = training_loader(WindowStream(dataset, 2), stage(Signals), workers=1)
     assert next(iter(loader))["ignored"].all()
+
+
+def test_an_error_in_a_step_leaves_no_worker_for_which_python_would_wait(data: Path) -> None:
+    dataset = open_dataset([data], "train", stage(), 0)
+    loader = training_loader(WindowStream(dataset, 2), stage(), workers=2)
+    before = set(multiprocessing.active_children())
+    caught: ValueError | None = None
+    try:
+        with reading(loader, torch.device("cpu")) as batches:
+            assert len(next(batches)["clip"]) == 2
+            assert len(set(multiprocessing.active_children()) - before) == 2
+            raise ValueError("a step")
+    except ValueError as error:
+        caught = error  # the traceback keeps the frames alive, as that of a command does
+    assert caught is not None and not set(multiprocessing.active_children()) - before

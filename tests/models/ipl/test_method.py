@@ -88,8 +88,10 @@ def test_vgg_comes_from_elsewhere_or_not_at_all():
     assert needed.module is paper.stages["render"].frozen["vgg"]
     section, _, value = needed.without.partition("=")
     assert section == "render.perceptual"
+    settings = preset("paper", render_perceptual=value)
+    settings["render"]["train"]["monitor"] = "loss"
     with torch.device("meta"):
-        assert not method("paper", render_perceptual=value).assets
+        assert not IPL(IPLConfig.model_validate(settings), DataInfo()).assets
     assert not tiny.assets
 
 

@@ -366,7 +366,14 @@ def test_without_warping_there_is_no_warping_loss() -> None:
     training = stage(warping=False)
     assert "warp_pixels" not in next(training.updates(batch(), Progress(0, 0.0))).logs
     with pytest.raises(ValueError, match="no warp to train"):
-        RenderConfig(warping=False, warp_only_steps=1, train=TrainConfig(batch_size=1))
+        RenderConfig(warping=False, warp_only_steps=1, train=TrainConfig(batch_size=2))
+
+
+def test_settings_that_would_fail_in_a_step_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"render\.train.batch_size to 2 or more"):
+        RenderConfig(train=TrainConfig(batch_size=1))
+    with pytest.raises(ValueError, match=r"there is no L_r: set render\.train.monitor=loss"):
+        RenderConfig(perceptual="pixels", train=TrainConfig(batch_size=2, monitor="L_r"))
 
 
 def test_a_few_steps_bring_the_loss_down() -> None:
