@@ -6,6 +6,7 @@ chroma; ``opencv`` equals OpenCV's reader before 4.13.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 import cv2
@@ -139,9 +140,38 @@ class Painter:
     def __call__(self, rgb: np.ndarray) -> VideoFrame:
         """A frame of uint8 (height, width, 3), RGB."""
         frame = VideoFrame.from_ndarray(np.ascontiguousarray(rgb), format="rgb24")
-        return self._reformatter.reformat(
-            frame, format=self.pix_fmt, **self._target, interpolation=_EXACT, threads=1
-        )
+        if self._target.get("dst_color_range") == _FULL and self.pix_fmt in _STRETCHED:
+            return self._stretched(frame)
+        return self._reformat(frame, self.pix_fmt, self._target)
+
+    def _reformat(self, frame: VideoFrame, pix_fmt: str, target: dict[str, int]) -> VideoFrame:
+        return self._reformatter.reformat(frame, format=pix_fmt, **target, interpolation=_EXACT, threads=1)
+
+    def _stretched(self, frame: VideoFrame) -> VideoFrame:
+        """Full range of 8 bits out of limited range of 16: libswscale itself cuts off the fraction of chroma there."""
+        deep = self._reformat(frame, _STRETCHED[self.pix_fmt], {**self._target, "dst_color_range": _LIMITED})
+        out = VideoFrame(frame.width, frame.height, self.pix_fmt)
+        planes: Any = out.planes
+        for plane, source, table in zip(planes, _planes(deep), _full_range(), strict=True):
+            values = table[source.view("<u2")[:, : plane.width]]
+            plane.update(np.pad(values, ((0, 0), (0, plane.line_size - plane.width))).tobytes())
+        out.colorspace, out.color_range = self._target["dst_colorspace"], _FULL
+        return out
+
+
+# 8-bit formats with one plane for each of Y, U and V, and their 16-bit forms.
+_STRETCHED = {
+    f"yuv{prefix}{form}p": f"yuv{form}p16le" for form in ("420", "422", "444") for prefix in ("", "j")
+}
+
+
+@lru_cache
+def _full_range() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """16-bit limited range → 8-bit full range, for Y, U and V: (65536,) uint8."""
+    code = np.arange(1 << 16) / 256
+    luma, chroma = (code - 16) * (255 / 219), 128 + (code - 128) * (255 / 224)
+    luma, chroma = (np.floor(values + 0.5).clip(0, 255).astype(np.uint8) for values in (luma, chroma))
+    return luma, chroma, chroma
 
 
 def tag(codec: Any, colour: Colour) -> None:

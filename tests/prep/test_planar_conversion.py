@@ -8,7 +8,8 @@ import pytest
 from av.video.frame import VideoFrame
 from av.video.reformatter import VideoReformatter
 
-from prep.conversion import Converter
+from prep.conversion import Converter, Painter
+from prep.pixels import Colour
 
 # SWS_BICUBIC, SWS_ACCURATE_RND, SWS_BITEXACT, SWS_FULL_CHR_H_INP, SWS_FULL_CHR_H_INT
 EXACT = 0x4 | 0x40000 | 0x80000 | 0x4000 | 0x2000
@@ -94,3 +95,37 @@ def test_420_is_within_one_level_of_libswscale(space: int) -> None:
     )
     difference = Converter()(frame).astype(int) - packed.to_ndarray()
     assert np.abs(difference).max() <= 1 and abs(difference.mean()) < 0.01
+
+
+@pytest.mark.parametrize(
+    ("pix_fmt", "full"),
+    [
+        *((f"yuv{form}p", full) for form in ("420", "422", "444") for full in (False, True)),
+        ("yuvj420p", True),
+    ],
+)
+@pytest.mark.parametrize("matrix", ["bt601", "bt709", "bt2020"])
+def test_what_is_written_is_rounded_from_the_exact_values(pix_fmt: str, matrix: str, full: bool) -> None:
+    kr, kb = WEIGHTS[{"bt709": 1, "bt601": 5, "bt2020": 9}[matrix]]
+    paint = Painter(pix_fmt, Colour(matrix, full=full))
+    errors = []
+    for colour in np.random.default_rng(0).integers(0, 256, (60, 3), dtype=np.uint8):
+        red, green, blue = colour / 255
+        y = kr * red + (1 - kr - kb) * green + kb * blue
+        u, v = (blue - y) / (2 * (1 - kb)), (red - y) / (2 * (1 - kr))
+        scale, black, chroma = (255, 0, 255) if full else (219, 16, 224)
+        wanted = black + scale * y, 128 + chroma * u, 128 + chroma * v
+        frame = paint(np.full((14, 22, 3), colour))
+        planes = [
+            np.array(plane, np.uint8).reshape(plane.height, plane.line_size)[:, : plane.width]
+            for plane in frame.planes
+        ]
+        assert all((plane == plane[0, 0]).all() for plane in planes)
+        errors.append(
+            [
+                float(plane[0, 0]) - min(max(value, 0), 255)
+                for plane, value in zip(planes, wanted, strict=True)
+            ]
+        )
+    assert np.abs(errors).max() < 0.56
+    assert np.abs(np.mean(errors, axis=0)).max() < 0.12
