@@ -278,9 +278,8 @@ class FaceMesh:
             frame: (H, W, 3) uint8 RGB.
 
         Returns:
-            (F, 478, 3) float64, the most certain face first, F from 0 to 4: x and y in full-frame pixels
-            (they may lie outside of the frame), z in the same unit, smaller is nearer, 0 at the head's
-            centre.
+            (F, 478, 3) float64, the most certain face first, F from 0 to 4: x and y in full-frame pixels (they may lie
+            outside of the frame), z in the same unit, smaller is nearer, 0 at the head's centre.
 
         Raises:
             ValueError: not such a picture.
