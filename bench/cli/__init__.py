@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import sys
+from io import TextIOWrapper
 
 
 def main() -> None:
     """Run the command. Errors that the user can fix are one line on stderr, with exit code 1."""
     from bench.cli.failing import one_line
 
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal in ASCII shows ? where it has no letter
     try:
         _run(sys.argv[1:])
     except KeyboardInterrupt:

@@ -1,6 +1,7 @@
 """The command as a user types it."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -127,3 +128,14 @@ def test_the_scheduler_of_a_running_cluster_is_used(toy_corpus: Path, tmp_path: 
         assert cluster.scheduler.workers
     manifest = json.loads((tmp_path / "data" / "manifest.json").read_text("utf-8"))
     assert manifest["complete"]
+
+
+def test_a_terminal_without_the_letters_gets_question_marks() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "bench", "ls", "metrics"],
+        env={**os.environ, "PYTHONIOENCODING": "ascii"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "PSNR ?" in done.stdout or "PSNR?" in done.stdout
