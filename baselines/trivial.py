@@ -15,10 +15,14 @@ import numpy.typing as npt
 TRIVIAL: dict[str, str] = {
     "ground_truth": "the true video with its own sound: what a perfect method would reach",
     "reencoded": "the true video, coded as the predictions are: what a perfect method would reach in such files",
+    "shifted": "the true video, its landmarks detected after a shift by one pixel and shifted back: what the detector of "
+    "landmarks adds by itself",
     "still": "the first true frame throughout, with the true sound: perfect pictures of a mouth that never moves",
     "wrong_audio": "the true video with the sound of another clip: perfect pictures with wrong lip sync",
 }
 
+#: Pixels by which ``shifted`` moves a frame, to the right and downwards.
+SHIFT = 1
 #: Samples a frame: 16,000 a second at 25 frames a second.
 SAMPLES_PER_FRAME = 640
 
@@ -29,6 +33,19 @@ Samples = npt.NDArray[np.int16]
 def ground_truth(frames: Frames) -> Iterator[np.ndarray]:
     """The frames as they are."""
     yield from frames
+
+
+def shifted(frames: Frames) -> Iterator[np.ndarray]:
+    """The frames, moved by :data:`SHIFT` to the right and downwards; the first row and column are repeated."""
+    for frame in frames:
+        yield np.pad(frame[:-SHIFT, :-SHIFT], ((SHIFT, 0), (SHIFT, 0), (0, 0)), mode="edge")
+
+
+def shifted_back(landmarks: np.ndarray) -> np.ndarray:
+    """Landmarks (…, 2 or 3) of frames of :func:`shifted`, in pixels of the frames that these were made from."""
+    found = landmarks.copy()
+    found[..., :2] -= SHIFT
+    return found
 
 
 def still(frames: Frames) -> Iterator[np.ndarray]:

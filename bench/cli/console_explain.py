@@ -12,6 +12,7 @@ from bench.results import CLIP_REGION, Result
 
 if TYPE_CHECKING:
     from bench.eval.by_decoding import ByDecoding
+    from bench.eval.by_detector import Floor
     from bench.eval.explain import Choice, Shortened, VariantFigure
 
 
@@ -78,6 +79,19 @@ def decoding_table(found: Sequence[ByDecoding], methods: Sequence[str]) -> Table
             numbers = [_number(values.get((pixels, matrix, region, method))) for method in methods]
             table.add_row(pixels, matrix, region, *numbers)
     return table
+
+
+def floor_line(found: Sequence[Floor], method: str) -> str:
+    """How large the floor of the detector is beside the figures of one row; ``""`` without such figures."""
+    shares = [
+        f"{e.share:.0%} of {e.label} ({e.floor:.{e.decimals}f} of {e.value:.{e.decimals}f})"
+        for e in found
+        if e.method == method
+    ]
+    if not shares:
+        return ""
+    words = "the landmark detector alone, on the truth shifted by one pixel and back, gives"
+    return f"{method}: {words} {', '.join(shares)}"
 
 
 def _of(entry: Shortened | None) -> str:

@@ -49,7 +49,7 @@ def evaluate(
         "auto", help="Matrix of predictions: auto, tagged, or bt601 (for the truth too); see docs/metrics.md."
     ),
     with_trivial: bool = typer.Option(
-        False, "--with-trivial", help="Add ground truth, re-encoded, still frame, wrong audio."
+        False, "--with-trivial", help="Add ground truth, re-encoded, shifted, still frame, wrong audio."
     ),
     limit: int | None = typer.Option(None, min=1, help="Only the first N clips, for a first try."),
     workers: int | None = typer.Option(None, min=1, help="Local processes; default: one per core on a CPU."),

@@ -49,10 +49,16 @@ def explain(
     device: str | None = typer.Option(None, help="cpu, cuda …"),
     weights_dir: Path | None = typer.Option(None, help="Folder of pretrained networks, searched first."),
 ) -> None:
-    """Show one metric in all its variants and regions, the choices with the largest effect, and that of the
-    length."""
+    """Show one metric in all its variants and regions, the choices with the largest effect, that of the length, and
+    how much of a distance between landmarks the detector makes by itself."""
     from bench.cli.console import console, say
-    from bench.cli.console_explain import choice_table, decoding_table, length_table, variant_table
+    from bench.cli.console_explain import (
+        choice_table,
+        decoding_table,
+        floor_line,
+        length_table,
+        variant_table,
+    )
     from bench.cli.eval import comma_separated
     from bench.cli.progress import eval_progress
     from bench.clips.inputs import find_methods
@@ -96,6 +102,8 @@ def explain(
     if shown.decodings:
         console.print(decoding_table(shown.decodings, [method.method for method in result.methods]))
     for method in result.methods:
+        if line := floor_line(shown.floors, method.method):
+            say(line)
         if method.untagged is not None:
             say(method.untagged.words(method.method))
         if method.unmatched:

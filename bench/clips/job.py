@@ -9,7 +9,10 @@ from typing import Literal
 from prep.pixels import Colour, Matrix, Pixels
 
 #: Rows that are derived from the truth, in the order of tables.
-TRIVIAL = ("ground_truth", "reencoded", "still", "wrong_audio")
+TRIVIAL = ("ground_truth", "reencoded", "shifted", "still", "wrong_audio")
+#: The one of them that shows the floor of the detector of landmarks. Its pictures are the truth's own, and only metrics
+#: of detected landmarks are scored.
+SHIFTED = "shifted"
 #: The output of videos that do not show a view: full frames.
 FULL = "full"
 #: Frames by which a prediction may be shorter or longer than the truth.

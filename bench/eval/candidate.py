@@ -8,11 +8,11 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from bench.clips.inputs.reading import voice_samples
-from bench.clips.job import FRAME_TOLERANCE, Candidate, Job
+from bench.clips.job import FRAME_TOLERANCE, SHIFTED, Candidate, Job
 from bench.eval.faces import Faces, Follower
 from bench.eval.parts import FeatureBlobs, PartRow
 from bench.eval.previews import Previews
-from bench.eval.slot import Slot
+from bench.eval.slot import Slot, applies
 from bench.eval.truth import Frames, Truth, reason_of
 from bench.eval.video import CandidateVideo
 from bench.metrics.base import Batch, ClipInfo, Metric, Pictures
@@ -50,9 +50,11 @@ class CandidateRun:
         self.slots = [
             Slot(metric, region, job.clip_id)
             for metric in metrics
+            if applies(metric.spec, candidate)
             for region in (region_names if metric.spec.regions else (CLIP_REGION,))
         ]
         self._faces = faces
+        self._shifted = candidate.method == SHIFTED
         self._follower: Follower | None = None
         self._started = False
 
@@ -76,7 +78,7 @@ class CandidateRun:
         self._started = True
         needs = {need for slot in self.slots for need in slot.metric.spec.needs}
         audio = self._audio() if "audio" in needs else None
-        if self._faces is not None and not self.video.same:
+        if self._faces is not None and (self._shifted or not self.video.same):
             self._follower = self._faces.follow()
         landmarks = self.truth.landmarks if "truth_landmarks" in needs else None
         height, width = frame.shape[:2]
@@ -110,7 +112,7 @@ class CandidateRun:
             if slot.meter is None or slot.reason or not n:
                 continue
             truth = self.truth.pictures(slot.region, min(n, common))
-            if self.video.same and truth is not None:
+            if self.video.same and not self._shifted and truth is not None:
                 pred = truth
             else:
                 if array is None:
@@ -126,7 +128,12 @@ class CandidateRun:
         if self._follower is None or not frames:
             return None
         truth = self.truth.landmarks
-        return self._follower.detect(frames, None if truth is None else truth[start : start + len(frames)])
+        near = None if truth is None else truth[start : start + len(frames)]
+        if not self._shifted:
+            return self._follower.detect(frames, near)
+        from baselines.trivial import shifted, shifted_back
+
+        return shifted_back(self._follower.detect(list(shifted(frames)), near))
 
     def finish(self, blobs: FeatureBlobs) -> Iterator[PartRow]:
         """A row for every figure; features of ``set`` metrics are added to ``blobs``."""

@@ -81,7 +81,8 @@ def evaluate(
         matrix: by which matrix predictions are decoded. ``auto``: by their tag; a method's untagged videos of tagged
             truths by the truth's matrix or by BT.601, whichever agrees better with the truth's colours.
             ``tagged``: untagged ones by BT.601. ``bt601``: predictions and truth by BT.601, whatever their tags.
-        with_trivial: add rows that are made from the truth: ground truth, re-encoded, still frame, wrong audio.
+        with_trivial: add rows that are made from the truth: ground truth, re-encoded, shifted by one pixel and back
+            (metrics of landmarks only), still frame, wrong audio.
         limit: score only this many clips, the first ones; None: all.
         training_data: what the methods were trained on, for notes below tables: a text for all, or method → text.
         sync_expert: run of ``sync-expert`` for ``lse.expert``.

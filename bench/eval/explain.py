@@ -19,8 +19,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from bench.clips.inputs import Audio, Inputs
 from bench.clips.inputs.find import find_inputs
-from bench.clips.job import Job, Take, Voice
+from bench.clips.job import SHIFTED, Job, Take, Voice
 from bench.eval.by_decoding import WEIGHED, ByDecoding, by_decoding
+from bench.eval.by_detector import Floor, floors, with_floor
 from bench.results import CLIP_REGION, CLIPS, MetricInfo, Result
 
 if TYPE_CHECKING:
@@ -51,12 +52,14 @@ class Explanation:
         lengths: requested lengths of shortened clips, in frames.
         shortened: figures of the same clips at several lengths; empty if no length shortens half of the clips.
         decodings: PSNR by each choice of pixels and matrix; empty for other metrics.
+        floors: what the detector of landmarks gives by itself; empty for metrics without one.
     """
 
     result: Result
     lengths: tuple[int, ...]
     shortened: list[Shortened]
     decodings: list[ByDecoding]
+    floors: list[Floor]
 
 
 def explain(
@@ -82,7 +85,7 @@ def explain(
     progress: Callable[[], AbstractContextManager[Callable[[Step], None]]] = _silent,
 ) -> Explanation:
     """Score videos with all variants of a metric, and also the first frames of their clips; PSNR also by each way of
-    decoding colours.
+    decoding colours, distances of landmarks also on the row ``shifted``.
 
     Args:
         metric: a family, or one of its variants.
@@ -133,6 +136,7 @@ def explain(
         with_trivial=with_trivial,
         seed=options.seed,
     )
+    inputs = with_floor(inputs, names, options.seed)
     clips = clip_lengths(inputs) if lengths else {}
     shorter = worth_trying(list(lengths), clips)
     long_enough = {clip for clip, n in clips.items() if shorter and n >= shorter[-1]}
@@ -165,7 +169,7 @@ def explain(
             else []
         )
     found = by_length(result, rows, long_enough) if shorter else []
-    return Explanation(result, tuple(lengths), found, decodings)
+    return Explanation(result, tuple(lengths), found, decodings, floors(result, rows[None]))
 
 
 @dataclass(frozen=True)
@@ -239,12 +243,12 @@ def spread(found: list[VariantFigure]) -> dict[tuple[str, str], tuple[float, flo
 
 
 def choices(result: Result) -> list[Choice]:
-    """The effects of all single choices, largest relative difference first."""
+    """The effects of all single choices on the rows except ``shifted``, largest relative difference first."""
     found = entries(result)
     metrics = {metric.name: metric for metric in result.metrics}
     pairs = []
     for a, b in combinations(found, 2):
-        if (a.method, a.label) != (b.method, b.label):
+        if (a.method, a.label) != (b.method, b.label) or a.method == SHIFTED:
             continue
         if a.variant == b.variant and a.region != b.region:
             pairs.append(Choice("region", (a.region, b.region), a.method, a.label, a.value, b.value))

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench.clips.inputs import Audio, Inputs
-from bench.clips.job import FULL
+from bench.clips.job import FULL, SHIFTED
 from bench.common.errors import BenchError, Unavailable
 from bench.eval.decoding import MatrixRule, choose, chosen, decoded
 from bench.eval.engine import Engine
@@ -140,6 +140,8 @@ def plan_evaluation(inputs: Inputs, options: EvalOptions, weights: WeightStore) 
         reasons = "; ".join(f"{m.metric}: {m.reason}" for m in missing)
         raise BenchError(f"none of the metrics can be computed here: {reasons}")
     digests = {name: metric.digests() for name, metric in metrics.items()}
+    if not any(metric.spec.detects for metric in metrics.values()):
+        inputs = _without(inputs, SHIFTED)
     untagged = choose(inputs, engine) if options.matrix == "auto" and pixels == "exact" else {}
     return EvalPlan(
         chosen(inputs, untagged),
@@ -176,6 +178,12 @@ def _applicable(inputs: Inputs, options: EvalOptions) -> tuple[list[Spec], list[
         else:
             specs.append(spec)
     return specs, missing
+
+
+def _without(inputs: Inputs, row: str) -> Inputs:
+    """The inputs without one row."""
+    kept = ((job, tuple(c for c in job.candidates if c.method != row)) for job in inputs.jobs)
+    return replace(inputs, jobs=[replace(job, candidates=candidates) for job, candidates in kept])
 
 
 def _landmarks_known(inputs: Inputs) -> bool:

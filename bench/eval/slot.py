@@ -9,14 +9,20 @@ from typing import TypeVar
 
 import numpy as np
 
+from bench.clips.job import SHIFTED, Candidate
 from bench.common.errors import Unscorable
 from bench.eval.parts import PartRow
-from bench.metrics.base import Batch, ClipInfo, Meter, Metric, Score
+from bench.metrics.base import Batch, ClipInfo, Meter, Metric, Score, Spec
 from bench.results import CLIP_REGION
 
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
+
+
+def applies(spec: Spec, candidate: Candidate) -> bool:
+    """Whether a metric is scored on a candidate; on ``shifted`` only those of detected landmarks are."""
+    return spec.detects or candidate.method != SHIFTED
 
 
 @dataclass

@@ -11,6 +11,7 @@ from bench.clips.inputs.declared import read_declared
 from bench.common.errors import Unscorable
 from bench.eval.parts import Features, figures
 from bench.eval.plan import EvalPlan
+from bench.eval.slot import applies
 from bench.eval.statistics import Value, mean_over_clips
 from bench.metrics.base import Metric, Spec
 from bench.results import CLIP_REGION, Figure, MethodResult, Result
@@ -41,6 +42,8 @@ def summarise(plan: EvalPlan, parts: Sequence[Path]) -> list[MethodResult]:
     for name, candidate in candidates.items():
         mine: list[Figure] = []
         for metric in plan.metrics.values():
+            if not applies(metric.spec, candidate):
+                continue
             for region in plan.options.regions if metric.spec.regions else (CLIP_REGION,):
                 group = {o.key: groups[name, region, metric.spec.id(o)] for o in metric.spec.outputs}
                 if metric.spec.aggregate == "set":

@@ -74,6 +74,8 @@ class Spec:
         weights: names in the registry of weights.
         extra: optional extra of the package that it needs, or ``""``.
         aggregate: ``mean`` over clips, or ``set``: one figure of all frames together.
+        detects: compares points that a detector of landmarks finds anew in the prediction. Only such metrics are scored
+            on the row ``shifted``, which shows the detector's floor.
         quirk: exists only to explain published numbers; not in tables unless named.
         revision: increased if the code's numbers changed with the same parameters, so that old and new results have
             different hashes.
@@ -92,6 +94,7 @@ class Spec:
     weights: tuple[str, ...] = ()
     extra: str = ""
     aggregate: Literal["mean", "set"] = "mean"
+    detects: bool = False
     quirk: bool = False
     revision: int = 1
 

@@ -89,6 +89,7 @@ def _spec(name: str, label: str, definition: Definition, *, decimals: int = 3, *
         parameters=asdict(definition),
         needs=frozenset({"truth", "landmarks"}),
         regions=False,
+        detects=definition.detector == "FaceMesh",
         **words,
     )
 

@@ -71,8 +71,10 @@ class Subject:
 
     @property
     def figures(self) -> list[tuple[MethodResult, Figure | None]]:
-        """Methods best first, those without a value last; then the trivial rows in the same order."""
-        rows = [(m, self.result.figure(m.method, self.output, self.region)) for m in self.result.methods]
+        """Methods best first, those without a value last; then the trivial rows in the same order, if the figure is
+        defined for them."""
+        found = [(m, self.result.figure(m.method, self.output, self.region)) for m in self.result.methods]
+        rows = [(m, figure) for m, figure in found if m.kind == "method" or figure is not None]
         sign = -1 if self.info.better == "higher" else 1
 
         def rank(row: tuple[MethodResult, Figure | None]) -> tuple[bool, bool, float]:

@@ -7,15 +7,16 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from bench.clips.inputs.base import passed_over
-from bench.clips.job import TRIVIAL
+from bench.clips.job import SHIFTED, TRIVIAL
 from bench.metrics import METRICS, get_spec
 from bench.report.definitions import BlockDef, ColumnDef, TableDef, load_papers, variant_of
-from bench.report.model import NOT_AVAILABLE, Block, Cell, Footnotes, Row, TableColumn, rank
+from bench.report.model import NOT_AVAILABLE, NOT_DEFINED, Block, Cell, Footnotes, Row, TableColumn, rank
 from bench.results import CLIP_REGION, Figure, MethodResult, MetricInfo, OutputInfo, Result
 
 TRIVIAL_LABELS = {
     "ground_truth": "Ground truth",
     "reencoded": "Ground truth, re-encoded",
+    "shifted": "Ground truth, shifted",
     "still": "Still first frame",
     "wrong_audio": "Wrong audio",
 }
@@ -110,6 +111,9 @@ def _block(definition: TableDef, group: list[Result], region: str, footnotes: Fo
     chosen, unasked = _columns(definition, block, group)
     columns = [_column(definition, column, group) for column in chosen]
     entries = sorted(_entries(group), key=lambda entry: _rank_of(definition, entry))
+    entries = [
+        entry for entry in entries if not _shifted(entry) or any(entry.figure(c.id, region) for c in columns)
+    ]
     rows = [_row(definition, entry, columns, region, footnotes) for entry in entries]
     regional = any(cell.asked for row in rows for cell in row.cells) and any(
         entry.figures.get((column.id, region)) for entry in entries for column in columns
@@ -132,6 +136,11 @@ def _block(definition: TableDef, group: list[Result], region: str, footnotes: Fo
         warnings=rank(rows, columns),
         notes=list(_notes(group, entries, columns, unasked, region)),
     )
+
+
+def _shifted(entry: _Entry) -> bool:
+    """Whether it is the row that shows the floor of the detector, on which only metrics of landmarks are scored."""
+    return entry.method.kind == "trivial" and entry.method.method == SHIFTED
 
 
 def _note_videos(method: MethodResult, result: Result, footnotes: Footnotes) -> None:
@@ -249,6 +258,8 @@ def _row(
 
 def _cell(entry: _Entry, column: TableColumn, region: str, footnotes: Footnotes) -> Cell:
     figure = entry.figure(column.id, region)
+    if figure is None and _shifted(entry):
+        return Cell(text=NOT_DEFINED)
     if figure is None:
         return Cell(text=NOT_AVAILABLE, footnotes=[footnotes.mark(_why_none(entry, column.id, region))])
     value = None if figure.value is None or math.isnan(figure.value) else figure.value
@@ -324,6 +335,11 @@ def _notes(
         yield "∞: every frame is identical to the truth."
     if any(entry.method.kind == "trivial" for entry in entries):
         yield "Rows made from the truth itself (ground truth, still frame …) are floor and ceiling, and are not ranked."
+    if any(map(_shifted, entries)):
+        yield (
+            f"{TRIVIAL_LABELS[SHIFTED]}: landmarks are detected in frames shifted by one pixel and shifted back; its "
+            "pictures are the truth's own and are not scored. This is the floor of the landmark detector."
+        )
     specs = dict.fromkeys(
         _spec(metric) for result in group for metric in result.metrics if _used(metric, ids)
     )

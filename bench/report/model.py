@@ -8,6 +8,8 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 NOT_AVAILABLE = "n/a"
+#: In a cell of a row for which the column's figure is not defined.
+NOT_DEFINED = "–"
 ARROWS = {"higher": "↑", "lower": "↓", "none": ""}
 
 
@@ -22,7 +24,7 @@ class Cell(_Model):
     the paper does not say it. ``footnotes`` are marks, see :class:`Footnote`.
     """
 
-    text: str = Field(description="as printed: digits, ∞ or n/a")
+    text: str = Field(description="as printed: digits, ∞, n/a or –")
     value: float | None = None
     low: float | None = Field(default=None, description="lower end of the 95 % interval")
     high: float | None = None

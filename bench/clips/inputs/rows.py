@@ -23,8 +23,8 @@ def trivial_rows(protocol: Protocol) -> tuple[str, ...]:
     """The rows that a protocol defines, in the order of tables.
 
     In dubbing another sound drives the face. The true frames with that sound are ``wrong_audio``: the lips speak other
-    words than the sound. ``still`` is the first frame with that sound. ``ground_truth`` and ``reencoded`` are left out:
-    the true video has its own sound, so its figures could not be compared with those of the methods.
+    words than the sound. ``still`` is the first frame with that sound. The other rows are
+    left out: the true video has its own sound, so its figures could not be compared with those of the methods.
     """
     return TRIVIAL if protocol == "reconstruction" else ("still", "wrong_audio")
 
