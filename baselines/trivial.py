@@ -15,8 +15,8 @@ import numpy.typing as npt
 TRIVIAL: dict[str, str] = {
     "ground_truth": "the true video with its own sound: what a perfect method would reach",
     "reencoded": "the true video, coded as the predictions are: what a perfect method would reach in such files",
-    "shifted": "the true video, its landmarks detected after a shift by one pixel and shifted back: what the detector of "
-    "landmarks adds by itself",
+    "shifted": "the true video, its landmarks detected after a shift by one pixel and shifted back: what the landmark "
+    "detector adds by itself",
     "still": "the first true frame throughout, with the true sound: perfect pictures of a mouth that never moves",
     "wrong_audio": "the true video with the sound of another clip: perfect pictures with wrong lip sync",
 }

@@ -30,6 +30,17 @@ def test_still_is_the_first_frame_and_one_object() -> None:
     assert list(trivial.still([])) == []
 
 
+def test_shifted_frames_are_one_pixel_right_and_down_and_landmarks_come_back() -> None:
+    (frame,) = np.random.default_rng(0).integers(0, 256, (1, 5, 7, 3), np.uint8)
+    (moved,) = trivial.shifted([frame])
+    assert moved.shape == frame.shape and moved.dtype == np.uint8
+    assert np.array_equal(moved[1:, 1:], frame[:-1, :-1])
+    assert np.array_equal(moved[0, 1:], frame[0, :-1]) and np.array_equal(moved[1:, 0], frame[:-1, 0])
+    points = np.array([[[2.5, 3.5, 7.0]]], np.float32)
+    back = trivial.shifted_back(points)
+    assert back.tolist() == [[[1.5, 2.5, 7.0]]] and back.dtype == np.float32 and points[0, 0, 0] == 2.5
+
+
 def test_ground_truth_and_reencoded_pass_frames_on() -> None:
     given = frames(3)
     assert list(trivial.ground_truth(iter(given))) == given

@@ -402,7 +402,7 @@ def test_sources_that_moved_are_found_with_root_or_named(data: Path, tmp_path: P
     assert [job.candidates[0].problem for job in inputs.jobs] == ["", NO_SOURCE, ""]
     assert inputs.problems == {TEST_IDS[1]: NO_SOURCE}
     rows = with_trivial(inputs)
-    assert [c.problem for c in rows.jobs[1].candidates] == [NO_SOURCE] * 5
+    assert [c.problem for c in rows.jobs[1].candidates] == [NO_SOURCE] * (1 + len(TRIVIAL))
 
 
 def test_clips_and_sources_are_found_whatever_the_composition_of_their_names(tmp_path: Path) -> None:
@@ -641,8 +641,8 @@ def test_trivial_rows_come_after_the_methods(corpus: Path, tmp_path: Path, rng: 
         truth = job.truth
         assert truth is not None
         own = Voice(truth.path)
-        assert [c.audio for c in job.candidates[1:4]] == [own] * 3
-        wrong = job.candidates[4].audio
+        assert [c.audio for c in job.candidates[1:5]] == [own] * 4
+        wrong = job.candidates[5].audio
         assert wrong is not None and wrong != own and wrong.path.parent == corpus
     coded = [candidate(inputs, clip, "reencoded") for clip in ids(inputs)]
     assert coded[0].codec is not None and coded[0].codec.name == "libx264"

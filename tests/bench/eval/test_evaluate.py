@@ -65,7 +65,8 @@ def _evaluate(folders, out, metrics=ALL, trivial=False, **changes):
 
 def test_figures_rows_series_and_pictures(folders, tmp_path):
     result = _evaluate(folders, tmp_path / "out", trivial=True)
-    assert [m.method for m in result.methods] == ["mine", *TRIVIAL]
+    # None of the metrics stands on detected landmarks, so there is no row of shifted frames.
+    assert [m.method for m in result.methods] == ["mine", *(row for row in TRIVIAL if row != "shifted")]
     mine = result.figure("mine", "fake.mean", "full")
     assert mine.value == pytest.approx(5, abs=1.5) and (mine.asked, mine.scored) == (3, 3)
     assert result.figure("ground_truth", "fake.mean", "full").value == 0

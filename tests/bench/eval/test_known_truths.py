@@ -137,6 +137,14 @@ def test_a_late_or_frozen_mouth_moves_the_landmarks_more_than_noise(value):
             assert value(fault, metric) > 2 * value("reencoded", metric), (fault, metric)
 
 
+def test_the_detectors_floor_is_below_every_fault_of_the_lips(value, result: Result):
+    for metric in ("lmd.chen_sum20", "lmd.mean68", "lmd.lip_norm", "landmark_error"):
+        assert value("shifted", metric) > 0
+        for fault in ("late", "frozen_mouth", "still"):
+            assert value(fault, metric) > 2 * value("shifted", metric), (fault, metric)
+    assert result.figure("shifted", "psnr.frame", "full") is None
+
+
 def test_a_frozen_mouth_shows_where_the_mouth_is(value):
     assert value("frozen_mouth", "psnr.frame", "mouth") < value("frozen_mouth", "psnr.frame", "face") - 2
     assert value("frozen_mouth", "psnr.frame", "face") < value("frozen_mouth", "psnr.frame", "full")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
+from bench.clips.job import TRIVIAL
 from bench.results import Data, Figure, MethodResult, MetricInfo, Missing, OutputInfo, Provenance, Result
 
 #: Metric → its figures: (key, label, direction, unit, decimals).
@@ -51,7 +52,7 @@ def figure(
 
 def method(name: str, figures: Mapping[str, float | None] | Sequence[Figure], **words: str) -> MethodResult:
     """A row; trivial where its name is one of the trivial rows."""
-    trivial = name in ("ground_truth", "reencoded", "still", "wrong_audio")
+    trivial = name in TRIVIAL
     rows = [figure(k, v) for k, v in figures.items()] if isinstance(figures, Mapping) else list(figures)
     return MethodResult(method=name, kind="trivial" if trivial else "method", figures=rows, **words)
 

@@ -20,6 +20,7 @@ from bench.report.drawing import Subject
 from bench.results import CLIPS, RESULT, OutputInfo, Result
 from prep import images
 from tests.bench.report import folders
+from tests.bench.report.factory import method
 
 PSNR = OutputInfo(key="", label="PSNR", better="higher", unit="dB", decimals=2)
 
@@ -152,6 +153,15 @@ def test_lower_is_better_turns_the_order(folder: tuple[Path, Result]) -> None:
     info = OutputInfo(key="d", label="LSE-D", better="lower", decimals=3)
     found = Subject(folder[1], info, "clip", "lse.lrs.d").figures
     assert [m.method for m, _ in found] == [folders.NASTY, "plain", "mute", "ground_truth", "still"]
+
+
+def test_a_row_for_which_a_figure_is_not_defined_is_not_drawn(folder: tuple[Path, Result]) -> None:
+    result = folder[1].model_copy(
+        update={"methods": [*folder[1].methods, method("shifted", {}), method("new", {})]}
+    )
+    info = OutputInfo(key="", label="PSNR", better="higher", decimals=2)
+    names = [m.method for m, _ in Subject(result, info, "full", "psnr.frame").figures]
+    assert "shifted" not in names and "new" in names
 
 
 def test_a_dot_for_every_clip_that_has_a_finite_value(folder: tuple[Path, Result], subject: Subject) -> None:
