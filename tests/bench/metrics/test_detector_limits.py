@@ -72,7 +72,7 @@ def test_jpeg_of_high_quality_is_near() -> None:
     grain = np.random.default_rng(2).integers(100, 110, (64, 64, 1), np.uint8).repeat(3, 2)
     coded = limits.jpeg(grain)
     assert coded.shape == grain.shape and coded.flags.c_contiguous
-    assert 0 < np.abs(coded.astype(int) - grain).max() < 6
+    assert 0 < np.abs(coded.astype(int) - grain).mean() < 2
     red = np.full((16, 16, 3), (200, 30, 40), np.uint8)
     np.testing.assert_allclose(limits.jpeg(red)[0, 0], (200, 30, 40), atol=4)
 
