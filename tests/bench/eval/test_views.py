@@ -99,6 +99,34 @@ def test_what_equals_the_truth_is_perfect_in_the_view(made, tmp_path: Path) -> N
     assert set(zip(previews["width"], previews["height"], strict=True)) == {(128, 128)}
 
 
+def test_the_shifted_row_is_detected_in_the_pictures_of_the_view(
+    made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[np.ndarray] = []
+
+    class Follows:
+        """Finds the truth's face where a shift by one pixel puts it, and 3 pixels lower."""
+
+        def follow(self) -> Follows:
+            return self
+
+        def detect(self, frames: Sequence[np.ndarray], truth: np.ndarray) -> np.ndarray:
+            seen.extend(frames)
+            return truth + np.array([1, 1 + 3, 0], np.float32)
+
+    monkeypatch.setattr("bench.eval.engine.Faces", Follows)
+    data, folders = made
+    metrics = ["lmd.vico_l1", "psnr.frame"]
+    result = scored(
+        (data, {"painted": folders["painted"]}), tmp_path / "out", metrics=metrics, with_trivial=True
+    )
+    assert result.figure("shifted", "lmd.vico_l1", "clip").value == pytest.approx(3 / 2, abs=1e-3)
+    assert result.figure("shifted", "lmd.vico_l1", "clip").scored == 2
+    assert {frame.shape for frame in seen} == {(128, 128, 3)}
+    truth = cut(dataset(tmp_path / "again", (VIEW,))[1]["speaker/all"], drifting(N, HEIGHT, WIDTH, 0))
+    assert sum(np.array_equal(frame[1:, 1:], truth[0][:-1, :-1]) for frame in seen) == 1
+
+
 def test_the_result_says_which_pictures_were_scored(made, tmp_path: Path) -> None:
     result = scored(made, tmp_path / "out")
     assert result.output == VIEW and read_result(tmp_path / "out") == result
