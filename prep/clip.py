@@ -15,8 +15,9 @@ import numpy as np
 from prep import rates, sound_reading, stills, video_reading
 from prep.crops import check_faces, cut, place_views
 from prep.errors import ClipError
+from prep.facemesh.detector import FaceMesh
 from prep.fan import Fan68
-from prep.landmarks import ClipLandmarks, FaceMesh, choose_face, detect_clip
+from prep.landmarks import ClipLandmarks, choose_face, detect_clip
 from prep.options import PrepOptions
 from prep.pixels import Pixels
 from prep.schema import Clip

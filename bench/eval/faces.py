@@ -20,7 +20,7 @@ class Faces:
 
     def __init__(self) -> None:
         try:
-            from prep.landmarks import FaceMesh
+            from prep.facemesh.detector import FaceMesh
 
             self._mesh: Any = FaceMesh()
         except ImportError as error:

@@ -22,7 +22,8 @@ from bench.generate.sound import DrivingSound
 from models.base import Crop, Shot
 from prep.errors import ClipError
 from prep.landmark_sets import LANDMARK_SETS
-from prep.landmarks import LARGEST, FaceChoice, FaceMesh, detect_clip
+from prep.facemesh.detector import FaceMesh
+from prep.landmarks import LARGEST, FaceChoice, detect_clip
 from prep.names import known
 from prep.sample_spec import Column
 from prep.shards import open_shard, read_clip

@@ -75,6 +75,8 @@ class Graph:
             notes = dict(file.metadata() or {})
             form = json.loads(notes.pop("graph"))
             weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        nodes = tuple(Node(op, tuple(inputs), output, settings) for op, inputs, output, settings in form["nodes"])
+        nodes = tuple(
+            Node(op, tuple(inputs), output, settings) for op, inputs, output, settings in form["nodes"]
+        )
         graph = cls(nodes, weights, form["input"], tuple(form["shape"]), tuple(form["outputs"]))
         return graph, notes

@@ -20,7 +20,9 @@ class _Model:
 
     def __init__(self, graph: Graph) -> None:
         self.nodes: list[Any] = []
-        self.constants = {name: numpy_helper.from_array(values, name) for name, values in graph.weights.items()}
+        self.constants = {
+            name: numpy_helper.from_array(values, name) for name, values in graph.weights.items()
+        }
 
     def constant(self, values: Any, kind: Any = np.float32) -> str:
         name = f"c{len(self.constants)}"
@@ -84,7 +86,9 @@ def _depth_to_space(model: _Model, node: Node) -> None:
 
 def _rows(model: _Model, node: Node) -> None:
     last = model.node("Transpose", *node.inputs, perm=[0, 2, 3, 1])
-    model.node("Reshape", last, model.constant([0, -1, node.settings["length"]], np.int64), output=node.output)
+    model.node(
+        "Reshape", last, model.constant([0, -1, node.settings["length"]], np.int64), output=node.output
+    )
 
 
 def _concat(model: _Model, node: Node) -> None:

@@ -52,7 +52,9 @@ class _Reader:
             values = buffer.DataAsNumpy().view(_TYPES[entry.Type()])
             sparsity = entry.Sparsity()
             shape = tuple(self.shape(tensor))
-            self.constants[tensor] = values.reshape(shape) if sparsity is None else _dense(values, sparsity, shape)
+            self.constants[tensor] = (
+                values.reshape(shape) if sparsity is None else _dense(values, sparsity, shape)
+            )
         return self.constants[tensor]
 
     def name(self, tensor: int) -> str:
@@ -87,9 +89,7 @@ def _dense(values: Any, sparsity: Any, shape: tuple[int, ...]) -> Any:
         if level == len(entries):
             place = [0] * rank
             for axis, i in zip(order, index, strict=True):
-                place[axis if axis < rank else blocks[axis - rank]] += (
-                    i * block[axis] if axis < rank else i
-                )
+                place[axis if axis < rank else blocks[axis - rank]] += i * block[axis] if axis < rank else i
             result[tuple(place)] = values[position]
             return position
         entry = entries[level]

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from prep.errors import PrepError
+from prep.facemesh.detector import FaceMesh
 from prep.installing import install
-from prep.landmarks import FaceMesh
 from prep.quiet import silence
 
 NEEDS = f"bench toy needs an optional extra: {install('toy')}"

@@ -1,0 +1,58 @@
+"""BlazeFace, MediaPipe's face detectors: short range (faces up to about 2 m away) and full range.
+
+The same faces as of MediaPipe 0.10.21's graphs face_detection_short_range_cpu and face_detection_full_range_cpu.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from prep.facemesh import boxes, region
+from prep.facemesh.engine import INPUTS, Engine
+
+Float32 = npt.NDArray[np.float32]
+
+#: By the name of the network: cells along a side and anchors of a cell, of each output layer.
+LAYERS = {"short_range": ((16, 2), (8, 6)), "full_range": ((48, 1),)}
+
+
+class BlazeFace:
+    """A detector.
+
+    Args:
+        engine: that runs the network.
+        network: ``short_range`` or ``full_range``.
+        least: smallest probability of a face.
+    """
+
+    def __init__(self, engine: Engine, network: str, least: float = 0.5) -> None:
+        self._engine = engine
+        self._network = network
+        self._least = least
+        self._anchors = boxes.anchors(LAYERS[network])
+
+    def __call__(self, frames: object, sizes: Sequence[tuple[int, int]]) -> list[Float32]:
+        """Detect faces.
+
+        Args:
+            frames: taken by the engine.
+            sizes: width and height of each.
+
+        Returns:
+            Of each frame (F, 16) float32, the most probable face first: x0, y0, x1, y1, then x and y of both eyes,
+            nose, mouth and both ears, in parts of the frame's width and height.
+        """
+        side = INPUTS[self._network].side
+        wholes = [region.letterbox(*size) for size in sizes]
+        places = [
+            (number, region.matrix(whole, *size, side))
+            for number, (whole, size) in enumerate(zip(wholes, sizes, strict=True))
+        ]
+        raw, logits = self._engine.run(self._network, frames, places)
+        return [
+            region.in_frame(boxes.faces(values, flags, self._anchors, side, self._least), whole)
+            for values, flags, whole in zip(raw, logits[..., 0], wholes, strict=True)
+        ]
