@@ -47,12 +47,9 @@ class BlazeFace:
         """
         side = INPUTS[self._network].side
         wholes = [region.letterbox(*size) for size in sizes]
-        places = [
-            (number, region.matrix(whole, *size, side))
-            for number, (whole, size) in enumerate(zip(wholes, sizes, strict=True))
-        ]
+        places = [(number, region.matrix(whole, side)) for number, whole in enumerate(wholes)]
         raw, logits = self._engine.run(self._network, frames, places)
         return [
-            region.in_frame(boxes.faces(values, flags, self._anchors, side, self._least), whole)
-            for values, flags, whole in zip(raw, logits[..., 0], wholes, strict=True)
+            region.in_frame(boxes.faces(values, flags, self._anchors, side, self._least), whole, *size)
+            for values, flags, whole, size in zip(raw, logits[..., 0], wholes, sizes, strict=True)
         ]

@@ -1,10 +1,9 @@
 """A rotated square of a frame as the input of a network, as MediaPipe's CPU path cuts it.
 
-MediaPipe calls OpenCV's ``warpPerspective`` with bilinear interpolation on bytes: positions are rounded to 1/32 pixel,
-weights are whole numbers, the result is rounded to a byte (image_to_tensor_converter_opencv.cc). The same arithmetic is
+MediaPipe calls OpenCV's ``warpPerspective`` with bilinear interpolation on bytes (image_to_tensor_converter_opencv.cc):
+positions are rounded to 1/32 pixel, weights are whole numbers, the result is rounded to a byte. The same arithmetic is
 done here in one pass that also writes the floats in the network's layout, so that the result depends neither on the
-version of OpenCV nor on the processor. Outside of the frame are zeros for the detectors, and the frame's edge for the
-mesh.
+version of OpenCV nor on the processor.
 """
 
 from __future__ import annotations
@@ -23,6 +22,8 @@ Image = npt.NDArray[np.uint8]
 _compiled: Any = numba.njit(cache=True, nogil=True, error_model="numpy")
 # Added to a double and subtracted again, this rounds to the nearest whole number, halves to even.
 _ROUND = 6755399441055744.0
+#: OpenCV calculates positions from the first column of blocks of this width.
+_BLOCK = 64
 
 
 def cut(frame: Image, matrix: Float, out: Float32, low: float, high: float, *, edge: bool) -> None:
@@ -30,19 +31,18 @@ def cut(frame: Image, matrix: Float, out: Float32, low: float, high: float, *, e
 
     Args:
         frame: (H, W, 3) uint8, C-contiguous.
-        matrix: (2, 3) float64, from columns and rows of ``out`` to those of the frame, whole numbers at the middles of
-            pixels.
+        matrix: (3, 3) float64, from columns and rows of ``out`` to those of the frame, homogeneous, whole numbers at
+            the middles of pixels; see :func:`prep.facemesh.region.matrix`.
         out: (3, S, S) float32, written.
         low: the value of byte 0.
         high: the value of byte 255.
         edge: repeat the frame's edge outside of it; otherwise the bytes there are 0.
     """
-    scale = np.float32((high - low) / 255)
+    if frame.size < 4:
+        frame = np.repeat(frame, 2, axis=1) if edge else np.pad(frame, ((0, 1), (0, 1), (0, 0)))
     # Four bytes beginning at each byte.
-    words = as_strided(
-        frame.reshape(-1)[:4].view(np.uint32), (max(frame.size - 3, 0),), (1,), writeable=False
-    )
-    _cut(frame, words, matrix, out, scale, np.float32(low), edge)
+    words = as_strided(frame.reshape(-1)[:4].view(np.uint32), (frame.size - 3,), (1,), writeable=False)
+    _cut(frame, words, matrix, out, np.float32((high - low) / 255), np.float32(low), edge)
 
 
 @numba.njit(inline="always")
@@ -57,32 +57,40 @@ def _lanes(word):  # type: ignore[no-untyped-def]
 
 
 @_compiled
+def _places(matrix, row, across, down):  # type: ignore[no-untyped-def]
+    """Where the pixels of a row lie, in 1/32 pixel of the frame."""
+    for start in range(0, len(across), _BLOCK):
+        x = matrix[0, 0] * start + matrix[0, 1] * row + matrix[0, 2]
+        y = matrix[1, 0] * start + matrix[1, 1] * row + matrix[1, 2]
+        w = matrix[2, 0] * start + matrix[2, 1] * row + matrix[2, 2]
+        for i in range(min(_BLOCK, len(across) - start)):
+            scale = 32.0 / (w + matrix[2, 0] * i)
+            across[start + i] = np.int64(((x + matrix[0, 0] * i) * scale + _ROUND) - _ROUND)
+            down[start + i] = np.int64(((y + matrix[1, 0] * i) * scale + _ROUND) - _ROUND)
+
+
+@_compiled
 def _cut(frame, words, matrix, out, scale, low, edge):  # type: ignore[no-untyped-def]
     height, width, _ = frame.shape
     size = out.shape[1]
-    place = np.empty(size, np.int64)
-    right, down = np.empty(size, np.int64), np.empty(size, np.int64)
+    across, down = np.empty(size, np.int64), np.empty(size, np.int64)
     sums = np.empty(size, np.uint64)
     half = np.uint64(512 | 512 << 21 | 512 << 42)
     whole = np.uint64(32)
     for row in range(size):
-        x0 = matrix[0, 1] * row + matrix[0, 2]
-        y0 = matrix[1, 1] * row + matrix[1, 2]
+        _places(matrix, row, across, down)
         inside = 0
         for column in range(size):
-            x = np.int64(((matrix[0, 0] * column + x0) * 32.0 + _ROUND) - _ROUND)
-            y = np.int64(((matrix[1, 0] * column + y0) * 32.0 + _ROUND) - _ROUND)
-            right[column], down[column] = x & 31, y & 31
-            x, y = x >> 5, y >> 5
+            x, y = across[column] >> 5, down[column] >> 5
             # Negative if a pixel is outside, or too near to the end for the four bytes.
             inside |= x | y | (width - 3 - x) | (height - 2 - y)
-            place[column] = (y * width + x) * 3
         if inside < 0:
-            _cut_at_edge(frame, matrix, row, out, scale, low, edge)
+            _cut_at_edge(frame, across, down, out[:, row], scale, low, edge)
             continue
         for column in range(size):
-            at = place[column]
-            to_right, to_below = np.uint64(right[column]), np.uint64(down[column])
+            x, y = across[column], down[column]
+            at = ((y >> 5) * width + (x >> 5)) * 3
+            to_right, to_below = np.uint64(x & 31), np.uint64(y & 31)
             above = _lanes(words[at]) * (whole - to_right) + _lanes(words[at + 3]) * to_right
             at += 3 * width
             below = _lanes(words[at]) * (whole - to_right) + _lanes(words[at + 3]) * to_right
@@ -95,26 +103,21 @@ def _cut(frame, words, matrix, out, scale, low, edge):  # type: ignore[no-untype
 
 
 @_compiled
-def _cut_at_edge(frame, matrix, row, out, scale, low, edge):  # type: ignore[no-untyped-def]
-    """One row of which a part is outside of the frame."""
+def _cut_at_edge(frame, across, down, out, scale, low, edge):  # type: ignore[no-untyped-def]
+    """A row of which a part is outside of the frame."""
     height, width, _ = frame.shape
-    size = out.shape[1]
-    x0 = matrix[0, 1] * row + matrix[0, 2]
-    y0 = matrix[1, 1] * row + matrix[1, 2]
-    for column in range(size):
-        x = np.int64(((matrix[0, 0] * column + x0) * 32.0 + _ROUND) - _ROUND)
-        y = np.int64(((matrix[1, 0] * column + y0) * 32.0 + _ROUND) - _ROUND)
-        to_right, to_below = x & 31, y & 31
-        x, y = x >> 5, y >> 5
+    for column in range(len(across)):
+        x, y = across[column] >> 5, down[column] >> 5
+        to_right, to_below = across[column] & 31, down[column] & 31
         for channel in range(3):
             total = 512
-            for down in range(2):
+            for below in range(2):
                 for right in range(2):
-                    i, j = y + down, x + right
+                    i, j = y + below, x + right
                     if edge:
                         i, j = min(max(i, 0), height - 1), min(max(j, 0), width - 1)
                     elif not (0 <= i < height and 0 <= j < width):
                         continue
-                    weight = (to_right if right else 32 - to_right) * (to_below if down else 32 - to_below)
+                    weight = (to_right if right else 32 - to_right) * (to_below if below else 32 - to_below)
                     total += weight * np.int64(frame[i, j, channel])
-            out[channel, row, column] = np.float32(total >> 10) * scale + low
+            out[channel, column] = np.float32(total >> 10) * scale + low

@@ -72,7 +72,7 @@ class FaceMesh(MeshDetector):
         every = [square for some in squares for square in some]
         side = INPUTS["mesh"].side
         places = [
-            (number, region.matrix(square, *sizes[number], side))
+            (number, region.matrix(region.in_pixels(square, *sizes[number]), side))
             for number, square in zip(owners, every, strict=True)
         ]
         found: list[list[Float]] = [[] for _ in sizes]

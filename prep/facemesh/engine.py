@@ -36,7 +36,7 @@ INPUTS = {
     "full_range": Input(192, -1.0, False),
     "mesh": Input(192, 0.0, True),
 }
-#: A square of a frame: the number of the frame, and the matrix (2, 3) of :func:`prep.facemesh.region.matrix`.
+#: A square of a frame: the number of the frame, and the matrix (3, 3) of :func:`prep.facemesh.region.matrix`.
 Place = tuple[int, Float]
 
 

@@ -29,22 +29,32 @@ _SAME = np.float32(0.5)
 
 @_compiled
 def letterbox(width, height):  # type: ignore[no-untyped-def]
-    """The region of the smallest square about a whole frame of ``width`` × ``height`` pixels."""
+    """The smallest square about a whole frame of ``width`` × ``height`` pixels, as :func:`in_pixels`."""
     side = np.float32(max(width, height))
     return np.array(
-        [_HALF, _HALF, side / np.float32(width), side / np.float32(height), np.float32(0)], np.float32
+        [_HALF * np.float32(width), _HALF * np.float32(height), side, side, np.float32(0)], np.float32
     )
 
 
 @_compiled
-def in_frame(faces, region):  # type: ignore[no-untyped-def]
-    """Detections (F, 16) float32 in a region without rotation, see :mod:`prep.facemesh.boxes` → in parts of the
-    frame."""
+def in_pixels(region, width, height):  # type: ignore[no-untyped-def]
+    """A region, its middle and its size in pixels of the frame; (5,) float32."""
+    across, down = np.float32(width), np.float32(height)
+    return np.array(
+        [region[0] * across, region[1] * down, region[2] * across, region[3] * down, region[4]], np.float32
+    )
+
+
+@_compiled
+def in_frame(faces, square, width, height):  # type: ignore[no-untyped-def]
+    """Detections (F, 16) float32 in parts of a letterbox, see :mod:`prep.facemesh.boxes` → in parts of the frame."""
     moved = np.empty(faces.shape, np.float32)
-    for i in range(len(faces)):
-        for k in range(VALUES):
-            extent = region[2 + k % 2]
-            moved[i, k] = faces[i, k] * extent + (region[k % 2] - _HALF * extent)
+    for k in range(VALUES):
+        part = np.float32(1) / np.float32(height if k % 2 else width)
+        factor = square[2 + k % 2] * part
+        shift = (square[k % 2] - _HALF * square[2 + k % 2]) * part
+        for i in range(len(faces)):
+            moved[i, k] = faces[i, k] * factor + shift
     return moved
 
 
@@ -106,40 +116,70 @@ def _overlap(a, b):  # type: ignore[no-untyped-def]
 
 
 @_compiled
-def matrix(region, width, height, side):  # type: ignore[no-untyped-def]
-    """(2, 3) float64, from columns and rows of a square of ``side`` pixels to those of the frame.
+def matrix(square, side):  # type: ignore[no-untyped-def]
+    """(3, 3) float64, from columns and rows of ``side`` pixels to those of the frame, homogeneous.
+
+    Args:
+        square: (5,) float32 in pixels of the frame, :func:`in_pixels`.
+        side: of the network's input.
 
     MediaPipe maps the corners of the region to (0, 0) and (side, side), not to the outer edges of the corner pixels, by
-    OpenCV's ``boxPoints``, ``getPerspectiveTransform`` and ``warpPerspective``, which inverts the matrix. Positions
-    half way between two steps of 1/32 pixel are frequent; in which direction they are rounded depends on the rounding
-    of that inverse, so it is calculated in the same way here.
+    OpenCV's ``boxPoints`` (float32), ``getPerspectiveTransform`` and ``warpPerspective``. In frames of many sizes, half
+    of the pixels of a square lie exactly between two steps of 1/32 pixel, and the rounding errors of these functions
+    decide between them. So the elimination and the inverse are calculated in their order.
     """
-    across, down = region[2] * np.float32(width), region[3] * np.float32(height)
-    x, y = region[0] * np.float32(width), region[1] * np.float32(height)
-    angle = np.float64(np.float32(region[4] * 180.0 / math.pi)) * math.pi / 180.0
+    x, y, across, down, turn = square
+    angle = np.float64(np.float32(turn * 180.0 / math.pi)) * math.pi / 180.0
     cosine, sine = np.float32(math.cos(angle)) * _HALF, np.float32(math.sin(angle)) * _HALF
-    # Three corners: top left, the one to the right of it, the one below it.
-    left_x, left_y = (
-        np.float64(x + sine * down - cosine * across),
-        np.float64(y - cosine * down - sine * across),
-    )
-    below_x, below_y = x - sine * down - cosine * across, y + cosine * down - sine * across
-    right_x, right_y = _TWO * x - below_x, _TWO * y - below_y
-    u0, u1 = right_x - left_x, right_y - left_y
-    v0, v1 = below_x - left_x, below_y - left_y
-    area = u0 * v1 - v0 * u1
-    # From the frame to the square.
-    a = side / (area / v1) if v1 != 0 else 0.0
-    d = side / (area / u0) if u0 != 0 else 0.0
-    b, c = -v0 * side / area, -u1 * side / area
-    e, f = -(a * left_x + b * left_y), -(c * left_x + d * left_y)
-    factor = 1 / (a * d - b * c)
+    # Bottom left, top left; the others lie opposite.
+    x0, y0 = x - sine * down - cosine * across, y + cosine * down - sine * across
+    x1, y1 = x + sine * down - cosine * across, y - cosine * down - sine * across
+    corners = np.array([[x0, y0], [x1, y1], [_TWO * x - x0, _TWO * y - y0], [_TWO * x - x1, _TWO * y - y1]])
+    end = float(side)
+    places = np.array([[0.0, end], [0.0, 0.0], [end, 0.0], [end, end]])
+    system, right = np.zeros((8, 8)), np.zeros(8)
+    for i in range(4):
+        for k in range(2):
+            row = system[i + 4 * k]
+            row[3 * k], row[3 * k + 1], row[3 * k + 2] = corners[i, 0], corners[i, 1], 1.0
+            row[6], row[7] = -corners[i, 0] * places[i, k], -corners[i, 1] * places[i, k]
+            right[i + 4 * k] = places[i, k]
+    _solve(system, right)
+    a, b, c, d, e, f, g, h = right
+    factor = 1.0 / (a * (e - f * h) - b * (d - f * g) + c * (d * h - e * g))
     return np.array(
         [
-            [d * factor, -b * factor, (b * f - e * d) * factor],
-            [-c * factor, a * factor, (e * c - a * f) * factor],
+            [(e - f * h) * factor, (c * h - b) * factor, (b * f - c * e) * factor],
+            [(f * g - d) * factor, (a - c * g) * factor, (c * d - a * f) * factor],
+            [(d * h - e * g) * factor, (b * g - a * h) * factor, (a * e - b * d) * factor],
         ]
     )
+
+
+@_compiled
+def _solve(system, right):  # type: ignore[no-untyped-def]
+    """Gaussian elimination with the largest pivots of the columns; ``right`` becomes the solution."""
+    size = len(right)
+    for i in range(size):
+        pivot = i
+        for j in range(i + 1, size):
+            if abs(system[j, i]) > abs(system[pivot, i]):
+                pivot = j
+        if pivot != i:
+            for k in range(i, size):
+                system[i, k], system[pivot, k] = system[pivot, k], system[i, k]
+            right[i], right[pivot] = right[pivot], right[i]
+        factor = -1.0 / system[i, i]
+        for j in range(i + 1, size):
+            times = system[j, i] * factor
+            for k in range(i + 1, size):
+                system[j, k] += times * system[i, k]
+            right[j] += times * right[i]
+    for i in range(size - 1, -1, -1):
+        total = right[i]
+        for k in range(i + 1, size):
+            total -= system[i, k] * right[k]
+        right[i] = total / system[i, i]
 
 
 @_compiled
