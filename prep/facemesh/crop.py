@@ -45,17 +45,6 @@ def cut(frame: Image, matrix: Float, out: Float32, low: float, high: float, *, e
     _cut(frame, words, matrix, out, np.float32((high - low) / 255), np.float32(low), edge)
 
 
-@numba.njit(inline="always")
-def _lanes(word):  # type: ignore[no-untyped-def]
-    """Three bytes in lanes of 21 bits."""
-    word = np.uint64(word)
-    return (
-        (word & np.uint64(0xFF))
-        | ((word & np.uint64(0xFF00)) << np.uint64(13))
-        | ((word & np.uint64(0xFF0000)) << np.uint64(26))
-    )
-
-
 @_compiled
 def _places(matrix, row, across, down):  # type: ignore[no-untyped-def]
     """Where the pixels of a row lie, in 1/32 pixel of the frame."""
@@ -65,21 +54,21 @@ def _places(matrix, row, across, down):  # type: ignore[no-untyped-def]
         w = matrix[2, 0] * start + matrix[2, 1] * row + matrix[2, 2]
         for i in range(min(_BLOCK, len(across) - start)):
             scale = 32.0 / (w + matrix[2, 0] * i)
-            across[start + i] = np.int64(((x + matrix[0, 0] * i) * scale + _ROUND) - _ROUND)
-            down[start + i] = np.int64(((y + matrix[1, 0] * i) * scale + _ROUND) - _ROUND)
+            across[start + i] = np.int32(((x + matrix[0, 0] * i) * scale + _ROUND) - _ROUND)
+            down[start + i] = np.int32(((y + matrix[1, 0] * i) * scale + _ROUND) - _ROUND)
 
 
 @_compiled
 def _cut(frame, words, matrix, out, scale, low, edge):  # type: ignore[no-untyped-def]
     height, width, _ = frame.shape
     size = out.shape[1]
-    across, down = np.empty(size, np.int64), np.empty(size, np.int64)
-    sums = np.empty(size, np.uint64)
-    half = np.uint64(512 | 512 << 21 | 512 << 42)
-    whole = np.uint64(32)
+    across, down = np.empty(size, np.int32), np.empty(size, np.int32)
+    # The four pixels around each place.
+    pixels = np.empty((4, size), np.uint32)
+    line = 3 * width
     for row in range(size):
         _places(matrix, row, across, down)
-        inside = 0
+        inside = np.int32(0)
         for column in range(size):
             x, y = across[column] >> 5, down[column] >> 5
             # Negative if a pixel is outside, or too near to the end for the four bytes.
@@ -88,18 +77,26 @@ def _cut(frame, words, matrix, out, scale, low, edge):  # type: ignore[no-untype
             _cut_at_edge(frame, across, down, out[:, row], scale, low, edge)
             continue
         for column in range(size):
-            x, y = across[column], down[column]
-            at = ((y >> 5) * width + (x >> 5)) * 3
-            to_right, to_below = np.uint64(x & 31), np.uint64(y & 31)
-            above = _lanes(words[at]) * (whole - to_right) + _lanes(words[at + 3]) * to_right
-            at += 3 * width
-            below = _lanes(words[at]) * (whole - to_right) + _lanes(words[at + 3]) * to_right
-            sums[column] = above * (whole - to_below) + below * to_below + half
+            at = np.uint64((down[column] >> 5) * line + (across[column] >> 5) * 3)
+            pixels[0, column], pixels[1, column] = words[at], words[at + np.uint64(3)]
+            at += np.uint64(line)
+            pixels[2, column], pixels[3, column] = words[at], words[at + np.uint64(3)]
         for channel in range(3):
-            shift = np.uint64(10 + 21 * channel)
-            for column in range(size):
-                value = np.int32((sums[column] >> shift) & np.uint64(255))
-                out[channel, row, column] = np.float32(value) * scale + low
+            _blend(pixels, np.uint32(8 * channel), across, down, out[channel, row], scale, low)
+
+
+@_compiled
+def _blend(pixels, shift, across, down, out, scale, low):  # type: ignore[no-untyped-def]
+    """One channel of a row, of its four pixels around each place."""
+    whole, byte = np.uint32(32), np.uint32(255)
+    for column in range(len(out)):
+        right, below = np.uint32(across[column] & 31), np.uint32(down[column] & 31)
+        upper = ((pixels[0, column] >> shift) & byte) * (whole - right)
+        upper += ((pixels[1, column] >> shift) & byte) * right
+        lower = ((pixels[2, column] >> shift) & byte) * (whole - right)
+        lower += ((pixels[3, column] >> shift) & byte) * right
+        total = upper * (whole - below) + lower * below
+        out[column] = np.float32(np.int32((total + np.uint32(512)) >> np.uint32(10))) * scale + low
 
 
 @_compiled

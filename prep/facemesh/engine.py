@@ -65,6 +65,8 @@ class CpuEngine:
     def __init__(self, files: Mapping[str, NetworkFile]) -> None:
         self._files = files
         self._networks: dict[str, Any] = {}
+        #: Inputs, by the name of the network. Fresh memory would have to be cleared by the system each time.
+        self._batches: dict[str, Float32] = {}
 
     def take(self, frames: Sequence[Image]) -> list[Image]:
         """See :class:`Engine`."""
@@ -74,11 +76,13 @@ class CpuEngine:
         """See :class:`Engine`."""
         if network not in self._networks:  # The full-range detector is seldom needed.
             self._networks[network] = load_onnx(self._files[network].onnx)
+            side = INPUTS[network].side
+            self._batches[network] = np.empty((self.BATCH, 3, side, side), np.float32)
         form = INPUTS[network]
         parts = []
         for start in range(0, len(places), self.BATCH):
             chosen = places[start : start + self.BATCH]
-            batch = np.empty((len(chosen), 3, form.side, form.side), np.float32)
+            batch = self._batches[network][: len(chosen)]
             for (number, matrix), out in zip(chosen, batch, strict=True):
                 cut(frames[number], matrix, out, form.low, 1, edge=form.edge)
             parts.append(self._networks[network](batch))

@@ -29,7 +29,7 @@ SOURCES = {
     ),
 }
 #: Changes with what a conversion writes.
-VERSION = "1"
+VERSION = "2"
 
 
 @dataclass(frozen=True)
