@@ -106,7 +106,7 @@ class MeshDetector(ABC):
             size = (max(1, round(across * scale)), max(1, round(down * scale)))
             small = cv2.resize(frame[y : y + down, x : x + across], size, interpolation=cv2.INTER_AREA)
             enlarged = self._full_range(small) / (np.array(size * 2) / (across, down, across, down))
-            for box in enlarged + (x, y, x, y):
+            for box in enlarged + np.array((x, y, x, y)):
                 middle = (box[:2] + box[2:]) / 2
                 known = any(
                     (low < middle).all() and (middle < high).all() for low, high in map(_bounds, faces)

@@ -21,8 +21,8 @@ from bench.generate.people import OnePerson
 from bench.generate.sound import DrivingSound
 from models.base import Crop, Shot
 from prep.errors import ClipError
-from prep.landmark_sets import LANDMARK_SETS
 from prep.facemesh.detector import FaceMesh
+from prep.landmark_sets import LANDMARK_SETS
 from prep.landmarks import LARGEST, FaceChoice, detect_clip
 from prep.names import known
 from prep.sample_spec import Column

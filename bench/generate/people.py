@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -45,6 +46,10 @@ class OnePerson:
             ClipError: in the first frame with a face, there is none that the choice asks for.
         """
         return self._only(self._detector.detect(frame))
+
+    def detect_batch(self, frames: Sequence[Image]) -> Iterator[Float]:
+        """As :meth:`detect`, of several frames; who it is in a frame is decided when its result is taken."""
+        return map(self._only, self._detector.detect_batch(frames))
 
     def search(self, frame: Image) -> Float:
         """As :meth:`detect`, also for small faces."""

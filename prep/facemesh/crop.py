@@ -23,7 +23,7 @@ _compiled: Any = numba.njit(cache=True, nogil=True, error_model="numpy")
 # Added to a double and subtracted again, this rounds to the nearest whole number, halves to even.
 _ROUND = 6755399441055744.0
 #: OpenCV calculates positions from the first column of blocks of this width.
-_BLOCK = 64
+BLOCK = 64
 
 
 def cut(frame: Image, matrix: Float, out: Float32, low: float, high: float, *, edge: bool) -> None:
@@ -33,7 +33,7 @@ def cut(frame: Image, matrix: Float, out: Float32, low: float, high: float, *, e
         frame: (H, W, 3) uint8, C-contiguous.
         matrix: (3, 3) float64, from columns and rows of ``out`` to those of the frame, homogeneous, whole numbers at
             the middles of pixels; see :func:`prep.facemesh.region.matrix`.
-        out: (3, S, S) float32, written.
+        out: (S, S, 3) float32, written.
         low: the value of byte 0.
         high: the value of byte 255.
         edge: repeat the frame's edge outside of it; otherwise the bytes there are 0.
@@ -48,11 +48,11 @@ def cut(frame: Image, matrix: Float, out: Float32, low: float, high: float, *, e
 @_compiled
 def _places(matrix, row, across, down):  # type: ignore[no-untyped-def]
     """Where the pixels of a row lie, in 1/32 pixel of the frame."""
-    for start in range(0, len(across), _BLOCK):
+    for start in range(0, len(across), BLOCK):
         x = matrix[0, 0] * start + matrix[0, 1] * row + matrix[0, 2]
         y = matrix[1, 0] * start + matrix[1, 1] * row + matrix[1, 2]
         w = matrix[2, 0] * start + matrix[2, 1] * row + matrix[2, 2]
-        for i in range(min(_BLOCK, len(across) - start)):
+        for i in range(min(BLOCK, len(across) - start)):
             scale = 32.0 / (w + matrix[2, 0] * i)
             across[start + i] = np.int32(((x + matrix[0, 0] * i) * scale + _ROUND) - _ROUND)
             down[start + i] = np.int32(((y + matrix[1, 0] * i) * scale + _ROUND) - _ROUND)
@@ -61,7 +61,7 @@ def _places(matrix, row, across, down):  # type: ignore[no-untyped-def]
 @_compiled
 def _cut(frame, words, matrix, out, scale, low, edge):  # type: ignore[no-untyped-def]
     height, width, _ = frame.shape
-    size = out.shape[1]
+    size = len(out)
     across, down = np.empty(size, np.int32), np.empty(size, np.int32)
     # The four pixels around each place.
     pixels = np.empty((4, size), np.uint32)
@@ -74,7 +74,7 @@ def _cut(frame, words, matrix, out, scale, low, edge):  # type: ignore[no-untype
             # Negative if a pixel is outside, or too near to the end for the four bytes.
             inside |= x | y | (width - 3 - x) | (height - 2 - y)
         if inside < 0:
-            _cut_at_edge(frame, across, down, out[:, row], scale, low, edge)
+            _cut_at_edge(frame, across, down, out[row], scale, low, edge)
             continue
         for column in range(size):
             at = np.uint64((down[column] >> 5) * line + (across[column] >> 5) * 3)
@@ -82,7 +82,7 @@ def _cut(frame, words, matrix, out, scale, low, edge):  # type: ignore[no-untype
             at += np.uint64(line)
             pixels[2, column], pixels[3, column] = words[at], words[at + np.uint64(3)]
         for channel in range(3):
-            _blend(pixels, np.uint32(8 * channel), across, down, out[channel, row], scale, low)
+            _blend(pixels, np.uint32(8 * channel), across, down, out[row, :, channel], scale, low)
 
 
 @_compiled
@@ -117,4 +117,4 @@ def _cut_at_edge(frame, across, down, out, scale, low, edge):  # type: ignore[no
                         continue
                     weight = (to_right if right else 32 - to_right) * (to_below if below else 32 - to_below)
                     total += weight * np.int64(frame[i, j, channel])
-            out[channel, column] = np.float32(total >> 10) * scale + low
+            out[column, channel] = np.float32(total >> 10) * scale + low

@@ -81,9 +81,8 @@ class FaceMesh(MeshDetector):
             for number, square, mesh, sure in zip(owners, every, points, certain, strict=True):
                 if sure:
                     width, height = sizes[number]
-                    scaled = region.project(mesh / np.float32(side), square) * np.float64(
-                        [width, height, width]
-                    )
+                    size = np.array([width, height, width], np.float64)
+                    scaled = region.project(mesh / np.float32(side), square) * size
                     found[number].append(scaled)
         return [np.array(faces, np.float64).reshape(-1, *POINTS) for faces in found]
 
@@ -107,7 +106,7 @@ class FaceMesh(MeshDetector):
         """See :class:`~prep.mesh_search.MeshDetector`."""
         size = _size(picture)
         (faces,) = self._full_range_(self._engine.take([picture]), [size])
-        return faces[:, :4] * np.float64(size * 2)
+        return faces[:, :4] * np.array(size * 2, np.float64)
 
     def _still(self) -> MeshDetector:
         """See :class:`~prep.mesh_search.MeshDetector`."""

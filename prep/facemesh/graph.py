@@ -1,7 +1,7 @@
 """A network as data: the operators of a graph, its weights, and the file that holds both.
 
 It is the one definition of the networks of this folder. :mod:`prep.facemesh.tflite_file` makes it from MediaPipe's
-files, :mod:`prep.facemesh.onnx_form` and :mod:`prep.facemesh.torch_form` run it.
+files, :mod:`prep.facemesh.plan` and :mod:`prep.facemesh.torch_form` run it.
 
 Values are of layout (B, C, H, W) or, after ``rows`` and the operators on points, (B, N, K); all float32. Operators:
 
@@ -28,9 +28,6 @@ from safetensors import safe_open
 from safetensors.numpy import save_file
 
 Float32 = npt.NDArray[np.float32]
-
-#: Operators that do not change the number of channels.
-_KEEP = ("relu", "prelu", "add", "max_pool", "upsample", "sample")
 
 
 @dataclass(frozen=True)
@@ -60,21 +57,6 @@ class Graph:
     input: str
     shape: tuple[int, int, int]
     outputs: tuple[str, ...]
-
-    def channels(self) -> dict[str, int]:
-        """Channels of the values of layout (B, C, H, W), by name."""
-        found = {self.input: self.shape[0]}
-        for node in self.nodes:
-            before = found.get(node.inputs[0])
-            if node.operator == "conv":
-                found[node.output] = len(self.weights[node.inputs[1]])
-            elif node.operator == "pad_channels" and before is not None:
-                found[node.output] = before + node.settings["channels"]
-            elif node.operator == "depth_to_space" and before is not None:
-                found[node.output] = before // node.settings["block"] ** 2
-            elif node.operator in _KEEP and before is not None:
-                found[node.output] = before
-        return found
 
     def save(self, path: Path, **notes: str) -> None:
         """Write a safetensors file; ``notes`` are kept beside the graph in its metadata."""

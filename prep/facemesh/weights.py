@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
-import os
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,15 +28,14 @@ SOURCES = {
     ),
 }
 #: Changes with what a conversion writes.
-VERSION = "2"
+VERSION = "1"
 
 
 @dataclass(frozen=True)
 class NetworkFile:
-    """A converted network: the graph, the ONNX model made from it, the SHA-256 of the TFLite file it comes from."""
+    """A converted network: the file of its graph, and the SHA-256 of the TFLite file it comes from."""
 
     graph: Path
-    onnx: Path
     digest: str
 
 
@@ -53,18 +51,15 @@ def networks(*names: str) -> dict[str, NetworkFile]:
 
 def _converted(name: str, folder: Path) -> NetworkFile:
     _, digest = SOURCES[name]
-    file = NetworkFile(folder / f"{name}-{VERSION}.safetensors", folder / f"{name}-{VERSION}.onnx", digest)
-    if not (file.graph.is_file() and file.onnx.is_file()):
-        from prep.facemesh.onnx_form import onnx_model
+    file = NetworkFile(folder / f"{name}-{VERSION}.safetensors", digest)
+    if not file.graph.is_file():
         from prep.facemesh.tflite_file import read
 
         graph = read(_installed(name))
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder) as temporary:
             graph.save(Path(temporary) / "graph", source=digest)
-            (Path(temporary) / "onnx").write_bytes(onnx_model(graph))
-            os.replace(Path(temporary) / "graph", file.graph)
-            os.replace(Path(temporary) / "onnx", file.onnx)
+            (Path(temporary) / "graph").replace(file.graph)
     return file
 
 
