@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +15,7 @@ from bench.common.methods import METHODS
 from bench.train.checkpoint import write_networks
 from bench.train.config import load_config
 from models.base import Batch, DataInfo, Drive, Progress, Section, Stage, Talker, TrainConfig, Update
-from prep.landmarks import FaceMesh
+from prep.mesh_search import POINTS
 from prep.sample_spec import SampleSpec, Sound
 from tests.prep.fakes import fake_clip
 
@@ -138,9 +138,9 @@ def number_of(frame: np.ndarray) -> int:
 
 
 class FakeMesh:
-    """In place of :class:`prep.landmarks.FaceMesh`: always the same face, but none in frames of certain numbers."""
+    """In place of :class:`prep.facemesh.detector.FaceMesh`: always the same face, but none in frames of certain numbers."""
 
-    shape = FaceMesh.shape
+    shape = POINTS
 
     def __init__(self, faceless: set[int] | None = None, *, tracking: bool = False) -> None:
         self.faceless = faceless or set()
@@ -151,6 +151,9 @@ class FakeMesh:
         self.frames += 1
         scale = np.array([frame.shape[1] / 160, frame.shape[0] / 200, 1.0])
         return self.face[: 0 if number_of(frame) in self.faceless else 1] * scale
+
+    def detect_batch(self, frames: Sequence[np.ndarray]) -> Iterator[np.ndarray]:
+        return map(self.detect, frames)
 
     def search(self, frame: np.ndarray) -> np.ndarray:
         return self.face[:0]

@@ -27,7 +27,7 @@ from bench.metrics import DEFAULT
 from bench.metrics.arcface import R100, ArcFace, IResNet, align, five_points
 from bench.metrics.syncnet import original
 from bench.weights.store import Entry, WeightStore
-from prep.landmarks import FaceMesh
+from prep.facemesh.detector import FaceMesh
 from prep.sound_reading import sound
 from prep.video_reading import frames
 from prep.video_writing import write_video

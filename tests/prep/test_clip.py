@@ -17,8 +17,8 @@ from av.stream import Disposition
 from prep import clip as clip_module
 from prep import images, video_reading, video_writing
 from prep.clip import ClipProcessor
+from prep.facemesh.detector import FaceMesh
 from prep.landmark_sets import FACE_131, FACE_131_CONTENT, FACE_131_POSE
-from prep.landmarks import FaceMesh
 from prep.options import PrepOptions
 from prep.pixels import Colour
 from prep.schema import Clip

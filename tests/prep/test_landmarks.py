@@ -3,6 +3,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import zlib
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import cv2
@@ -10,10 +11,11 @@ import matplotlib.cbook
 import numpy as np
 import pytest
 
-from prep import landmark_sets, landmarks
+from prep import landmark_sets, landmarks, mediapipe_mesh
 from prep.errors import ClipError
+from prep.facemesh.detector import FaceMesh
 from prep.landmark_sets import FACE_131_CONTENT, FACE_131_EDGES, FACE_131_POSE, LANDMARK_SETS, MESH_TO_68
-from prep.landmarks import FaceChoice, FaceMesh, choose_face, detect_clip
+from prep.landmarks import FaceChoice, choose_face, detect_clip
 
 REFERENCE = np.load(Path(__file__).parents[1] / "parity" / "ip_lap_prep" / "landmarks.npz")
 
@@ -168,6 +170,9 @@ class Script:
 
     def detect(self, frame: np.ndarray) -> np.ndarray:
         return np.array(self.answers[frame[0, 0, 0]]).reshape(-1, 2, 3)
+
+    def detect_batch(self, frames: Sequence[np.ndarray]) -> Iterator[np.ndarray]:
+        return map(self.detect, frames)
 
     def search(self, frame: np.ndarray) -> np.ndarray:
         self.searched.append(int(frame[0, 0, 0]))
@@ -447,21 +452,21 @@ def test_points_are_parsed_from_bytes_and_from_attributes_alike():
     message = pb2.NormalizedLandmarkList()
     for x, y, z in values:
         message.landmark.add(x=x, y=y, z=z)
-    np.testing.assert_array_equal(landmarks._parse(message), values.astype(np.float64))
+    np.testing.assert_array_equal(mediapipe_mesh._parse(message), values.astype(np.float64))
     # With optional fields, or without a coordinate, the layout is another.
     message.landmark[3].visibility = 0.5
-    np.testing.assert_array_equal(landmarks._parse(message), values.astype(np.float64))
+    np.testing.assert_array_equal(mediapipe_mesh._parse(message), values.astype(np.float64))
     message.landmark[3].ClearField("visibility")
     message.landmark[4].ClearField("z")
     values[4, 2] = 0
-    np.testing.assert_array_equal(landmarks._parse(message), values.astype(np.float64))
-    assert landmarks._parse(pb2.NormalizedLandmarkList()).shape == (0, 3)
+    np.testing.assert_array_equal(mediapipe_mesh._parse(message), values.astype(np.float64))
+    assert mediapipe_mesh._parse(pb2.NormalizedLandmarkList()).shape == (0, 3)
 
 
 def test_nothing_is_written_to_standard_error(tmp_path, portrait):
     np.save(tmp_path / "portrait.npy", portrait)
     script = (
-        "import sys, numpy as np; from prep.landmarks import FaceMesh, detect_clip\n"
+        "import sys, numpy as np; from prep.facemesh.detector import FaceMesh; from prep.landmarks import detect_clip\n"
         "frame = np.load(sys.argv[1])\n"
         "for tracking in (False, True):\n"
         "    with FaceMesh(tracking=tracking) as mesh:\n"

@@ -15,7 +15,8 @@ from bench.eval import EvalOptions, evaluate_inputs
 from bench.metrics.regions import windows
 from bench.results import Result
 from bench.weights.store import WeightStore
-from prep.landmarks import FaceMesh, detect_clip
+from prep.facemesh.detector import FaceMesh
+from prep.landmarks import detect_clip
 from prep.sound_reading import sound
 from prep.video_reading import frames
 from prep.video_writing import write_video
