@@ -138,7 +138,7 @@ def number_of(frame: np.ndarray) -> int:
 
 
 class FakeMesh:
-    """In place of :class:`prep.facemesh.detector.FaceMesh`: always the same face, but none in frames of certain numbers."""
+    """In place of FaceMesh: always the same face, but none in frames of certain numbers."""
 
     shape = POINTS
 

@@ -280,7 +280,7 @@ def _sketch(points: np.ndarray, box: np.ndarray) -> np.ndarray:
 def _real_clips(videos: list[Path]) -> Iterator[tuple[Clip, list[np.ndarray]]]:
     """Clips of real faces with their crops, cut from the videos so that they overlap."""
     from prep.facemesh.detector import FaceMesh
-from prep.landmarks import detect_clip
+    from prep.landmarks import detect_clip
 
     each = -(-CLIPS // len(videos))
     number = 0

@@ -491,7 +491,8 @@ def test_facemesh_gives_the_reference_s_points(mesh, clips_dir):
         assert zlib.crc32(bgr.tobytes()) == crc, "this build of OpenCV decodes the video differently"
         faces = mesh.detect(np.ascontiguousarray(bgr[..., ::-1]))
         assert len(faces) == 1
-        np.testing.assert_array_equal(faces[0], expected.astype(np.float64) * size)
+        # In pixels of a frame of 844²; IP-LAP's points are parts of it, so these are 4e-5.
+        np.testing.assert_allclose(faces[0], expected.astype(np.float64) * size, rtol=0, atol=0.03)
 
 
 @pytest.mark.clips

@@ -222,7 +222,7 @@ def talk(clips_dir: Path) -> tuple[np.ndarray, np.ndarray]:
 def read_clip(path: Path, n: int, step: int = 1) -> tuple[np.ndarray, np.ndarray]:
     """Landmarks (m, 478, 3) and frames (m, H, W, 3) of every ``step``-th of a clip's first ``n`` frames."""
     from prep.facemesh.detector import FaceMesh
-from prep.landmarks import detect_clip
+    from prep.landmarks import detect_clip
     from prep.video_reading import frames
 
     taken = [np.ascontiguousarray(f) for i, f in enumerate(frames(path, stop=n)) if i % step == 0]
