@@ -37,6 +37,8 @@ CANCELLED = 0.1
 _LOUDEST = 4.0
 #: Samples that are mixed at once.
 _BLOCK = 1 << 16
+#: Planes of a frame that PyAV 17 and 18 read safely: at 8 and more, it reads behind the last one and crashes.
+_PLANES = 7
 
 
 @dataclass(frozen=True)
@@ -143,7 +145,7 @@ class _Maker:
     def begin(self, frame: Any) -> None:
         """A frame follows that does not continue the one before it, or has another form."""
         same = frame.sample_rate == self.rate
-        self._resampler = None if same else AudioResampler("fltp", self.layout, self.rate)
+        self._resampler = None if same else AudioResampler("flt", self.layout, self.rate)
 
     def make(self, frame: Any) -> Iterator[np.ndarray]:
         """Samples that became ready, each int16 (n, channels)."""
@@ -157,9 +159,7 @@ class _Maker:
         if self._held:
             yield from self._made()
         if self._resampler is not None:
-            yield from (
-                _int16(part.to_ndarray()) for part in self._resampler.resample(None) if part is not None
-            )
+            yield from (_int16(_stored(part)) for part in self._resampler.resample(None) if part is not None)
 
     def mix(self, planes: np.ndarray) -> np.ndarray:
         """float32 (channels of the source, n) → (channels, n)."""
@@ -171,9 +171,9 @@ class _Maker:
         if self._resampler is None:
             yield _int16(planes)
             return
-        frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(planes), "fltp", self.layout)
+        frame = av.AudioFrame.from_ndarray(planes.T.reshape(1, -1), "flt", self.layout)
         frame.sample_rate = self._held_rate
-        yield from (_int16(part.to_ndarray()) for part in self._resampler.resample(frame))
+        yield from (_int16(_stored(part)) for part in self._resampler.resample(frame))
 
 
 class _Mixer(_Maker):
@@ -315,9 +315,12 @@ class _Placed:
 def _stored(frame: Any) -> np.ndarray:
     """The samples of a frame: (channels, n), as they are stored."""
     if frame.format.name.startswith("s64"):  # PyAV has no array for it
-        (frame,) = AudioResampler("dblp").resample(frame)
+        (frame,) = AudioResampler("dbl").resample(frame)
+    channels = frame.layout.nb_channels
+    if frame.format.is_planar and channels > _PLANES:
+        (frame,) = AudioResampler(frame.format.packed.name).resample(frame)
     values: np.ndarray = frame.to_ndarray()
-    return values if frame.format.is_planar else values.reshape(-1, frame.layout.nb_channels).T
+    return values if frame.format.is_planar else values.reshape(-1, channels).T
 
 
 def _float(values: np.ndarray) -> np.ndarray:
