@@ -21,6 +21,8 @@ _TYPES = {
     tflite.TensorType.FLOAT16: np.float16,
     tflite.TensorType.INT32: np.int32,
 }
+#: Operators of one value without settings.
+_SIMPLE = {"RELU": "relu", "HARD_SWISH": "hard_swish", "LOGISTIC": "sigmoid"}
 _SAME = 0
 _RELU = 1
 
@@ -160,8 +162,8 @@ def _operator(reader: _Reader, operator: Any) -> None:
         slopes = reader.weight(inputs[1])
         reader.weights[slopes] = reader.weights[slopes].reshape(-1, 1, 1)
         reader.add("prelu", (reader.name(inputs[0]), slopes), output)
-    elif name == "RELU":
-        reader.add("relu", (reader.name(inputs[0]),), output)
+    elif name in _SIMPLE:
+        reader.add(_SIMPLE[name], (reader.name(inputs[0]),), output)
     elif name == "ADD":
         activation = _options(operator, tflite.AddOptions).FusedActivationFunction()
         _activated(reader, activation, "add", tuple(map(reader.name, inputs)), output)
@@ -188,6 +190,12 @@ def _operator(reader: _Reader, operator: Any) -> None:
         reader.alias[output] = inputs[0]
     elif name == "CONCATENATION":
         reader.add("concat", tuple(map(reader.name, inputs)), output)
+    elif name == "AVERAGE_POOL_2D":
+        if reader.shape(output)[1:3] != [1, 1]:
+            raise ValueError("a mean that is not of the whole picture")
+        reader.add("mean", (reader.name(inputs[0]),), output)
+    elif name == "MUL" and reader.constant(inputs[1]) is None:
+        reader.add("times", tuple(map(reader.name, inputs)), output)
     elif name == "MUL":
         factor = reader.constant(inputs[1])
         shape = reader.shape(output)
@@ -283,5 +291,9 @@ def _custom(reader: _Reader, operator: Any, name: str, inputs: list[int], output
         reader.add("sample", tuple(map(reader.name, inputs)), output, size=size)
     elif name == "TransformLandmarks":
         reader.add("move", tuple(map(reader.name, inputs)), output)
+    elif name == "Convolution2DTransposeBias":
+        # (O, kh, kw, I) → (I, O, kh, kw)
+        weight, bias = reader.weight(inputs[1], 3, 0, 1, 2), reader.weight(inputs[2])
+        reader.add("enlarge", (reader.name(inputs[0]), weight, bias), output)
     else:
         raise ValueError(f"the operator {name} is not known")

@@ -38,7 +38,7 @@ class TorchEngine:
 
     def take(self, frames: Sequence[Image]) -> list[Tensor]:
         """See :class:`~prep.facemesh.engine.Engine`; the frames are on the device."""
-        return [torch.as_tensor(np.ascontiguousarray(frame), device=self._device) for frame in frames]
+        return [on_device(frame, self._device) for frame in frames]
 
     @torch.inference_mode()
     def run(self, network: str, frames: Any, places: Sequence[Place]) -> list[Float32]:
@@ -61,6 +61,12 @@ class TorchEngine:
             ]
             parts.append(self._networks[network](torch.stack(squares)))
         return [torch.cat(outputs).cpu().numpy() for outputs in zip(*parts, strict=True)]
+
+
+def on_device(frame: Image, device: torch.device) -> Tensor:
+    """A frame as a tensor; torch warns of arrays that are not writable, so they are copied."""
+    frame = np.ascontiguousarray(frame)
+    return torch.as_tensor(frame if frame.flags.writeable else frame.copy(), device=device)
 
 
 def square(frame: Tensor, matrix: Tensor, side: int, low: float, edge: bool) -> Tensor:
@@ -179,6 +185,11 @@ _OPERATORS: dict[str, Callable[..., Tensor]] = {
     "relu": lambda node, x: functional.relu(x),
     "prelu": lambda node, x, slopes: functional.prelu(x, slopes.view(-1)),
     "add": lambda node, x, other: x + other,
+    "times": lambda node, x, other: x * other,
+    "hard_swish": lambda node, x: functional.hardswish(x),
+    "sigmoid": lambda node, x: torch.sigmoid(x),
+    "mean": lambda node, x: x.mean(dim=(2, 3), keepdim=True),
+    "enlarge": lambda node, x, weights, bias: functional.conv_transpose2d(x, weights, bias, stride=2),
     "max_pool": lambda node, x: functional.max_pool2d(x, node.settings["size"]),
     "pad_channels": lambda node, x: functional.pad(x, (0, 0, 0, 0, 0, node.settings["channels"])),
     "upsample": _upsample,

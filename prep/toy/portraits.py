@@ -13,8 +13,8 @@ from PIL import Image
 
 from prep.errors import PrepError
 from prep.facemesh.detector import FaceMesh
+from prep.facemesh.person import person
 from prep.installing import install
-from prep.quiet import silence
 
 NEEDS = f"bench toy needs an optional extra: {install('toy')}"
 
@@ -66,7 +66,7 @@ def load_portrait(name: str, side: int, mirror: bool = False) -> Portrait:
 
     A mirrored portrait is mirrored before the mesh is found, so that every mesh point keeps its meaning.
 
-    The mesh and the matte come from MediaPipe's FaceMesh and selfie segmentation, whose models its wheel carries.
+    The mesh and the matte come from MediaPipe's FaceMesh and selfie segmentation, run by :mod:`prep.facemesh`.
 
     Raises:
         PrepError: a package of the extra ``toy`` is missing, or the picture in it shows no face.
@@ -116,12 +116,7 @@ def _person(picture: NDArray[np.uint8], centre: NDArray[np.float64], reach: floa
     left, top = np.maximum(np.rint(centre - reach).astype(int), 0)
     right, bottom = np.minimum(np.rint(centre + reach).astype(int), (width, height))
     found = np.zeros((height, width), np.float32)
-    with silence():
-        from mediapipe.python.solutions.selfie_segmentation import SelfieSegmentation
-
-        with SelfieSegmentation(model_selection=0) as segmenter:
-            part = segmenter.process(np.ascontiguousarray(picture[top:bottom, left:right])).segmentation_mask
-    found[top:bottom, left:right] = part
+    found[top:bottom, left:right] = person(picture[top:bottom, left:right])
     return found
 
 
