@@ -13,8 +13,8 @@ Values are of layout (B, C, H, W) or, after ``rows`` and the operators on points
 - ``rows``: (B, C, H, W) in the order H, W, C to (B, H·W·C/K, K); ``concat``: of rows; ``scale``: times a constant.
 - ``region``: points (B, N, 3) to the matrix (B, 2, 3) of the rotated box about some of them; ``sample``: x and a matrix
   to a bilinear sample (B, C, *size); ``move``: points (B, N, 2) by a matrix.
-- Of the segmentation alone, and only with torch: ``hard_swish``, ``sigmoid``, ``mean`` of a whole picture, ``times`` (of
-  two values), ``enlarge``: a transposed convolution of stride 2.
+- Only with torch, for the segmentation: ``hard_swish``, ``sigmoid``, ``mean`` of a whole picture, ``times`` of two
+  values, ``enlarge``: a transposed convolution of stride 2.
 """
 
 from __future__ import annotations

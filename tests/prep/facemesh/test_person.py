@@ -14,7 +14,7 @@ def test_a_person_is_seen_as_by_the_package(part: slice) -> None:
     picture = np.asarray(Image.open(portrait_file("hopper")).convert("RGB"))[part, part]
     mask = person(picture)
     assert mask.shape == picture.shape[:2] and mask.dtype == np.float32
-    assert 0.4 < mask.mean() < 0.7 and 0 <= mask.min() and mask.max() <= 1
+    assert 0.4 < mask.mean() < 0.7 and mask.min() >= 0 and mask.max() <= 1
     with solution.SelfieSegmentation(model_selection=0) as segmenter:
         expected = segmenter.process(np.ascontiguousarray(picture)).segmentation_mask
     np.testing.assert_allclose(mask, expected, atol=1e-3)
