@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 
 from prep.landmark_sets import LANDMARK_SETS
+from prep.warping import warp
 
 #: Differences of a colour up to this are not a change: rounding.
 _UNCHANGED = 3
@@ -117,8 +118,8 @@ def put(patch: Patch, frame: np.ndarray, motion: np.ndarray) -> None:
         middle = np.array([x + 0.5, y + 0.5])
         local[:, 2] = motion[:, :2] @ middle + motion[:, 2] - middle
         size, edge = (width, height), cv2.BORDER_REPLICATE
-        picture = cv2.warpAffine(picture, local, size, flags=cv2.INTER_CUBIC, borderMode=edge)
-        share = cv2.warpAffine(share, local, size, flags=cv2.INTER_LINEAR, borderMode=edge)
+        picture = warp(picture, local, size, cubic=True, border=edge)
+        share = warp(share, local, size, border=edge)
     part = frame[y : y + height, x : x + width]
     mixed = part + share[..., None] * (picture.astype(np.float32) - part)
     part[:] = np.rint(mixed)

@@ -19,6 +19,7 @@ from torch import nn
 from bench.common.errors import BenchError, Unavailable
 from bench.weights.tensors import load_state_dict
 from prep.landmark_sets import MESH_TO_68
+from prep.warping import warp
 
 Float = npt.NDArray[np.float64]
 Image = npt.NDArray[np.uint8]
@@ -199,10 +200,8 @@ def align(frames: Image, points: npt.ArrayLike) -> Image:
     """
     # A pixel's index is half a pixel less than the continuous coordinate of its centre.
     matrices = similarity(np.asarray(points, np.float64) - 0.5, TEMPLATE)
-    result = np.empty((len(frames), SIZE, SIZE, 3), np.uint8)
-    for picture, frame, matrix in zip(result, frames, matrices, strict=True):
-        cv2.warpAffine(frame, matrix, (SIZE, SIZE), dst=picture, flags=cv2.INTER_LINEAR, borderValue=0)
-    return result
+    pairs = zip(frames, matrices, strict=True)
+    return np.stack([warp(frame, matrix, (SIZE, SIZE)) for frame, matrix in pairs])
 
 
 def squash(frames: Image) -> Image:

@@ -73,6 +73,13 @@ def _warp(
     # OpenCV counts from the centre of the first pixel, the matrix from its corner.
     centred = matrix.copy()
     centred[:, 2] += matrix[:, :2] @ (left + 0.5, top + 0.5) - 0.5
-    size, flags = (target.shape[1], target.shape[0]), cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-    picture = cv2.warpAffine(crop, centred, size, flags=flags, borderMode=cv2.BORDER_REPLICATE)
-    return picture, cv2.warpAffine(share, centred, size, flags=flags)
+    x, y = np.arange(target.shape[1]), np.arange(target.shape[0])[:, None]
+    (a, b, c), (d, e, f) = centred
+    # Rounded to 1/32 of a pixel, since OpenCV interpolates differently from version to version at exact positions.
+    whole, parts = cv2.convertMaps(
+        (a * x + (b * y + c)).astype(np.float32),
+        (d * x + (e * y + f)).astype(np.float32),
+        cv2.CV_16SC2,
+    )
+    picture = cv2.remap(crop, whole, parts, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    return picture, cv2.remap(share, whole, parts, cv2.INTER_LINEAR)

@@ -20,6 +20,7 @@ from prep.toy.rig import (
     to_cells,
 )
 from prep.toy.warp import invert
+from prep.warping import sample
 
 Floats = NDArray[np.float64]
 _STAGE = 1 + 2 * MARGIN
@@ -106,7 +107,7 @@ class Actor:
         """The person at positions on the fields' grid; RGBA, premultiplied."""
         ratio = len(self._texture) / self._cells
         at = maps * np.float32(ratio) + np.float32(0.5 * ratio - 0.5)
-        return cv2.remap(self._texture, at, None, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
+        return sample(self._texture, at, cubic=True)
 
     def _field(self, flat: NDArray[np.float32]) -> NDArray[np.float32]:
         return flat.reshape(self._cells, self._cells, 2)

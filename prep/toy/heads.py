@@ -24,6 +24,7 @@ from prep.toy.rig import (
     to_cells,
 )
 from prep.toy.warp import invert, spread, thin_plate
+from prep.warping import sample
 
 Floats = NDArray[np.float64]
 
@@ -52,12 +53,9 @@ def _reshaped(head: Head, controls: Floats, names: list[int], move: Floats) -> H
     is_below = np.clip(grid[..., 1] - line[None].astype(np.float32) + 0.5, 0, 1)[..., None]
     # Colours are mixed along the line, not positions: between two positions lies something else.
     up, down = invert(above[0], grid, 12), invert(above[0] + extra[0], grid, 12)
-    upper, lower = (
-        cv2.remap(head.rgb, maps, None, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
-        for maps in (up, down)
-    )
+    upper, lower = (sample(head.rgb, maps, cubic=True) for maps in (up, down))
     rgb = _mixed(upper, lower, is_below)
-    matte = cv2.remap(head.matte, up, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    matte = sample(head.matte, up)
     return Head(rgb, matte, moved)
 
 
@@ -164,7 +162,7 @@ def with_face_of(head: Head, other: Head, share: float) -> Head:
     where = (head.points[once, :2] + MARGIN) / (1 + 2 * MARGIN)
     offset = spread(where, (other.points - head.points)[once, None, :2] * scale, side)[0]
     grid = np.stack(np.meshgrid(*[np.arange(side, dtype=np.float32)] * 2), axis=-1)
-    face = cv2.remap(other.rgb, grid + offset, None, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
+    face = sample(other.rgb, grid + offset, cubic=True)
     # Light is compared on the cheeks, nose and chin, without glasses and brows, and matched region by region.
     skin = face_mask(head, 0.8, 0.03)
     skin[: int(to_cells(head.points[[33, 263], 1].mean() + 0.14 * eye_distance(head.points), side))] = 0

@@ -6,6 +6,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from prep.warping import warp
+
 Floats = NDArray[np.float64]
 Sprite = NDArray[np.uint8]
 
@@ -144,7 +146,7 @@ class Mouth:
         cover = cv2.GaussianBlur(mask, (0, 0), 0.5).astype(np.float32) / 255
         # The lips keep the light off: darker towards the contour, above all under the upper lip.
         depth = cv2.GaussianBlur(mask, (0, 0), 0.035 * scale).astype(np.float32) / 255
-        shifted = cv2.warpAffine(depth, np.array([[1, 0, 0], [0, 1, 0.025 * scale]]), size)
+        shifted = warp(depth, np.array([[1, 0, 0], [0, 1, 0.025 * scale]]), size)
         light = np.clip(1.3 * np.minimum(depth, shifted) + 0.15, 0.42, 1)
 
         inside = np.empty((*size[::-1], 3), np.float32)
@@ -175,6 +177,6 @@ class Mouth:
         offset = pose[:, :2] @ at + pose[:, 2] - corner - linear @ middle
         # Positions are continuous; OpenCV's pixel centres lie on integers.
         matrix = np.column_stack([linear, offset + linear @ (0.5, 0.5) - 0.5])
-        drawn = cv2.warpAffine(sprite, matrix, inside.shape[1::-1], flags=cv2.INTER_LINEAR).astype(np.float32)
+        drawn = warp(sprite, matrix, (inside.shape[1], inside.shape[0])).astype(np.float32)
         inside *= 1 - drawn[..., 3:] / 255
         inside += drawn[..., :3]

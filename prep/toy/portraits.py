@@ -15,6 +15,7 @@ from prep.errors import PrepError
 from prep.facemesh.detector import FaceMesh
 from prep.facemesh.person import person
 from prep.installing import install
+from prep.warping import warp
 
 NEEDS = f"bench toy needs an optional extra: {install('toy')}"
 
@@ -95,7 +96,7 @@ def load_portrait(name: str, side: int, mirror: bool = False) -> Portrait:
     reduction = unit / scale
     sharp = cv2.GaussianBlur(picture, (0, 0), 0.45 * reduction) if reduction > 1.2 else picture
     rgb, person = (
-        cv2.warpAffine(x, matrix, (side, side), flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT)
+        warp(x, matrix, (side, side), cubic=True, border=cv2.BORDER_REFLECT)
         for x in (sharp, _person(picture, centre @ turn, 0.9 * unit))
     )
     return Portrait(rgb, _matte(rgb, person, stage_points), stage_points)

@@ -6,6 +6,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from prep.warping import sample
+
 Floats = NDArray[np.floating]
 
 
@@ -62,6 +64,6 @@ def invert(field: NDArray[np.float32], targets: NDArray[np.float32], steps: int 
     """
     sources = targets
     for _ in range(steps):
-        moved = cv2.remap(field, sources, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+        moved = sample(field, sources)
         sources = targets - moved
     return sources

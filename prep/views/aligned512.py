@@ -7,6 +7,7 @@ import numpy as np
 
 from prep.landmark_sets import MESH_TO_68
 from prep.views.geometry import Float, Image, View, unmap_points
+from prep.warping import warp
 
 
 class AlignedView(View):
@@ -59,10 +60,7 @@ def crop_warped(frame: Image, matrix: Float, width: int, height: int) -> Image:
     # OpenCV counts from the centre of the first pixel, the matrices from its corner.
     centred = matrix.copy()
     centred[:, 2] += matrix[:, :2] @ (0.5, 0.5) - 0.5
-    warped = cv2.warpAffine(
-        frame, centred, (width, height), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101
-    )
-    return np.asarray(warped, np.uint8)
+    return warp(frame, centred, (width, height), border=cv2.BORDER_REFLECT_101)
 
 
 def _prefilter(frame: Image, matrix: Float, shrink: float, width: int, height: int) -> tuple[Image, Float]:
