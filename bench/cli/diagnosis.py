@@ -16,10 +16,10 @@ from pathlib import Path
 
 from bench.common.errors import BenchError, Unavailable
 from bench.metrics import METRICS, get_spec
-from bench.weights.digests import writable
 from bench.weights.store import WeightStore
 from prep.installing import DISTRIBUTION, explain, install
 from prep.quiet import silence
+from prep.weight_folders import writable
 
 #: Optional extra → what works with it.
 EXTRAS = {

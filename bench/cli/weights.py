@@ -44,19 +44,20 @@ def list_(
 
 def fetch(
     names: list[str] = typer.Argument(None, help="Names of the weights in `bench weights list`."),
-    everything: bool = typer.Option(False, "--all", help="All that have a direct address: about 3 GB."),
+    everything: bool = typer.Option(False, "--all", help="All that need no browser: about 3 GB."),
     weights_dir: Path | None = _FOLDER,
     offline: bool = typer.Option(False, "--offline", help="Do not use the network; same as BENCH_OFFLINE=1."),
 ) -> None:
     """Download weights, unless they exist; an interrupted download continues where it stopped."""
     from bench.common.errors import BenchError
     from bench.weights.download import fetch as run
-    from bench.weights.download import offline_asked
     from bench.weights.store import WeightStore
+    from prep.errors import PrepError
     from prep.names import known
+    from prep.weight_folders import offline_asked
 
     store = WeightStore.default(weights_dir)
-    wanted = [name for name, entry in store.entries.items() if entry.urls] if everything else names or []
+    wanted = [name for name, entry in store.entries.items() if entry.fetchable] if everything else names or []
     if not wanted:
         raise BenchError("name the weights to fetch, or give --all; see `bench weights list`")
     failed = False
@@ -64,7 +65,7 @@ def fetch(
         try:
             with _progress(name) as notify:
                 path = run(store, name, offline=offline or offline_asked(), on_progress=notify)
-        except BenchError as error:
+        except (BenchError, PrepError) as error:
             typer.echo(f"error: {error}", err=True)
             failed = True
         except KeyboardInterrupt:
@@ -79,7 +80,8 @@ def fetch(
 def import_(
     name: str = typer.Argument(..., help="Name of the weights in `bench weights list`; or a method."),
     files: list[Path] = typer.Argument(
-        ..., help="The file, or the archive that contains it; for a method, all its official checkpoints."
+        ...,
+        help="The file, or the archive or folder that contains it; for a method, all its official checkpoints.",
     ),
     weights_dir: Path | None = _FOLDER,
     replace: bool = typer.Option(False, "--replace", help="Trust it instead of the file used before."),
@@ -112,7 +114,7 @@ def _import_file(store: WeightStore, name: str, file: Path, replace: bool) -> No
 
     path = add(store, name, file, replace=replace)
     entry = store.entry(name)
-    trust = "" if entry.expected else " (no digest is publicly known: trusted from now on)"
+    trust = "" if entry.expected or entry.package else " (no digest is publicly known: trusted from now on)"
     typer.echo(f"{entry.name}: {path}{trust}")
 
 
@@ -165,13 +167,18 @@ def _print_table(store: WeightStore) -> None:
         table.add_column(column, justify="right" if column == "size" else "left", overflow="fold")
     for name, entry in store.entries.items():
         copies = store.copies(name)
-        here = str(copies[0].parent) if copies else "missing" if entry.urls else "by hand"
-        size = copies[0].stat().st_size if copies else entry.size
+        here = str(copies[0].parent) if copies else "missing" if entry.fetchable else "by hand"
+        size = _size(copies[0]) if copies else entry.size
         licence = re.split(r" \(|;", entry.licence)[0]
         table.add_row(name, human_bytes(size) if size else "?", here, "\n".join(entry.enables), licence)
     console.print(table)
     say(f"searched: {', '.join(map(str, (*store.folders, *store.borrowed)))}")
     say("bench weights fetch NAME downloads; bench weights import NAME FILE imports your own file")
+
+
+def _size(path: Path) -> int:
+    """Bytes of a file, or of the files in a folder."""
+    return sum(file.stat().st_size for file in (path.iterdir() if path.is_dir() else (path,)))
 
 
 @contextmanager

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.common.errors import Unavailable
+from prep.weight_folders import writable
 
 #: A file in every folder of weights: file name → SHA-256 of the file that was first used there.
 TRUSTED = "trusted.json"
@@ -99,14 +100,6 @@ def _rows(memory: Path) -> dict[str, Any]:
         return _read_json(memory)
     except (OSError, ValueError):  # It is only a cache: missing files are hashed again.
         return {}
-
-
-def writable(folder: Path) -> bool:
-    """Whether files can be created in ``folder``; if it does not exist, whether it can be created."""
-    for place in (folder, *folder.parents):
-        if os.access(place, os.F_OK):
-            return place.is_dir() and os.access(place, os.W_OK | os.X_OK)
-    return False
 
 
 @contextmanager

