@@ -10,6 +10,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from prep.warping import warp
+
 Float = npt.NDArray[np.float64]
 Image = npt.NDArray[np.uint8]
 
@@ -121,13 +123,9 @@ class MeshDetector(ABC):
         scale, corner = CLOSE_UP / side, (box[:2] + box[2:] - side) / 2
         # Of centres of pixels, as OpenCV counts.
         shift = (0.5 - corner) * scale - 0.5
-        picture = cv2.warpAffine(
-            frame,
-            np.array([[scale, 0, shift[0]], [0, scale, shift[1]]]),
-            (CLOSE_UP, CLOSE_UP),
-            flags=cv2.INTER_CUBIC if scale > 1 else cv2.INTER_LINEAR,
-            borderMode=cv2.BORDER_REPLICATE,
-        )
+        matrix = np.array([[scale, 0, shift[0]], [0, scale, shift[1]]])
+        size, edge = (CLOSE_UP, CLOSE_UP), cv2.BORDER_REPLICATE
+        picture = warp(frame, matrix, size, cubic=scale > 1, border=edge)
         faces = self._still().detect(picture)
         if not len(faces):
             return []
