@@ -22,6 +22,7 @@ import pyarrow as pa
 
 from prep import images, rates, stills, video_reading
 from prep.crops import cut, place_views
+from prep.detectors import recorded
 from prep.errors import ClipError, PrepError
 from prep.locks import exclusive
 from prep.names import known
@@ -323,7 +324,9 @@ class _Added:
         if all(info.earlier for info in self._infos.values()):
             manifest["earlier"] = [*self._manifest.get("earlier", ()), self._manifest["before"]]
         versions = distribution_versions()
-        if versions != options.get("versions"):
+        # Those of the detector do not matter here.
+        before = {name: found for name, found in options.get("versions", {}).items() if name in versions}
+        if versions != before:
             manifest["added"] = {**manifest.get("added", {}), **dict.fromkeys(self._views, versions)}
         return finish(self._data, manifest, list(self._infos.values()))
 
@@ -357,7 +360,7 @@ def _check_started(data: Path, manifest: Mapping[str, Any], new: tuple[str, ...]
 def _options(manifest: Mapping[str, Any], views: tuple[str, ...]) -> PrepOptions:
     stored = manifest["options"]
     known_now = {field.name: stored[field.name] for field in fields(PrepOptions) if field.name in stored}
-    return PrepOptions(**{**known_now, "views": views})
+    return PrepOptions(**{**known_now, "views": views, "detector": recorded(stored)["name"]})
 
 
 def _sources(root: Path, data: Path, shards: Sequence[Path], source: str) -> dict[Path, frozenset[str]]:

@@ -14,8 +14,8 @@ import numpy as np
 
 from prep import rates, sound_reading, stills, video_reading
 from prep.crops import check_faces, cut, place_views
+from prep.detectors import create
 from prep.errors import ClipError
-from prep.facemesh.detector import FaceMesh
 from prep.fan import Fan68
 from prep.landmarks import ClipLandmarks, choose_face, detect_clip
 from prep.options import PrepOptions
@@ -65,7 +65,7 @@ class ClipProcessor:
     def __init__(self, root: Path, options: PrepOptions) -> None:
         self.root = root
         self.options = options
-        self.mesh = FaceMesh(tracking=options.tracking)
+        self.mesh = create(options.detector, tracking=options.tracking)
         self.fan = Fan68() if options.fan else None
         # Spans of one long video are consecutive; its sound is decoded once.
         self._sound: tuple[Path, sound_reading.SoundTrack] | None = None

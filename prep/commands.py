@@ -8,6 +8,7 @@ from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import Any
 
+from prep.detectors import recorded
 from prep.options import PrepOptions
 from prep.sources.holdout import can_hold_out
 
@@ -33,6 +34,8 @@ def prep_command(
         whole: all splits and clips, although the data set holds one split or the first clips only.
     """
     options = dict(manifest.get("options", {}))
+    if options:
+        options["detector"] = recorded(options)["name"]
     words = [
         "bench",
         "prep",

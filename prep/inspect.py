@@ -11,7 +11,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from prep import images, landmark_sets, shards
+from prep import detectors, images, landmark_sets, shards
 from prep.errors import PrepError
 from prep.schema import SINCE_VERSION_2, Clip
 from prep.views import map_points
@@ -49,6 +49,7 @@ class Inspection:
         schema_version: of the data set.
         read_as: how sources were read, such as ``sound: mean of the channels`` → number of clips. Empty for a data set
             of version 1, which does not say.
+        detector: what found the landmarks, see :func:`prep.detectors.words`.
     """
 
     splits: dict[str, SplitCounts]
@@ -56,6 +57,7 @@ class Inspection:
     bytes_by_column: dict[str, int]
     schema_version: int
     read_as: dict[str, int]
+    detector: str
 
 
 def inspect_folder(folder: Path) -> Inspection:
@@ -64,7 +66,7 @@ def inspect_folder(folder: Path) -> Inspection:
     Raises:
         PrepError: the folder is not a prepared data set.
     """
-    shards.read_manifest(folder)
+    manifest = shards.read_manifest(folder)
     read_as: Counter[str] = Counter()
     splits: dict[str, SplitCounts] = defaultdict(SplitCounts)
     speakers: dict[str, set[str]] = defaultdict(set)
@@ -99,6 +101,7 @@ def inspect_folder(folder: Path) -> Inspection:
         dict(columns),
         shards.schema_version(folder),
         dict(sorted(read_as.items())),
+        detectors.words(detectors.recorded(manifest.get("options", {}))),
     )
 
 

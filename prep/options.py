@@ -9,11 +9,19 @@ from dataclasses import asdict, dataclass, fields
 from operator import attrgetter
 from typing import Any
 
+from prep import detectors
 from prep.schema import SCHEMA_VERSION
 from prep.sources.base import ClipRef
 
-#: Distributions whose version can change the bytes of a shard.
-_VERSIONED = ("talking-face-bench", "mediapipe", "av", "opencv-contrib-python", "numpy", "pyarrow")
+#: Builds of OpenCV, of which one is installed.
+_OPENCV = (
+    "opencv-contrib-python",
+    "opencv-contrib-python-headless",
+    "opencv-python",
+    "opencv-python-headless",
+)
+#: Distributions whose version can change the bytes of a shard, besides those of the detector.
+_VERSIONED = ("talking-face-bench", "av", *_OPENCV, "numpy", "pyarrow")
 # Not ``asdict``, which makes deep copies: that takes 10 s for 150,000 clips.
 _FIELDS = attrgetter(*(f.name for f in fields(ClipRef)))
 
@@ -28,7 +36,8 @@ class PrepOptions:
         views: crop geometries to store.
         encoding: ``jpeg``, ``png`` or ``webp``.
         quality: of ``jpeg`` and ``webp``, 1 to 100.
-        tracking: FaceMesh tracks the face from frame to frame, instead of detecting it in each.
+        detector: what finds the landmarks, one of :data:`prep.detectors.DETECTORS`.
+        tracking: it tracks the face from frame to frame, instead of detecting it in each.
         fan: also store the 68 landmarks of face-alignment's FAN.
         mel_padding: ``constant`` (librosa ≥ 0.9, IP-LAP) or ``reflect`` (librosa 0.7, Wav2Lip).
         min_detected: smallest share of a clip's frames, 0 to 1, in which a face must be found.
@@ -43,6 +52,7 @@ class PrepOptions:
     views: tuple[str, ...]
     encoding: str = "jpeg"
     quality: int = 95
+    detector: str = detectors.DEFAULT
     tracking: bool = False
     fan: bool = False
     mel_padding: str = "constant"
@@ -59,7 +69,11 @@ def suite_version() -> str:
 
 
 def fingerprint(options: PrepOptions, refs: Sequence[ClipRef]) -> dict[str, Any]:
-    """What must be equal for two runs to write the same shards: options, clips, versions."""
+    """What must be equal for two runs to write the same shards: options, clips, networks, versions.
+
+    Raises:
+        PrepError: the detector is unknown, or the package that it is in is not installed.
+    """
     digest = hashlib.sha256()
     for ref in refs:
         digest.update(repr(_FIELDS(ref)).encode())
@@ -69,24 +83,51 @@ def fingerprint(options: PrepOptions, refs: Sequence[ClipRef]) -> dict[str, Any]
         "clips": len(refs),
         "clips_sha256": digest.hexdigest(),
         "schema_version": SCHEMA_VERSION,
-        "versions": distribution_versions(),
+        "detector_digest": detectors.identity(options.detector)["digest"],
+        "versions": {**distribution_versions(), **detectors.versions(options.detector)},
     }
 
 
 def distribution_versions() -> dict[str, str]:
-    """Distribution → version, of those whose version can change the bytes of a shard."""
-    return {name: importlib.metadata.version(name) for name in _VERSIONED}
+    """Distribution → version, of those whose version can change the bytes of a shard of given landmarks."""
+    found = {}
+    for name in _VERSIONED:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            if name not in _OPENCV:
+                raise
+    return found
 
 
 def difference(old: dict[str, Any], new: dict[str, Any]) -> str:
-    """A text about the differences between two fingerprints; ``""`` if they are equal."""
+    """A text about the differences between two fingerprints; ``""`` if they are equal.
+
+    One without a detector is from before detectors had names, see :data:`prep.detectors.UNNAMED`.
+    """
+    old = {**old, "detector": detectors.recorded(old)["name"]}
+    if old["detector"] != new["detector"]:
+        # Then its networks and packages are others, too.
+        old, new = _without_detector(old), _without_detector(new)
+    elif "detector_digest" not in old:
+        new = {key: value for key, value in new.items() if key != "detector_digest"}
+    return _differences(old, new)
+
+
+def _without_detector(stamp: dict[str, Any]) -> dict[str, Any]:
+    """A fingerprint that names its detector only."""
+    versions = {name: found for name, found in stamp.get("versions", {}).items() if name in _VERSIONED}
+    return {key: value for key, value in stamp.items() if key != "detector_digest"} | {"versions": versions}
+
+
+def _differences(old: dict[str, Any], new: dict[str, Any]) -> str:
     parts = []
     for key in sorted(old.keys() | new.keys()):
         a, b = old.get(key), new.get(key)
         if a == b:
             continue
         if isinstance(a, dict) and isinstance(b, dict):
-            parts.append(difference(a, b))
+            parts.append(_differences(a, b))
         elif key not in old and old.get("schema_version") != new.get("schema_version"):
             continue  # an option that the older version did not have
         elif key == "schema_version":

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from prep.alone import try_alone
+from prep.detectors import recorded, require
 from prep.errors import PrepError
 from prep.locks import exclusive
 from prep.options import PrepOptions, difference, fingerprint, suite_version
@@ -132,6 +133,7 @@ def prepare(
             for info in infos.values():
                 notify(PrepProgress(info.clips, info.frames, info.failures, 1))
             if pending:
+                require(options.detector)
                 write_json(out / MANIFEST, manifest)
                 tasks = []
                 for plan in pending:
@@ -225,13 +227,16 @@ def _refuse_other(out: Path, stamp: dict[str, Any], plans: list[ShardPlan]) -> N
     changed = difference(before, stamp)
     if changed:
         remedy = "use another --out, or delete the folder"
-        if changed == difference({"views": before["views"]}, {"views": stamp["views"]}):
+        mine = recorded(before)["name"]
+        if not difference(before, {**stamp, "views": before["views"]}):
             more = [view for view in stamp["views"] if view not in before["views"]]
             remedy = (
                 f"add those: {add_command(out, more)}"
                 if more
                 else f"it has these and more: {_views_option(before)}"
             )
+        elif changed == difference({"detector": mine}, {"detector": stamp["detector"]}):
+            remedy = f"go on with --detector {mine}, or use another --out"
         raise PrepError(f"{out} was prepared differently ({changed}): {remedy}")
     extra = set(there) - {plan.name for plan in plans}
     if extra:

@@ -31,7 +31,7 @@ def plan_table(plans: list[ShardPlan], options: PrepOptions, out: Path) -> Rende
         unusable = sum(bool(ref.problem) for ref in refs)
         table.add_row(split, f"{len(refs):,}", f"{unusable:,}", f"{len(mine):,}")
     views = ", ".join(options.views)
-    return Group(table, f"would write {out}: views {views}, {options.encoding}, FaceMesh {_mode(options)}")
+    return Group(table, f"would write {out}: views {views}, {options.encoding}, {_landmarks(options)}")
 
 
 def summary(manifest: dict[str, Any], out: Path) -> None:
@@ -68,7 +68,7 @@ def inspection(found: Inspection) -> RenderableType:
     if small:
         rest = sum(small.values())
         disk.add_row(f"{len(small)} others", human_bytes(rest), f"{rest / total:.1%}")
-    parts: list[RenderableType] = [counts, disk]
+    parts: list[RenderableType] = [counts, disk, f"landmarks by {found.detector}"]
     if found.read_as:
         sources = _table("sources read as", "clips", right=1)
         for what, clips in found.read_as.items():
@@ -106,8 +106,8 @@ def human_bytes(n: float) -> str:
     return f"{n:.1f} TiB"
 
 
-def _mode(options: PrepOptions) -> str:
-    return "tracking" if options.tracking else "static"
+def _landmarks(options: PrepOptions) -> str:
+    return f"landmarks by {options.detector}, {'tracking' if options.tracking else 'static'}"
 
 
 def _table(*columns: str, right: int) -> Table:

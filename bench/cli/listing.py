@@ -23,6 +23,12 @@ def _landmarks() -> dict[str, str]:
     return {name: f"{len(indices)} points of the 478-point mesh" for name, indices in LANDMARK_SETS.items()}
 
 
+def _detectors() -> dict[str, str]:
+    from prep.detectors import DETECTORS
+
+    return DETECTORS
+
+
 def _sound_features() -> dict[str, str]:
     from prep.sound.features import FEATURES
 
@@ -91,6 +97,7 @@ KINDS: dict[str, Callable[[], dict[str, str]]] = {
     "sources": _sources,
     "views": _views,
     "landmarks": _landmarks,
+    "detectors": _detectors,
     "sound-features": _sound_features,
     "methods": _methods,
     "metrics": _metrics,

@@ -41,8 +41,9 @@ def prep(
     pixels: str = typer.Option(
         "exact", help="How videos are decoded: exact, or opencv as IP-LAP's own preprocessing."
     ),
+    detector: str = typer.Option("facemesh", help="What finds the landmarks; see `bench ls detectors`."),
     tracking: bool = typer.Option(
-        False, help="Let FaceMesh track the face: faster, but different from IP-LAP."
+        False, help="Let the detector track the face: faster, but different from IP-LAP."
     ),
     fan: bool = typer.Option(False, help="Store face-alignment's 68 landmarks as well."),
     mel_padding: str = typer.Option(
@@ -85,6 +86,7 @@ def prep(
     from bench.cli.console import console, plan_table, summary
     from bench.cli.hints import after_prep, print_notes
     from bench.cli.progress import prep_progress
+    from prep.detectors import DETECTORS
     from prep.errors import PrepError
     from prep.images import ENCODINGS
     from prep.names import known
@@ -101,6 +103,7 @@ def prep(
     known("encoding", [encoding], ENCODINGS)
     known("mel padding", [mel_padding], PADDINGS)
     known("pixels", [pixels], get_args(Pixels))
+    known("detector", [detector], DETECTORS)
     held = Holdout(read_share(holdout), seed or 0) if holdout is not None else None
     if seed is not None and held is None:
         raise PrepError("--seed says which speakers to hold out: give --holdout too, such as --holdout 10%")
@@ -111,6 +114,7 @@ def prep(
         views=tuple(chosen),
         encoding=encoding,
         quality=quality,
+        detector=detector,
         tracking=tracking,
         fan=fan,
         mel_padding=mel_padding,

@@ -11,6 +11,7 @@ import numpy as np
 
 from prep import images
 from prep import landmark_sets as sets
+from prep.detectors import DEFAULT, identity
 from prep.schema import Clip, make_schema
 from prep.shards import MANIFEST, SHARDS, Failure, ShardWriter, write_failures, write_json
 from prep.sound.mel import melspectrogram
@@ -85,7 +86,7 @@ def write_fake_dataset(
 ) -> None:
     """Write ``clips`` (all with the same views), and failures by split, as ``bench prep`` would.
 
-    The manifest holds what the shards say; it has no options, since there was no preprocessing.
+    The manifest holds what the shards say; of the options it has the detector only, since there was no preprocessing.
     """
     (folder / SHARDS).mkdir(parents=True)
     views = list(clips[0].images)
@@ -101,7 +102,11 @@ def write_fake_dataset(
                     writer.fail(failure)
                 infos.append(writer.finish(split))
     write_failures(folder, [failure for group in failures.values() for failure in group])
-    write_json(folder / MANIFEST, {"complete": True, "shards": [asdict(info) for info in infos]})
+    detector = identity(DEFAULT)
+    options = {"detector": detector["name"], "detector_digest": detector["digest"]}
+    write_json(
+        folder / MANIFEST, {"complete": True, "options": options, "shards": [asdict(info) for info in infos]}
+    )
 
 
 def fake_dataset(

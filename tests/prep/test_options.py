@@ -29,8 +29,8 @@ def test_another_list_of_clips_is_named() -> None:
 
 def test_another_version_is_named() -> None:
     old = fingerprint(OPTIONS, REFS)
-    new = {**old, "versions": {**old["versions"], "mediapipe": "0.9.0"}}
-    assert difference(old, new) == f"mediapipe was {old['versions']['mediapipe']}, is now 0.9.0"
+    new = {**old, "versions": {**old["versions"], "numpy": "1.20.0"}}
+    assert difference(old, new) == f"numpy was {old['versions']['numpy']}, is now 1.20.0"
 
 
 def test_a_data_set_of_an_earlier_schema_is_named_as_such() -> None:
@@ -41,5 +41,6 @@ def test_a_data_set_of_an_earlier_schema_is_named_as_such() -> None:
     old = {key: value for key, value in old.items() if key in manifest["options"]} | {"schema_version": 1}
     assert "pixels" not in old and "audio_track" not in old
     assert difference(old, new) == (
+        "detector was mediapipe, is now facemesh; "
         "schema_version was 1, is now 2, which mixes sound and decodes colours by other rules"
     )

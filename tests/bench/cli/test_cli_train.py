@@ -239,6 +239,7 @@ def test_a_run_for_each_person(bench_: Command, tmp_path: Path) -> None:
 OPTIONS = {
     "source": "lrs2",
     "name": "lrs2",
+    "detector": "facemesh",
     "views": ["box128"],
     "encoding": "jpeg",
     "quality": 95,

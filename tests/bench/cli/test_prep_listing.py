@@ -37,7 +37,10 @@ def test_a_dry_run_says_who_is_held_out_and_what_is_left_out(tmp_path: Path) -> 
     assert "held out by speaker, seed 0: speakers: train 4, val 1, test 1" in said
     assert "left out: 1 .heic, 1 .rm" in said
     assert [line.split()[0] for line in said.splitlines()[3:6]] == ["test", "train", "val"]
+    assert "landmarks by facemesh, static" in said
     assert not (tmp_path / "out").exists()
+    words = ("folder", tmp_path / "in", "--out", tmp_path / "out", "--dry-run", "--detector", "mediapipe")
+    assert "landmarks by mediapipe, tracking" in prep(*words, "--tracking")
 
 
 def test_a_share_that_is_none_and_lists_that_are_there(tmp_path: Path) -> None:
@@ -47,6 +50,7 @@ def test_a_share_that_is_none_and_lists_that_are_there(tmp_path: Path) -> None:
     (tmp_path / "test.txt").write_text("a\n")
     assert "leave --holdout out" in refusal(*words, "--holdout", "10%")
     assert "give --holdout too" in refusal(*words, "--seed", "1")
+    assert "unknown detector 'facemsh': did you mean facemesh?" in refusal(*words, "--detector", "facemsh")
     assert "unknown pixels 'opncv': did you mean opencv?" in refusal(*words, "--pixels", "opncv")
     assert "left out: 2 videos are in no list (test.txt): 2 .mp4" in prep(*words, "--dry-run")
 
@@ -56,6 +60,7 @@ def manifest(root: Path, *splits: str, **listing: object) -> dict[str, object]:
         "source": "folder",
         "name": "folder",
         "views": ["face96"],
+        "detector": "facemesh",
         "clip_seconds": 4.0,
         "audio_track": 0,
     }
