@@ -16,6 +16,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from bench.common.errors import BenchError
+from prep.detectors import same, words
 
 SCHEMA_VERSION = 1
 RESULT = "result.json"
@@ -195,6 +196,11 @@ class Result(_Model):
         description="how colours were decoded: exact, opencv; nothing in results from before it was chosen",
     )
     matrix: str = Field(default="", description="by which matrix: auto, tagged, bt601; nothing as for pixels")
+    detector: dict[str, str] = Field(
+        default_factory=dict,
+        description="what found landmarks: name, digest of its networks, and its package with the version; nothing in "
+        "results from before detectors had names, whose landmarks are those of mediapipe",
+    )
     regions: list[str]
     metrics: list[MetricInfo]
     missing: list[Missing] = Field(default_factory=list)
@@ -230,6 +236,8 @@ class Result(_Model):
         ):
             if mine != yours:
                 found.append(f"{what}: {mine or 'none'} and {yours or 'none'}")
+        if not same(self.detector, other.detector):
+            found.append(f"detector: {words(self.detector)} and {words(other.detector)}")
         theirs = {metric.name: metric for metric in other.metrics}
         for metric in self.metrics:
             twin = theirs.get(metric.name)

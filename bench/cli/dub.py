@@ -46,6 +46,7 @@ def dub(
         "footage", help="Source of the head pose: footage, still, or another video's path."
     ),
     speaker: str | None = typer.Option(None, help="With a run set: the person whose run is used."),
+    detector: str = typer.Option("facemesh", help="What finds the face; see `bench ls detectors`."),
     tracking: bool = typer.Option(False, "--tracking", help="Track the face; faster, for a single face."),
     crf: int = typer.Option(18, min=0, max=51, help="x264's constant rate factor; smaller is better."),
     overrides: list[str] = typer.Option(
@@ -84,6 +85,7 @@ def dub(
                 speaker=speaker,
                 fit=fit,
                 crf=crf,
+                detector=detector,
                 tracking=tracking,
                 sheet=drawing,
                 device=device,
@@ -104,6 +106,7 @@ def dub(
         f"{done.frames} frames, {done.seconds_long:.2f} s at {rate}",
         f"{done.width}x{done.height}",
         f"sound {done.sample_rate} Hz {channels}",
+        f"face found by {done.detector['name']}",
         f"{done.faceless} of {done.generated} generated frames without a face passed through",
         *([with_options(done.changed)] if done.changed else []),
     ]

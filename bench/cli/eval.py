@@ -48,6 +48,7 @@ def evaluate(
     matrix: str = typer.Option(
         "auto", help="Matrix of predictions: auto, tagged, or bt601 (for the truth too); see docs/metrics.md."
     ),
+    detector: str = typer.Option("facemesh", help="What finds landmarks; see `bench ls detectors`."),
     with_trivial: bool = typer.Option(
         False, "--with-trivial", help="Add ground truth, re-encoded, shifted, still frame, wrong audio."
     ),
@@ -88,6 +89,7 @@ def evaluate(
                 audio=cast("Audio", audio),
                 pixels=cast("Pixels | None", pixels),
                 matrix=cast("MatrixRule", matrix),
+                detector=detector,
                 with_trivial=with_trivial,
                 limit=limit,
                 training_data=training_data,

@@ -37,6 +37,7 @@ def explain(
         None, help="How colours are decoded: exact, or opencv; psnr is shown by each."
     ),
     matrix: str = typer.Option("auto", help="Matrix of predictions: auto, tagged, or bt601."),
+    detector: str = typer.Option("facemesh", help="What finds landmarks; see `bench ls detectors`."),
     with_trivial: bool = typer.Option(False, "--with-trivial", help="Also for the trivial rows."),
     lengths: str | None = typer.Option(
         None,
@@ -78,6 +79,7 @@ def explain(
         audio=cast("Audio", audio),
         pixels=cast("Pixels | None", pixels),
         matrix=cast("MatrixRule", matrix),
+        detector=detector,
         with_trivial=with_trivial,
         lengths=None if lengths is None else _numbers(lengths),
         sync_expert=sync_expert,

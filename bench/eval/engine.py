@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from bench.clips.job import FULL, Job
@@ -18,6 +18,10 @@ from bench.eval.truth import Frames, Truth, next_frames
 from bench.metrics import get_metric
 from bench.metrics.base import Context, Metric
 from bench.results import Missing
+from prep.detectors import DEFAULT
+
+#: Bytes of frames from which on the faces in them are detected: so many are held at once, of all predictions together.
+HELD = 1 << 26
 
 
 class Engine:
@@ -28,14 +32,21 @@ class Engine:
         region_names: of :data:`bench.metrics.regions.REGIONS`.
         context: weights and device.
         batch: frames that are scored together.
+        detector: what finds landmarks, one of :data:`prep.detectors.DETECTORS`.
     """
 
     def __init__(
-        self, metrics: Sequence[str], region_names: Sequence[str], context: Context, batch: int = 16
+        self,
+        metrics: Sequence[str],
+        region_names: Sequence[str],
+        context: Context,
+        batch: int = 16,
+        detector: str = DEFAULT,
     ) -> None:
         self.regions = tuple(region_names)
         self.batch = batch
         self.device = context.device
+        self.detector = detector
         self.metrics: list[Metric] = []
         self.missing: list[Missing] = []
         for name in metrics:
@@ -50,8 +61,8 @@ class Engine:
 
     @cached_property
     def faces(self) -> Faces:
-        """FaceMesh, made when the first landmark is needed."""
-        return Faces()
+        """The detector, made when the first landmark is needed."""
+        return Faces(self.detector, self.device)
 
     @property
     def needs_landmarks(self) -> bool:
@@ -87,8 +98,7 @@ class Engine:
 
     def _prepare(self, job: Job) -> tuple[Truth, list[CandidateRun]]:
         truth = self.truth_of(job)
-        faces = self.faces if self.needs_landmarks else None
-        runs = [CandidateRun(c, job, truth, self.metrics, self.regions, faces) for c in job.candidates]
+        runs = [CandidateRun(c, job, truth, self.metrics, self.regions) for c in job.candidates]
         return truth, runs
 
     def _must_find_faces(self, job: Job) -> bool:
@@ -119,6 +129,40 @@ class Engine:
                 if truth.problem or (not frames and job.paired):
                     break
                 previews.keep(TRUTH, start, list(truth.array), truth.n_frames)
+            read = _Read(self, start)
             for run in alive:
-                run.step(start, wanted, frames, previews)
+                read.add(run, run.read(start, wanted, frames, previews))
+            read.score()
             start += wanted
+
+
+@dataclass
+class _Read:
+    """The frames of several predictions from one number on, which are scored together: faces are found in one batch.
+
+    Attributes:
+        engine: that finds them.
+        start: number of the first frame.
+    """
+
+    engine: Engine
+    start: int
+    _runs: list[tuple[CandidateRun, Frames]] = field(default_factory=list)
+    _bytes: int = 0
+
+    def add(self, run: CandidateRun, frames: Frames) -> None:
+        """Add a prediction; what is too much to be held is scored."""
+        if frames:
+            self._runs.append((run, frames))
+            self._bytes += sum(frame.nbytes for frame in frames)
+        if self._bytes >= HELD:
+            self.score()
+
+    def score(self) -> None:
+        """Score what was added."""
+        wanted = [run.wanted(self.start, frames) for run, frames in self._runs]
+        some = [one for one in wanted if one is not None]
+        found = iter(self.engine.faces.of_predictions(some) if some else ())
+        for (run, frames), one in zip(self._runs, wanted, strict=True):
+            run.score(self.start, frames, None if one is None else next(found))
+        self._runs, self._bytes = [], 0

@@ -19,6 +19,8 @@ from bench.metrics import DEFAULT, full_names
 from bench.metrics.regions import REGIONS
 from bench.results import Result
 from bench.weights.store import WeightStore
+from prep.detectors import DEFAULT as DETECTOR
+from prep.detectors import DETECTORS
 from prep.names import known
 from prep.pixels import Pixels
 
@@ -40,6 +42,7 @@ def evaluate(
     audio: Audio = "prediction",
     pixels: Pixels | None = None,
     matrix: MatrixRule = "auto",
+    detector: str = DETECTOR,
     with_trivial: bool = False,
     limit: int | None = None,
     training_data: str | Mapping[str, str] = "",
@@ -81,6 +84,8 @@ def evaluate(
         matrix: by which matrix predictions are decoded. ``auto``: by their tag; a method's untagged videos of tagged
             truths by the truth's matrix or by BT.601, whichever agrees better with the truth's colours.
             ``tagged``: untagged ones by BT.601. ``bt601``: predictions and truth by BT.601, whatever their tags.
+        detector: what finds landmarks, one of :data:`prep.detectors.DETECTORS`. Those of a data set are used if the
+            same one found them.
         with_trivial: add rows that are made from the truth: ground truth, re-encoded, shifted by one pixel and back
             (metrics of landmarks only), still frame, wrong audio.
         limit: score only this many clips, the first ones; None: all.
@@ -106,7 +111,8 @@ def evaluate(
     Raises:
         BenchError: there is nothing to score, the folder holds another evaluation or is in use, no metric can be
             computed, there is no such device, or the disk is full.
-        PrepError: a name is unknown, or a folder or data set cannot be read.
+        PrepError: a name is unknown, the package that the detector is in is not installed, or a folder or data set
+            cannot be read.
     """
     known("audio", [audio], ("prediction", "truth"))
     known("pixels", [pixels] if pixels else [], PIXELS)
@@ -128,6 +134,7 @@ def evaluate(
         sync_expert=sync_expert,
         pixels=pixels,
         matrix=matrix,
+        detector=known("detector", [detector], DETECTORS)[0],
     )
     inputs = find_inputs(
         folders,

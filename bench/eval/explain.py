@@ -23,6 +23,7 @@ from bench.clips.job import SHIFTED, Job, Take, Voice
 from bench.eval.by_decoding import WEIGHED, ByDecoding, by_decoding
 from bench.eval.by_detector import Floor, floors, with_floor
 from bench.results import CLIP_REGION, CLIPS, MetricInfo, Result
+from prep.detectors import DEFAULT
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -75,6 +76,7 @@ def explain(
     audio: Audio = "prediction",
     pixels: Pixels | None = None,
     matrix: MatrixRule = "auto",
+    detector: str = DEFAULT,
     with_trivial: bool = False,
     lengths: Sequence[int] | None = None,
     sync_expert: Path | None = None,
@@ -108,6 +110,7 @@ def explain(
     from bench.metrics import family
     from bench.metrics.regions import REGIONS
     from bench.weights.store import WeightStore
+    from prep.detectors import DETECTORS
     from prep.names import known
 
     known("audio", [audio], ("prediction", "truth"))
@@ -124,6 +127,7 @@ def explain(
         sync_expert=sync_expert,
         pixels=pixels,
         matrix=matrix,
+        detector=known("detector", [detector], DETECTORS)[0],
     )
     inputs = find_inputs(
         predictions or {},

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,7 +16,7 @@ from bench.metrics import get_spec
 from bench.metrics.base import Context, Metric, Spec
 from bench.metrics.expert_file import find_expert
 from bench.results import Missing, Untagged
-from prep.installing import install
+from prep import detectors
 from prep.pixels import Pixels
 
 if TYPE_CHECKING:
@@ -40,6 +39,7 @@ class EvalOptions:
         sync_expert: run of ``sync-expert`` for ``lse.expert``, or None.
         pixels: how colours are decoded; None: as the data set's were, without a data set ``exact``.
         matrix: by which matrix, of :data:`bench.eval.decoding.MATRIX_RULES`.
+        detector: what finds landmarks, one of :data:`prep.detectors.DETECTORS`.
     """
 
     metrics: tuple[str, ...]
@@ -52,6 +52,7 @@ class EvalOptions:
     sync_expert: Path | None = None
     pixels: Pixels | None = None
     matrix: MatrixRule = "auto"
+    detector: str = detectors.DEFAULT
 
 
 @dataclass(frozen=True)
@@ -65,6 +66,7 @@ class EngineSetup:
         batch: frames scored together.
         weights: finds networks.
         sync_expert: the trained expert, or None.
+        detector: what finds landmarks.
     """
 
     metrics: tuple[str, ...]
@@ -73,11 +75,12 @@ class EngineSetup:
     batch: int
     weights: WeightStore
     sync_expert: ExpertFile | None = None
+    detector: str = detectors.DEFAULT
 
     def build(self) -> Engine:
         """An engine for this process."""
         context = Context(self.weights, self.device, self.sync_expert)
-        return Engine(self.metrics, self.regions, context, self.batch)
+        return Engine(self.metrics, self.regions, context, self.batch, self.detector)
 
     def build_whole(self) -> Engine:
         """An engine for this process with all metrics. Raises BenchError if one cannot be computed here."""
@@ -102,6 +105,7 @@ class EvalPlan:
         engine: of this process.
         pixels: how colours are decoded.
         untagged: method → by which matrix its untagged videos of tagged truths are decoded.
+        detector: identity of what finds landmarks, see :func:`prep.detectors.identity`.
     """
 
     inputs: Inputs
@@ -113,6 +117,7 @@ class EvalPlan:
     engine: Engine
     pixels: Pixels
     untagged: Mapping[str, Untagged]
+    detector: Mapping[str, str]
 
 
 def plan_evaluation(inputs: Inputs, options: EvalOptions, weights: WeightStore) -> EvalPlan:
@@ -121,19 +126,23 @@ def plan_evaluation(inputs: Inputs, options: EvalOptions, weights: WeightStore) 
     Raises:
         BenchError: there is nothing to score, no metric can be computed, or a region needs landmarks that are not
             available.
+        PrepError: the detector is unknown, or the package that it is in is not installed.
     """
+    detector = detectors.identity(options.detector)
     if not inputs.jobs:
         raise BenchError("there are no clips to score")
     if inputs.protocol == "dubbing":
         inputs = replace(inputs, jobs=[replace(job, paired=False) for job in inputs.jobs])
     pixels = options.pixels or inputs.pixels or "exact"
-    inputs = decoded(inputs, pixels, options.matrix)
+    inputs = _with_landmarks_of(detector, decoded(inputs, pixels, options.matrix))
     specs, missing = _applicable(inputs, options)
     expert = find_expert(options.sync_expert) if options.sync_expert else None
     names = tuple(spec.name for spec in specs)
-    setup = EngineSetup(names, options.regions, options.device, options.batch, weights, expert)
+    setup = EngineSetup(
+        names, options.regions, options.device, options.batch, weights, expert, options.detector
+    )
     engine = setup.build()
-    missing += engine.missing
+    missing += engine.missing + _without_landmarks(engine, inputs)
     _check_regions(engine, inputs, options)
     metrics = {metric.spec.name: metric for metric in engine.metrics}
     if not metrics:
@@ -153,7 +162,15 @@ def plan_evaluation(inputs: Inputs, options: EvalOptions, weights: WeightStore) 
         engine,
         pixels,
         untagged,
+        detector,
     )
+
+
+def _with_landmarks_of(detector: Mapping[str, str], inputs: Inputs) -> Inputs:
+    """The same inputs; landmarks that another detector found for a data set are not used, but detected again."""
+    if detectors.same(detector, inputs.detector):
+        return inputs
+    return replace(inputs, jobs=[replace(job, shard=None) for job in inputs.jobs])
 
 
 def _applicable(inputs: Inputs, options: EvalOptions) -> tuple[list[Spec], list[Missing]]:
@@ -166,13 +183,6 @@ def _applicable(inputs: Inputs, options: EvalOptions) -> tuple[list[Spec], list[
             reason, remedy = "it compares with the true videos, and none were given", "give --truth"
         elif spec.paired and inputs.protocol == "dubbing":
             reason = "it compares frame with frame, and a face that speaks other words has no true frame"
-        elif (
-            "truth_landmarks" in spec.needs
-            and not _landmarks_known(inputs)
-            and find_spec("mediapipe") is None
-        ):
-            reason = "MediaPipe is not installed, and landmarks need it"
-            remedy = install()
         if reason:
             missing.append(Missing(metric=spec.name, reason=reason, remedy=remedy))
         else:
@@ -184,6 +194,21 @@ def _without(inputs: Inputs, row: str) -> Inputs:
     """The inputs without one row."""
     kept = ((job, tuple(c for c in job.candidates if c.method != row)) for job in inputs.jobs)
     return replace(inputs, jobs=[replace(job, candidates=candidates) for job, candidates in kept])
+
+
+def _without_landmarks(engine: Engine, inputs: Inputs) -> list[Missing]:
+    """Take the metrics away that need landmarks of the truth, if these must be detected and cannot be."""
+    needing = [metric for metric in engine.metrics if "truth_landmarks" in metric.spec.needs]
+    if not needing or _landmarks_known(inputs):
+        return []
+    try:
+        _ = engine.faces
+    except Unavailable as error:
+        engine.metrics = [metric for metric in engine.metrics if metric not in needing]
+        return [
+            Missing(metric=metric.spec.name, reason=error.reason, remedy=error.remedy) for metric in needing
+        ]
+    return []
 
 
 def _landmarks_known(inputs: Inputs) -> bool:

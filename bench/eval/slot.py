@@ -50,6 +50,11 @@ class Slot:
         """Whether the metric uses only the prediction, and so also frames that the truth does not have."""
         return self.region in ("full", CLIP_REGION) and "truth" not in self.metric.spec.needs
 
+    @property
+    def alive(self) -> bool:
+        """Whether it was started and no step has failed."""
+        return self.meter is not None and not self.reason
+
     def start(self, info: ClipInfo) -> None:
         """Create the meter of a clip."""
         self.meter = self._guarded(lambda: self.metric.meter(info))

@@ -32,8 +32,8 @@ class Definition:
     """The definition of a distance: the parameters of a variant's specification.
 
     Attributes:
-        detector: ``FaceMesh``, on both videos; or ``dlib68``: dlib's 68-point predictor, on both videos in the
-            square given by the truth's FaceMesh.
+        detector: ``FaceMesh``: the detector of 478 points that the result names, on both videos; or ``dlib68``: dlib's
+            68-point predictor, on both videos in the square given by the truth's mesh.
         points: ``mouth20``: 300-W's points 48 to 67; ``ibug68``: all of 300-W's; ``lips40``: FaceMesh's lips;
             ``content57``: IP-LAP's jaw and lips.
         centred: in each frame, the mean of the points is subtracted.

@@ -12,6 +12,7 @@ from bench.metrics import METRICS, get_spec
 from bench.report.definitions import BlockDef, ColumnDef, TableDef, load_papers, variant_of
 from bench.report.model import NOT_AVAILABLE, NOT_DEFINED, Block, Cell, Footnotes, Row, TableColumn, rank
 from bench.results import CLIP_REGION, Figure, MethodResult, MetricInfo, OutputInfo, Result
+from prep.detectors import words
 
 TRIVIAL_LABELS = {
     "ground_truth": "Ground truth",
@@ -326,6 +327,8 @@ def _notes(
     yield f"Protocol: {group[0].protocol}, scored with the sound of the {group[0].audio}; region: {region}."
     if group[0].pixels:
         yield f"Colours: pixels {group[0].pixels}, matrix {group[0].matrix}."
+    if group[0].detector:
+        yield f"Landmarks: {words(group[0].detector)}."
     if group[0].output != "full":
         yield f"Pictures: the view {group[0].output}, cut out of all full frames as it lies in the truth."
     ids = [column.id for column in columns]

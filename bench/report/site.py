@@ -29,6 +29,7 @@ from bench.report.plots import plots, svg
 from bench.report.previews import Picture, examples
 from bench.report.tables import build_table
 from bench.results import CLIP_REGION, MetricInfo, Result
+from prep.detectors import words
 from prep.shards import AtomicFile
 
 #: List of the written files, so that the next page can remove those that it no longer shows.
@@ -155,6 +156,7 @@ def write_site(results: list[tuple[Path, Result]], out: Path) -> Path:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.filters["identity"] = words
     environment.filters["remedy"] = _remedy
     environment.filters["breakable"] = _breakable
     environment.filters["region_words"] = lambda region: REGION_WORDS.get(region, region)

@@ -27,7 +27,7 @@ from bench.metrics import DEFAULT
 from bench.metrics.arcface import R100, ArcFace, IResNet, align, five_points
 from bench.metrics.syncnet import original
 from bench.weights.store import Entry, WeightStore
-from prep.facemesh.detector import FaceMesh
+from prep.mediapipe_mesh import MediaPipeMesh
 from prep.sound_reading import sound
 from prep.video_reading import frames
 from prep.video_writing import write_video
@@ -77,7 +77,7 @@ class Tools:
         scratch: an empty folder for the files that some tools want.
     """
 
-    def __init__(self, pred: Path, truth: Path, scratch: Path, mesh: FaceMesh) -> None:
+    def __init__(self, pred: Path, truth: Path, scratch: Path, mesh: MediaPipeMesh) -> None:
         self.pred, self.truth, self.scratch, self.mesh = pred, truth, scratch, mesh
         self.alexnet = generated.lpips_package("alex", generated.state_dict("alexnet"))
 
@@ -223,7 +223,7 @@ def ours(
 def test_default_set(benchmark: Any, folders: tuple[Path, Path], ours: Any, tmp_path: Path) -> None:
     """The whole default set, all nine metrics, at least twice as fast as the tools one after another."""
     pytest.importorskip("dlib", reason="the extra `dlib` is not installed")
-    with FaceMesh() as mesh:
+    with MediaPipeMesh() as mesh:
         tools = AllTools(*folders, tmp_path, mesh)
         of_tools = [
             tools.psnr,

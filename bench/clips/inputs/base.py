@@ -41,6 +41,7 @@ class Inputs:
         problems: clip id → why its true video is not available.
         output: the pictures that are scored: ``full`` frames, or the name of a view.
         pixels: how the colours of the data set were decoded; None for other forms of input.
+        detector: what found the landmarks of the data set, see :func:`prep.detectors.recorded`.
     """
 
     name: str
@@ -56,6 +57,7 @@ class Inputs:
     problems: Mapping[str, str] = field(default_factory=dict)
     output: str = FULL
     pixels: Pixels | None = None
+    detector: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def passed_over(self) -> list[str]:

@@ -23,6 +23,7 @@ from bench.clips.inputs.declared import GENERATION, declared_clips, declared_pro
 from bench.clips.inputs.files import some
 from bench.clips.job import Job, Take, Voice
 from bench.common.errors import BenchError
+from prep.detectors import recorded
 from prep.errors import PrepError
 from prep.names import composed, known
 from prep.pixels import Pixels
@@ -146,6 +147,7 @@ def from_dataset(
         voices=voices if protocol == "reconstruction" else {},
         problems=problems,
         pixels=pixels,
+        detector=recorded(manifest.get("options", {})),
     )
     return in_view(inputs, declared)
 

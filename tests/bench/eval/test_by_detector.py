@@ -18,6 +18,7 @@ from bench.clips.job import SHIFTED, TRIVIAL
 from bench.eval import EvalOptions, evaluate_inputs
 from bench.eval import explain as why
 from bench.eval.by_detector import Floor, with_floor
+from bench.eval.faces import Wanted
 from bench.metrics import METRICS
 from bench.report.formats import write
 from bench.report.tables import build_table
@@ -31,13 +32,16 @@ LANDMARKS = ("lmd.lip_norm", "lmd.mean68", "lmd.chen_dlib")
 
 
 class Brightest:
-    """Stands in for FaceMesh: a face whose first point is the brightest pixel, ``lag`` pixels behind where it goes.
+    """Stands in for the detector: a face whose first point is the brightest pixel, ``lag`` pixels behind where it goes.
 
     ``lag`` of 0 is a detector that follows every shift; 1 one that does not notice a shift by one pixel.
     """
 
     lag = 0.0
     face = np.random.default_rng(3).uniform(0, 16, (478, 3)).astype(np.float32)
+
+    def __init__(self, detector: str, device: str) -> None:
+        pass
 
     def _one(self, frame: np.ndarray) -> np.ndarray:
         y, x = np.unravel_index(frame.sum(axis=2).argmax(), frame.shape[:2])
@@ -47,11 +51,8 @@ class Brightest:
     def of_truth(self, frames: Iterable[np.ndarray]) -> np.ndarray:
         return np.stack([self._one(frame) for frame in frames])
 
-    def follow(self) -> Brightest:
-        return self
-
-    def detect(self, frames: Sequence[np.ndarray], truth: np.ndarray | None) -> np.ndarray:
-        return self.of_truth(frames)
+    def of_predictions(self, wanted: Sequence[Wanted]) -> list[np.ndarray]:
+        return [self.of_truth(one.frames) for one in wanted]
 
 
 #: Where the bright pixel of the truth is, in every frame.

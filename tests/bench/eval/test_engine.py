@@ -14,6 +14,7 @@ from bench.clips.inputs import from_folders, with_trivial
 from bench.clips.job import Candidate, Job, Take
 from bench.common.errors import Unscorable
 from bench.eval.engine import Engine
+from bench.eval.faces import Wanted
 from bench.eval.parts import PartRow
 from bench.metrics.base import Batch, ClipInfo, Context, Meter, Metric, Output, Score, Spec
 from bench.weights.store import WeightStore
@@ -96,7 +97,10 @@ REGISTRY = Registry(
 
 
 class FoundFaces:
-    """Stands in for FaceMesh: a face that was drawn up before, in some frames."""
+    """Stands in for the detector: a face that was drawn up before, in some frames."""
+
+    def __init__(self, detector: str, device: str) -> None:
+        pass
 
     points = fake_clip("face", 40, width=WIDTH, height=HEIGHT).landmarks
     gone: Sequence[int] = ()
@@ -106,11 +110,8 @@ class FoundFaces:
         found[list(self.gone)] = np.nan
         return found
 
-    def follow(self) -> FoundFaces:
-        return self
-
-    def detect(self, frames: Sequence[np.ndarray], truth: np.ndarray | None) -> np.ndarray:
-        return np.zeros((len(frames), 478, 3), np.float32)
+    def of_predictions(self, wanted: Sequence[Wanted]) -> list[np.ndarray]:
+        return [np.zeros((len(one.frames), 478, 3), np.float32) for one in wanted]
 
 
 @pytest.fixture(autouse=True)

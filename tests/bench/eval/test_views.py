@@ -17,6 +17,7 @@ from bench.clips.inputs import from_dataset, from_folders, with_trivial
 from bench.clips.inputs.declared import GENERATION
 from bench.common.errors import BenchError
 from bench.eval import evaluate
+from bench.eval.faces import Wanted
 from bench.report.tables import build_table
 from bench.results import CLIPS, PREVIEWS, Result, read_result
 from prep.schema import Clip
@@ -107,12 +108,13 @@ def test_the_shifted_row_is_detected_in_the_pictures_of_the_view(
     class Follows:
         """Finds the truth's face where a shift by one pixel puts it, and 3 pixels lower."""
 
-        def follow(self) -> Follows:
-            return self
+        def __init__(self, detector: str, device: str) -> None:
+            pass
 
-        def detect(self, frames: Sequence[np.ndarray], truth: np.ndarray) -> np.ndarray:
-            seen.extend(frames)
-            return truth + np.array([1, 1 + 3, 0], np.float32)
+        def of_predictions(self, wanted: Sequence[Wanted]) -> list[np.ndarray]:
+            for one in wanted:
+                seen.extend(one.frames)
+            return [one.truth + np.array([1, 1 + 3, 0], np.float32) for one in wanted]
 
     monkeypatch.setattr("bench.eval.engine.Faces", Follows)
     data, folders = made

@@ -19,8 +19,9 @@ import numpy.typing as npt
 
 from baselines.trivial import shifted, shifted_back
 from bench.metrics.landmark_distance import face_boxes
+from prep.facemesh.detector import FaceMesh
 from prep.landmark_sets import LIPS
-from prep.landmarks import Detector, FaceMesh, choose_face
+from prep.landmarks import Detector, choose_face
 from prep.toy.portraits import portrait_file
 from prep.video_reading import frames
 

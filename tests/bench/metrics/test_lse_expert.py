@@ -310,7 +310,10 @@ def test_its_names_are_not_those_of_the_official_network() -> None:
 
 
 class _Faces:
-    """FaceMesh, which knows where the face is."""
+    """A detector that knows where the face is."""
+
+    def __init__(self, detector: str, device: str) -> None:
+        pass
 
     def of_truth(self, frames) -> np.ndarray:
         return np.concatenate([face(1) for _ in frames])

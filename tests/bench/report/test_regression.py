@@ -47,6 +47,16 @@ def test_same_result_has_no_drift():
     assert not regression.compare(regression.freeze(_result(), "first"), _result())
 
 
+def test_another_detector_is_drift():
+    ours = {"name": "facemesh", "digest": "0123456789ab"}
+    result = _result().model_copy(update={"detector": ours})
+    assert not regression.compare(regression.freeze(result, "first"), result)
+    # One from before detectors had names is mediapipe's.
+    (drift,) = regression.compare(regression.freeze(_result(), "first"), result)
+    assert (drift.output, drift.expected) == ("detector", "mediapipe")
+    assert drift.found == "facemesh (networks 0123456789ab)"
+
+
 def test_drift_beyond_tolerance_is_named_with_its_reason():
     frozen = regression.freeze(_result(), "first")
     assert not regression.compare(frozen, _result(psnr=30.04))
