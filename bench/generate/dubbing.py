@@ -30,6 +30,8 @@ from bench.generate.toy_weights import from_toy, is_toy
 from bench.generate.writing import frame_size, write_generated
 from bench.weights.store import WeightStore
 from models.base import FULL, Drive, Shot
+from prep.detectors import DEFAULT as DETECTOR
+from prep.detectors import identity
 from prep.errors import ClipError
 from prep.landmarks import LARGEST, FaceChoice
 from prep.rates import FPS
@@ -60,6 +62,7 @@ class Dubbed:
         seconds: wall time.
         changed: options of generation that differ from those of the run → their value.
         notes: what the user should know about this result, one line each.
+        detector: what found the faces, see :func:`prep.detectors.identity`.
     """
 
     frames: int
@@ -76,6 +79,7 @@ class Dubbed:
     seconds: float
     changed: Mapping[str, Any]
     notes: tuple[str, ...]
+    detector: Mapping[str, str]
 
 
 def dub(
@@ -91,6 +95,7 @@ def dub(
     speaker: str | None = None,
     fit: Fit | None = None,
     crf: int = 18,
+    detector: str = DETECTOR,
     tracking: bool = False,
     sheet: Path | None = None,
     device: str = "auto",
@@ -116,6 +121,7 @@ def dub(
         speaker: for a run set: the person whose run is used.
         fit: how a video and a sound of different lengths are combined.
         crf: x264's constant rate factor.
+        detector: what finds the faces, one of :data:`prep.detectors.DETECTORS`.
         tracking: track the face from frame to frame instead of detecting it in each.
         sheet: path of a JPEG with the face in :data:`SHEET_FRAMES` evenly spaced frames, original above generated;
             None: no sheet.
@@ -128,9 +134,11 @@ def dub(
         BenchError: see :func:`bench.generate.dub_inputs.check_files` and
             :func:`bench.generate.talkers.load_talker`; or there is no sound or no face, the method does not support the
             pose or a picture, the method fails, or the disk is full.
+        PrepError: the detector is unknown, or a package or file that it needs is missing.
     """
     started = time.monotonic()
     picked = check_files(video, audio, out)
+    found_by = identity(detector)
     check_animates(method, picked)
     if isinstance(pose, Path):
         if not pose.is_file():
@@ -144,8 +152,8 @@ def dub(
         samples = sound(audio, audio_track).samples
     except ClipError as error:
         raise BenchError(f"{audio}: {error.reason}") from None
-    store = WeightStore.default(weights_dir)
-    talkers = TalkerSource(run.absolute(), pick_device(device), method, store, tuple(overrides)).open()
+    store, chosen = WeightStore.default(weights_dir), pick_device(device)
+    talkers = TalkerSource(run.absolute(), chosen, method, store, tuple(overrides)).open()
     loaded = _of_speaker(talkers, run, speaker)
     check_pose(loaded.talker, "still" if pose == "still" else "footage", isinstance(pose, Path))
 
@@ -158,7 +166,9 @@ def dub(
                 loaded.talker.views,
                 sound_frames,
                 fit,
+                detector=detector,
                 tracking=tracking,
+                device=chosen,
                 padding=loaded.padding,
                 derive=ClipDeriver(loaded),
                 on_frame=lambda done, total: notify(step, done, total),
@@ -225,6 +235,7 @@ def dub(
         channels=spoken.channels,
         seconds=time.monotonic() - started,
         changed=loaded.changed,
+        detector=found_by,
         notes=(*_notes(picked, footage, face, loaded), *spoken.notes),
     )
 

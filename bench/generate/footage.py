@@ -20,8 +20,9 @@ from bench.generate.fit import Fit, Order, block_frames, runs
 from bench.generate.people import OnePerson
 from bench.generate.sound import DrivingSound
 from models.base import Crop, Shot
+from prep.detectors import DEFAULT as DETECTOR
+from prep.detectors import create
 from prep.errors import ClipError
-from prep.facemesh.detector import FaceMesh
 from prep.landmark_sets import LANDMARK_SETS
 from prep.landmarks import LARGEST, FaceChoice, detect_clip
 from prep.names import known
@@ -320,7 +321,9 @@ def file_footage(
     sound_frames: int,
     fit: Fit,
     *,
+    detector: str = DETECTOR,
     tracking: bool = False,
+    device: str = "cpu",
     padding: str = "constant",
     derive: Derive | None = None,
     on_frame: Callable[[int, int], None] | None = None,
@@ -334,7 +337,9 @@ def file_footage(
         views: keys of :data:`prep.views.VIEWS`.
         sound_frames: of the driving sound.
         fit: how video and sound are combined.
+        detector: what finds the landmarks, one of :data:`prep.detectors.DETECTORS`.
         tracking: track the face from frame to frame instead of detecting it in each.
+        device: of torch, for the detector.
         padding: of the mel spectrogram of its own sound.
         derive: returns derived columns.
         on_frame: called after every frame with the number of frames done and the total.
@@ -343,7 +348,7 @@ def file_footage(
 
     Raises:
         ClipError: the video cannot be read to its end, shows no human face, or not the one that ``choose`` asks for.
-        PrepError: a view is unknown.
+        PrepError: a view or the detector is unknown, or a package or file that the detector needs is missing.
     """
     known("view", views, VIEWS)
     info, path = picked.info, picked.path
@@ -366,9 +371,11 @@ def file_footage(
             if on_frame is not None:
                 on_frame(number, needed)
 
-    with FaceMesh(tracking=tracking) as mesh:
-        person = OnePerson(mesh, choose)
+    person = OnePerson(create(detector, tracking=tracking, device=device), choose)
+    try:
         found = detect_clip(person, watched())
+    finally:
+        person.close()
     if not found.detected.any():
         frames = "1 frame" if needed == 1 else f"{needed} frames"
         like = ", only something like one" if found.n_faces.any() else ""

@@ -137,6 +137,7 @@ def generate(
         driver=driver,
         pose="listed" if pairs is not None and any(pair.pose for pair in chosen) else options.pose,
         output=loaded.talker.output,
+        detector=dict(inputs.detector),
         mel_padding=loaded.padding,
         adapted=loaded.talker.adapts,
         derived=derivation_keys(loaded),

@@ -48,7 +48,8 @@ class OnePerson:
         return self._only(self._detector.detect(frame))
 
     def detect_batch(self, frames: Sequence[Image]) -> Iterator[Float]:
-        """As :meth:`detect`, of several frames; who it is in a frame is decided when its result is taken."""
+        """As :meth:`detect` for several frames, which the detector sees at once; each is followed when it is taken, so
+        that a frame may be searched (:meth:`search`) before the next one is taken."""
         return map(self._only, self._detector.detect_batch(frames))
 
     def search(self, frame: Image) -> Float:

@@ -17,7 +17,8 @@ PoseFrom = Literal["footage", "driver", "listed", "still"]
 class TalkerGeneration(GenerationRecord):
     """The content of ``generation.json`` for videos of a method of the suite."""
 
-    free = GenerationRecord.free | {"run"}
+    # The detector is that of the data set, which is compared by its manifest.
+    free = GenerationRecord.free | {"run", "detector"}
 
     run: str = Field(description="folder of the training run or of the run set, as it was given")
     config_sha256: str = Field(description="of the method's configuration")
@@ -37,6 +38,11 @@ class TalkerGeneration(GenerationRecord):
     driver: str = Field("", description="in transfer: the clip whose sound drives all others")
     pose: PoseFrom = "footage"
     output: str = Field("full", description="full frames, or the view that was generated")
+    detector: dict[str, str] = Field(
+        default_factory=dict,
+        description="what found the faces of the data set; nothing in records from before detectors had names, whose "
+        "faces mediapipe found",
+    )
     mel_padding: str = Field("constant", description="of the driving sound, as in training")
     adapted: bool = Field(False, description="fine-tuned on a clip of each person before generating")
     derived: dict[str, str] = Field(

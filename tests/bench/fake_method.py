@@ -138,11 +138,11 @@ def number_of(frame: np.ndarray) -> int:
 
 
 class FakeMesh:
-    """In place of FaceMesh: always the same face, but none in frames of certain numbers."""
+    """In place of a detector: always the same face, but none in frames of certain numbers."""
 
     shape = POINTS
 
-    def __init__(self, faceless: set[int] | None = None, *, tracking: bool = False) -> None:
+    def __init__(self, faceless: set[int] | None = None) -> None:
         self.faceless = faceless or set()
         self.frames = 0
         self.face = fake_clip("mesh", 1).landmarks[:1].astype(np.float64)
@@ -165,10 +165,4 @@ class FakeMesh:
         pass
 
     def close(self) -> None:
-        pass
-
-    def __enter__(self) -> FakeMesh:
-        return self
-
-    def __exit__(self, *_: object) -> None:
         pass

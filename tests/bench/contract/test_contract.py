@@ -47,7 +47,7 @@ CLIPS = {
 def registered(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(METHODS.entries, "portrait", portrait.ENTRY)
     monkeypatch.setitem(METHODS.entries, "personal", personal.ENTRY)
-    monkeypatch.setattr(footage_module, "FaceMesh", lambda tracking: FakeMesh())
+    monkeypatch.setattr(footage_module, "create", lambda name, **options: FakeMesh())
     monkeypatch.setattr(Personal, "adaptations", 0)
 
 

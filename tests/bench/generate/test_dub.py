@@ -31,7 +31,7 @@ __all__ = ["run"]
 @pytest.fixture(autouse=True)
 def mesh(monkeypatch: pytest.MonkeyPatch) -> FakeMesh:
     found = FakeMesh()
-    monkeypatch.setattr(footage_module, "FaceMesh", lambda tracking: found)
+    monkeypatch.setattr(footage_module, "create", lambda name, **options: found)
     return found
 
 
@@ -175,8 +175,8 @@ def test_the_command_says_what_it_did(run: Path, tmp_path: Path, mesh: FakeMesh)
     assert done.exit_code == 0, done.exception
     said = " ".join(done.stdout.split())
     assert (
-        "18 frames, 0.60 s at 30 fps, 160x200, sound 44100 Hz mono, 1 of 15 generated frames without a face passed "
-        "through; took" in said
+        "18 frames, 0.60 s at 30 fps, 160x200, sound 44100 Hz mono, face found by facemesh, 1 of 15 generated frames "
+        "without a face passed through; took" in said
     )
     sheet = tmp_path / "out.sheet.jpg"
     assert out.is_file() and sheet.is_file() and f"{sheet}: original above generated" in done.stdout

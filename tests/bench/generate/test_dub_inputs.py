@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -35,7 +36,7 @@ __all__ = ["run"]
 @pytest.fixture(autouse=True)
 def mesh(monkeypatch: pytest.MonkeyPatch) -> FakeMesh:
     found = FakeMesh()
-    monkeypatch.setattr(footage_module, "FaceMesh", lambda tracking: found)
+    monkeypatch.setattr(footage_module, "create", lambda name, **options: found)
     # The numbers in grey frames look like cuts.
     monkeypatch.setattr(landmarks_module, "marked", lambda frames: ((frame, False) for frame in frames))
     return found
@@ -244,7 +245,7 @@ class TwoFaces(FakeMesh):
 
 @pytest.fixture
 def two(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> tuple[Path, Path]:
-    monkeypatch.setattr(footage_module, "FaceMesh", lambda tracking: TwoFaces())
+    monkeypatch.setattr(footage_module, "create", lambda name, **options: TwoFaces())
     write_video(tmp_path / "in.mp4", (numbered(number, width=320) for number in range(5)))
     audio = write_sounds(tmp_path / "a.wav", "pcm_s16le", tones(0.2, 16_000, 2), rate=16_000)
     return tmp_path / "in.mp4", audio
@@ -298,6 +299,32 @@ def test_nobody_else_speaks_where_the_person_s_face_is_not_found() -> None:
         assert all(faces[0, :, 0].mean() > 400 for faces in found[40:])
 
 
+def test_one_person_is_followed_frame_by_frame_although_all_are_detected_at_once() -> None:
+    away = np.array([500, 0, 0])
+
+    class Moves(FakeMesh):
+        """Two people. In the second frame only a search finds one, far away; in the third, one is at each place."""
+
+        def detect_batch(self, frames: Sequence[np.ndarray]) -> Iterator[np.ndarray]:
+            self.frames += 1
+            left, right = self.face[0], self.face[0] * 0.5 + [190, 60, 0]
+            return iter(
+                [np.stack([left, right]), self.face[:0], np.stack([left, left + away])][: len(frames)]
+            )
+
+        def search(self, frame: np.ndarray) -> np.ndarray:
+            return self.face + away
+
+    mesh = Moves()
+    person = OnePerson(mesh, FaceChoice(1))
+    found = person.detect_batch([np.empty(0)] * 3)
+    np.testing.assert_array_equal(next(found), mesh.face)
+    assert mesh.frames == 1 and person.people == 2
+    assert not len(next(found))
+    np.testing.assert_array_equal(person.search(np.empty(0)), mesh.face + away)
+    np.testing.assert_array_equal(next(found), mesh.face + away)
+
+
 @pytest.mark.parametrize(
     ("face", "who"), [(FaceChoice(), "the largest face speaks"), (FaceChoice(2), "the face is chosen anew")]
 )
@@ -308,7 +335,7 @@ def test_after_a_cut_the_choice_is_made_anew_and_is_said(
         def detect(self, frame: np.ndarray) -> np.ndarray:
             return super().detect(frame)[: 2 if number_of(frame) < 3 else 1]
 
-    monkeypatch.setattr(footage_module, "FaceMesh", lambda tracking: Cut())
+    monkeypatch.setattr(footage_module, "create", lambda name, **options: Cut())
     monkeypatch.setattr(
         landmarks_module,
         "marked",

@@ -318,7 +318,7 @@ def test_a_view_that_is_not_stored_is_cut_from_the_landmarks(data: Path) -> None
 
 def test_only_what_is_needed_of_a_file_is_searched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     mesh = FakeMesh({7})
-    monkeypatch.setattr(module, "FaceMesh", lambda tracking: mesh)
+    monkeypatch.setattr(module, "create", lambda name, **options: mesh)
     write_video(tmp_path / "v.mp4", [numbered(i, 101, 145) for i in range(40)], fps=25)
     steps: list[tuple[int, int]] = []
     clip = file_footage(
@@ -332,7 +332,7 @@ def test_only_what_is_needed_of_a_file_is_searched(tmp_path: Path, monkeypatch: 
     assert (clip.n_frames, clip.n_unique, clip.width, clip.height) == (15, 15, 146, 102)
     assert np.flatnonzero(~clip.detected).tolist() == [7]
     assert file_footage(pick(tmp_path / "v.mp4"), (), 90, Fit()).n_frames == 90
-    monkeypatch.setattr(module, "FaceMesh", lambda tracking: FakeMesh(set(range(40))))
+    monkeypatch.setattr(module, "create", lambda name, **options: FakeMesh(set(range(40))))
     with pytest.raises(ClipError, match="no human face in 40 frames"):
         file_footage(pick(tmp_path / "v.mp4"), ["box128"], 40, Fit())
 

@@ -34,6 +34,7 @@ from bench.train.config import RunConfig
 from bench.train.official import import_official
 from bench.weights.store import WeightStore
 from models.base import Drive
+from prep.detectors import identity
 from prep.errors import PrepError
 from prep.pixels import Colour
 from prep.shards import MANIFEST, write_json
@@ -127,6 +128,7 @@ def test_generation_json_says_where_they_come_from(run: Path, data: Path, tmp_pa
     assert (done.data, done.split, done.manifest_sha256) == ("fake", "test", inputs.manifest_sha256)
     assert done.packages["torch"] and done.machine["cores"] and done.command == "bench generate …"
     assert load_pairs(out / PAIRS, LENGTHS) == reconstruction(LENGTHS)
+    assert done.detector == identity("facemesh"), "what found the faces of the data set"
     scored = from_dataset({"ours": out}, data)
     assert scored.protocol == "reconstruction" and not scored.unmatched
     assert all(job.candidates[0].problem == "" for job in scored.jobs)
@@ -294,6 +296,10 @@ def test_an_interruption_leaves_whole_videos_and_says_so(
         make(run, data, out)
     assert videos(out) == ["s0/a"] and not read_generation(out).complete
     assert not list(out.rglob(".*.mp4*"))
+    # A record from before detectors had names goes on, too.
+    record = json.loads((out / GENERATION).read_text("utf-8"))
+    assert record.pop("detector")["name"] == "facemesh"
+    (out / GENERATION).write_text(json.dumps(record), "utf-8")
     monkeypatch.setattr(Fake, "generate", whole)
     assert make(run, data, out).made == 4 and read_generation(out).complete
 
