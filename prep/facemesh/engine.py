@@ -35,6 +35,8 @@ INPUTS = {
     "full_range": Input(192, -1.0, False),
     "mesh": Input(192, 0.0, True),
 }
+#: Squares that a CPU computes at once.
+BATCH = 4
 #: A square of a frame: the number of the frame, and the matrix (3, 3) of :func:`prep.facemesh.region.matrix`.
 Place = tuple[int, Float]
 
@@ -70,11 +72,15 @@ class CpuEngine:
         """See :class:`Engine`."""
         if network not in self._networks:  # The full-range detector is seldom needed.
             made = plan(Graph.load(self._files[network].graph)[0])
-            self._networks[network] = made, made.memory()
+            self._networks[network] = made, made.memory(BATCH)
         made, memory = self._networks[network]
-        square, form = made.square(memory), INPUTS[network]
-        found = []
-        for number, matrix in places:
-            cut(frames[number], matrix, square, form.low, 1, edge=form.edge)
-            found.append(made.run(memory))
-        return [np.stack(outputs) for outputs in zip(*found, strict=True)]
+        form = INPUTS[network]
+        parts = []
+        for start in range(0, len(places), BATCH):
+            some = places[start : start + BATCH]
+            for (number, matrix), own in zip(some, memory, strict=False):
+                cut(frames[number], matrix, made.square(own), form.low, 1, edge=form.edge)
+            parts.append(made.run(memory[: len(some)]))
+        return (
+            parts[0] if len(parts) == 1 else [np.concatenate(outputs) for outputs in zip(*parts, strict=True)]
+        )

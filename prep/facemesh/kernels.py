@@ -30,70 +30,79 @@ _VECTOR_BYTES = 4 * LANES
 
 
 @_compiled
-def run(steps, numbers, weights, values):  # type: ignore[no-untyped-def]
-    """Compute all steps.
+def run(steps, first, numbers, weights, values):  # type: ignore[no-untyped-def]
+    """Compute all steps for some pictures.
+
+    The ``first`` steps are computed picture by picture, so that their large values stay in the cache; each other one
+    for all pictures in turn, so that its weights do.
 
     Args:
         steps: (S, fields) int64.
+        first: number of steps.
         numbers: int64, tables of indices.
         weights: float32.
-        values: float32, in which the input lies and the outputs are written.
+        values: (B, size) float32, in which the inputs lie and the outputs are written.
     """
+    for picture in range(len(values)):
+        for number in range(first):
+            _run(steps[number], numbers, weights, values[picture])
+    for number in range(first, len(steps)):
+        for picture in range(len(values)):
+            _run(steps[number], numbers, weights, values[picture])
+
+
+@_compiled
+def _run(step, numbers, weights, values):  # type: ignore[no-untyped-def]
+    """Compute one step for one picture."""
     here, parameters = values.ctypes.data, weights.ctypes.data
-    for number in range(len(steps)):
-        step = steps[number]
-        (operator, source, line, channels, stride, height, width, out_channels, out, out_line, at_weights, at_bias,
-         at_slopes, added, added_line, added_channels, taps, length, at_depth, at_depth_bias, at_depth_slopes,
-         scratch) = step  # fmt: skip
-        if operator in (CONVOLUTION, BLOCK):
-            for y in range(height):
-                top = here + 4 * (source + y * stride * line)
-                pixel, tap = 4 * stride * channels, 4 * line
-                if operator == BLOCK:
-                    _depthwise_line(top, 4 * line, channels, stride, width, parameters + 4 * at_depth,
-                                    parameters + 4 * at_depth_bias, parameters + 4 * at_depth_slopes,
-                                    here + 4 * scratch)  # fmt: skip
-                    top, pixel, tap = here + 4 * scratch, 4 * channels, 0
-                more = here + 4 * (added + y * added_line) if added >= 0 else 0
-                _line(top, pixel, length, taps, tap, width, parameters + 4 * at_weights, out_channels,
-                      parameters + 4 * at_bias, more, added_channels, parameters + 4 * at_slopes,
-                      here + 4 * (out + y * out_line))  # fmt: skip
-        elif operator == DEPTHWISE:
-            for y in range(height):
-                _depthwise_line(here + 4 * (source + y * stride * line), 4 * line, channels, stride, width,
-                                parameters + 4 * at_depth, parameters + 4 * at_depth_bias,
-                                parameters + 4 * at_depth_slopes, here + 4 * (out + y * out_line))  # fmt: skip
-        elif operator == ADD:
-            for y in range(height):
-                _add(values, source + y * line, added + y * added_line, weights, at_slopes, width * channels,
-                     channels, out + y * out_line)  # fmt: skip
-        elif operator == POOL:
-            for y in range(height):
-                for c in range(0, channels, LANES):
-                    largest(here + 4 * (source + y * stride * line + c), 4 * line, 4 * channels,
-                            here + 4 * (out + y * out_line + c), width)  # fmt: skip
-        elif operator == UPSAMPLE:
-            _upsample(values, source, line, channels, height, width, out, out_line)
-        elif operator == SPACE:
-            _space(values, source, line, channels, stride, height, width, out_channels, out, out_line)
-        elif operator == ROWS:
-            for y in range(height):
-                for x in range(width):
-                    for c in range(length):
-                        values[out + (y * width + x) * length + c] = values[
-                            source + y * line + x * channels + c
-                        ]
-        elif operator == REGION:
-            _region(
-                values, source, numbers[length : length + taps], weights[at_weights : at_weights + 3], out
-            )
-        elif operator == SAMPLE:
-            _sample(values, source, line, channels, taps, length, added, height, width, out, out_line)
-        elif operator == SCALE:
-            for i in range(length):
-                values[out + i] = values[source + i] * weights[at_weights + (i if taps > 1 else 0)]
-        elif operator == MOVE:
-            _move(values, source, added, length, out)
+    (operator, source, line, channels, stride, height, width, out_channels, out, out_line, at_weights, at_bias,
+     at_slopes, added, added_line, added_channels, taps, length, at_depth, at_depth_bias, at_depth_slopes,
+     scratch) = step  # fmt: skip
+    if operator in (CONVOLUTION, BLOCK):
+        for y in range(height):
+            top = here + 4 * (source + y * stride * line)
+            pixel, tap = 4 * stride * channels, 4 * line
+            if operator == BLOCK:
+                _depthwise_line(top, 4 * line, channels, stride, width, parameters + 4 * at_depth,
+                                parameters + 4 * at_depth_bias, parameters + 4 * at_depth_slopes,
+                                here + 4 * scratch)  # fmt: skip
+                top, pixel, tap = here + 4 * scratch, 4 * channels, 0
+            more = here + 4 * (added + y * added_line) if added >= 0 else 0
+            _line(top, pixel, length, taps, tap, width, parameters + 4 * at_weights, out_channels,
+                  parameters + 4 * at_bias, more, added_channels, parameters + 4 * at_slopes,
+                  here + 4 * (out + y * out_line))  # fmt: skip
+    elif operator == DEPTHWISE:
+        for y in range(height):
+            _depthwise_line(here + 4 * (source + y * stride * line), 4 * line, channels, stride, width,
+                            parameters + 4 * at_depth, parameters + 4 * at_depth_bias,
+                            parameters + 4 * at_depth_slopes, here + 4 * (out + y * out_line))  # fmt: skip
+    elif operator == ADD:
+        for y in range(height):
+            _add(values, source + y * line, added + y * added_line, weights, at_slopes, width * channels,
+                 channels, out + y * out_line)  # fmt: skip
+    elif operator == POOL:
+        for y in range(height):
+            for c in range(0, channels, LANES):
+                largest(here + 4 * (source + y * stride * line + c), 4 * line, 4 * channels,
+                        here + 4 * (out + y * out_line + c), width)  # fmt: skip
+    elif operator == UPSAMPLE:
+        _upsample(values, source, line, channels, height, width, out, out_line)
+    elif operator == SPACE:
+        _space(values, source, line, channels, stride, height, width, out_channels, out, out_line)
+    elif operator == ROWS:
+        for y in range(height):
+            for x in range(width):
+                for c in range(length):
+                    values[out + (y * width + x) * length + c] = values[source + y * line + x * channels + c]
+    elif operator == REGION:
+        _region(values, source, numbers[length : length + taps], weights[at_weights : at_weights + 3], out)
+    elif operator == SAMPLE:
+        _sample(values, source, line, channels, taps, length, added, height, width, out, out_line)
+    elif operator == SCALE:
+        for i in range(length):
+            values[out + i] = values[source + i] * weights[at_weights + (i if taps > 1 else 0)]
+    elif operator == MOVE:
+        _move(values, source, added, length, out)
 
 
 @_compiled

@@ -69,6 +69,11 @@ class Step:
     depth_slopes: int = -1
     scratch: int = -1
 
+    @property
+    def size(self) -> int:
+        """Values that it writes."""
+        return self.height * self.width * self.out_channels
+
     @classmethod
     def between(cls, operator: int, one: Value, two: Value, /, **more: int) -> Step:
         """A step from one value of four dimensions to another."""

@@ -19,6 +19,9 @@ from prep.facemesh.layout import INPUT_BORDER, Layout, Step, Value
 
 Float32 = npt.NDArray[np.float32]
 
+#: Float32 values that are many: of four pictures, they and those before them fill a cache of the second level.
+LARGE = 20_000
+
 
 @dataclass
 class Plan:
@@ -26,6 +29,7 @@ class Plan:
 
     Attributes:
         steps: (S, fields) int64.
+        first: so many steps have large values.
         numbers: int64, tables of indices.
         weights: float32.
         size: float32 values of memory.
@@ -34,28 +38,31 @@ class Plan:
     """
 
     steps: npt.NDArray[np.int64]
+    first: int
     numbers: npt.NDArray[np.int64]
     weights: Float32
     size: int
     input: Value
     outputs: list[tuple[int, tuple[int, ...]]]
 
-    def memory(self) -> Float32:
-        """Memory for one picture at a time; the borders must stay zero."""
-        return np.zeros(self.size, np.float32)
+    def memory(self, count: int) -> Float32:
+        """Memory for ``count`` pictures at a time; the borders must stay zero."""
+        return np.zeros((count, self.size), np.float32)
 
     def square(self, memory: Float32) -> Float32:
-        """The view (H, W, 3) of the input in a memory."""
+        """The view (H, W, 3) of the input in the memory of one picture."""
         place = self.input
-        shape = (place.height, place.line)
-        lines = memory[place.start : place.start + place.height * place.line].reshape(shape)
+        lines = memory[place.start : place.start + place.height * place.line].reshape(
+            place.height, place.line
+        )
         return lines[:, : place.width * place.channels].reshape(place.height, place.width, place.channels)
 
     def run(self, memory: Float32) -> list[Float32]:
-        """The outputs for the input in a memory, copied."""
-        kernels.run(self.steps, self.numbers, self.weights, memory)
+        """The outputs (B, …) for the inputs in a memory, copied."""
+        kernels.run(self.steps, self.first, self.numbers, self.weights, memory)
         return [
-            memory[place : place + int(np.prod(shape))].reshape(shape).copy() for place, shape in self.outputs
+            memory[:, place : place + int(np.prod(shape))].reshape(-1, *shape).copy()
+            for place, shape in self.outputs
         ]
 
 
@@ -79,8 +86,10 @@ def plan(graph: Graph) -> Plan:
             raise ValueError(f"the operator {group.first.operator} follows no convolution")
         _WRITERS[group.first.operator](layout, group)
         layout.used(group.inputs(graph))
+    large = [number for number, step in enumerate(layout.steps) if step.size > LARGE]
     return Plan(
         np.array([astuple(step) for step in layout.steps], np.int64),
+        max(large, default=-1) + 1,
         np.array(layout.numbers or [0], np.int64),
         np.concatenate(layout.parts),
         layout.size,
