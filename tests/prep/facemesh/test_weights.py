@@ -293,11 +293,6 @@ def test_a_damaged_file_does_not_hide_a_right_one(
     assert found["mesh"].graph.parent == other and found["short_range"].graph.parent == home
 
 
-def _slowly(path: Path) -> Graph:
-    time.sleep(0.05)
-    return stand_in(path)
-
-
 def test_several_processes_convert_at_once(
     home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -305,7 +300,13 @@ def test_several_processes_convert_at_once(
     (package / "__init__.py").touch()
     monkeypatch.delitem(sys.modules, "mediapipe")
     monkeypatch.syspath_prepend(str(package.parent))
-    monkeypatch.setattr(tflite_file, "read", _slowly)
+    save = Graph.save
+
+    def slowly(graph: Graph, path: Path, **notes: str) -> None:
+        save(graph, path, **notes)
+        time.sleep(0.02)
+
+    monkeypatch.setattr(Graph, "save", slowly)
     with ProcessPoolExecutor(4, mp_context=multiprocessing.get_context("fork")) as pool:
         jobs = [pool.submit(_message, *weights.SOURCES) for _ in range(8)]
         assert [job.result() for job in jobs] == [""] * 8
