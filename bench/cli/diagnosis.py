@@ -89,7 +89,7 @@ class Report:
         broken: package that is installed and cannot be loaded → why, and the remedy.
         folders: of weights, in the order of search, and whether each is writable.
         weights: of the whole registry.
-        unavailable: metric variant → what is missing: ``weights alexnet``, ``extra dlib``, ``mediapipe``.
+        unavailable: metric variant → what is missing: ``weights alexnet``, ``extra dlib``.
     """
 
     python: str
@@ -144,7 +144,7 @@ def examine(store: WeightStore) -> Report:
         broken=broken,
         folders={str(folder): writable(folder) for folder in store.folders},
         weights=weights,
-        unavailable=_unavailable(weights, extras, {*broken, *(p.name for p in packages if not p.version)}),
+        unavailable=_unavailable(weights, extras),
     )
 
 
@@ -226,8 +226,9 @@ def _weight(store: WeightStore, name: str) -> Weight:
 
 
 def _unavailable(
-    weights: tuple[Weight, ...], extras: dict[str, tuple[str, ...]], unusable: set[str]
+    weights: tuple[Weight, ...], extras: dict[str, tuple[str, ...]]
 ) -> dict[str, tuple[str, ...]]:
+    """The networks of the usual detector do not count: they are had when they are first needed."""
     problems = {weight.name for weight in weights if weight.problem}
     found: dict[str, tuple[str, ...]] = {}
     for metric in METRICS:
@@ -238,7 +239,6 @@ def _unavailable(
             continue
         lacks = [f"weights {name}" for name in spec.weights if name in problems]
         lacks += [f"extra {spec.extra}"] if extras.get(spec.extra) else []
-        lacks += ["mediapipe"] if "mediapipe" in unusable and "landmarks" in spec.needs else []
         if lacks:
             found[metric] = tuple(lacks)
     return found

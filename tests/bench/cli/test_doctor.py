@@ -77,14 +77,20 @@ def test_packages_are_held_against_their_ranges(monkeypatch: pytest.MonkeyPatch)
     assert report.unavailable["csim.dlib"] == ("extra dlib",)
 
 
-def test_a_broken_mediapipe_is_named_with_what_it_disables(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_networks_that_are_had_at_first_use_disable_no_metric(tmp_path: Path) -> None:
+    report = examine(WeightStore({"facemesh": registry()["facemesh"]}, [tmp_path]))
+    assert [weight.problem != "" for weight in report.weights] == [True]
+    assert "lmd.mean68" not in report.unavailable
+
+
+def test_a_broken_mediapipe_is_named_and_disables_no_metric(monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(name: str) -> Any:
         raise ImportError("libfoo.so:\n not found")
 
     monkeypatch.setattr(doctor, "import_module", broken)
     report = examine(WeightStore({}, []))
     assert "libfoo.so: not found" in report.broken["mediapipe"] and "\n" not in report.broken["mediapipe"]
-    assert report.unavailable["lmd.mean68"] == ("mediapipe",) and "lse.lrs" not in report.unavailable
+    assert "lmd.mean68" not in report.unavailable
 
 
 def test_a_suite_that_is_not_installed_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
