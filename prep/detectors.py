@@ -11,6 +11,8 @@ from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
+from packaging.version import Version
+
 from prep.errors import PrepError
 from prep.installing import explain, install
 from prep.names import known
@@ -23,6 +25,8 @@ DEFAULT = "facemesh"
 #: What found the landmarks of data sets and results from before detectors had names.
 UNNAMED = "mediapipe"
 
+#: The distribution that carries :class:`prep.fan.Fan68`, whose points are stored beside those of a detector.
+FAN = "face-alignment"
 #: The last release of the package mediapipe with FaceMesh.
 _LAST = "0.10.21"
 _FACEMESH = ("short_range", "full_range", "mesh")
@@ -157,10 +161,11 @@ def words(found: Mapping[str, str]) -> str:
     return f"{name} ({', '.join(facts)})" if facts else name
 
 
-def versions(name: str) -> dict[str, str]:
-    """Distribution → version, of those that are installed and carry a detector."""
+def versions(name: str, *, fan: bool = False) -> dict[str, str]:
+    """Distribution → version, of those that are installed and carry a detector, and FAN with ``fan``."""
     found = {}
-    for package in _KINDS[known("detector", [name], DETECTORS)[0]].packages:
+    packages = _KINDS[known("detector", [name], DETECTORS)[0]].packages
+    for package in (*packages, FAN) if fan else packages:
         try:
             found[package] = version(package)
         except PackageNotFoundError:
@@ -179,7 +184,7 @@ def _carrier(name: str) -> dict[str, str]:
         return {}
     installed = versions(name)
     for package, found in installed.items():
-        if package != UNNAMED or tuple(map(int, found.split(".")[:3])) <= tuple(map(int, _LAST.split("."))):
+        if package != UNNAMED or Version(found) <= Version(_LAST):
             return {"package": package, "version": found}
     lack = f"mediapipe {installed[UNNAMED]} has no FaceMesh" if installed else "it is not installed"
     raise PrepError(

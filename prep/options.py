@@ -84,7 +84,7 @@ def fingerprint(options: PrepOptions, refs: Sequence[ClipRef]) -> dict[str, Any]
         "clips_sha256": digest.hexdigest(),
         "schema_version": SCHEMA_VERSION,
         "detector_digest": detectors.identity(options.detector)["digest"],
-        "versions": {**distribution_versions(), **detectors.versions(options.detector)},
+        "versions": {**distribution_versions(), **detectors.versions(options.detector, fan=options.fan)},
     }
 
 
@@ -110,7 +110,9 @@ def difference(old: dict[str, Any], new: dict[str, Any]) -> str:
         # Then its networks and packages are others, too.
         old, new = _without_detector(old), _without_detector(new)
     elif "detector_digest" not in old:
+        # Neither does it say which FAN it was.
         new = {key: value for key, value in new.items() if key != "detector_digest"}
+        new["versions"] = {name: found for name, found in new["versions"].items() if name != detectors.FAN}
     return _differences(old, new)
 
 

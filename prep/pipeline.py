@@ -235,7 +235,7 @@ def _refuse_other(out: Path, stamp: dict[str, Any], plans: list[ShardPlan]) -> N
                 if more
                 else f"it has these and more: {_views_option(before)}"
             )
-        elif changed == difference({"detector": mine}, {"detector": stamp["detector"]}):
+        elif changed == f"detector was {mine}, is now {stamp['detector']}":
             remedy = f"go on with --detector {mine}, or use another --out"
         raise PrepError(f"{out} was prepared differently ({changed}): {remedy}")
     extra = set(there) - {plan.name for plan in plans}

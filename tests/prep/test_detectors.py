@@ -151,6 +151,18 @@ def test_another_detector_is_the_one_difference_that_is_named(installed: Callabl
     assert difference(other, ours) == f"detector_digest was 0123456789ab, is now {ours['detector_digest']}"
 
 
+def test_the_release_of_fan_is_recorded_where_it_was_used(installed: Callable[..., None]) -> None:
+    installed(mediapipe="0.10.21", face_alignment="1.4.1")
+    with_fan = replace(PACKAGE, fan=True)
+    new = fingerprint(with_fan, REFS)
+    assert new["versions"]["face-alignment"] == "1.4.1"
+    assert "face-alignment" not in fingerprint(PACKAGE, REFS)["versions"]
+    old = {**unnamed(), "fan": True}
+    assert difference(old, new) == "", "sets from before do not say it"
+    installed(mediapipe="0.10.21", face_alignment="1.3.5")
+    assert difference(new, fingerprint(with_fan, REFS)) == "face-alignment was 1.4.1, is now 1.3.5"
+
+
 @pytest.mark.parametrize("named", [True, False])
 def test_a_data_set_never_goes_on_with_another_detector(
     tmp_path: Path, installed: Callable[..., None], named: bool
