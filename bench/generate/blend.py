@@ -66,8 +66,9 @@ def patch(original: np.ndarray, generated: np.ndarray, mouths: np.ndarray) -> Pa
     points = cv2.findNonZero(changed)
     if points is None:
         return None
-    known = mouths[np.isfinite(mouths).all(axis=1)].round().astype(np.int32).reshape(-1, 1, 2)
-    hull = cv2.convexHull(np.concatenate([points.astype(np.int32), known]))
+    known = mouths[np.isfinite(mouths).all(axis=1)].round()
+    # (n, 1, 2) before OpenCV 5, (n, 2) since then.
+    hull = cv2.convexHull(np.concatenate([points.reshape(-1, 2), known]).astype(np.int32))
     soft = max(_LEAST, round(_SOFT * cv2.contourArea(hull) ** 0.5))
     x, y, width, height = cv2.boundingRect(hull)
     room = 3 * soft

@@ -26,6 +26,7 @@ from prep.shards import Failure
 from prep.sources import get_source
 from prep.sources.base import ClipRef
 from prep.views import VIEWS, landmark_box, over_box
+from tests.prep.opencv_reader import opencv_frames
 
 OPTIONS = PrepOptions(source="folder", name="folder", views=("box128",), encoding="png")
 PARITY = Path(__file__).parents[1] / "parity" / "ip_lap_prep" / "landmarks.npz"
@@ -333,8 +334,8 @@ def test_a_bt709_clip_is_seen_as_by_iplap_s_own_preprocessing(clips_dir: Path, t
     path = tmp_path / "a.mp4"
     frames = video_reading.frames(clips_dir / "talk2.mp4", 0, 8)
     video_writing.write_video(path, frames, samples=np.zeros(5120, np.int16), colour=Colour("bt709", 1, 1))
-    capture = cv2.VideoCapture(str(path))
-    seen = [cv2.cvtColor(capture.read()[1], cv2.COLOR_BGR2RGB) for _ in range(8)]
+    seen = opencv_frames(path, tmp_path / "untagged")
+    assert len(seen) == 8
     clip = only_clip(tmp_path, ClipRef("a", "test", "a.mp4"), replace(OPTIONS, pixels="opencv"))
     with FaceMesh() as mesh:
         expected = np.stack([mesh.detect(frame)[0] for frame in seen])

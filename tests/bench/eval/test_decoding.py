@@ -24,6 +24,7 @@ from bench.results import Result, read_result
 from prep import video_reading
 from prep.errors import PrepError
 from prep.pixels import Colour
+from tests.prep.opencv_reader import opencv_frames
 
 SIZE, FRAMES = 96, 8
 BT709 = Colour("bt709", 1, 1)
@@ -73,10 +74,7 @@ def truth(tmp_path: Path) -> Path:
 def _by_opencv(truth: Path, out: Path) -> Path:
     """A method that does nothing, as official code does it: frames read by OpenCV, untagged files of BT.601."""
     for path in sorted(truth.iterdir()):
-        capture = cv2.VideoCapture(str(path))
-        frames = []
-        while (found := capture.read())[0]:
-            frames.append(cv2.cvtColor(found[1], cv2.COLOR_BGR2RGB))
+        frames = opencv_frames(path, out.parent / "untagged")
         assert len(frames) == FRAMES
         _write(out / path.name, frames, "bt601", tagged=False)
     return out
