@@ -10,6 +10,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+from PIL import Image, ImageDraw, ImageFont
 
 from prep import detectors, images, landmark_sets, shards
 from prep.errors import PrepError
@@ -216,21 +217,27 @@ def _tile(clip: Clip, view: str, frame: int) -> np.ndarray:
 
 
 def _label(picture: np.ndarray, text: str) -> None:
-    for colour, thickness in (((0, 0, 0), 3), ((255, 255, 255), 1)):
-        cv2.putText(
-            picture, text, (5, _TILE - 7), cv2.FONT_HERSHEY_SIMPLEX, 0.36, colour, thickness, cv2.LINE_AA
-        )
+    _write(picture, (5, _TILE - 7), text, (255, 255, 255), outline=1)
 
 
 def _caption(clip: Clip, width: int) -> np.ndarray:
     strip = np.full((22, width, 3), _PAPER, np.uint8)
     what = f"{clip.n_frames / clip.fps:.1f} s" if clip.fps else "still"
-    head = f"{clip.clip_id}  {clip.split}  {what}  {clip.width}x{clip.height}"
-    cv2.putText(strip, head, (0, 15), cv2.FONT_HERSHEY_SIMPLEX, 0.42, _INK, 1, cv2.LINE_AA)
-    x = cv2.getTextSize(head, cv2.FONT_HERSHEY_SIMPLEX, 0.42, 1)[0][0] + 16
-    text = clip.text.encode("ascii", "replace").decode()
-    cv2.putText(strip, text, (x, 15), cv2.FONT_HERSHEY_SIMPLEX, 0.42, _FAINT, 1, cv2.LINE_AA)
+    end = _write(strip, (0, 15), f"{clip.clip_id}  {clip.split}  {what}  {clip.width}x{clip.height}", _INK)
+    _write(strip, (end + 16, 15), clip.text.encode("ascii", "replace").decode(), _FAINT)
     return strip
+
+
+def _write(
+    picture: np.ndarray, at: tuple[float, float], text: str, colour: tuple[int, ...], outline: int = 0
+) -> float:
+    """Write into a picture, from the left end of the base line on; returns where the text ends."""
+    # Not by OpenCV, whose letters depend on its version.
+    page, font = Image.fromarray(picture), ImageFont.load_default(12)
+    draw = ImageDraw.Draw(page)
+    draw.text(at, text, colour, font, anchor="ls", stroke_width=outline, stroke_fill=(0, 0, 0))
+    picture[:] = np.asarray(page)
+    return at[0] + draw.textlength(text, font)
 
 
 def _mel_strip(mel: np.ndarray, width: int, total: int) -> np.ndarray:
