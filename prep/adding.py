@@ -219,7 +219,7 @@ def _extend(clip: Clip, root: Path, views: Sequence[str], options: PrepOptions, 
     if options.fan and clip.landmarks68 is not None:
         clip.landmarks68 = np.where(off[:, None, None], np.float32(np.nan), clip.landmarks68)
     for pictures in clip.images.values():
-        for i in np.flatnonzero(off):
+        for i in np.flatnonzero(off).tolist():
             pictures[i] = None
 
 

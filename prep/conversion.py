@@ -170,8 +170,8 @@ def _full_range() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """16-bit limited range → 8-bit full range, for Y, U and V: (65536,) uint8."""
     code = np.arange(1 << 16) / 256
     luma, chroma = (code - 16) * (255 / 219), 128 + (code - 128) * (255 / 224)
-    luma, chroma = (np.floor(values + 0.5).clip(0, 255).astype(np.uint8) for values in (luma, chroma))
-    return luma, chroma, chroma
+    y, uv = (np.floor(values + 0.5).clip(0, 255).astype(np.uint8) for values in (luma, chroma))
+    return y, uv, uv
 
 
 def tag(codec: Any, colour: Colour) -> None:

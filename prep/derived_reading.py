@@ -178,9 +178,10 @@ class DerivedColumns:
         counted = [name for name in wanted if f"{derivation}.{name}" in self.counts]
         table = file.read(columns=["clip_id", *map(count_name, counted)], use_threads=False)
         place = {self._index.clip_ids[clip]: clip for clip in clips}
-        of = [place.get(name) for name in table.column("clip_id").to_pylist()]
-        if None in of:
+        names = table.column("clip_id").to_pylist()
+        if not place.keys() >= set(names):
             raise PrepError(f"{path} holds clips that its shard does not: delete it and derive again")
+        of = [place[name] for name in names]
         self.there[derivation][of] = True
         for name in counted:
             self.counts[f"{derivation}.{name}"][of] = table.column(count_name(name)).to_numpy()

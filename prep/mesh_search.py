@@ -125,7 +125,7 @@ class MeshDetector(ABC):
         shift = (0.5 - corner) * scale - 0.5
         matrix = np.array([[scale, 0, shift[0]], [0, scale, shift[1]]])
         size, edge = (CLOSE_UP, CLOSE_UP), cv2.BORDER_REPLICATE
-        picture = warp(frame, matrix, size, cubic=scale > 1, border=edge)
+        picture = warp(frame, matrix, size, cubic=bool(scale > 1), border=edge)
         faces = self._still().detect(picture)
         if not len(faces):
             return []

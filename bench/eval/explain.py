@@ -380,7 +380,8 @@ def by_length(result: Result, rows: Mapping[int | None, pd.DataFrame], clips: se
     for frames, table in rows.items():
         mine = table[table["clip_id"].isin(clips)]
         groups = mine.groupby(["metric", "region", "output", "method"], sort=False)
-        for (variant, region, output, method), group in groups:
+        for key, group in groups:
+            variant, region, output, method = map(str, key)
             if (variant, output) not in labels:
                 continue
             values = group["value"][group["reason"] == ""]

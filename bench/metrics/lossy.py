@@ -96,8 +96,7 @@ class JpegEncoder:
 
 def decode_jpeg(data: bytes) -> Image:
     """What ``cv2.imread`` returns for such a file: (H, W, 3) uint8, BGR."""
-    picture: Image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
-    return picture
+    return np.asarray(cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR), np.uint8)
 
 
 class AviWriter:

@@ -185,7 +185,7 @@ class _Meter(Meter):
         self.metric = metric
         self.samples = samples
         self.transforms = transforms
-        self.face = np.isfinite(transforms).all(axis=(1, 2))
+        self.face: np.ndarray = np.all(np.isfinite(transforms), axis=(1, 2))
         self.last = min(n_frames, len(samples) // SAMPLES_PER_FRAME)
         self.seen = 0
         self._kept: list[Image] = []  # from the first frame of the next window on
@@ -217,7 +217,7 @@ class _Meter(Meter):
         if self.seen < self.last:
             self._take(lambda _, compute: compute())
         n = sum(map(len, self._lips))
-        usable = np.array([self.face[i : i + WINDOW].all() for i in range(n)], bool)
+        usable = np.array([self.face[i : i + WINDOW].all() for i in range(n)], np.bool_)
         if not usable.any():
             raise Unscorable(f"no {WINDOW} successive frames with face and sound")
         table = distance_table(np.concatenate(self._lips), self.metric.hear(self.samples, n), usable)

@@ -25,7 +25,7 @@ MOUTH_SCALE = 1.6
 
 
 def _face(landmarks: Float, width: int, height: int) -> Float:
-    return landmark_box(landmarks[:, FACE_131, :2], (width, height), FACE_MARGIN)
+    return np.asarray(landmark_box(landmarks[:, FACE_131, :2], (width, height), FACE_MARGIN), np.float64)
 
 
 def _mouth(landmarks: Float, width: int, height: int) -> Float:

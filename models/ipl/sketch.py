@@ -53,7 +53,7 @@ def draw_sketches(points: npt.ArrayLike, sizes: npt.ArrayLike) -> np.ndarray:
     if not (sizes > 0).all():
         raise ValueError("a box of a sketch is empty")
     canvases = (sizes * SIZE / sizes.min(axis=1, keepdims=True)).astype(np.int64)
-    inside = ((points >= 0) & (points <= 1)).all(axis=2)
+    inside: np.ndarray = np.all((points >= 0) & (points <= 1), axis=2)
     limits = canvases[:, None].astype(points.dtype)
     pixels = np.floor(np.where(inside[..., None], points, 0) * limits)
     pixels = np.minimum(pixels, limits - 1).astype(np.int32)

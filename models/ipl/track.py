@@ -101,7 +101,7 @@ def smooth(landmarks: np.ndarray, found: np.ndarray, frames: int) -> np.ndarray:
     if frames == 1:
         return landmarks
     smoothed = landmarks.copy()
-    for i in np.flatnonzero(found):
+    for i in np.flatnonzero(found).tolist():
         reach = min(frames // 2, i, len(landmarks) - 1 - i)
         window = np.s_[i - reach : i + reach + 1]
         smoothed[i] = landmarks[window][found[window]].mean(axis=0)

@@ -106,7 +106,7 @@ class FaceMesh(MeshDetector):
         """See :class:`~prep.mesh_search.MeshDetector`."""
         size = _size(picture)
         (faces,) = self._full_range_(self._engine.take([picture]), [size])
-        return faces[:, :4] * np.array(size * 2, np.float64)
+        return np.multiply(faces[:, :4], size * 2, dtype=np.float64)
 
     def _still(self) -> MeshDetector:
         """See :class:`~prep.mesh_search.MeshDetector`."""

@@ -48,7 +48,7 @@ def _reshaped(head: Head, controls: Floats, names: list[int], move: Floats) -> H
     moved[:, :2] += thin_plate(controls[:, :2], move, head.points[:, :2])
     known = np.array(names) >= 0
     moved[np.array(names)[known], :2] = (controls[:, :2] + move)[known]
-    columns = (np.arange(side) + 0.5) * ((1 + 2 * MARGIN) / side) - MARGIN
+    columns = (np.arange(side, dtype=np.float64) + 0.5) * ((1 + 2 * MARGIN) / side) - MARGIN
     line = to_cells(lip_line(moved, columns), side)
     is_below = np.clip(grid[..., 1] - line[None].astype(np.float32) + 0.5, 0, 1)[..., None]
     # Colours are mixed along the line, not positions: between two positions lies something else.
@@ -165,7 +165,8 @@ def with_face_of(head: Head, other: Head, share: float) -> Head:
     face = sample(other.rgb, grid + offset, cubic=True)
     # Light is compared on the cheeks, nose and chin, without glasses and brows, and matched region by region.
     skin = face_mask(head, 0.8, 0.03)
-    skin[: int(to_cells(head.points[[33, 263], 1].mean() + 0.14 * eye_distance(head.points), side))] = 0
+    below_eyes = np.asarray(head.points[[33, 263], 1].mean() + 0.14 * eye_distance(head.points))
+    skin[: int(to_cells(below_eyes, side))] = 0
     wide = 0.5 * eye_distance(head.points) * scale
     seen = cv2.GaussianBlur(skin, (0, 0), wide)[..., None] * 255 + 1e-3
     ours, theirs = (
