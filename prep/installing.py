@@ -63,9 +63,10 @@ def _provide(library: str) -> str:
     """How to get a library of the system."""
     if library in _OPENCV:
         pip = f"{_python()} -m pip"
+        pins = "-c constraints.txt " if (_CHECKOUT / "constraints.txt").is_file() else ""
         return (
             f"apt install libgl1 libglib2.0-0; or, without root, {pip} uninstall -y opencv-contrib-python && "
-            f"{pip} install opencv-contrib-python-headless==4.11.0.86"
+            f"{pip} install {pins}opencv-contrib-python-headless"
         )
     if library in _DEBIAN:
         return f"apt install {_DEBIAN[library]}"

@@ -165,10 +165,11 @@ def test_what_is_there_is_left_alone(tiny: Path) -> None:
 @pytest.fixture(scope="module")
 def measured(toy_corpus: Path, report: ToyReport) -> list[tuple[toy.ToyClip, np.ndarray, np.ndarray]]:
     """Three clips, the lips' opening that FaceMesh sees in each frame, and the sound's strength around it."""
-    from mediapipe.python.solutions.face_mesh import FaceMesh
-
+    mediapipe = pytest.importorskip(
+        "mediapipe.python.solutions.face_mesh", reason="mediapipe is not installed"
+    )
     found = []
-    with FaceMesh(static_image_mode=True, max_num_faces=1, refine_landmarks=True) as detector:
+    with mediapipe.FaceMesh(static_image_mode=True, max_num_faces=1, refine_landmarks=True) as detector:
         # An own face, glasses, a mixed face.
         for clip in (report.clips[0], report.clips[1], report.clips[4]):
             path = toy_corpus / "mvlrs_v1" / "main" / f"{clip.clip_id}.mp4"
