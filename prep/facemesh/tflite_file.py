@@ -68,7 +68,7 @@ class _Reader:
         """Name of a constant that becomes a weight, its axes transposed."""
         values = np.asarray(self.constant(tensor), np.float32)
         name = f"w{tensor}"
-        self.weights[name] = np.ascontiguousarray(values.transpose(axes) if axes else values)
+        self.weights[name] = np.array(values.transpose(axes) if axes else values, order="C")
         return name
 
     def add(self, operator: str, inputs: tuple[str, ...], output: int, **settings: Any) -> None:
