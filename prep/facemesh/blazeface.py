@@ -16,10 +16,14 @@ from prep.facemesh.engine import INPUTS, Engine
 Float32 = npt.NDArray[np.float32]
 
 #: By the name of the network: cells along a side and anchors of a cell, of each output layer.
-LAYERS = {"short_range": ((16, 2), (8, 6)), "full_range": ((48, 1),)}
+LAYERS = {
+    "short_range": ((16, 2), (8, 6)),
+    "full_range": ((48, 1),),
+    "landmarker_detector": ((16, 2), (8, 6)),
+}
 #: By the name of the network: the smallest probability of a face. MediaPipe's Python solution for the full range asks
 #: for 0.5, but its graph keeps its own.
-LEAST = {"short_range": 0.5, "full_range": 0.6}
+LEAST = {"short_range": 0.5, "full_range": 0.6, "landmarker_detector": 0.5}
 
 
 class BlazeFace:

@@ -42,9 +42,12 @@ class FaceMesh(MeshDetector):
         PrepError: the weights cannot be had; the message says how to get them.
     """
 
+    #: Names of the networks: of faces, and of points.
+    faces, mesh = "short_range", "mesh"
+
     def __init__(self, *, tracking: bool = False, device: str = "cpu", engine: Engine | None = None) -> None:
-        self._engine = engine or make_engine(device)
-        self._short_range = BlazeFace(self._engine, "short_range")
+        self._engine = engine or make_engine(device, self.faces, "full_range", self.mesh)
+        self._short_range = BlazeFace(self._engine, self.faces)
         self._full_range_ = BlazeFace(self._engine, "full_range")
         self._tracking = tracking
         self._track: Float32 | None = None
@@ -70,14 +73,14 @@ class FaceMesh(MeshDetector):
         """Meshes (F, 478, 3) of each frame, of the squares (R, 5) that show a face."""
         owners = [number for number, some in enumerate(squares) for _ in some]
         every = [square for some in squares for square in some]
-        side = INPUTS["mesh"].side
+        side = INPUTS[self.mesh].side
         places = [
             (number, region.matrix(region.in_pixels(square, *sizes[number]), side))
             for number, square in zip(owners, every, strict=True)
         ]
         found: list[list[Float]] = [[] for _ in sizes]
         if places:
-            points, certain = refined(self._engine.run("mesh", taken, places))
+            points, certain = self._read(self._engine.run(self.mesh, taken, places))
             for number, square, mesh, sure in zip(owners, every, points, certain, strict=True):
                 if sure:
                     width, height = sizes[number]
@@ -110,7 +113,11 @@ class FaceMesh(MeshDetector):
 
     def _still(self) -> MeshDetector:
         """See :class:`~prep.mesh_search.MeshDetector`."""
-        return FaceMesh(engine=self._engine) if self._tracking else self
+        return type(self)(engine=self._engine) if self._tracking else self
+
+    def _read(self, outputs: Sequence[Float32]) -> tuple[Float32, npt.NDArray[np.bool_]]:
+        """Points (B, 478, 3) float32 in pixels of the input, and (B,) bool, whether it is a face."""
+        return refined(outputs)
 
     def reset(self) -> None:
         """Forget the track; does nothing without ``tracking``."""
@@ -121,13 +128,13 @@ class FaceMesh(MeshDetector):
         del self._engine, self._short_range, self._full_range_
 
 
-def make_engine(device: str) -> Engine:
-    """The engine for a device, with the networks of FaceMesh.
+def make_engine(device: str, *names: str) -> Engine:
+    """The engine for a device, with networks by their names.
 
     Raises:
         PrepError: the weights cannot be had.
     """
-    files = networks("short_range", "full_range", "mesh")
+    files = networks(*names)
     if device == "cpu":
         return CpuEngine(files)
     from prep.facemesh.torch_form import TorchEngine

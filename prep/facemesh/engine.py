@@ -34,6 +34,8 @@ INPUTS = {
     "short_range": Input(128, -1.0, False),
     "full_range": Input(192, -1.0, False),
     "mesh": Input(192, 0.0, True),
+    "landmarker_detector": Input(128, -1.0, False),
+    "landmarker_mesh": Input(256, 0.0, True),
 }
 #: Squares that a CPU computes at once.
 BATCH = 4

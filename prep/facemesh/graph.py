@@ -60,6 +60,17 @@ class Graph:
     shape: tuple[int, int, int]
     outputs: tuple[str, ...]
 
+    def only(self, count: int) -> Graph:
+        """The part of it that the first ``count`` outputs need."""
+        outputs = self.outputs[:count]
+        needed, nodes = set(outputs), []
+        for node in reversed(self.nodes):
+            if node.output in needed:
+                nodes.append(node)
+                needed |= set(node.inputs)
+        weights = {name: values for name, values in self.weights.items() if name in needed}
+        return Graph(tuple(reversed(nodes)), weights, self.input, self.shape, outputs)
+
     def save(self, path: Path, **notes: str) -> None:
         """Write a safetensors file; ``notes`` are kept beside the graph in its metadata."""
         nodes = [[node.operator, node.inputs, node.output, node.settings] for node in self.nodes]

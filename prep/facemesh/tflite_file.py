@@ -265,7 +265,7 @@ def _reshape(reader: _Reader, values: int, output: int) -> None:
     before, after = reader.shape(values), reader.shape(output)
     if len(after) == 3:
         reader.add("rows", (reader.name(values),), output, length=after[2])
-    elif after == [1, 1, 1, before[1] * before[2]]:
+    elif after == [1, 1, 1, before[1] * before[2]] or (before == [1, 1, 1, 1] and after == [1, 1]):
         reader.alias[output] = values  # Points are returned as points.
     else:
         raise ValueError(f"a reshape from {before} to {after}")

@@ -47,6 +47,19 @@ SOURCES = {
         "9ee168ec7c8f2a16c56fe8e1cfbc514974cbbb7e434051b455635f1bd1462f5c",
     ),
 }
+#: Google's FaceLandmarker (float16, version 1, Apache-2.0), a file that `bench weights` knows by this name.
+TASK, TASK_NAME = "face_landmarker.task", "facelandmarker478"
+#: Files inside of it.
+TASK_SOURCES = {
+    "landmarker_detector": (
+        "face_detector.tflite",
+        "b4578f35940bf5a1a655214a1cce5cab13eba73c1297cd78e1a04c2380b0152f",
+    ),
+    "landmarker_mesh": (
+        "face_landmarks_detector.tflite",
+        "c7d54204ce0448474c7f3fa9af494787c0965cbdd6f20fc72867e43046bd43d5",
+    ),
+}
 #: The name in ``bench weights``, and of the folder in a folder of weights.
 NAME = "facemesh"
 #: Changes with what a conversion writes.
@@ -67,7 +80,7 @@ class NetworkFile:
 
 def digest(*names: str) -> str:
     """12 hex digits that identify networks, from the SHA-256 of their TFLite files; no file is needed."""
-    digests = [f"{name} {SOURCES[name][1]}" for name in sorted(names)]
+    digests = [f"{name} {_sha256(name)}" for name in sorted(names)]
     return hashlib.sha256("\n".join(digests).encode()).hexdigest()[:12]
 
 
@@ -88,9 +101,18 @@ def networks(*names: str) -> dict[str, NetworkFile]:
                 f"the networks of FaceMesh are missing, and {', '.join(map(str, folders))} cannot be written: name "
                 "another folder in $BENCH_WEIGHTS"
             )
-        fetch(folder, offline=offline_asked() or multiprocessing.parent_process() is not None)
-        found = _search(names, [folder])
-    return {name: NetworkFile(found[name], SOURCES[name][1]) for name in names}
+        missing = set(names) - found.keys()
+        if missing & SOURCES.keys():
+            fetch(folder, offline=offline_asked() or multiprocessing.parent_process() is not None)
+        if missing & TASK_SOURCES.keys():
+            _convert(_task(), folder)
+        found |= _search(tuple(missing), [folder])
+    return {name: NetworkFile(found[name], _sha256(name)) for name in names}
+
+
+def _sha256(name: str) -> str:
+    """Of the TFLite file of a network."""
+    return (SOURCES | TASK_SOURCES)[name][1]
 
 
 def fetch(folder: Path, *, offline: bool = False) -> None:
@@ -179,7 +201,7 @@ def _sound(file: Path, name: str) -> bool:
 
     try:
         graph, notes = Graph.load(file)
-        return notes["source"] == SOURCES[name][1] and notes["content"] == _content(graph)
+        return notes["source"] == _sha256(name) and notes["content"] == _content(graph)
     except (OSError, SafetensorError, KeyError, ValueError, TypeError):
         return False
 
@@ -207,14 +229,31 @@ def _convert(files: dict[str, bytes], folder: Path) -> None:
             source, made = Path(temporary) / "source", Path(temporary) / "made"
             for name, data in files.items():
                 source.write_bytes(data)
-                graph = read(source)
-                graph.save(made, source=SOURCES[name][1], content=_content(graph))
+                # FaceLandmarker's third output is not used.
+                graph = read(source).only(2) if name == "landmarker_mesh" else read(source)
+                graph.save(made, source=_sha256(name), content=_content(graph))
                 made.replace(_converted(folder, name))
     except (OSError, SafetensorError) as error:
         reason = getattr(error, "strerror", None) or error
         raise PrepError(
             f"{folder} cannot be written ({reason}): name another folder in $BENCH_WEIGHTS"
         ) from error
+
+
+def _task() -> dict[str, bytes]:
+    """The TFLite files of FaceLandmarker, after their digests matched."""
+    file = next((folder / TASK for folder in search_folders() if (folder / TASK).is_file()), None)
+    if file is None:
+        raise PrepError(f"the detector {TASK_NAME} needs {TASK}: bench weights fetch {TASK_NAME}")
+    try:
+        with ZipFile(file) as task:
+            found = {name: task.open(path).read(_LARGEST) for name, (path, _) in TASK_SOURCES.items()}
+    except (OSError, BadZipFile, zlib.error, EOFError, KeyError) as error:
+        raise PrepError(f"{file} is damaged ({error}): bench weights fetch {TASK_NAME}") from error
+    for name, data in found.items():
+        if hashlib.sha256(data).hexdigest() != _sha256(name):
+            raise PrepError(f"{file} is another version: delete it, then bench weights fetch {TASK_NAME}")
+    return found
 
 
 def _installed() -> dict[str, bytes] | None:

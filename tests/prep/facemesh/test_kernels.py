@@ -169,7 +169,7 @@ def test_what_the_kernels_do_not_know_is_refused():
 
 def test_the_networks_give_the_same_by_both_engines():
     names = ("short_range", "full_range", "mesh")
-    cpu, other = make_engine("cpu"), TorchEngine(networks(*names), "cpu")
+    cpu, other = make_engine("cpu", *names), TorchEngine(networks(*names), "cpu")
     frames = [np.random.default_rng(i).integers(0, 256, (90 + i, 70, 3), np.uint8) for i in range(5)]
     square = np.array([30, 40, 60, 60, 0.3], np.float32)
     for name, side in zip(names, (128, 192, 192), strict=True):
