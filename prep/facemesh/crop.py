@@ -65,6 +65,7 @@ def _cut(frame, words, matrix, out, scale, low, edge):  # type: ignore[no-untype
     across, down = np.empty(size, np.int32), np.empty(size, np.int32)
     # The four pixels around each place.
     pixels = np.empty((4, size), np.uint32)
+    channels = np.empty((3, size), np.float32)
     line = 3 * width
     for row in range(size):
         _places(matrix, row, across, down)
@@ -74,15 +75,18 @@ def _cut(frame, words, matrix, out, scale, low, edge):  # type: ignore[no-untype
             # Negative if a pixel is outside, or too near to the end for the four bytes.
             inside |= x | y | (width - 3 - x) | (height - 2 - y)
         if inside < 0:
-            _cut_at_edge(frame, across, down, out[row], scale, low, edge)
-            continue
-        for column in range(size):
-            at = np.uint64((down[column] >> 5) * line + (across[column] >> 5) * 3)
-            pixels[0, column], pixels[1, column] = words[at], words[at + np.uint64(3)]
-            at += np.uint64(line)
-            pixels[2, column], pixels[3, column] = words[at], words[at + np.uint64(3)]
+            _gather_at_edge(frame, across, down, pixels, edge)
+        else:
+            for column in range(size):
+                at = np.uint64((down[column] >> 5) * line + (across[column] >> 5) * 3)
+                pixels[0, column], pixels[1, column] = words[at], words[at + np.uint64(3)]
+                at += np.uint64(line)
+                pixels[2, column], pixels[3, column] = words[at], words[at + np.uint64(3)]
         for channel in range(3):
-            _blend(pixels, np.uint32(8 * channel), across, down, out[row, :, channel], scale, low)
+            _blend(pixels, np.uint32(8 * channel), across, down, channels[channel], scale, low)
+        for column in range(size):
+            to = out[row, column]
+            to[0], to[1], to[2] = channels[0, column], channels[1, column], channels[2, column]
 
 
 @_compiled
@@ -100,21 +104,17 @@ def _blend(pixels, shift, across, down, out, scale, low):  # type: ignore[no-unt
 
 
 @_compiled
-def _cut_at_edge(frame, across, down, out, scale, low, edge):  # type: ignore[no-untyped-def]
-    """A row of which a part is outside of the frame."""
+def _gather_at_edge(frame, across, down, pixels, edge):  # type: ignore[no-untyped-def]
+    """The four pixels around each place of a row of which a part is outside of the frame."""
     height, width, _ = frame.shape
     for column in range(len(across)):
         x, y = across[column] >> 5, down[column] >> 5
-        to_right, to_below = across[column] & 31, down[column] & 31
-        for channel in range(3):
-            total = 512
-            for below in range(2):
-                for right in range(2):
-                    i, j = y + below, x + right
-                    if edge:
-                        i, j = min(max(i, 0), height - 1), min(max(j, 0), width - 1)
-                    elif not (0 <= i < height and 0 <= j < width):
-                        continue
-                    weight = (to_right if right else 32 - to_right) * (to_below if below else 32 - to_below)
-                    total += weight * np.int64(frame[i, j, channel])
-            out[column, channel] = np.float32(total >> 10) * scale + low
+        for corner in range(4):
+            i, j = y + (corner >> 1), x + (corner & 1)
+            if edge:
+                i, j = min(max(i, 0), height - 1), min(max(j, 0), width - 1)
+            elif not (0 <= i < height and 0 <= j < width):
+                pixels[corner, column] = 0
+                continue
+            red, green, blue = np.uint32(frame[i, j, 0]), np.uint32(frame[i, j, 1]), np.uint32(frame[i, j, 2])
+            pixels[corner, column] = red | green << np.uint32(8) | blue << np.uint32(16)
