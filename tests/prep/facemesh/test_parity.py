@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,7 +15,7 @@ from prep.facemesh import region
 from prep.facemesh.detector import FaceMesh
 
 mediapipe = pytest.importorskip("mediapipe", reason="the reference is not installed")
-if importlib.metadata.version("mediapipe") != "0.10.21":
+if mediapipe.__version__ != "0.10.21":
     pytest.skip("another release of mediapipe", allow_module_level=True)
 
 from prep.mediapipe_mesh import MediaPipeMesh  # noqa: E402
