@@ -65,7 +65,7 @@ class ClipProcessor:
     def __init__(self, root: Path, options: PrepOptions) -> None:
         self.root = root
         self.options = options
-        self.mesh = create(options.detector, tracking=options.tracking)
+        self.mesh = create(options.detector, tracking=options.tracking, device=options.device)
         self.fan = Fan68() if options.fan else None
         # Spans of one long video are consecutive; its sound is decoded once.
         self._sound: tuple[Path, sound_reading.SoundTrack] | None = None

@@ -96,7 +96,7 @@ def create(name: str, *, tracking: bool = False, device: str = "cpu") -> Detecto
     return detector
 
 
-def require(name: str) -> None:
+def require(name: str, device: str = "cpu") -> None:
     """Make sure that a detector can be created, before workers are started that need it.
 
     Raises:
@@ -105,10 +105,16 @@ def require(name: str) -> None:
     kind = _KINDS[known("detector", [name], DETECTORS)[0]]
     if kind.packages:
         _carrier(name)
+        if device != "cpu":
+            raise PrepError(f"the detector {name} runs on the CPU only: leave out --device {device}")
     else:
         from prep.facemesh import weights
 
         weights.networks(*kind.networks)
+        if device != "cpu":
+            from prep.facemesh.torch_form import usable
+
+            usable(device)
 
 
 def identity(name: str) -> dict[str, str]:

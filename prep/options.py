@@ -38,6 +38,7 @@ class PrepOptions:
         quality: of ``jpeg`` and ``webp``, 1 to 100.
         detector: what finds the landmarks, one of :data:`prep.detectors.DETECTORS`.
         tracking: it tracks the face from frame to frame, instead of detecting it in each.
+        device: of torch, on which it runs; points of two devices differ by rounding.
         fan: also store the 68 landmarks of face-alignment's FAN.
         mel_padding: ``constant`` (librosa ≥ 0.9, IP-LAP) or ``reflect`` (librosa 0.7, Wav2Lip).
         min_detected: smallest share of a clip's frames, 0 to 1, in which a face must be found.
@@ -54,6 +55,7 @@ class PrepOptions:
     quality: int = 95
     detector: str = detectors.DEFAULT
     tracking: bool = False
+    device: str = "cpu"
     fan: bool = False
     mel_padding: str = "constant"
     min_detected: float = 0.5
@@ -103,9 +105,10 @@ def distribution_versions() -> dict[str, str]:
 def difference(old: dict[str, Any], new: dict[str, Any]) -> str:
     """A text about the differences between two fingerprints; ``""`` if they are equal.
 
-    One without a detector is from before detectors had names, see :data:`prep.detectors.UNNAMED`.
+    One without a detector is from before detectors had names, see :data:`prep.detectors.UNNAMED`; and one without a
+    device from before there was a choice.
     """
-    old = {**old, "detector": detectors.recorded(old)["name"]}
+    old = {"device": "cpu", **old, "detector": detectors.recorded(old)["name"]}
     if old["detector"] != new["detector"]:
         # Then its networks and packages are others, too.
         old, new = _without_detector(old), _without_detector(new)

@@ -133,7 +133,7 @@ def prepare(
             for info in infos.values():
                 notify(PrepProgress(info.clips, info.frames, info.failures, 1))
             if pending:
-                require(options.detector)
+                require(options.detector, options.device)
                 write_json(out / MANIFEST, manifest)
                 tasks = []
                 for plan in pending:

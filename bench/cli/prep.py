@@ -45,6 +45,7 @@ def prep(
     tracking: bool = typer.Option(
         False, help="Let the detector track the face: faster, but different from IP-LAP."
     ),
+    device: str = typer.Option("cpu", help="Device of torch for the detector: cpu, cuda, cuda:1 …"),
     fan: bool = typer.Option(False, help="Store face-alignment's 68 landmarks as well."),
     mel_padding: str = typer.Option(
         "constant", help="Padding of the mel spectrogram: constant (IP-LAP) or reflect (Wav2Lip)."
@@ -116,6 +117,7 @@ def prep(
         quality=quality,
         detector=detector,
         tracking=tracking,
+        device=device,
         fan=fan,
         mel_padding=mel_padding,
         min_detected=min_detected,

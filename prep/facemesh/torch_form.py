@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from prep.errors import PrepError
 from prep.facemesh.crop import BLOCK
 from prep.facemesh.engine import INPUTS, Place
 from prep.facemesh.graph import Graph, Node
@@ -33,7 +34,7 @@ class TorchEngine:
 
     def __init__(self, files: Mapping[str, NetworkFile], device: str) -> None:
         self._files = files
-        self._device = torch.device(device)
+        self._device = usable(device)
         self._networks: dict[str, TorchNetwork] = {}
 
     def take(self, frames: Sequence[Image]) -> list[Tensor]:
@@ -61,6 +62,20 @@ class TorchEngine:
             ]
             parts.append(self._networks[network](torch.stack(squares)))
         return [torch.cat(outputs).cpu().numpy() for outputs in zip(*parts, strict=True)]
+
+
+def usable(device: str) -> torch.device:
+    """A device by its name.
+
+    Raises:
+        PrepError: torch does not know it, or this machine does not have it.
+    """
+    try:
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).splitlines()[0]
+        raise PrepError(f"torch cannot use the device {device} here ({reason}): use --device cpu") from error
+    return torch.device(device)
 
 
 def on_device(frame: Image, device: torch.device) -> Tensor:

@@ -188,3 +188,16 @@ def test_a_data_set_never_goes_on_with_another_detector(
     # With its own detector it goes on; it is complete here.
     manifest = prepare(REFS, Path("corpus"), tmp_path, PACKAGE)
     assert manifest["complete"] and recorded(manifest["options"]) == identity("mediapipe")
+
+
+def test_a_device_that_is_not_there_is_one_line() -> None:
+    with pytest.raises(
+        PrepError, match=r"^torch cannot use the device nonsense here \(.*\): use --device cpu$"
+    ):
+        require("facemesh", "nonsense")
+    pytest.importorskip("mediapipe")
+    with pytest.raises(
+        PrepError, match="the detector mediapipe runs on the CPU only: leave out --device cuda"
+    ):
+        require("mediapipe", "cuda")
+    require("facemesh", "cpu")

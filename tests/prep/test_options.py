@@ -44,3 +44,10 @@ def test_a_data_set_of_an_earlier_schema_is_named_as_such() -> None:
         "detector was mediapipe, is now facemesh; "
         "schema_version was 1, is now 2, which mixes sound and decodes colours by other rules"
     )
+
+
+def test_a_data_set_from_before_devices_was_made_on_the_cpu() -> None:
+    old = {key: value for key, value in fingerprint(OPTIONS, REFS).items() if key != "device"}
+    assert difference(old, fingerprint(OPTIONS, REFS)) == ""
+    other = fingerprint(replace(OPTIONS, device="cuda"), REFS)
+    assert difference(old, other) == "device was cpu, is now cuda"
