@@ -107,8 +107,9 @@ def compile_kernels() -> None:
 
 
 def _cached() -> bool:
-    """Whether numba has kernels of this source in its cache."""
+    """Whether numba has kernels of this source in its cache, compiled by this version of Python."""
+    python = "".join(map(str, sys.version_info[:2]))
     source = Path(kernels.__file__)
     folder = kernels.run.stats.cache_path
-    compiled = Path(folder).glob(f"{source.stem}.run-*.nbi") if folder else ()
+    compiled = Path(folder).glob(f"{source.stem}.run-*.py{python}.nbi") if folder else ()
     return any(index.stat().st_mtime >= source.stat().st_mtime for index in compiled)
