@@ -24,6 +24,9 @@ LAYERS = {
 #: By the name of the network: the smallest probability of a face. MediaPipe's Python solution for the full range asks
 #: for 0.5, but its graph keeps its own.
 LEAST = {"short_range": 0.5, "full_range": 0.6, "landmarker_detector": 0.5}
+#: By the name of the network: two boxes are one face if their intersection over union is larger. FaceLandmarker's graph
+#: keeps the default of its detector's options.
+SAME = {"short_range": 0.3, "full_range": 0.3, "landmarker_detector": 0.5}
 
 
 class BlazeFace:
@@ -31,7 +34,7 @@ class BlazeFace:
 
     Args:
         engine: that runs the network.
-        network: ``short_range`` or ``full_range``.
+        network: a name in :data:`LAYERS`.
     """
 
     def __init__(self, engine: Engine, network: str) -> None:
@@ -54,9 +57,8 @@ class BlazeFace:
         wholes = [region.letterbox(*size) for size in sizes]
         places = [(number, region.matrix(whole, side)) for number, whole in enumerate(wholes)]
         raw, logits = self._engine.run(self._network, frames, places)
+        limits = LEAST[self._network], SAME[self._network]
         return [
-            region.in_frame(
-                boxes.faces(values, flags, self._anchors, side, LEAST[self._network]), whole, *size
-            )
+            region.in_frame(boxes.faces(values, flags, self._anchors, side, *limits), whole, *size)
             for values, flags, whole, size in zip(raw, logits[..., 0], wholes, sizes, strict=True)
         ]

@@ -1,7 +1,7 @@
 """From BlazeFace's output to faces: anchors, decoding, weighted non-maximum suppression.
 
 As in MediaPipe 0.10.21's graphs face_detection_short_range and face_detection_full_range: SsdAnchorsCalculator,
-TensorsToDetectionsCalculator, NonMaxSuppressionCalculator (WEIGHTED, intersection over union 0.3), all in float32.
+TensorsToDetectionsCalculator, NonMaxSuppressionCalculator (WEIGHTED, intersection over union), all in float32.
 """
 
 from __future__ import annotations
@@ -14,8 +14,6 @@ import numpy.typing as npt
 
 Float32 = npt.NDArray[np.float32]
 
-#: Two boxes are one face if their intersection over union is larger.
-_SAME = np.float32(0.3)
 #: Values of a detection: x0, y0, x1, y1, then x and y of both eyes, nose, mouth and both ears, as seen by MediaPipe.
 VALUES = 16
 
@@ -36,7 +34,9 @@ def anchors(layers: tuple[tuple[int, int], ...]) -> Float32:
     return np.concatenate(parts).astype(np.float32)
 
 
-def faces(raw: Float32, logits: Float32, middles: Float32, side: int, least: float) -> Float32:
+def faces(
+    raw: Float32, logits: Float32, middles: Float32, side: int, least: float, same: float = 0.3
+) -> Float32:
     """The faces that a network sees in one picture.
 
     Args:
@@ -46,15 +46,16 @@ def faces(raw: Float32, logits: Float32, middles: Float32, side: int, least: flo
         middles: of the anchors, :func:`anchors`.
         side: of the input in pixels.
         least: smallest probability of a face.
+        same: two boxes are one face if their intersection over union is larger.
 
     Returns:
         (F, 16) float32, see :data:`VALUES`, in parts of the input's side; the most probable first.
     """
-    return _faces(raw, logits, middles, np.float32(side), np.float32(least))
+    return _faces(raw, logits, middles, np.float32(side), np.float32(least), np.float32(same))
 
 
 @_compiled
-def _faces(raw, logits, middles, side, least):  # type: ignore[no-untyped-def]
+def _faces(raw, logits, middles, side, least, same):  # type: ignore[no-untyped-def]
     one = np.float32(1)
     chosen = np.empty(len(logits), np.int64)
     scores = np.empty(len(logits), np.float32)
@@ -79,11 +80,11 @@ def _faces(raw, logits, middles, side, least):  # type: ignore[no-untyped-def]
             boxes[kept, k] = raw[i, k] / side + middles[i, k % 2]
         scores[kept] = scores[j]
         kept += 1
-    return _merged(boxes[:kept], scores[:kept])
+    return _merged(boxes[:kept], scores[:kept], same)
 
 
 @_compiled
-def _merged(boxes, scores):  # type: ignore[no-untyped-def]
+def _merged(boxes, scores, same):  # type: ignore[no-untyped-def]
     """Weighted means of the boxes that overlap the most probable one, and so on with the rest."""
     left = np.argsort(-scores, kind="mergesort")
     found = np.empty((len(scores), VALUES), np.float32)
@@ -100,7 +101,7 @@ def _merged(boxes, scores):  # type: ignore[no-untyped-def]
             down = min(best[3], box[3]) - max(best[1], box[1])
             shared = across * down if across > 0 and down > 0 else np.float32(0)
             both = (best[2] - best[0]) * (best[3] - best[1]) + (box[2] - box[0]) * (box[3] - box[1]) - shared
-            if both > 0 and shared / both > _SAME:
+            if both > 0 and shared / both > same:
                 total += scores[i]
                 for k in range(VALUES):
                     sums[k] += box[k] * scores[i]

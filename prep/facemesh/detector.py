@@ -62,7 +62,7 @@ class FaceMesh(MeshDetector):
         sizes = [_size(frame) for frame in frames]
         taken = self._engine.take(frames)
         squares = [
-            region.regions(faces[:MOST_FACES], *size)
+            self._regions(faces[:MOST_FACES], size)
             for faces, size in zip(self._short_range(taken, sizes), sizes, strict=True)
         ]
         return self._points(taken, sizes, squares)
@@ -70,7 +70,7 @@ class FaceMesh(MeshDetector):
     def _points(
         self, taken: Any, sizes: Sequence[tuple[int, int]], squares: Sequence[Float32]
     ) -> list[Float]:
-        """Meshes (F, 478, 3) of each frame, of the squares (R, 5) that show a face."""
+        """Meshes (F, 478, 3) of each frame, of the regions (R, 5) that show a face."""
         owners = [number for number, some in enumerate(squares) for _ in some]
         every = [square for some in squares for square in some]
         side = INPUTS[self.mesh].side
@@ -94,7 +94,7 @@ class FaceMesh(MeshDetector):
         size = _size(frame)
         taken = self._engine.take([frame])
         if self._track is None:
-            squares = region.regions(self._short_range(taken, [size])[0][:1], *size)
+            squares = self._regions(self._short_range(taken, [size])[0][:1], size)
         else:
             squares = self._track[None]
         (faces,) = self._points(taken, [size], [squares])
@@ -114,6 +114,11 @@ class FaceMesh(MeshDetector):
     def _still(self) -> MeshDetector:
         """See :class:`~prep.mesh_search.MeshDetector`."""
         return type(self)(engine=self._engine) if self._tracking else self
+
+    def _regions(self, faces: Float32, size: tuple[int, int]) -> Float32:
+        """Where the mesh looks, (R, 5), of detections (F, 16) in a frame of this width and height."""
+        found: Float32 = region.distinct(region.regions(faces, *size))
+        return found
 
     def _read(self, outputs: Sequence[Float32]) -> tuple[Float32, npt.NDArray[np.bool_]]:
         """Points (B, 478, 3) float32 in pixels of the input, and (B,) bool, whether it is a face."""

@@ -59,8 +59,8 @@ def in_frame(faces, square, width, height):  # type: ignore[no-untyped-def]
 
 
 @_compiled
-def about(box, start, end, width, height):  # type: ignore[no-untyped-def]
-    """The square region about a face, turned so that the line between two points is horizontal.
+def about(box, start, end, width, height, square=True):  # type: ignore[no-untyped-def]
+    """The region about a face, turned so that the line between two points is horizontal.
 
     Args:
         box: (4,) float32, x0, y0, x1, y1, in parts of the frame.
@@ -68,32 +68,35 @@ def about(box, start, end, width, height):  # type: ignore[no-untyped-def]
         end: (2,) float32, in parts of the frame.
         width: of the frame in pixels.
         height: of the frame in pixels.
+        square: make both sides in pixels as long as the longer one.
     """
     across, down = np.float32(width), np.float32(height)
     turn = np.float32(-math.atan2(-(end[1] * down - start[1] * down), end[0] * across - start[0] * across))
     turn -= np.float32(2 * math.pi * math.floor((turn + math.pi) / (2 * math.pi)))
     extent = box[2] - box[0], box[3] - box[1]
-    side = max(extent[0] * across, extent[1] * down)
-    return np.array(
-        [
-            box[0] + extent[0] / _TWO,
-            box[1] + extent[1] / _TWO,
-            side / across * _LARGER,
-            side / down * _LARGER,
-            turn,
-        ],
-        np.float32,
-    )
+    x, y = box[0] + extent[0] / _TWO, box[1] + extent[1] / _TWO
+    if square:
+        side = max(extent[0] * across, extent[1] * down)
+        extent = side / across, side / down
+    return np.array([x, y, extent[0] * _LARGER, extent[1] * _LARGER, turn], np.float32)
 
 
 @_compiled
-def regions(faces, width, height):  # type: ignore[no-untyped-def]
-    """Regions (R, 5) of detections (F, 16) in parts of the frame, turned by the line between the eyes; of two that
-    overlap only the later one."""
+def regions(faces, width, height, square=True):  # type: ignore[no-untyped-def]
+    """Regions (F, 5) of detections (F, 16) in parts of the frame, turned by the line between the eyes; see
+    :func:`about`."""
     found = np.empty((len(faces), 5), np.float32)
-    count = 0
     for i in range(len(faces)):
-        region = about(faces[i, :4], faces[i, 4:6], faces[i, 6:8], width, height)
+        found[i] = about(faces[i, :4], faces[i, 4:6], faces[i, 6:8], width, height, square)
+    return found
+
+
+@_compiled
+def distinct(regions):  # type: ignore[no-untyped-def]
+    """Of regions (F, 5) that overlap only the last one; (R, 5)."""
+    found = np.empty_like(regions)
+    count = 0
+    for region in regions:
         kept = 0
         for j in range(count):
             if _overlap(region, found[j]) <= _SAME:

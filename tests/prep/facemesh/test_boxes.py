@@ -22,7 +22,7 @@ def test_anchors_are_the_middles_of_cells():
     np.testing.assert_array_equal(small, np.array(expected, np.float32))
 
 
-def plain(raw, logits, middles, side, least):
+def plain(raw, logits, middles, side, least, limit):
     """The same in double precision, with lists."""
     found = []
     for values, logit, middle in zip(raw.tolist(), logits.tolist(), middles.tolist(), strict=True):
@@ -36,10 +36,10 @@ def plain(raw, logits, middles, side, least):
     result = []
     while found:
         best = found[0][1]
-        same = [entry for entry in found if shared(best, entry[1]) > 0.3]
+        same = [entry for entry in found if shared(best, entry[1]) > limit]
         total = sum(score for score, _ in same)
         result.append([sum(score * box[k] for score, box in same) / total for k in range(16)])
-        found = [entry for entry in found if shared(best, entry[1]) <= 0.3]
+        found = [entry for entry in found if shared(best, entry[1]) <= limit]
     return result
 
 
@@ -57,10 +57,11 @@ def test_faces_equal_a_plain_implementation(seed):
     raw = rng.normal(0, 10, (896, 16)).astype(np.float32)
     raw[:, 2:4] = rng.uniform(-2, 50, (896, 2))
     logits = rng.normal(-3, 2, 896).astype(np.float32)
-    found = boxes.faces(raw, logits, middles, 128, 0.5)
-    expected = plain(raw, logits, middles, 128, 0.5)
-    assert len(expected) > 5
-    np.testing.assert_allclose(found, np.array(expected), rtol=0, atol=1e-5)
+    expected = [plain(raw, logits, middles, 128, 0.5, limit) for limit in (0.3, 0.5)]
+    assert len(expected[1]) > len(expected[0]) > 5
+    for limit, faces in zip((0.3, 0.5), expected, strict=True):
+        found = boxes.faces(raw, logits, middles, 128, 0.5, limit)
+        np.testing.assert_allclose(found, np.array(faces), rtol=0, atol=1e-5)
 
 
 def test_no_box_is_no_face():

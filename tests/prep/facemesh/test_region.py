@@ -64,6 +64,9 @@ def test_the_square_about_a_face_is_half_as_large_again_and_turned_with_the_eyes
     wide = region.about(np.array([0.2, 0.4, 0.6, 0.5], np.float32), box[:2], box[2:], width, height)
     np.testing.assert_allclose(wide[2] * width, wide[3] * height, rtol=1e-5)
     assert wide[2] * width == pytest.approx(0.4 * width * 1.5)
+    kept = region.about(np.array([0.2, 0.4, 0.6, 0.5], np.float32), box[:2], box[2:], width, height, False)
+    np.testing.assert_allclose(kept[:4], [0.4, 0.45, 0.6, 0.15], rtol=1e-5)
+    assert kept[4] == wide[4]
 
 
 def face(x: float, y: float, side: float) -> np.ndarray:
@@ -74,13 +77,15 @@ def face(x: float, y: float, side: float) -> np.ndarray:
 
 def test_of_two_regions_on_each_other_the_later_one_stays():
     faces = np.stack([face(0.1, 0.1, 0.2), face(0.6, 0.1, 0.2), face(0.11, 0.11, 0.2)])
-    found = region.regions(faces, 300, 300)
+    every = region.regions(faces, 300, 300)
+    np.testing.assert_allclose(every[:, 0], [0.2, 0.7, 0.21], rtol=1e-5)
+    found = region.distinct(every)
     assert len(found) == 2
     np.testing.assert_allclose(found[:, 0], [0.7, 0.21], rtol=1e-5)
     # With an intersection over union of less than a half both stay.
     faces = np.stack([face(0.1, 0.1, 0.2), face(0.22, 0.1, 0.2)])
-    assert len(region.regions(faces, 300, 300)) == 2
-    assert region.regions(faces[:0], 300, 300).shape == (0, 5)
+    assert len(region.distinct(region.regions(faces, 300, 300))) == 2
+    assert region.distinct(region.regions(faces[:0], 300, 300)).shape == (0, 5)
 
 
 def test_points_go_where_the_matrix_says():
