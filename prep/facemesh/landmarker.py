@@ -9,12 +9,10 @@ import numpy.typing as npt
 
 from prep.facemesh import region
 from prep.facemesh.detector import FaceMesh
+from prep.facemesh.refinement import is_face
 from prep.mesh_search import POINTS
 
 Float32 = npt.NDArray[np.float32]
-
-#: A mesh of a smaller probability is dropped.
-_LEAST = 0.5
 
 
 class FaceLandmarker478(FaceMesh):
@@ -42,5 +40,4 @@ class FaceLandmarker478(FaceMesh):
     def _read(self, outputs: Sequence[Float32]) -> tuple[Float32, npt.NDArray[np.bool_]]:
         """See the base class; the outputs are points and the logit of a face."""
         points, logits = outputs
-        certain = 1 / (1 + np.exp(-logits.reshape(len(logits), -1)[:, 0])) > _LEAST
-        return points.reshape(-1, *POINTS), certain
+        return points.reshape(-1, *POINTS), is_face(logits)

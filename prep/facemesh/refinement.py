@@ -54,5 +54,9 @@ def refined(outputs: Sequence[Float32]) -> tuple[Float32, npt.NDArray[np.bool_]]
         points[:, start : start + 5, :2] = values.reshape(-1, 5, 2)
         depth = points[:, eye[:_ABOUT_IRIS], 2].mean(axis=1, dtype=np.float64)
         points[:, start : start + 5, 2] = depth[:, None]
-    certain = 1 / (1 + np.exp(-logits[:, 0])) > _LEAST
-    return points, certain
+    return points, is_face(logits)
+
+
+def is_face(logits: Float32) -> npt.NDArray[np.bool_]:
+    """Whether each mesh of a batch is one of a face, (B,) bool, by its logit: (B, …) float32 with one value each."""
+    return 1 / (1 + np.exp(-logits.reshape(len(logits)))) > _LEAST
