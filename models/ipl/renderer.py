@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.layers.conv import audio_encoder
+from models.layers.precision import full, in_full
 from models.layers.spade import AdaInBlock, SpadeBlock
 from models.layers.warp import motion_grid, warp
 
@@ -206,17 +207,18 @@ class AlignmentModule(nn.Module):
         for picture, fine, coarse in zip(*(values.unbind(1) for values in references), strict=True):
             x = self.spade_layer_2(self.spade_layer_1(coarse, maps[0]), maps[1])
             x = self.spade_layer_4(F.pixel_shuffle(x, 2), maps[2])
-            weight = self.conv_5(x)
+            # The same weights multiply and divide, so that they add up to 1: in half precision to 0.4 % only.
+            weight = full(self.conv_5(x))
             warped: tuple[Tensor, ...] = (picture, fine, coarse)
             if self.warping:
-                grid = motion_grid(self.conv_4(x))
+                grid = motion_grid(in_full(self.conv_4, x))
                 warped = tuple(warp(source.expand(len(x), -1, -1, -1), grid) for source in warped)
             weights = _at_all_sizes(weight, picture)
             weighted = [s * w for s, w in zip(warped, weights, strict=True)]
             weighted.append(weight)
             sums = [total + new for total, new in zip(sums, weighted, strict=True)] if sums else weighted
-        whole, full, half = _at_all_sizes(sums[3] + _EPSILON, picture)
-        return Aligned(sums[0] / whole, sums[1] / full, sums[2] / half)
+        whole, own, half = _at_all_sizes(sums[3] + _EPSILON, picture)
+        return Aligned(sums[0] / whole, sums[1] / own, sums[2] / half)
 
 
 class TranslationModule(nn.Module):

@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from models.layers.precision import full
+
 
 def motion_grid(motion: Tensor) -> Tensor:
     """Where each pixel of the result comes from, as :func:`warp` takes it.
@@ -18,8 +20,10 @@ def motion_grid(motion: Tensor) -> Tensor:
         motion: (B, 2, H, W) float, pixels to the right and down.
 
     Returns:
-        (B, 2, H, W) float, x and y.
+        (B, 2, H, W) float32, or float64 as ``motion``, x and y.
     """
+    # bfloat16 has 8 bits: at 128 pixels the grid alone would be up to 0.31 pixels off.
+    motion = full(motion)
     height, width = motion.shape[-2:]
     x = torch.linspace(-1, 1, width, device=motion.device, dtype=motion.dtype)
     y = torch.linspace(-1, 1, height, device=motion.device, dtype=motion.dtype)
@@ -33,11 +37,13 @@ def warp(source: Tensor, grid: Tensor) -> Tensor:
 
     Args:
         source: (B, C, h, w) float.
-        grid: (B, 2, H, W) float, from :func:`motion_grid`; resized where the source has another size.
+        grid: (B, 2, H, W) float32 or float64, from :func:`motion_grid`; resized where the source has another size.
 
     Returns:
-        (B, C, h, w) float.
+        (B, C, h, w) float, of the type of ``source``.
     """
     if grid.shape[-2:] != source.shape[-2:]:
         grid = F.interpolate(grid, size=source.shape[-2:], mode="bilinear", align_corners=False)
-    return F.grid_sample(source, grid.permute(0, 2, 3, 1).to(source.dtype), align_corners=False)
+    exact = torch.promote_types(source.dtype, grid.dtype)
+    places = grid.permute(0, 2, 3, 1).to(exact)
+    return F.grid_sample(source.to(exact), places, align_corners=False).to(source.dtype)

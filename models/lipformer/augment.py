@@ -6,9 +6,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from models.layers.precision import full
+
 
 def augmented(pictures: Tensor, strength: float, alike: int = 1) -> Tensor:
     """Mirror, rotate, scale, shift and recolour pictures, each differently, with torch's default generator.
+
+    What it makes is the truth of the training, so it is the same under autocast: in bfloat16 the places of pixels would
+    be up to 0.76 pixels off at 256 pixels, and the pictures 46 dB from what they should be.
 
     Args:
         pictures: (B, 3, S, S) float in [0, 1].
@@ -20,6 +25,11 @@ def augmented(pictures: Tensor, strength: float, alike: int = 1) -> Tensor:
     Returns:
         (B, 3, S, S) float in [0, 1].
     """
+    with torch.autocast(pictures.device.type, enabled=False):
+        return _augmented(full(pictures), strength, alike)
+
+
+def _augmented(pictures: Tensor, strength: float, alike: int) -> Tensor:
     n, device = len(pictures), pictures.device
 
     def drawn(*shape: int) -> Tensor:

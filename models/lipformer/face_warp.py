@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.layers.precision import full
+from models.layers.precision import in_full
 
 
 class KeypointExtractor(nn.Module):
@@ -37,7 +37,8 @@ class KeypointExtractor(nn.Module):
 
         Each map is a softmax over its positions: positive, with sum 1.
         """
-        maps = full(self.layers(encodings))
+        # In half precision the displacement, a difference of two such maps, would mostly be rounding.
+        maps = in_full(self.layers[-1], self.layers[:-1](encodings))
         return maps.flatten(2).softmax(dim=2).view_as(maps)
 
 
@@ -66,7 +67,7 @@ class OffsetRegressor(nn.Module):
         nn.init.zeros_(self.offsets.bias)
 
     def forward(self, displacement: Tensor) -> Tensor:
-        """K_TU - K_RU (B, k, h', w') float → G_RB (B, 2, h', w') float: x and y, cells to the right and down."""
+        """K_TU - K_RU (B, k, h', w') float → G_RB (B, 2, h', w') float32: x and y, cells to the right and down."""
         # In units of a uniform map, for a softmax over many positions is small everywhere.
         displacement = displacement * (displacement.shape[2] * displacement.shape[3])
         fine = F.silu(self.fine(displacement))
@@ -75,7 +76,7 @@ class OffsetRegressor(nn.Module):
         coarse = coarse + self.whole(coarse.mean(dim=(2, 3)))[:, :, None, None]
         middle = F.silu(self.middle_up(torch.cat([_enlarged(coarse, middle), middle], dim=1)))
         fine = F.silu(self.fine_up(torch.cat([_enlarged(middle, fine), fine], dim=1)))
-        return self.offsets(fine)
+        return in_full(self.offsets, fine)
 
 
 class FaceWarp(nn.Module):
@@ -93,7 +94,7 @@ class FaceWarp(nn.Module):
         self.regressor = OffsetRegressor(keypoints, hidden)
 
     def offsets(self, target_upper: Tensor, reference_upper: Tensor) -> Tensor:
-        """H_TU and H_RU (B, dim, h', w') float → G_RB (B, 2, h', w') float, cells to the right and down."""
+        """H_TU and H_RU (B, dim, h', w') float → G_RB (B, 2, h', w') float32, cells to the right and down."""
         return self.regressor(self.keypoints(target_upper) - self.keypoints(reference_upper))
 
     def forward(self, target_upper: Tensor, reference_upper: Tensor, reference_lower: Tensor) -> Tensor:

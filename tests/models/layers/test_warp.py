@@ -36,3 +36,13 @@ def test_a_field_is_resized_to_its_source() -> None:
     at = torch.tensor([-6 / 7, -2 / 7, 2 / 7, 6 / 7])
     grid = torch.stack(torch.meshgrid(at, at, indexing="xy"), dim=-1)[None]
     assert torch.allclose(made, torch.nn.functional.grid_sample(source, grid, align_corners=False), atol=1e-6)
+
+
+def test_places_are_float32_where_motion_and_source_are_not() -> None:
+    torch.manual_seed(0)
+    motion, source = torch.randn(1, 2, 128, 128).bfloat16() * 3, torch.rand(1, 3, 128, 128)
+    grid = motion_grid(motion)
+    assert torch.equal(grid, motion_grid(motion.float()))
+    made = warp(source.bfloat16(), grid)
+    assert made.dtype == torch.bfloat16
+    assert torch.equal(made, warp(source.bfloat16().float(), grid).bfloat16())

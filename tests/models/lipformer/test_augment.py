@@ -45,3 +45,13 @@ def test_it_follows_torchs_generator() -> None:
     first = augmented(pictures, 1.0)
     torch.manual_seed(3)
     torch.testing.assert_close(augmented(pictures, 1.0), first, rtol=0, atol=0)
+
+
+def test_autocast_changes_nothing() -> None:
+    pictures = torch.rand(4, 3, 64, 64)
+    torch.manual_seed(3)
+    first = augmented(pictures, 1.0)
+    torch.manual_seed(3)
+    with torch.autocast("cpu", torch.bfloat16):
+        second = augmented(pictures, 1.0)
+    torch.testing.assert_close(second, first, rtol=0, atol=0)

@@ -1,0 +1,129 @@
+"""What bfloat16 must not touch, in every stage of every registered method; on the CPU, whatever its speed in bfloat16.
+
+Stages are run as the runner runs them, at a size at which a step takes moments (:mod:`tests.every_stage`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+from models.base import Progress, Update
+from models.layers.precision import in_full
+from models.lipformer import codebook_stage, lip_stage
+from tests import every_stage
+from tests.every_stage import Small
+
+EXACT = (torch.float32, torch.float64)
+#: Names of the graph's nodes with which layers begin, in backward direction.
+LAYERS = ("Convolution", "ConvolutionOverrideable", "Addmm", "Mm", "Bmm", "Linear", "MkldnnLinear")
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return every_stage.generated_data(tmp_path_factory.mktemp("half") / "data")
+
+
+def updates(small: Small, half: bool, batch: int = 0) -> Iterator[Update]:
+    """The updates of one batch, with the gradients of each; nothing is learnt."""
+    torch.manual_seed(1)
+    optimizers = small.stage.optimizers()
+    found = small.stage.updates(small.batches[batch], Progress(1_000_000, 1_000.0))
+    while True:
+        with torch.autocast("cpu", torch.bfloat16, enabled=half):
+            update = next(found, None)
+        if update is None:
+            return
+        groups = optimizers[update.optimizer].param_groups
+        update.loss.backward(inputs=[p for group in groups for p in group["params"]])
+        yield update
+
+
+# Coordinates -----------------------------------------------------------------------------------------
+
+
+class Places(TorchFunctionMode):
+    """Notes the places at which pictures are sampled; above autocast, which turns some of them into float32 later."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.grids: list[Tensor] = []
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        found = func(*args, **kwargs)
+        name = getattr(func, "__name__", "")
+        if name.startswith("grid_sample"):
+            self.grids.append(args[1] if len(args) > 1 else kwargs["grid"])
+        elif name.startswith("affine_grid"):
+            self.grids.append(found)
+        return found
+
+
+def rounded(places: Tensor) -> list[str]:
+    """Nodes of the graph in half precision between places and the layers that predicted them, these included."""
+    found, waiting, seen = [], [places.grad_fn], set()
+    while waiting:
+        node = waiting.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        # The type of what the node has made.
+        if any(made.dtype not in EXACT for made in node._input_metadata):
+            found.append(node.name())
+        if not node.name().startswith(LAYERS):
+            waiting += [following for following, _ in node.next_functions]
+    return found
+
+
+@pytest.mark.parametrize(("method", "stage"), every_stage.stages())
+def test_coordinates_are_predicted_and_used_in_float32(method: str, stage: str, data: Path) -> None:
+    small = every_stage.small(method, stage, data)
+    with Places() as places:
+        for _ in updates(small, half=True):
+            pass
+    assert all(grid.dtype in EXACT for grid in places.grids)
+    assert [rounded(grid) for grid in places.grids if grid.grad_fn is not None and rounded(grid)] == []
+    if (method, stage) in (("ipl", "render"), ("lipformer", "codebook"), ("lipformer", "lipformer")):
+        assert places.grids, "nothing is sampled any more: what is this test for?"
+
+
+@pytest.mark.parametrize("wrong", ["the grid", "the layer", "nothing"])
+def test_rounded_coordinates_are_found(wrong: str) -> None:
+    """What the test above rests on."""
+    picture, layer = torch.rand(1, 3, 8, 8), nn.Conv2d(3, 2, 3, padding=1)
+    with Places() as places, torch.autocast("cpu", torch.bfloat16):
+        motion = layer(picture) if wrong == "the layer" else in_full(layer, picture)
+        grid = motion.float().tanh().permute(0, 2, 3, 1)
+        F.grid_sample(picture, grid.bfloat16() if wrong == "the grid" else grid, align_corners=False)
+    (grid,) = places.grids
+    assert (grid.dtype not in EXACT) == (wrong == "the grid")
+    assert bool(rounded(grid)) == (wrong != "nothing")
+
+
+@pytest.mark.parametrize("stage", ["codebook", "lipformer"])
+def test_the_augmented_truth_is_the_same(stage: str, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    small = every_stage.small("lipformer", stage, data)
+    made: list[Tensor] = []
+    for module in (codebook_stage, lip_stage):
+        original = module.augmented
+
+        def noted(*args: Any, original: Callable[..., Tensor] = original, **kwargs: Any) -> Tensor:
+            made.append(original(*args, **kwargs))
+            return made[-1]
+
+        monkeypatch.setattr(module, "augmented", noted)
+    for half in (False, True):
+        next(updates(small, half))
+    exact, half_precision = made
+    assert half_precision.dtype == torch.float32
+    assert torch.equal(exact, half_precision)

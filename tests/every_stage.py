@@ -1,0 +1,109 @@
+"""Every stage of every registered method, small enough to be trained in a moment, over generated samples.
+
+A method that is added later is among them; where its tiny preset leaves parts out, such as a discriminator, it should
+have options here that bring them in.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from bench.common.methods import METHODS, get_method
+from bench.train.config import load_config
+from bench.train.loading import open_dataset, training_loader
+from models.base import Batch, DataInfo, Stage, Trainable
+from prep.order import WindowStream
+from tests.prep.fakes import fake_dataset
+
+#: Method → what is changed of its tiny preset, so that all its networks and losses take part.
+OPTIONS: dict[str, tuple[str, ...]] = {
+    "ipl": (
+        "landmark.dropout=0.0",
+        "landmark.train.batch_size=4",
+        "render.perceptual=vgg19",
+        "render.lambda_g=0.25",
+        "render.lambda_f=2.5",
+        "render.train.monitor=loss",
+        "render.train.mode=min",
+        "render.train.batch_size=2",
+    ),
+    "lipformer": (
+        "codebook.size=64",
+        "codebook.perceptual_weight=0.1",
+        "codebook.adversarial_weight=0.1",
+        "codebook.discriminator_width=0.0625",
+        "codebook.upper_codes=64",
+        "codebook.lower_codes=64",
+        "codebook.train.batch_size=4",
+        "lipformer.perceptual_weight=0.1",
+        "lipformer.adversarial_weight=0.1",
+        "lipformer.train.batch_size=4",
+    ),
+    "wav2lip": ("wav2lip.sync_weight=0.1", "wav2lip.gan_weight=0.07", "wav2lip.train.batch_size=2"),
+    "sync-expert": (),
+}
+
+#: As the views of prepared data are called; generated samples have all that any stage looks at.
+VIEWS = ("box128", "face96", "aligned512")
+
+
+@dataclass(frozen=True)
+class Small:
+    """A stage in its training mode and the samples that it is trained on.
+
+    Attributes:
+        stage: as the runner has it in training.
+        batches: different ones.
+    """
+
+    stage: Stage
+    batches: list[Batch]
+
+
+def methods() -> list[str]:
+    """Names of all methods of the suite that are trained."""
+    return [name for name in METHODS.entries if issubclass(get_method(name), Trainable)]
+
+
+def stages() -> list[tuple[str, str]]:
+    """(method, stage) of every stage of the suite."""
+    return [(name, stage) for name in methods() for stage in _method(name, Path("data"), ()).stages]
+
+
+def generated_data(folder: Path) -> Path:
+    """Write prepared data for :func:`small` to an empty folder, and return it."""
+    fake_dataset(folder, {"train": 6}, views=VIEWS)
+    return folder
+
+
+def small(method: str, stage: str, data: Path, seed: int = 0, batches: int = 1, *overrides: str) -> Small:
+    """Build a stage with weights that follow from ``seed``, ready for its updates, on the CPU.
+
+    Args:
+        method: of :func:`stages`.
+        stage: of :func:`stages`.
+        data: what :func:`generated_data` wrote, or other prepared data with the views that the stage looks at.
+        seed: of the weights and of the samples.
+        batches: how many.
+        overrides: further options.
+    """
+    torch.manual_seed(seed)
+    found = _method(method, data, overrides).stages[stage]
+    # As after a validation with which a schedule is content.
+    found.validated({"sync": 0.0})
+    for network in found.networks.values():
+        network.train()
+    for network in found.frozen.values():
+        network.eval().requires_grad_(False)
+    stream = WindowStream(open_dataset([data], "train", found, seed), found.train.batch_size)
+    drawn = iter(training_loader(stream, found, workers=0))
+    return Small(found, [next(drawn) for _ in range(batches)])
+
+
+def _method(name: str, data: Path, overrides: tuple[str, ...]) -> Trainable:
+    options = ["runner.device=cpu", *OPTIONS.get(name, ()), *overrides]
+    config = load_config(name, "tiny", options, [data], Path("run"))
+    return get_method(name)(config.method_config, DataInfo())
