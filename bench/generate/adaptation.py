@@ -20,7 +20,8 @@ from torch import Tensor
 from bench.common.errors import BenchError
 from bench.generate.talkers import Loaded
 from bench.train.checkpoint import load_into, read_tensors
-from bench.train.stepping import NotFinite, Stepper
+from bench.train.finite import NotFinite
+from bench.train.stepping import Stepper
 from prep.shards import AtomicFile
 
 if TYPE_CHECKING:

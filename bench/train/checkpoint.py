@@ -214,7 +214,9 @@ def unpack_optimizers(
                 state.setdefault(int(index), {})[key] = value
         groups = [
             {key: tuple(value) if key == "betas" else value for key, value in group.items()}
-            for group in rest[name]["groups"]
+            # How a step is computed is not part of the state: earlier versions did not use the fused form.
+            | {key: now[key] for key in ("fused", "foreach") if key in now}
+            for group, now in zip(rest[name]["groups"], optimizer.param_groups, strict=True)
         ]
         optimizer.load_state_dict({"state": state, "param_groups": groups})
 

@@ -18,6 +18,7 @@ from bench.train.inputs import build_method, check_folders, check_samples, recor
 from bench.train.loading import part_clips
 from bench.train.log import Reporter, RunLog, Several
 from bench.train.parallel import is_main_process
+from bench.train.precision import resolve
 from bench.train.runner import TrainResult, train_stages
 from bench.train.sound import mixed_versions
 from bench.train.starting import Start, load_start
@@ -53,6 +54,7 @@ def train_run(
     """
     checked = check_run(config, stages, store)
     method, wanted, derived = checked.method, checked.stages, checked.derived
+    config, chosen = resolve(config)
     if not is_main_process():
         return train_stages(
             config, method, wanted, config.out, saved is not None, Several(), stop=stop, derived=derived
@@ -78,6 +80,8 @@ def train_run(
             reporters = Several([log] if reporter is None else [log, reporter])
             for line in checked.start.notes if checked.start else ():
                 reporters.note(line)
+            if chosen:
+                reporters.note(chosen)
             if warning := mixed_versions(config.data):
                 reporters.note(f"warning: {warning}")
             return train_stages(

@@ -36,17 +36,16 @@ def is_main_process() -> bool:
 
 
 def make_accelerator(config: RunConfig) -> Accelerator:
-    """The processes, device and precision given by the configuration and ``accelerate launch``.
+    """The processes and the device given by the configuration and ``accelerate launch``.
 
     Raises:
-        BenchError: CUDA, or a precision that only CUDA supports, is requested and not available.
+        BenchError: CUDA is requested and not available.
     """
     device = config.runner.device
     if device == "cuda" and not torch.cuda.is_available():
         raise BenchError("runner.device=cuda: no CUDA device is visible; use runner.device=auto or cpu")
-    if config.runner.precision == "fp16" and (device == "cpu" or not torch.cuda.is_available()):
-        raise BenchError("runner.precision=fp16: only CUDA trains in float16; use bf16 or no")
-    return Accelerator(mixed_precision=config.runner.precision, cpu=device == "cpu")
+    # Each stage has a precision of its own, see bench.train.precision.
+    return Accelerator(mixed_precision="no", cpu=device == "cpu")
 
 
 def average(accelerator: Accelerator | None, tensors: Sequence[Tensor]) -> None:

@@ -17,7 +17,8 @@ class RunnerConfig(Section):
 
     Attributes:
         seed: of weights, samples, their order, and all random numbers of stages.
-        precision: of the forward passes: ``no`` (float32), ``bf16`` or ``fp16``, by autocast.
+        precision: of the forward passes: ``no`` (float32), ``bf16`` or ``fp16``, by autocast. ``auto``: ``bf16`` if it
+            is measured to be faster on this device, else ``no``; a run keeps what was chosen when it began.
         device: ``auto`` (CUDA if available), ``cpu`` or ``cuda``.
         workers: worker processes per data loader; 0: samples are read between the steps.
         compile: networks are compiled with ``torch.compile``.
@@ -28,7 +29,7 @@ class RunnerConfig(Section):
     """
 
     seed: int = Field(0, ge=0)
-    precision: Literal["no", "bf16", "fp16"] = "no"
+    precision: Literal["auto", "no", "bf16", "fp16"] = "auto"
     device: Literal["auto", "cpu", "cuda"] = "auto"
     workers: int = Field(2, ge=0)
     compile: bool = False

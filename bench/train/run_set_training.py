@@ -12,6 +12,7 @@ from bench.train.log import Reporter, Several
 from bench.train.one_run import check_run, one_line, train_run, writing
 from bench.train.parallel import is_main_process
 from bench.train.persons import find_persons
+from bench.train.precision import resolve
 from bench.train.run_options import Person
 from bench.train.run_set import RUN_SET, RunSet
 from bench.train.runner import TrainResult
@@ -72,6 +73,8 @@ def train_set(
         PrepError: a data set lacks what a stage needs.
     """
     chosen = [run_set.person(name) for name in dict.fromkeys(speakers)] or run_set.persons
+    # Once, so that all runs of the set have the same precision.
+    config, precision = resolve(config)
     # All runs are checked, also those not chosen: the runs of a set must have the same options.
     every = [_run_of(config, person, resume) for person in run_set.persons]
     runs = [run for run in every if run.person in chosen]
@@ -83,7 +86,10 @@ def train_set(
         run_set = run_set.model_copy(update={"config": config.model_dump(mode="json")})
         with one_line(run_set.out):
             run_set.save()
-        return _Training(run_set, stages, store, Several([reporter] if reporter else [])).train(runs)
+        reporters = Several([reporter] if reporter else [])
+        if precision:
+            reporters.note(precision)
+        return _Training(run_set, stages, store, reporters).train(runs)
 
 
 @dataclass(frozen=True)

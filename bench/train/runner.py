@@ -19,6 +19,7 @@ from accelerate import Accelerator
 from bench.train.checkpoint import load_networks
 from bench.train.log import Reporter
 from bench.train.parallel import make_accelerator
+from bench.train.precision import resolve
 from bench.train.stage_run import StageRun
 from bench.train.stopping import Stop, Stopped
 from models.base import Trainable
@@ -74,6 +75,7 @@ def train_stages(
         BenchError: a loss is not finite, a checkpoint cannot be written or does not fit.
         PrepError: the data set lacks what a stage needs.
     """
+    config, _ = resolve(config)
     accelerator = accelerator or make_accelerator(config)
     torch.use_deterministic_algorithms(config.runner.deterministic)
     load_networks(run, method)

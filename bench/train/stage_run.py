@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 import time
 import zlib
+from collections import deque
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,18 +19,37 @@ from torch import Tensor
 from bench.common.errors import BenchError
 from bench.train.averages import Averages
 from bench.train.checkpoint import Checkpoints, read_state
+from bench.train.finite import DeferredCheck, NotFinite, can_defer
+from bench.train.fused import fused
 from bench.train.loading import open_part, reading, training_loader
 from bench.train.log import Reporter, Speed
 from bench.train.parallel import any_of, exchange
+from bench.train.precision import stage_precision
 from bench.train.stage_state import Counters, StageState, generator_states, set_generators
-from bench.train.stepping import NotFinite, Stepper
+from bench.train.stepping import Stepper
 from bench.train.stopping import Stop, Stopped
 from bench.train.validation import Validation
 from models.base import Batch, Progress, Stage
+from models.layers.precision import kept_full
 from prep.order import WindowStream
 
 if TYPE_CHECKING:
     from bench.train.config import RunConfig
+
+
+#: Steps after which losses on a GPU are read at the latest.
+_READ_EVERY = 20
+
+
+@dataclass(frozen=True)
+class _Before:
+    """What a step began with, apart from weights and optimizers."""
+
+    step: int
+    stream: dict[str, Any]
+    random: dict[str, Tensor]
+    clips: list[str]
+    logged: dict[str, tuple[Tensor | float, int]]
 
 
 class StageRun:
@@ -64,6 +85,9 @@ class StageRun:
         self._checkpoints = Checkpoints(run / stage.name / "checkpoints", config.runner.keep_last)
         self._counters = Counters()
         self._hints: set[str] = set()
+        self._precision = stage_precision(config, stage)
+        # Of the steps whose losses were not read yet.
+        self._unread: deque[_Before] = deque()
 
     def train(self, resume: bool) -> dict[str, float]:
         """Train to the end.
@@ -90,7 +114,9 @@ class StageRun:
             if not same_numbers:
                 self._reporter.note("the number of processes changed: random numbers begin anew from here")
         self._reporter.begin(self._stage.name, self._counters.step, self._total)
-        reason = self._loop()
+        kept = self._stage.float32 if self._precision != "no" else ()
+        with kept_full(map(self._stage.module, kept)):
+            reason = self._loop()
         self._reporter.end(self._stage.name, reason)
         return self._counters.best
 
@@ -134,19 +160,24 @@ class StageRun:
             network.requires_grad_(True)
             if self._config.runner.compile:
                 network.compile()
-        optimizers = stage.optimizers()
+        optimizers = {name: fused(optimizer) for name, optimizer in stage.optimizers().items()}
+        self._deferred = None
+        if accelerator.device.type == "cuda" and self._precision != "fp16" and can_defer(optimizers.values()):
+            self._deferred = DeferredCheck(optimizers, accelerator.device, accelerator)
         self._stepper = Stepper(
             optimizers,
             stage.schedulers(optimizers),
             clip_norm=self._train.clip_norm,
             accelerator=accelerator,
+            precision=self._precision,
+            deferred=self._deferred,
         )
         self._averages = Averages(stage.networks, self._train.ema) if self._train.ema else None
         self._state = StageState(
             stage, self._stepper, self._averages, self._stream, self._checkpoints, accelerator
         )
         self._validation = Validation(
-            stage, self._held_out, self._averages, accelerator, self._config.runner.workers
+            stage, self._held_out, self._averages, accelerator, self._precision, self._config.runner.workers
         )
 
     # Step after step --------------------------------------------------------------------------------------------
@@ -191,30 +222,60 @@ class StageRun:
         for network in self._stage.networks.values():
             network.train()
         # If a loss is not finite, the step can be repeated from this state.
-        drawn_from = generator_states(self._accelerator.device)
+        self._unread.append(
+            _Before(
+                self._counters.step,
+                self._stream.state_dict(),
+                generator_states(self._accelerator.device),
+                [clip for batch in micro for clip in batch["clip"]],
+                dict(self._counters.logged),
+            )
+        )
         progress = self._progress()
         logs: dict[str, Tensor] = {}
         parts = len(micro)
-        for i, batch in enumerate(micro):
-            updates = self._stage.updates(batch, progress)
-            try:
+        try:
+            for i, batch in enumerate(micro):
+                updates = self._stage.updates(batch, progress)
                 for update in self._stepper.steps(updates, parts=parts, last=i == parts - 1):
                     for name, value in update.logs.items():
                         share = value.detach() / parts
                         logs[name] = logs[name] + share if name in logs else share
-            except NotFinite as problem:
-                raise self._failed(problem, batch, drawn_from) from None
+        except NotFinite as problem:
+            raise self._failed(problem) from None
         self._counters.step += 1
         self._stream.advance(sum(len(batch["clip"]) for batch in micro))
         if self._averages is not None:
             self._averages.update()
+        if self._deferred is None or len(self._unread) >= _READ_EVERY or self._due():
+            self._read_losses()
         return logs
 
-    def _failed(self, problem: NotFinite, batch: Batch, drawn_from: dict[str, Tensor]) -> BenchError:
-        set_generators(drawn_from, self._accelerator.device)
-        step, name = self._counters.step, self._stage.name
+    def _read_losses(self) -> None:
+        """Make sure that all losses so far were finite; on a GPU, wait for it."""
+        if self._deferred is not None:
+            try:
+                self._deferred.read()
+            except NotFinite as problem:
+                raise self._failed(problem) from None
+        self._unread.clear()
+
+    def _due(self) -> bool:
+        """Whether anything is read, written or validated after this step."""
+        due, step = self._train, self._counters.step
+        every = (self._config.runner.log_every, due.validate_every, due.sample_every, due.checkpoint_every)
+        return bool(self._done()) or any(n and step % n == 0 for n in every)
+
+    def _failed(self, problem: NotFinite) -> BenchError:
+        while problem.steps_ago < len(self._unread) - 1:
+            self._unread.popleft()
+        before = self._unread[0]
+        set_generators(before.random, self._accelerator.device)
+        self._stream.load_state_dict(before.stream)
+        self._counters.step, self._counters.logged = before.step, before.logged
+        step, name = before.step, self._stage.name
         place = self._state.save(self._counters, name=f"failed-{step:08d}", last=False)
-        clips = gather_object(list(batch["clip"]))
+        clips = gather_object(before.clips)
         return BenchError(
             f"stage {name}, step {step}: {problem}; clips of the batch: {', '.join(clips)}; the state before it is "
             f"in {place}; set {name}.train.clip_norm and --resume, or start again with a lower learning rate"
@@ -239,6 +300,7 @@ class StageRun:
             if pictures:
                 self._reporter.pictures(self._stage.name, counters.step, pictures)
         if any_of(self._accelerator, self._stop.asked)[0] and not done:
+            self._read_losses()
             self._state.save(counters, best=improved)
             self._reporter.note(f"stopped at step {counters.step}; go on with --resume")
             raise Stopped

@@ -3,29 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from accelerate import Accelerator
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
+from bench.train.finite import DeferredCheck, NotFinite
 from bench.train.parallel import any_of, average_gradients
+from bench.train.precision import Precision, autocast
 from models.base import Update
-
-
-class NotFinite(Exception):
-    """A loss is NaN or infinite, in this process or in another; its gradient was not computed.
-
-    Attributes:
-        optimizer: the optimizer of this loss.
-        loss: its value in this process.
-    """
-
-    def __init__(self, optimizer: str, loss: float) -> None:
-        super().__init__(f"the loss of {optimizer} is {loss}")
-        self.optimizer = optimizer
-        self.loss = loss
 
 
 class Stepper:
@@ -35,7 +22,13 @@ class Stepper:
         optimizers: name → optimizer, each over its own parameters.
         schedulers: name → schedule of its learning rate, advanced at each of its steps.
         clip_norm: largest L2 norm of an optimizer's gradient; None: not clipped.
-        accelerator: processes, precision and loss scaling; None: this process alone, in float32.
+        accelerator: the processes; None: this one alone.
+        precision: of the forward passes; ``fp16`` scales the losses as well.
+        deferred: withholds steps after a loss that is not finite; its owner reads it. None: every loss is read before
+            its step, which costs nothing on a CPU.
+
+    Attributes:
+        scaler: scales the losses; None: not scaled.
     """
 
     def __init__(
@@ -45,10 +38,14 @@ class Stepper:
         *,
         clip_norm: float | None = None,
         accelerator: Accelerator | None = None,
+        precision: Precision = "no",
+        deferred: DeferredCheck | None = None,
     ) -> None:
         self.optimizers = dict(optimizers)
         self.schedulers = dict(schedulers or {})
-        self.scaler = accelerator.scaler if accelerator is not None else None
+        self.scaler = torch.amp.GradScaler("cuda") if precision == "fp16" else None
+        self._precision = precision
+        self._deferred = deferred
         self._clip_norm = clip_norm
         self._accelerator = accelerator
         self._parameters = {
@@ -67,23 +64,33 @@ class Stepper:
             last: whether this is the last of them. For the others, gradients are accumulated without a step.
 
         Raises:
-            NotFinite: in all processes at the same time.
+            NotFinite: in all processes at the same time, before the step; not with ``deferred``.
         """
+        device = self._device()
         while True:
-            with self._autocast():
+            with autocast(device, self._precision):
                 update = next(updates, None)
             if update is None:
-                return
-            (bad,) = any_of(self._accelerator, not bool(torch.isfinite(update.loss)))
-            if bad:
-                raise NotFinite(update.optimizer, float(update.loss.detach()))
+                break
+            self._check(update)
             self._backward(update, parts)
             if last:
                 self._apply(update.optimizer)
             yield update
 
-    def _autocast(self) -> AbstractContextManager[None]:
-        return self._accelerator.autocast() if self._accelerator is not None else nullcontext()
+        if self._deferred is not None and last:
+            self._deferred.stepped()
+
+    def _device(self) -> torch.device:
+        return next(weight.device for weights in self._parameters.values() for weight in weights)
+
+    def _check(self, update: Update) -> None:
+        if self._deferred is not None:
+            self._deferred.note(update)
+            return
+        (bad,) = any_of(self._accelerator, not bool(torch.isfinite(update.loss)))
+        if bad:
+            raise NotFinite(update.optimizer, float(update.loss.detach()))
 
     def _backward(self, update: Update, parts: int) -> None:
         loss = update.loss / parts if parts > 1 else update.loss

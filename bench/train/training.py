@@ -179,6 +179,10 @@ def _changed(
             method, preset, [*words, *overrides], data or saved.data, folder, clips or saved.clips
         )
         config = config.model_copy(update={"person": saved.person, "begun_from": saved.begun_from})
+    if config.runner.precision == "auto":
+        # What was chosen when the run began stays.
+        runner = config.runner.model_copy(update={"precision": saved.runner.precision})
+        config = config.model_copy(update={"runner": runner})
     check_resume(saved, config)
     config = config.model_copy(update={"sound": sound})
     check_resume(saved, config)

@@ -14,6 +14,7 @@ from torch import Tensor
 from bench.train.averages import Averages
 from bench.train.loading import reading, validation_loader
 from bench.train.parallel import average_statistics
+from bench.train.precision import Precision, autocast
 from models.base import Batch, Stage
 from prep.dataset import WindowDataset
 
@@ -29,6 +30,7 @@ class Validation:
         dataset: the held-out windows.
         averages: of its networks, or None.
         accelerator: of the run.
+        precision: of the stage.
         workers: worker processes of the data loader.
     """
 
@@ -38,12 +40,14 @@ class Validation:
         dataset: WindowDataset,
         averages: Averages | None,
         accelerator: Accelerator,
+        precision: Precision,
         workers: int,
     ) -> None:
         self._stage = stage
         self._dataset = dataset
         self._averages = averages
         self._accelerator = accelerator
+        self._precision = precision
         self._workers = workers
 
     @torch.no_grad()
@@ -55,7 +59,7 @@ class Validation:
         with self._evaluated(), self._reading(limit, self._workers) as batches:
             for batch in batches:
                 size = len(batch["clip"])
-                with self._accelerator.autocast():
+                with autocast(self._accelerator.device, self._precision):
                     means = self._stage.validate(batch)
                 for name, value in means.items():
                     sums[name] = sums.get(name, 0.0) + float(value) * size
@@ -70,7 +74,7 @@ class Validation:
         with self._evaluated(), self._reading(SHOWN * self._accelerator.num_processes, 0) as batches:
             shown = []
             for batch in islice(batches, 1):
-                with self._accelerator.autocast():
+                with autocast(self._accelerator.device, self._precision):
                     shown.append(self._stage.samples(batch))
         return {name: value[:SHOWN].float().cpu() for name, value in (shown[0] if shown else {}).items()}
 

@@ -21,6 +21,7 @@ class TrainConfig(Section):
         accumulate: micro-batches a step.
         steps: optimizer steps at most.
         epochs: passes over the training split at most; the earlier of the two limits ends the stage.
+        precision: of the stage's forward passes, ``no`` (float32), ``bf16`` or ``fp16``; None: that of the run.
         clip_norm: of an optimizer's gradient, L2; None: not clipped.
         ema: decay a step of the averaged copy that is validated and generated with; None: no such copy.
         validate_every: steps.
@@ -37,6 +38,7 @@ class TrainConfig(Section):
     accumulate: int = Field(default=1, ge=1)
     steps: int | None = Field(default=None, ge=1)
     epochs: float | None = Field(default=None, gt=0)
+    precision: Literal["no", "bf16", "fp16"] | None = None
     clip_norm: float | None = Field(default=None, gt=0)
     ema: float | None = Field(default=None, gt=0, lt=1)
     validate_every: int = Field(default=1000, ge=1)

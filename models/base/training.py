@@ -82,6 +82,8 @@ class Stage(ABC):
         train: how it is trained.
         networks: name → module, trained here and saved with checkpoints.
         frozen: name → module, used and not trained: of an earlier stage, or of an asset.
+        float32: modules that are computed in float32 where the stage is trained in half precision: dotted names, whose
+            first part is a key of ``networks`` or ``frozen``, such as ``discriminator.score``.
     """
 
     name: str
@@ -89,6 +91,17 @@ class Stage(ABC):
     train: TrainConfig
     networks: dict[str, nn.Module]
     frozen: dict[str, nn.Module]
+    float32: tuple[str, ...] = ()
+
+    def module(self, name: str) -> nn.Module:
+        """The module of a dotted name, as in :attr:`float32`.
+
+        Raises:
+            KeyError: neither ``networks`` nor ``frozen`` has the first part.
+            AttributeError: the network has no such module.
+        """
+        network, _, rest = name.partition(".")
+        return {**self.networks, **self.frozen}[network].get_submodule(rest)
 
     def prepare(self, sample: Batch) -> Batch:
         """Complete one sample, in a worker of the data loader, before samples are collated.

@@ -36,6 +36,7 @@ monitor = "error"
 
 [runner]
 device = "cpu"
+precision = "no"
 log_every = 1
 workers = 0
 tensorboard = false

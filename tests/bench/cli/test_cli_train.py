@@ -206,7 +206,7 @@ def test_a_run_that_goes_on_is_the_run_that_began(
         ),
         (
             ["fake", "--data", "DATA", "--precision", "fp8"],
-            "runner.precision=fp8: must be 'no', 'bf16' or 'fp16'",
+            "runner.precision=fp8: must be 'auto', 'no', 'bf16' or 'fp16'",
         ),
         (["fake", "--run", "none", "--resume"], "none is not a training run"),
     ],

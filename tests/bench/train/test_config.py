@@ -160,7 +160,7 @@ def test_the_last_word_counts() -> None:
         ("colour.with_expert=1", "colour.with_expert=1: must be a valid boolean"),
         ("colour.tag=3", "colour.tag=3: must be a valid string"),
         ("colour.loss=l3", "colour.loss=l3: must be 'l1' or 'l2'"),
-        ("runner.precision=fp8", "runner.precision=fp8: must be 'no', 'bf16' or 'fp16'"),
+        ("runner.precision=fp8", "runner.precision=fp8: must be 'auto', 'no', 'bf16' or 'fp16'"),
         ("colour.hidden=0", "colour.hidden=0: must be greater than or equal to 1"),
         ("colour.layers=[1, x]", "colour.layers=[1, x]: must be a valid array"),
         ("colour.layers=[1, 'x']", "colour.layers.1=x: must be a valid integer"),
@@ -281,7 +281,7 @@ def test_how_long_and_what_is_told_may_change(word: str) -> None:
         ("colour.tag=x", r"colour\.tag=none, not x"),
         ("colour.train.validate_every=1", r"colour\.train\.validate_every=3, not 1"),
         ("runner.seed=6", r"runner\.seed=5, not 6"),
-        ("runner.precision=bf16", r"runner\.precision=no, not bf16"),
+        ("runner.precision=bf16", r"runner\.precision=auto, not bf16"),
     ],
 )
 def test_all_else_may_not(word: str, message: str, tmp_path: Path) -> None:

@@ -9,7 +9,8 @@ import torch
 from torch import nn
 from torch.optim import SGD
 
-from bench.train.stepping import NotFinite, Stepper
+from bench.train.finite import NotFinite
+from bench.train.stepping import Stepper
 from models.base import Update
 
 
