@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 
 from models.layers.spade import AdaInBlock, SpadeBlock, SpadeMaps
 
@@ -15,6 +17,53 @@ def test_maps_are_one_plus_gamma_and_beta() -> None:
     hidden = maps.conv1(picture)
     assert torch.allclose(scale, 1 + maps.gamma(hidden), atol=1e-6)
     assert torch.allclose(shift, maps.beta(hidden), atol=1e-6)
+
+
+def two_steps(maps: SpadeMaps, picture: Tensor) -> Tensor:
+    """(B, 2 channels, H, W): scale and shift as they are defined."""
+    hidden = maps.conv1(picture)
+    return torch.cat([1 + maps.gamma(hidden), maps.beta(hidden)], dim=1)
+
+
+def test_one_convolution_where_it_takes_fewer_multiplications() -> None:
+    assert all(SpadeMaps(64, modulating, 256).as_one for modulating in (3, 15, 32))
+    assert SpadeMaps(256, 15, 256).as_one
+    assert not SpadeMaps(256, 256, 256).as_one
+
+
+@pytest.mark.parametrize("modulating", [2, 12], ids=["one convolution", "two convolutions"])
+@pytest.mark.parametrize("size", [(1, 1), (2, 3), (3, 3), (4, 9), (5, 4), (6, 7), (8, 1), (17, 33)], ids=str)
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=["float64", "float32"])
+def test_maps_and_their_gradients_at_every_size(
+    modulating: int, size: tuple[int, int], dtype: torch.dtype
+) -> None:
+    torch.manual_seed(0)
+    maps = SpadeMaps(4, modulating, 12).to(dtype)
+    assert maps.as_one == (modulating == 2)
+    picture = torch.rand(2, modulating, *size, dtype=dtype, requires_grad=True)
+    factors = torch.randn(2, 8, *size, dtype=dtype)
+
+    def with_gradients(made: Tensor) -> list[Tensor]:
+        return [made, *torch.autograd.grad(made, [picture, *maps.parameters()], factors)]
+
+    found = with_gradients(torch.cat(maps(picture), dim=1))
+    wanted = with_gradients(two_steps(maps, picture))
+    for one, other in zip(found, wanted, strict=True):
+        error = (one - other).abs().max() / other.abs().max()
+        assert error < (1e-13 if dtype == torch.float64 else 1e-5)
+
+
+def test_maps_in_half_precision() -> None:
+    torch.manual_seed(0)
+    maps, picture = SpadeMaps(4, 3, 16), torch.rand(2, 3, 9, 7)
+    assert maps.as_one
+    with torch.autocast("cpu", torch.bfloat16):
+        found = maps(picture)
+    assert {part.dtype for part in found} == {torch.bfloat16}
+    made = torch.cat(found, dim=1).float()
+    made.sum().backward()
+    assert all(p.grad is not None and p.grad.dtype == torch.float32 for p in maps.parameters())
+    assert (made - two_steps(maps, picture)).abs().max() < 0.02
 
 
 def test_spade_normalises_modulates_and_convolves_twice() -> None:
