@@ -7,6 +7,7 @@ import time
 import zlib
 from collections import deque
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,7 +27,7 @@ from bench.train.log import Reporter, Speed
 from bench.train.parallel import any_of, exchange
 from bench.train.precision import stage_precision
 from bench.train.stage_state import Counters, StageState, generator_states, set_generators
-from bench.train.stepping import Stepper
+from bench.train.stepping import Phases, Stepper, unmeasured
 from bench.train.stopping import Stop, Stopped
 from bench.train.validation import Validation
 from models.base import Batch, Progress, Stage
@@ -62,6 +63,8 @@ class StageRun:
         accelerator: processes, device and precision.
         reporter: receives the progress.
         stop: says when to end early.
+        derived: derivation → the key of the derived columns to use.
+        phases: measures ``data``, the waiting for batches, and what :class:`Stepper` names.
     """
 
     def __init__(
@@ -73,8 +76,10 @@ class StageRun:
         reporter: Reporter,
         stop: Stop,
         derived: Mapping[str, str] | None = None,
+        phases: Phases = unmeasured,
     ) -> None:
         self._config = config
+        self._phase = phases
         self._derived = derived
         self._stage = stage
         self._train = stage.train
@@ -114,9 +119,8 @@ class StageRun:
             if not same_numbers:
                 self._reporter.note("the number of processes changed: random numbers begin anew from here")
         self._reporter.begin(self._stage.name, self._counters.step, self._total)
-        kept = self._stage.float32 if self._precision != "no" else ()
-        with kept_full(map(self._stage.module, kept)):
-            reason = self._loop()
+        with self._reading() as batches:
+            reason = self._loop(batches)
         self._reporter.end(self._stage.name, reason)
         return self._counters.best
 
@@ -129,10 +133,11 @@ class StageRun:
         self._stream = WindowStream(dataset, size, rank=accelerator.process_index, world_size=world_size)
         self._held_out = open_part(self._config, "val", self._stage, self._derived)
         self._reporter.note(f"{self._stage.name}: train {dataset.report()}; val {self._held_out.report()}")
+        self._clips = len(dataset)
         self._batch = size * self._train.accumulate * world_size
         limits = [self._train.steps] if self._train.steps else []
         if self._train.epochs:
-            limits.append(math.ceil(self._train.epochs * len(dataset) / self._batch))
+            limits.append(math.ceil(self._train.epochs * self._clips / self._batch))
         self._total = min(limits) if limits else None
 
     def _complete(self, state: dict[str, Any]) -> bool:
@@ -171,6 +176,7 @@ class StageRun:
             accelerator=accelerator,
             precision=self._precision,
             deferred=self._deferred,
+            phases=self._phase,
         )
         self._averages = Averages(stage.networks, self._train.ema) if self._train.ema else None
         self._state = StageState(
@@ -182,7 +188,9 @@ class StageRun:
 
     # Step after step --------------------------------------------------------------------------------------------
 
-    def _loop(self) -> str:
+    @contextmanager
+    def _reading(self) -> Iterator[Iterator[Batch]]:
+        """Batches, and networks as they are while the stage is trained."""
         device = self._accelerator.device
         loader = training_loader(
             self._stream,
@@ -190,16 +198,22 @@ class StageRun:
             workers=self._config.runner.workers,
             pin_memory=device.type == "cuda",
         )
-        with reading(loader, device) as batches:
-            return self._steps(batches)
+        kept = self._stage.float32 if self._precision != "no" else ()
+        with kept_full(map(self._stage.module, kept)), reading(loader, device) as batches:
+            yield batches
 
-    def _steps(self, batches: Iterator[Batch]) -> str:
+    def _next(self, batches: Iterator[Batch]) -> list[Batch]:
+        """The micro-batches of a step."""
+        with self._phase("data"):
+            return [next(batches) for _ in range(self._train.accumulate)]
+
+    def _loop(self, batches: Iterator[Batch]) -> str:
         counters = self._counters
         waited = worked = 0.0
         samples = steps = 0
         while True:
             begun = time.perf_counter()
-            micro = [next(batches) for _ in range(self._train.accumulate)]
+            micro = self._next(batches)
             loaded = time.perf_counter()
             for name, value in self._step(micro).items():
                 total, count = counters.logged.get(name, (0.0, 0))

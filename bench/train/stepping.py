@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from accelerate import Accelerator
@@ -13,6 +14,15 @@ from bench.train.finite import DeferredCheck, NotFinite
 from bench.train.parallel import any_of, average_gradients
 from bench.train.precision import Precision, autocast
 from models.base import Update
+
+#: Called with the name of a part of a step, which runs inside the context that it returns.
+Phases = Callable[[str], AbstractContextManager[None]]
+_NOTHING = nullcontext()
+
+
+def unmeasured(_: str) -> AbstractContextManager[None]:
+    """The :data:`Phases` of ordinary training: parts of a step are not measured."""
+    return _NOTHING
 
 
 class Stepper:
@@ -26,6 +36,7 @@ class Stepper:
         precision: of the forward passes; ``fp16`` scales the losses as well.
         deferred: withholds steps after a loss that is not finite; its owner reads it. None: every loss is read before
             its step, which costs nothing on a CPU.
+        phases: measures ``forward``, which includes losses, ``backward NAME`` and ``step NAME`` of each optimizer.
 
     Attributes:
         scaler: scales the losses; None: not scaled.
@@ -40,12 +51,14 @@ class Stepper:
         accelerator: Accelerator | None = None,
         precision: Precision = "no",
         deferred: DeferredCheck | None = None,
+        phases: Phases = unmeasured,
     ) -> None:
         self.optimizers = dict(optimizers)
         self.schedulers = dict(schedulers or {})
         self.scaler = torch.amp.GradScaler("cuda") if precision == "fp16" else None
         self._precision = precision
         self._deferred = deferred
+        self._phase = phases
         self._clip_norm = clip_norm
         self._accelerator = accelerator
         self._parameters = {
@@ -68,14 +81,16 @@ class Stepper:
         """
         device = self._device()
         while True:
-            with autocast(device, self._precision):
+            with self._phase("forward"), autocast(device, self._precision):
                 update = next(updates, None)
             if update is None:
                 break
             self._check(update)
-            self._backward(update, parts)
+            with self._phase(f"backward {update.optimizer}"):
+                self._backward(update, parts)
             if last:
-                self._apply(update.optimizer)
+                with self._phase(f"step {update.optimizer}"):
+                    self._apply(update.optimizer)
             yield update
 
         if self._deferred is not None and last:
