@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +20,12 @@ from torch.utils.data import Dataset
 
 from prep.derived_reading import DerivedColumns
 from prep.errors import NoSamples, PrepError
+from prep.face_box import over_face_box
 from prep.index import ClipIndex, build_index, identities
-from prep.landmark_sets import FACE_131, LANDMARK_SETS
+from prep.landmark_sets import LANDMARK_SETS
 from prep.names import composed
-from prep.pages import MappedShards, binary_places, binary_value, fixed_values, float_values, last_value
-from prep.planes import decode_planes
+from prep.pages import MappedShards, fixed_values, float_values, last_value
+from prep.pictures import Pictures
 from prep.rates import SAMPLES_PER_FRAME
 from prep.sample_spec import SampleSpec, Sound, is_derived
 from prep.sampling import (
@@ -41,18 +43,12 @@ from prep.schema import TENSORS
 from prep.shards import open_shard, shard_paths
 from prep.sound.features import FEATURES, first_column, time_last
 from prep.spec_text import spec_text
-from prep.views import VIEWS, landmark_box, map_points, over_box
+from prep.views import map_points
 
 Sample = dict[str, Any]
 
 #: Why a clip with a window is left out.
 NOT_LISTED = "not among the clips of this run"
-
-#: Number of clips whose image positions a process caches, 4 bytes per frame.
-MAX_REMEMBERED = 1 << 16
-
-#: Margin in pixels of the landmarks' box, for landmarks in units of their box; IP-LAP's.
-BOX_MARGIN = 5.0
 
 
 class WindowDataset(Dataset[Sample]):
@@ -133,8 +129,9 @@ class WindowDataset(Dataset[Sample]):
             self.identities, self._identity = identities(self._index, clips, known)
         self.excluded = self._windows.excluded
         self._shards = MappedShards(paths)
-        # Finding them reads every page of a clip's images, possibly from disk.
-        self._picture_places: dict[int, np.ndarray] = {}
+        self._pictures = (
+            None if spec.view is None else Pictures(self._index, self._shards, spec.view, spec.size)
+        )
         # The random numbers of the last epoch that was read.
         self._drawn = -1
         self._numbers = np.empty(0, np.float32)
@@ -186,7 +183,37 @@ class WindowDataset(Dataset[Sample]):
                 f"{path}, clip {self._index.clip_ids[clip]}: {error}; was the shard rewritten?"
             ) from None
 
-    @property
+    def picture_bytes(self, samples: int | None = None) -> int:
+        """Bytes of memory that :meth:`keep_pictures` needs at most; 0 for samples without pictures.
+
+        Args:
+            samples: number of different samples that will be read, or None for all.
+        """
+        if self._pictures is None:
+            return 0
+        frames = int(self._index.pictures(self._windows.clips).sum())
+        if samples is not None:
+            shown = len(self.spec.view_frames or range(self.spec.window)) + self.spec.references
+            frames = min(frames, samples * shown)
+        return self._pictures.size_of(frames)
+
+    def keep_pictures(self) -> None:
+        """From now on, keep every picture once it is decoded, see :class:`prep.frame_cache.FrameCache`.
+
+        Samples stay the same. Workers that are forked share the memory; those of other kinds decode again.
+
+        Raises:
+            OSError: the system has no room for it.
+        """
+        if self._pictures is not None:
+            self._pictures.keep(self._index.pictures(self._windows.clips))
+
+    def forget_pictures(self) -> None:
+        """Give the memory of :meth:`keep_pictures` back."""
+        if self._pictures is not None:
+            self._pictures.forget()
+
+    @cached_property
     def fingerprint(self) -> str:
         """Hex digest of everything that determines the samples and their order: clips, spec and seed."""
         clips = (self._index.clip_ids[clip] for clip in self._windows.clips)
@@ -212,13 +239,11 @@ class WindowDataset(Dataset[Sample]):
                 sample[f"reference_{name}"] = torch.from_numpy(values[of_window:])
 
         add("frames", frames)
-        if spec.view is not None:
+        if self._pictures is not None:
             shown = places
             if spec.view_frames is not None:
                 shown = np.concatenate([places[list(spec.view_frames)], places[spec.window :]])
-            view = VIEWS[spec.view]
-            pictures = self._pictures(clip, view.name, shown, count)
-            add("images", decode_planes(pictures, view.width, view.height))
+            add("images", self._pictures.read(clip, shown, count))
         if spec.landmarks is not None:
             for name, values in self._landmarks(clip, spec.landmarks, frames, places, count).items():
                 add(name, values)
@@ -232,16 +257,6 @@ class WindowDataset(Dataset[Sample]):
         self._add_sounds(sample, clip, chosen)
         return sample
 
-    def _pictures(self, clip: int, view: str, places: np.ndarray, count: int) -> list[bytes]:
-        """The encoded images at ``places`` among the ``count`` images of a clip."""
-        chunk = self._chunk(clip, view)
-        known = self._picture_places.get(clip)
-        if known is None:
-            if len(self._picture_places) == MAX_REMEMBERED:
-                self._picture_places.clear()
-            known = self._picture_places[clip] = binary_places(chunk, count)
-        return [binary_value(chunk, place) for place in known[places].tolist()]
-
     def _landmarks(
         self, clip: int, name: str, frames: np.ndarray, places: np.ndarray, count: int
     ) -> dict[str, np.ndarray]:
@@ -253,7 +268,7 @@ class WindowDataset(Dataset[Sample]):
         else:
             mesh = fixed_values(self._chunk(clip, "landmarks"), count, TENSORS["landmarks"][1])[places]
             if normalise == "box":
-                return _over_box(mesh, LANDMARK_SETS[name], self._index.sizes[clip])
+                return over_face_box(mesh, LANDMARK_SETS[name], self._index.sizes[clip])
             points = mesh.take(LANDMARK_SETS[name], axis=1)[..., : 3 if self.spec.depth else 2]
         if normalise == "view":
             stored = float_values(self._chunk(clip, f"{self.spec.view}_transform"), 6 * n_frames)
@@ -309,6 +324,7 @@ class StillDataset(WindowDataset):
         landmarks: a name of :data:`prep.landmark_sets.LANDMARK_SETS`, or ``landmarks68``, or None.
         seed: of frames and order.
         clips: ids of the clips to use; None: all.
+        size: pixels of a side to which images are scaled; None: that of the view. Landmarks are not scaled.
 
     Raises:
         PrepError: as :class:`WindowDataset`.
@@ -322,8 +338,9 @@ class StillDataset(WindowDataset):
         landmarks: str | None = None,
         seed: int = 0,
         clips: Collection[str] | None = None,
+        size: int | None = None,
     ) -> None:
-        spec = SampleSpec(window=1, view=view, landmarks=landmarks, normalise="view")
+        spec = SampleSpec(window=1, view=view, size=size, landmarks=landmarks, normalise="view")
         super().__init__(folder, split, spec, seed, clips)
 
     def sample(self, epoch: int, index: int) -> Sample:
@@ -368,27 +385,3 @@ def _listed(windows: Windows, index: ClipIndex, clips: Collection[str] | None) -
         return windows
     excluded = {**windows.excluded, NOT_LISTED: int((~kept).sum())}
     return replace(windows, clips=windows.clips[kept], excluded=excluded)
-
-
-def _over_box(mesh: np.ndarray, wanted: np.ndarray, size: np.ndarray) -> dict[str, np.ndarray]:
-    """Landmarks in units of the box of :data:`~prep.landmark_sets.FACE_131`, and the boxes.
-
-    For the computation all x and all y are contiguous in memory, which needs a third of the time.
-
-    Args:
-        mesh: (n, 478, 3) float32, pixels.
-        wanted: (P,) indices.
-        size: (2,) width and height of the frame.
-
-    Returns:
-        ``landmarks`` (n, P, 2) and ``boxes`` (n, 4), float32.
-    """
-    extent = _by_axis(mesh, FACE_131)
-    boxes = landmark_box(extent, size, BOX_MARGIN)
-    points = extent if wanted is FACE_131 else _by_axis(mesh, wanted)
-    return {"landmarks": np.ascontiguousarray(over_box(points, boxes)), "boxes": boxes}
-
-
-def _by_axis(mesh: np.ndarray, wanted: np.ndarray) -> np.ndarray:
-    """Some points, (n, P, 2), laid out as (n, 2, P)."""
-    return np.ascontiguousarray(mesh.take(wanted, axis=1)[..., :2].swapaxes(1, 2)).swapaxes(1, 2)

@@ -57,6 +57,13 @@ class ClipIndex:
         """(n_frames,) bool, a NumPy view."""
         return self.detected[self.span(clip)]
 
+    def pictures(self, clips: np.ndarray) -> np.ndarray:
+        """(n,) int64: number of pictures that a view has of each of some clips, 0 for the others."""
+        counts = np.zeros(len(self), np.int64)
+        before = np.concatenate([[0], np.cumsum(self.detected, dtype=np.int64)])
+        counts[clips] = np.diff(before[self.first])[clips]
+        return counts
+
 
 def build_index(paths: Sequence[Path], columns: Sequence[str]) -> ClipIndex:
     """Index the clips of ``paths`` for reading ``columns``; it needs about a second for 20,000 clips.

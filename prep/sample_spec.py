@@ -48,6 +48,8 @@ class SampleSpec:
         view: view whose crops the sample contains, or None.
         view_frames: frames of the window, from 0, whose crops it contains; None: all. Decoding crops is most of the
             work: IP-LAP's renderer uses the landmarks of 5 frames, but the crop of one.
+        size: pixels of a side to which crops are scaled, by means over the area of each pixel; None: that of the view.
+            Landmarks are not scaled.
         landmarks: a name of :data:`prep.landmark_sets.LANDMARK_SETS`, or ``landmarks68``, or None.
         depth: whether landmarks of the mesh include z, scaled like x.
         normalise: ``frame``: landmarks in pixels of the full frame; ``view``: in pixels of ``view``; ``box``: in [0, 1]
@@ -69,6 +71,7 @@ class SampleSpec:
     reference_mode: Literal["random", "run", "first"] = "random"
     view: str | None = None
     view_frames: tuple[int, ...] | None = None
+    size: int | None = None
     landmarks: str | None = None
     depth: bool = False
     normalise: Literal["frame", "view", "box"] = "frame"
@@ -88,6 +91,8 @@ class SampleSpec:
         for frame in (self.window_sound_frame, *(self.view_frames or ())):
             if not 0 <= frame < self.window:
                 raise ValueError(f"frame {frame} lies outside a window of {self.window}")
+        if self.size is not None and (self.size < 1 or self.view is None):
+            raise ValueError(f"size {self.size} of view {self.view}")
         if self.view_frames == ():
             raise ValueError("view_frames is empty")
         if self.negative_gap and not self.window_sounds:
@@ -110,10 +115,12 @@ class StillSpec:
     Attributes:
         view: name of the view.
         landmarks: a name of :data:`prep.landmark_sets.LANDMARK_SETS`, or ``landmarks68``, or None.
+        size: pixels of a side to which images are scaled; None: that of the view. Landmarks are not scaled.
     """
 
     view: str
     landmarks: str | None = None
+    size: int | None = None
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,8 @@ _RULES = {
     Sound("mel", offset=-2): "iplap",
     Sound("mel", offset=-2, clamp=True): "iplap-inference",
 }
+#: Fields that change how a picture is delivered and not which one: methods once scaled pictures themselves.
+_APPEARANCE = {"size"}
 #: Fields of the first version, in its order, and their current names. They are always written; a later field is
 #: written #: only if it differs from its default.
 _FIRST = {
@@ -44,9 +46,10 @@ _FIRST = {
 
 
 def spec_text(spec: SampleSpec) -> str:
-    """A spec as text; two specs have the same text if and only if they define the same samples."""
+    """A spec as text; two specs have the same text if and only if they choose the same windows, and the same of
+    them."""
     known: dict[str, Any] = {first: getattr(spec, now) for first, now in _FIRST.items()}
-    later = [f.name for f in fields(spec) if f.name not in _FIRST.values()]
+    later = [f.name for f in fields(spec) if f.name not in _FIRST.values() and f.name not in _APPEARANCE]
     for first in ("frame_mel", "window_mel"):
         sounds = known[first]
         known[first] = _RULES.get(sounds[0]) if len(sounds) == 1 else None

@@ -30,7 +30,7 @@ CONFIG = "config.json"
 #: #: loss that is not finite.
 _MAY_CHANGE = re.compile(
     r".*\btrain\.(steps|epochs|patience|sample_every|checkpoint_every|clip_norm)"
-    rf"|{RUNNER}\.(device|keep_last|log_every|tensorboard|workers)"
+    rf"|{RUNNER}\.(cache|device|keep_last|log_every|tensorboard|workers)"
 )
 
 

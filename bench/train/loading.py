@@ -80,7 +80,7 @@ def open_dataset(
     spec = stage.sample
     if isinstance(spec, SampleSpec):
         return WindowDataset(data, split, spec, seed, clips, derived, known)
-    return StillDataset(data, split, spec.view, spec.landmarks, seed, clips)
+    return StillDataset(data, split, spec.view, spec.landmarks, seed, clips, spec.size)
 
 
 class _PreparedStream(IterableDataset[Batch]):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -21,6 +21,8 @@ class RunnerConfig(Section):
             is measured to be faster on this device, else ``no``; a run keeps what was chosen when it began.
         device: ``auto`` (CUDA if available), ``cpu`` or ``cuda``.
         workers: worker processes per data loader; 0: samples are read between the steps.
+        cache: memory for decoded pictures, which are then decoded once and not in every epoch: ``auto`` (if all fit in
+            a quarter of what is free), ``off``, or MiB of each process that trains, which its workers share.
         compile: networks are compiled with ``torch.compile``.
         deterministic: use only deterministic algorithms; slower on a GPU.
         log_every: steps between two lines of the log.
@@ -32,6 +34,7 @@ class RunnerConfig(Section):
     precision: Literal["auto", "no", "bf16", "fp16"] = "auto"
     device: Literal["auto", "cpu", "cuda"] = "auto"
     workers: int = Field(2, ge=0)
+    cache: Literal["auto", "off"] | Annotated[int, Field(ge=1)] = "auto"
     compile: bool = False
     deterministic: bool = False
     log_every: int = Field(50, ge=1)

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from bench.common.errors import BenchError
 from bench.train.averages import Averages
+from bench.train.caching import keeping_pictures
 from bench.train.checkpoint import Checkpoints, read_state
 from bench.train.finite import DeferredCheck, NotFinite, can_defer
 from bench.train.fused import fused
@@ -128,7 +129,7 @@ class StageRun:
 
     def _open_data(self) -> None:
         accelerator = self._accelerator
-        dataset = open_part(self._config, "train", self._stage, self._derived)
+        dataset = self._dataset = open_part(self._config, "train", self._stage, self._derived)
         size, world_size = self._train.batch_size, accelerator.num_processes
         self._stream = WindowStream(dataset, size, rank=accelerator.process_index, world_size=world_size)
         self._held_out = open_part(self._config, "val", self._stage, self._derived)
@@ -198,8 +199,16 @@ class StageRun:
             workers=self._config.runner.workers,
             pin_memory=device.type == "cuda",
         )
-        kept = self._stage.float32 if self._precision != "no" else ()
-        with kept_full(map(self._stage.module, kept)), reading(loader, device) as batches:
+        config, processes = self._config.runner, self._accelerator.num_processes
+        validated = self._train.validate_samples
+        full = self._stage.float32 if self._precision != "no" else ()
+        with (
+            keeping_pictures(config.cache, self._dataset, self._held_out, validated, processes) as kept,
+            kept_full(map(self._stage.module, full)),
+            reading(loader, device) as batches,
+        ):
+            if kept:
+                self._reporter.note(f"{self._stage.name}: {kept}")
             yield batches
 
     def _next(self, batches: Iterator[Batch]) -> list[Batch]:

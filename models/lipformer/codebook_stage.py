@@ -17,7 +17,7 @@ from models.lipformer.augment import augmented
 from models.lipformer.autoencoder import FaceDecoder, FaceEncoder
 from models.lipformer.codebook import Codebook, Quantized
 from models.lipformer.face_losses import FaceLossConfig, FaceLosses
-from models.lipformer.pictures import as_float, likeness_figures, scaled
+from models.lipformer.pictures import as_float, likeness_figures
 from prep.sample_spec import StillSpec
 
 #: A code counts as used where it was chosen in so many of the last batches.
@@ -157,7 +157,7 @@ class CodebookStage(Stage):
     ) -> None:
         self.config = config
         self.train = config.train
-        self.sample = StillSpec(view="aligned512")
+        self.sample = StillSpec(view="aligned512", size=config.size)
         self.networks: dict[str, nn.Module] = {
             "encoder": encoder,
             "decoder": decoder,
@@ -173,12 +173,12 @@ class CodebookStage(Stage):
         self._placed = False
 
     def prepare(self, sample: Batch) -> Batch:
-        """Scale the picture.
+        """Name the picture; the data set has scaled it.
 
         Returns:
             ``clip``; ``picture`` (3, S, S) uint8 RGB.
         """
-        return {"clip": sample["clip"], "picture": scaled(sample["image"], self.config.size)}
+        return {"clip": sample["clip"], "picture": sample["image"]}
 
     def optimizers(self) -> dict[str, Optimizer]:
         """``autoencoder``, of encoder, decoder and codebooks, and ``discriminator``, both Adam."""

@@ -21,7 +21,7 @@ from models.lipformer.face_losses import FaceLossConfig, FaceLosses
 from models.lipformer.face_warp import FaceWarp
 from models.lipformer.inference import SOUND
 from models.lipformer.lips import Lips
-from models.lipformer.pictures import as_float, code_loss, likeness_figures, of_lips, scaled
+from models.lipformer.pictures import as_float, code_loss, likeness_figures, of_lips
 from models.lipformer.transformer import LipTransformer, Queries
 from prep.sample_spec import SampleSpec
 
@@ -149,7 +149,7 @@ class LipFormerStage(Stage):
         self.train = config.train
         self.lips = lips
         self.size = size
-        self.sample = SampleSpec(window=1, references=1, view="aligned512", frame_sounds=(SOUND,))
+        self.sample = SampleSpec(window=1, references=1, view="aligned512", size=size, frame_sounds=(SOUND,))
         self.networks: dict[str, nn.Module] = {
             "audio": lips.audio,
             "transformer": lips.transformer,
@@ -171,15 +171,15 @@ class LipFormerStage(Stage):
         self._face = FaceLosses(config, codes, discriminator, vgg)
 
     def prepare(self, sample: Batch) -> Batch:
-        """Scale the pictures.
+        """Name the pictures; the data set has scaled them.
 
         Returns:
             ``clip``; ``target`` and ``reference`` (3, S, S) uint8 RGB; ``mel`` (80, 16) float32 in [-4, 4].
         """
         return {
             "clip": sample["clip"],
-            "target": scaled(sample["images"][0], self.size),
-            "reference": scaled(sample["reference_images"][0], self.size),
+            "target": sample["images"][0],
+            "reference": sample["reference_images"][0],
             "mel": sample["frame_mel"][0],
         }
 

@@ -14,7 +14,7 @@ from models.losses import psnr
 
 
 def scaled(picture: Tensor | np.ndarray, size: int) -> Tensor:
-    """Scale a picture as training and generation both do it.
+    """Scale a picture as data sets do it for training (``size`` of a :class:`prep.sample_spec.SampleSpec`).
 
     Args:
         picture: (3, H, W) uint8 tensor or (H, W, 3) uint8 array.

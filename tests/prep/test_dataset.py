@@ -14,10 +14,11 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from prep import dataset as dataset_module
 from prep import images
+from prep import pictures as pictures_module
 from prep.dataset import Sample, StillDataset, WindowDataset, clip_ids
 from prep.errors import PrepError
+from prep.face_box import over_face_box
 from prep.index import ClipIndex
 from prep.landmark_sets import FACE_131, LIPS
 from prep.order import ResumableSampler, WindowStream
@@ -220,7 +221,7 @@ def test_the_box_in_float32_is_that_in_float64_and_clipped_to_the_frame() -> Non
     rng = np.random.default_rng(0)
     for low, high in ((-30, 200), (20, 120)):
         mesh = rng.uniform(low, high, (40, 478, 3)).astype(np.float32)
-        result = dataset_module._over_box(mesh, FACE_131, np.array([160, 150], np.int32))
+        result = over_face_box(mesh, FACE_131, np.array([160, 150], np.int32))
         points = mesh[:, FACE_131, :2].astype(np.float64)
         boxes = landmark_box(points, (160, 150), 5)
         assert result["boxes"].dtype == result["landmarks"].dtype == np.float32
@@ -744,14 +745,14 @@ def test_pictures_places_are_forgotten_when_there_are_too_many(
     data: tuple[Path, dict[str, Clip]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder, clips = data
-    monkeypatch.setattr(dataset_module, "MAX_REMEMBERED", 2)
+    monkeypatch.setattr(pictures_module, "MAX_REMEMBERED", 2)
     dataset = WindowDataset(folder, "train", SampleSpec(view="box128"))
     for epoch in range(2):
         for i in range(N_TRAIN):
             sample = dataset.sample(epoch, i)
             expected = decoded(clips[sample["clip"]], "box128", sample["frames"])
             np.testing.assert_array_equal(sample["images"], expected)
-            assert len(dataset._picture_places) <= 2
+            assert len(dataset._pictures._places) <= 2
 
 
 def test_training_needs_no_detector_and_no_video_library(data: tuple[Path, dict[str, Clip]]) -> None:

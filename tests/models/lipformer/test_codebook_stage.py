@@ -17,6 +17,8 @@ from models.lipformer.autoencoder import FaceDecoder
 from models.lipformer.codebook import Quantized
 from models.lipformer.codebook_stage import CodebookConfig, CodebookStage
 from models.lipformer.pictures import perceptual_loss, scaled
+from prep.images import decode, encode
+from prep.planes import decode_planes
 from prep.sample_spec import StillSpec
 
 
@@ -90,16 +92,31 @@ def stepped(stage: CodebookStage, updates: Iterator[Update]) -> list[Update]:
 
 
 def test_pictures_are_scaled_by_area() -> None:
-    image = torch.zeros(3, 32, 32, dtype=torch.uint8)
+    image = np.zeros((32, 32, 3), np.uint8)
     image[0, 0, 0] = 200
-    image[2, 31, 30:] = 100
-    stage = build()
-    assert stage.sample == StillSpec(view="aligned512")
-    sample = stage.prepare({"clip": "a", "frame": torch.tensor(3), "image": image})
-    assert set(sample) == {"clip", "picture"}
+    image[31, 30:, 2] = 100
     expected = torch.zeros(3, 16, 16, dtype=torch.uint8)
     expected[0, 0, 0], expected[2, 15, 15] = 50, 50
-    assert torch.equal(sample["picture"], expected)
+    assert torch.equal(scaled(image, 16), expected)
+
+
+def test_training_and_generation_scale_alike() -> None:
+    rng = np.random.default_rng(0)
+    images = [rng.integers(0, 256, (512, 512, 3), np.uint8) for _ in range(2)]
+    encoded = [encode(image, "jpeg", 95) for image in images]
+    stage = build()
+    assert stage.sample == StillSpec(view="aligned512", size=16)
+    for size in (16, 100, 512):
+        planes = decode_planes(encoded, 512, 512, size)
+        assert planes.shape == (2, 3, size, size)
+        for made, data in zip(planes, encoded, strict=True):
+            assert np.array_equal(made, scaled(decode(data), size))
+
+
+def test_a_sample_is_the_picture_that_the_data_set_delivers() -> None:
+    image = torch.randint(0, 256, (3, 16, 16), dtype=torch.uint8)
+    sample = build().prepare({"clip": "a", "frame": torch.tensor(3), "image": image})
+    assert set(sample) == {"clip", "picture"} and torch.equal(sample["picture"], image)
 
 
 def test_pictures_of_the_right_size_stay() -> None:
