@@ -209,21 +209,22 @@ class ExpertStage(Stage):
         return self._expert.lips(frames.float() / 255)
 
     def _cosines(self, batch: Batch, lips: Tensor) -> Tensor:
-        """(B, windows, sounds) as :meth:`ExpertConfig.distances` lays them out."""
+        """(B, windows, sounds) float32, as :meth:`ExpertConfig.distances` lays them out."""
         if self.config.windows == 1:
             mels = torch.stack([batch["window_mel"], batch["negative_mel"]], dim=1)
         else:
             mels = batch["frame_mel"][:, self._starts]
         # All sound at once: normalisation must not distinguish one kind from another.
         sounds = self._expert.hear(mels.flatten(0, 1)).unflatten(0, mels.shape[:2])
-        return self._expert.see(lips).unflatten(0, (len(mels), -1)) @ sounds.transpose(1, 2)
+        seen = self._expert.see(lips).unflatten(0, (len(mels), -1))
+        # bfloat16 knows a cosine to 0.004 only, and the cross-entropy of one near 0 or 1 to much less.
+        with torch.autocast(lips.device.type, enabled=False):
+            return seen @ sounds.transpose(1, 2)
 
     def _contrast(self, cosines: Tensor, *, near: bool) -> Tensor:
         """Cross-entropy of the right one among all that count; () float32."""
         counts = self._right | self._far | self._near if near else self._right | self._far
-        logits = (cosines.float() / self.config.temperature).masked_fill(
-            ~counts.to(cosines.device), -math.inf
-        )
+        logits = (cosines / self.config.temperature).masked_fill(~counts.to(cosines.device), -math.inf)
         right = self._right.to(cosines.device)
         picked = logits.log_softmax(dim=2)[:, right].mean()
         if self.config.windows > 1:

@@ -1,4 +1,4 @@
-"""Losses of IP-LAP's rendering stage (section 3.2.3), each () float and 0 for equal pictures."""
+"""Losses of IP-LAP's rendering stage (section 3.2.3), each () float32 at least and 0 for equal pictures."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from models.layers.patchgan import Maps
+from models.layers.precision import full
 from models.layers.vgg import MEAN, STD, VGG19
 
 #: How pictures are given to VGG-19. ``iplap``: as the official code does, which takes BGR in [0, 1] for RGB in
@@ -35,7 +36,7 @@ def vgg_features(vgg: VGG19, pictures: Tensor, reading: Reading = "iplap") -> Ma
 
 def perceptual_loss(found: Maps, wanted: Maps) -> Tensor:
     """Equations 17 and 18: the mean absolute difference of each map, summed over maps and resolutions."""
-    return _total([F.l1_loss(*pair) for pair in _pairs(found, wanted)])
+    return _total([_difference(*pair) for pair in _pairs(found, wanted)])
 
 
 def style_loss(found: Maps, wanted: Maps) -> Tensor:
@@ -54,13 +55,13 @@ def gram(features: Tensor) -> Tensor:
 def gan_loss(scores: Maps, real: bool) -> Tensor:
     """Least squares to 1 or 0 of the last map, summed over scales (Mao et al., ICCV 2017)."""
     wanted = float(real)
-    return _total([(maps[-1] - wanted).square().mean() for maps in scores])
+    return _total([(full(maps[-1]) - wanted).square().mean() for maps in scores])
 
 
 def feature_matching_loss(fake: Maps, real: Maps) -> Tensor:
     """Mean absolute difference of each map but the scores, summed over layers, averaged over scales."""
     pairs = _pairs([maps[:-1] for maps in fake], [maps[:-1] for maps in real])
-    return _total([F.l1_loss(*pair) for pair in pairs]) / len(fake)
+    return _total([_difference(*pair) for pair in pairs]) / len(fake)
 
 
 def pixel_loss(found: Tensor, wanted: Tensor, scales: int = 3) -> Tensor:
@@ -74,6 +75,14 @@ def pixel_loss(found: Tensor, wanted: Tensor, scales: int = 3) -> Tensor:
         found, wanted = F.avg_pool2d(found, 2), F.avg_pool2d(wanted, 2)
         losses.append(F.l1_loss(found, wanted))
     return _total(losses)
+
+
+def _difference(found: Tensor, wanted: Tensor) -> Tensor:
+    """The mean absolute difference of two maps, added up in float32 at least.
+
+    Unlike of ``F.l1_loss`` under autocast, the gradient needs no copy of maps in float32, but one in their own type.
+    """
+    return (found - wanted).abs().mean(dtype=torch.promote_types(found.dtype, torch.float32))
 
 
 def _pairs(found: Maps, wanted: Maps) -> list[tuple[Tensor, Tensor]]:

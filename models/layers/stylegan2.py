@@ -9,6 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from models.layers.precision import full
+
 #: Channels of the official network: so many at 64 × 64 and below, half as many with every doubling above.
 _WIDEST = 512
 _BASE = 32768
@@ -71,13 +73,13 @@ def batch_deviation(x: Tensor) -> Tensor:
 
 
 def generator_loss(logits: Tensor) -> Tensor:
-    """The non-saturating loss of generated pictures: (B,) logits → () float."""
-    return F.softplus(-logits).mean()
+    """The non-saturating loss of generated pictures: (B,) logits → () float32."""
+    return F.softplus(-full(logits)).mean()
 
 
 def discriminator_loss(real: Tensor, fake: Tensor) -> Tensor:
-    """The logistic loss of (B,) logits of true and of generated pictures: () float."""
-    return F.softplus(-real).mean() + F.softplus(fake).mean()
+    """The logistic loss of (B,) logits of true and of generated pictures: () float32."""
+    return F.softplus(-full(real)).mean() + F.softplus(full(fake)).mean()
 
 
 def r1_penalty(pictures: Tensor, logits: Tensor) -> Tensor:

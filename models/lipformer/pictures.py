@@ -107,7 +107,11 @@ def perceptual_loss(vgg: VGG19, found: Tensor, wanted: Tensor) -> Tensor:
     with torch.no_grad():
         goals = _features(vgg, wanted)
     pairs = zip(_features(vgg, found), goals, strict=True)
-    return torch.stack([(a - b).square().sum(1).mean() for a, b in pairs]).mean()
+    # Added up in float32, without a copy of half-precision maps in it.
+    parts = [
+        (a - b).square().sum(1, dtype=torch.promote_types(a.dtype, torch.float32)).mean() for a, b in pairs
+    ]
+    return torch.stack(parts).mean()
 
 
 def _features(vgg: VGG19, pictures: Tensor) -> list[Tensor]:
