@@ -119,6 +119,7 @@ class ExpertStage(Stage):
         self._right = distances == 0
         self._far = distances >= config.far
         self._near = (distances >= config.near) & (distances < config.far)
+        self._has_near = bool(self._near.any())
         self.networks = {"expert": network}
         self.frozen = {}
         self._expert = network
@@ -131,7 +132,7 @@ class ExpertStage(Stage):
     def near_weight(self, step: int) -> float:
         """Share of near sound in the loss on wrong sound after so many steps."""
         config = self.config
-        if not self._near.any() or step < config.near_from:
+        if not self._has_near or step < config.near_from:
             return 0.0
         return config.near_share * min(1.0, (step - config.near_from + 1) / (config.near_over + 1))
 
@@ -173,7 +174,7 @@ class ExpertStage(Stage):
         # Each window's own sound in every column.
         own = right[:, :, None].expand_as(cosines)
         figures["rank"] = _above(own[:, self._far], far)
-        if self._near.any():
+        if self._has_near:
             figures["rank_near"] = _above(own[:, self._near], cosines[:, self._near])
         return figures
 

@@ -8,6 +8,7 @@ import torch
 from accelerate import Accelerator
 from torch.optim import Optimizer
 
+from bench.train.precision import Precision
 from models.base import Update
 
 
@@ -81,7 +82,22 @@ class DeferredCheck:
             return
         step, optimizer, loss = self._first.tolist()
         self._bad.zero_()
-        raise NotFinite(self._names[int(optimizer)], loss, self._steps - int(step))
+        raise NotFinite(self._names[int(optimizer)], loss, self._steps - int(step) - 1)
+
+
+def deferred_check(
+    optimizers: Mapping[str, Optimizer],
+    device: torch.device,
+    precision: Precision,
+    accelerator: Accelerator | None,
+) -> DeferredCheck | None:
+    """A check for devices that work while the host goes on; None where losses are read at once.
+
+    On a CPU reading costs nothing; the scaling of losses in ``fp16`` uses the flag itself; and only fused optimizers
+    know it.
+    """
+    fits = device.type == "cuda" and precision != "fp16" and can_defer(optimizers.values())
+    return DeferredCheck(optimizers, device, accelerator) if fits else None
 
 
 def can_defer(optimizers: Iterable[Optimizer]) -> bool:

@@ -21,7 +21,7 @@ from bench.common.errors import BenchError
 from bench.train.averages import Averages
 from bench.train.caching import keeping_pictures
 from bench.train.checkpoint import Checkpoints, read_state
-from bench.train.finite import DeferredCheck, NotFinite, can_defer
+from bench.train.finite import NotFinite, deferred_check
 from bench.train.fused import fused
 from bench.train.loading import open_part, reading, training_loader
 from bench.train.log import Reporter, Speed
@@ -167,9 +167,7 @@ class StageRun:
             if self._config.runner.compile:
                 network.compile()
         optimizers = {name: fused(optimizer) for name, optimizer in stage.optimizers().items()}
-        self._deferred = None
-        if accelerator.device.type == "cuda" and self._precision != "fp16" and can_defer(optimizers.values()):
-            self._deferred = DeferredCheck(optimizers, accelerator.device, accelerator)
+        self._deferred = deferred_check(optimizers, accelerator.device, self._precision, accelerator)
         self._stepper = Stepper(
             optimizers,
             stage.schedulers(optimizers),

@@ -15,6 +15,7 @@ from accelerate.state import AcceleratorState
 from bench.common.errors import BenchError
 from bench.common.methods import METHODS
 from bench.train import checkpoint as checkpoint_module
+from bench.train import stage_run
 from bench.train.averages import Averages
 from bench.train.checkpoint import (
     Checkpoints,
@@ -25,6 +26,7 @@ from bench.train.checkpoint import (
     read_tensors,
     write_networks,
 )
+from bench.train.finite import DeferredCheck
 from bench.train.runner import TrainResult, train_stages
 from models.base import DataInfo
 from prep.errors import PrepError
@@ -221,6 +223,35 @@ def test_a_loss_that_is_not_finite_stops_with_its_clips_and_a_saved_state(data: 
     (tmp_path / "run/adversarial/checkpoints/last").write_text("failed-00000004")
     again, _, _ = run_training(data, tmp_path / "run", resume=True)
     assert again.of("step") == [line for line in healthy.of("step") if line[0] == "polish" or line[1] > 4]
+
+
+def test_a_loss_that_is_read_later_leaves_the_same_state(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = (
+        *("adversarial.train.steps=10", "adversarial.train.validate_every=100", "runner.log_every=100"),
+        *("adversarial.train.sample_every=0", "adversarial.train.checkpoint_every=100"),
+    )
+    monkeypatch.setattr(
+        stage_run,
+        "deferred_check",
+        lambda optimizers, device, _, owner: DeferredCheck(optimizers, device, owner),
+    )
+    healthy, method, _ = run_training(data, tmp_path / "healthy", *words)
+    with pytest.raises(BenchError) as caught:
+        run_training(data, tmp_path / "run", *words, "adversarial.explode_at=4")
+    message = str(caught.value)
+    assert "step 4" in message and "loss of generator is nan" in message
+    assert all(clip in message for clip in method.stages["adversarial"].seen[4])
+    failed = tmp_path / "run/adversarial/checkpoints/failed-00000004"
+    assert read_state(failed)["step"] == 4
+    (tmp_path / "run/adversarial/checkpoints/last").write_text("failed-00000004")
+    again, _, _ = run_training(data, tmp_path / "run", *words, resume=True)
+    assert again.of("step") == healthy.of("step")
+    for name in ("healthy", "run"):
+        assert contents(tmp_path / name)["adversarial/checkpoints/best"] == b"step-00000010\n"
+    place = "adversarial/checkpoints/step-00000010/generator.safetensors"
+    assert contents(tmp_path / "run")[place] == contents(tmp_path / "healthy")[place]
 
 
 # Figures ------------------------------------------------------------------------------------------------------
