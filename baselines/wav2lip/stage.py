@@ -14,9 +14,11 @@ from torch.optim import Adam, Optimizer
 
 from baselines.sync_expert.network import FRAMES, SyncNet, cosine_bce
 from baselines.wav2lip.discriminator import QualityDiscriminator
-from baselines.wav2lip.network import HALF, MOUTH, SIZE, Generator, see
+from baselines.wav2lip.network import HALF, MOUTH, Generator, see
 from baselines.wav2lip.sound import SOUNDS
 from models.base import Batch, Progress, Section, Stage, TrainConfig, Update
+from models.layers.adversarial import apart, logistic_losses
+from models.layers.precision import full
 from prep.sample_spec import SampleSpec
 
 
@@ -132,13 +134,15 @@ class Wav2LipStage(Stage):
         if weights["sync"]:
             logs["sync"] = self._sync_loss(batch, painted)
         if self._discriminator is not None:
-            logs["gan"] = F.softplus(-self._judge(painted)).mean()
+            frames = painted.flatten(0, 1)
+            seen = apart(frames)
+            weights_of = tuple(self._discriminator.parameters())
+            logs["gan"], fake = logistic_losses(self._judge(seen), seen, frames, weights_of)
         loss = torch.stack([weights[name] * value for name, value in logs.items()]).sum()
         yield Update(loss, "generator", logs)
         if self._discriminator is not None:
             # Binary cross-entropy of a sigmoid, written so that nothing overflows.
-            real = F.softplus(-self._judge(truth)).mean()
-            fake = F.softplus(self._judge(painted.detach())).mean()
+            real = F.softplus(-self._judge(truth.flatten(0, 1))).mean()
             yield Update(real + fake, "discriminator", {"real": real, "fake": fake})
 
     @torch.no_grad()
@@ -154,7 +158,7 @@ class Wav2LipStage(Stage):
         if self._expert is not None:
             figures["sync"] = self._sync_loss(batch, painted)
         if self._discriminator is not None:
-            figures["gan"] = F.softplus(-self._judge(painted)).mean()
+            figures["gan"] = F.softplus(-self._judge(painted.flatten(0, 1))).mean()
         weights = self._weights(True)
         figures["loss"] = torch.stack([weights[name] * value for name, value in figures.items()]).sum()
         error = (painted - truth)[:, :, :, HALF:].square().mean(dim=(1, 2, 3, 4))
@@ -208,9 +212,9 @@ class Wav2LipStage(Stage):
         return cosine_bce((sounds * lips).sum(dim=1), 1)
 
     def _judge(self, frames: Tensor) -> Tensor:
-        """Logits of (B, 5, 3, 96, 96) RGB frames."""
+        """(N,) float32 logits of (N, 3, 96, 96) RGB frames."""
         assert self._discriminator is not None
-        return self._discriminator(frames.reshape(-1, 3, SIZE, SIZE).flip(1)).float()
+        return full(self._discriminator(frames.flip(1)))
 
     def _weights(self, sync_on: bool) -> dict[str, float]:
         sync, gan = self.config.sync_weight if sync_on else 0.0, self.config.gan_weight

@@ -24,6 +24,7 @@ from models.ipl.render_losses import (
 from models.ipl.renderer import SKETCHES, Rendered, Renderer
 from models.ipl.sketch import draw_sketches
 from models.ipl.sound import SOUNDS
+from models.layers.adversarial import apart, handed_on
 from models.layers.patchgan import PatchGAN
 from models.layers.vgg import VGG19
 from models.losses import psnr
@@ -228,12 +229,17 @@ class RenderStage(Stage):
             return
         discriminator = self.networks["discriminator"]
         real = discriminator(truth)
-        fake = discriminator(rendered.face)
-        losses["L_g"] = gan_loss(fake, real=True)
-        losses["L_f"] = feature_matching_loss(fake, [[one.detach() for one in maps] for maps in real])
-        yield Update(self._weighted(losses), "generator", losses)
-        # The discriminator has not changed meanwhile, so what it made of the truth still holds.
-        loss = (gan_loss(discriminator(rendered.face.detach()), real=False) + gan_loss(real, real=True)) / 2
+        seen = apart(rendered.face)
+        fake = discriminator(seen)
+        judged = {
+            "L_g": gan_loss(fake, real=True),
+            "L_f": feature_matching_loss(fake, [[one.detach() for one in maps] for maps in real]),
+        }
+        # Together, so that one backward pass of the discriminator serves both.
+        adversarial = handed_on(self._weighted(judged), seen, rendered.face)
+        yield Update(self._weighted(losses) + adversarial, "generator", losses | judged)
+        # The discriminator has not changed meanwhile, so what it made of both pictures still holds.
+        loss = (gan_loss(fake, real=False) + gan_loss(real, real=True)) / 2
         yield Update(loss, "discriminator", {"L_d": loss})
 
     @torch.no_grad()

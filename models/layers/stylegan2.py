@@ -99,7 +99,7 @@ def r1_penalty(pictures: Tensor, logits: Tensor) -> Tensor:
 
 
 def judge(
-    discriminator: nn.Module, real: Tensor, fake: Tensor, r1_weight: float, r1_every: int, step: int
+    discriminator: nn.Module, real: Tensor, on_fake: Tensor, r1_weight: float, r1_every: int, step: int
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """The discriminator's loss on a batch, with R1 in every so many steps, where it counts for as many.
 
@@ -108,7 +108,7 @@ def judge(
     Args:
         discriminator: to be trained.
         real: (B, 3, S, S) float in [0, 1].
-        fake: generated pictures, of the same shape; their generator gets no gradient.
+        on_fake: (B,) float logits of generated pictures, see :func:`models.layers.adversarial.apart`.
         r1_weight: γ; 0: no regularisation.
         r1_every: steps between two regularised ones.
         step: optimizer steps made so far.
@@ -119,7 +119,7 @@ def judge(
     regularised = r1_weight > 0 and step % r1_every == 0
     real = real.detach().requires_grad_(regularised)
     on_real = discriminator(real)
-    loss = discriminator_loss(on_real, discriminator(fake.detach()))
+    loss = discriminator_loss(on_real, on_fake)
     logs = {"discriminator": loss}
     if regularised:
         logs["r1"] = r1_penalty(real, on_real)

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from torch.optim import Adam, Optimizer
 
 from models.base import Batch, Progress, Stage, TrainConfig, Update
-from models.layers.stylegan2 import StyleGAN2Discriminator, generator_loss
+from models.layers.precision import full
+from models.layers.stylegan2 import StyleGAN2Discriminator
 from models.layers.vgg import VGG19
 from models.lipformer.augment import augmented
 from models.lipformer.autoencoder import FaceDecoder, FaceEncoder
@@ -120,7 +121,7 @@ class Reconstruction(NamedTuple):
     Attributes:
         upper: of the upper halves.
         lower: of the lower halves.
-        face: I_Rec, (B, 3, S, S) float32, about in [0, 1].
+        face: I_Rec, (B, 3, S, S) float32 or float64, about in [0, 1].
     """
 
     upper: Quantized
@@ -207,13 +208,13 @@ class CodebookStage(Stage):
         losses = self._losses(made, truth)
         discriminator = self._discriminator if progress.step >= self.config.adversarial_from else None
         if discriminator is not None:
-            losses["adversarial"] = generator_loss(discriminator(made.face))
+            losses["adversarial"], logits = self._face.adversarial(discriminator, made.face)
         self._upper.note(made.upper.codes, progress.sum)
         self._lower.note(made.lower.codes, progress.sum)
         yield Update(self._face.weighted(losses), "autoencoder", {**losses, **self._usage()})
         self._restart(features, progress)
         if discriminator is not None:
-            yield self._face.judge(discriminator, truth, made.face, progress.step)
+            yield self._face.judge(discriminator, truth, logits, progress.step)
 
     @torch.no_grad()
     def validate(self, batch: Batch) -> dict[str, Tensor]:
@@ -252,7 +253,7 @@ class CodebookStage(Stage):
 
     def _reconstruct(self, features: tuple[Tensor, Tensor]) -> Reconstruction:
         upper, lower = self._upper(features[0]), self._lower(features[1])
-        return Reconstruction(upper, lower, self._decoder(upper.values, lower.values).float())
+        return Reconstruction(upper, lower, full(self._decoder(upper.values, lower.values)))
 
     def _losses(self, made: Reconstruction, truth: Tensor) -> dict[str, Tensor]:
         return {"vq": made.upper.loss + made.lower.loss, **self._face.likeness(made.face, truth)}

@@ -8,7 +8,8 @@ from torch import Tensor
 from torch.optim import Adam, Optimizer
 
 from models.base import Section, Update
-from models.layers.stylegan2 import StyleGAN2Discriminator, judge
+from models.layers.adversarial import apart, handed_on
+from models.layers.stylegan2 import StyleGAN2Discriminator, generator_loss, judge
 from models.layers.vgg import VGG19
 from models.lipformer.pictures import perceptual_loss, pixel_loss
 
@@ -93,8 +94,16 @@ class FaceLosses:
             "discriminator": Adam(parameters, config.discriminator_learning_rate, config.discriminator_betas)
         }
 
-    def judge(self, discriminator: StyleGAN2Discriminator, truth: Tensor, made: Tensor, step: int) -> Update:
+    def adversarial(self, discriminator: StyleGAN2Discriminator, made: Tensor) -> tuple[Tensor, Tensor]:
+        """The loss of (B, 3, S, S) float generated faces, () float, and their (B,) logits for :meth:`judge`."""
+        seen = apart(made)
+        logits = discriminator(seen)
+        return handed_on(generator_loss(logits), seen, made), logits
+
+    def judge(
+        self, discriminator: StyleGAN2Discriminator, truth: Tensor, logits: Tensor, step: int
+    ) -> Update:
         """The discriminator's step on a batch, see :func:`models.layers.stylegan2.judge`."""
         config = self._config
-        loss, logs = judge(discriminator, truth, made, config.r1_weight, config.r1_every, step)
+        loss, logs = judge(discriminator, truth, logits, config.r1_weight, config.r1_every, step)
         return Update(loss, "discriminator", logs)

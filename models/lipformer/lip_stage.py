@@ -13,7 +13,7 @@ from torch.optim import Adam, Optimizer
 
 from models.base import Batch, Progress, Stage, TrainConfig, Update
 from models.layers.precision import full
-from models.layers.stylegan2 import StyleGAN2Discriminator, generator_loss
+from models.layers.stylegan2 import StyleGAN2Discriminator
 from models.layers.vgg import VGG19
 from models.lipformer.audio import AudioEncoder
 from models.lipformer.augment import augmented
@@ -219,13 +219,13 @@ class LipFormerStage(Stage):
             **self._face.likeness(generated, truth),
         }
         if self._discriminator is not None:
-            losses["adversarial"] = generator_loss(self._discriminator(generated))
+            losses["adversarial"], judged = self._face.adversarial(self._discriminator, generated)
         logs = dict(losses)
         if config.gumbel:
             logs["temperature"] = logits.new_tensor(temperature)
         yield Update(self._face.weighted(losses), "lipformer", logs)
         if self._discriminator is not None:
-            yield self._face.judge(self._discriminator, truth, generated, progress.step)
+            yield self._face.judge(self._discriminator, truth, judged, progress.step)
 
     @torch.no_grad()
     def validate(self, batch: Batch) -> dict[str, Tensor]:
