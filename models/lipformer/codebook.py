@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.layers.precision import full
+from models.lipformer.sampling import largest
 
 _NEVER = 1 << 40
 
@@ -69,9 +70,9 @@ class Codebook(nn.Module):
         """(B, d, h, w) float → (B, h, w) int64, the codes at the least Euclidean distance."""
         with torch.autocast(features.device.type, enabled=False):
             flat, codes = full(_flat(features)), full(self.codes)
-            # Squared distances, less what all codes have in common.
-            distances = torch.addmm(codes.square().sum(1), flat, codes.T, alpha=-2)
-            return distances.argmin(1).view(features.shape[0], *features.shape[2:])
+            # Half the squared distance, negated, less what all codes have in common.
+            closeness = torch.addmm(codes.square().sum(1) / -2, flat, codes.T)
+            return largest(closeness).view(features.shape[0], *features.shape[2:])
 
     def look_up(self, codes: Tensor) -> Tensor:
         """(B, h, w) int64 → (B, d, h, w) float, with a gradient for :attr:`codes`."""

@@ -21,7 +21,8 @@ from models.lipformer.face_losses import FaceLossConfig, FaceLosses
 from models.lipformer.face_warp import FaceWarp
 from models.lipformer.inference import SOUND
 from models.lipformer.lips import Lips
-from models.lipformer.pictures import as_float, code_loss, likeness_figures, of_lips
+from models.lipformer.pictures import as_float, likeness_figures, of_lips, with_lips
+from models.lipformer.sampling import sample_codes
 from models.lipformer.transformer import LipTransformer, Queries
 from prep.sample_spec import SampleSpec
 
@@ -207,15 +208,20 @@ class LipFormerStage(Stage):
         truth, reference = as_float(batch["target"]), as_float(batch["reference"])
         if config.augment:
             truth, reference = augmented(torch.cat([truth, reference]), config.augment, alike=2).chunk(2)
-        upper, logits = self._predict(truth, reference, batch["mel"])
+        upper, true_codes, source, _ = self.lips.encode_both(truth, reference)
+        logits = self.lips.predict(self.lips.move(upper, source), batch["mel"])
         temperature = config.temperature_at(progress.step)
         if config.gumbel:
-            lower = self._mixed(gumbel_softmax(logits, temperature, config.hard))
+            # Codes last, as they lie in memory.
+            last = logits.movedim(1, -1)
+            sampled, error = sample_codes(last, self.lips.lower.codes, true_codes, temperature, config.hard)
+            lower = sampled.movedim(-1, 1)
         else:
+            error = F.cross_entropy(logits, true_codes, reduction="none")
             lower = self.lips.lower.look_up(logits.argmax(dim=1))
         generated = full(self.lips.decoder(upper, lower))
         losses = {
-            "cross_entropy": code_loss(logits, self.lips.lip_codes(truth), config.mouth_weight),
+            "cross_entropy": with_lips(error, config.mouth_weight),
             **self._face.likeness(generated, truth),
         }
         if self._discriminator is not None:
@@ -239,10 +245,10 @@ class LipFormerStage(Stage):
         ``mouth_accuracy``, of the positions there.
         """
         truth, reference = as_float(batch["target"]), as_float(batch["reference"])
-        upper, logits = self._predict(truth, reference, batch["mel"])
-        true_codes, codes = self.lips.lip_codes(truth), logits.argmax(dim=1)
+        upper, true_codes, source, still = self.lips.encode_both(truth, reference)
+        logits = self.lips.predict(self.lips.move(upper, source), batch["mel"])
+        codes = logits.argmax(dim=1)
         generated = full(self.lips.decoder(upper, self.lips.lower.look_up(codes)))
-        still = self.lips.lip_codes(reference)
         losses = {
             "cross_entropy": F.cross_entropy(logits, true_codes),
             **self._face.pixels(generated, truth),
@@ -272,36 +278,6 @@ class LipFormerStage(Stage):
             "generated": self.lips.decoder(upper, self.lips.lower.look_up(codes)).float().clamp(0, 1),
             "truth": truth,
         }
-
-    def _predict(self, truth: Tensor, reference: Tensor, mel: Tensor) -> tuple[Tensor, Tensor]:
-        """H_TU (B, d, h', w') float and logits (B, n, h', w') float32."""
-        upper = self.lips.encode_upper(truth)
-        return upper, self.lips.predict(self.lips.move(upper, self.lips.encode(reference)), mel)
-
-    def _mixed(self, shares: Tensor) -> Tensor:
-        """(B, n, h', w') float shares of codes → (B, d, h', w') float."""
-        return (shares.movedim(1, -1) @ self.lips.lower.codes.to(shares.dtype)).movedim(-1, 1)
-
-
-def gumbel_softmax(logits: Tensor, temperature: float, hard: bool) -> Tensor:
-    """A sample of codes that a gradient passes (Jang et al., ICLR 2017, equation 2).
-
-    Args:
-        logits: (B, n, ...) float.
-        temperature: τ.
-        hard: one-hot, with the gradient of the soft sample.
-
-    Returns:
-        (B, n, ...) float, not negative, with sum 1 over n.
-    """
-    # Codes last, as they lie in memory.
-    last = logits.movedim(1, -1)
-    noise = torch.rand_like(last).log().neg().log().neg()
-    shares = ((last + noise) / temperature).softmax(dim=-1)
-    if hard:
-        sampled = torch.zeros_like(shares).scatter_(-1, shares.argmax(dim=-1, keepdim=True), 1)
-        shares = sampled + (shares - shares.detach())
-    return shares.movedim(-1, 1)
 
 
 def marginal_entropy(codes: Tensor, n: int) -> Tensor:

@@ -22,6 +22,22 @@ class Halves(NamedTuple):
     lower: Tensor
 
 
+class Both(NamedTuple):
+    """What training takes from a target and a reference.
+
+    Attributes:
+        upper: H_TU, (B, d, h', w') float.
+        lip_codes: the target's lip codes s, (B, h', w') int64.
+        reference: H_RU and H_RB.
+        reference_codes: the reference's lip codes, (B, h', w') int64.
+    """
+
+    upper: Tensor
+    lip_codes: Tensor
+    reference: Halves
+    reference_codes: Tensor
+
+
 @dataclass(frozen=True)
 class Lips:
     """What section 3.2 is made of.
@@ -60,6 +76,17 @@ class Lips:
     def encode(self, pictures: Tensor) -> Halves:
         """(B, 3, S, S) float in [0, 1] → H_U and H_B."""
         return Halves(self.encode_upper(pictures), self.lower.look_up(self.lip_codes(pictures)))
+
+    @torch.no_grad()
+    def encode_both(self, target: Tensor, reference: Tensor) -> Both:
+        """Both (B, 3, S, S) float in [0, 1]; all halves pass the encoder as one batch."""
+        halves = torch.cat([target, reference]).chunk(2, dim=2)
+        upper, lower = self.encoder(torch.cat(halves)).chunk(2)
+        target_upper, reference_upper = self.upper.look_up(self.upper.nearest(upper)).chunk(2)
+        codes, reference_codes = self.lower.nearest(lower).chunk(2)
+        return Both(
+            target_upper, codes, Halves(reference_upper, self.lower.look_up(reference_codes)), reference_codes
+        )
 
     def move(self, target_upper: Tensor, reference: Halves) -> Tensor:
         """H_TU (B, d, h', w') and the reference → its lower encodings at the target's pose, of the same shape."""

@@ -79,17 +79,13 @@ def pixel_loss(found: Tensor, wanted: Tensor, mouth_weight: float) -> Tensor:
     return error.mean() + mouth_weight * of_mouth(error).mean() if mouth_weight else error.mean()
 
 
-def code_loss(logits: Tensor, codes: Tensor, mouth_weight: float) -> Tensor:
-    """Cross-entropy as a mean over positions, and ``mouth_weight`` times that over the mouth: () float32.
+def with_lips(error: Tensor, mouth_weight: float) -> Tensor:
+    """The mean of an error over positions, and ``mouth_weight`` times that over the mouth: () float.
 
     Args:
-        logits: (B, n, h', w') float, of the lower halves of such faces.
-        codes: (B, h', w') int64 in [0, n), the true ones.
+        error: (B, h', w') float, of the lower halves of such faces.
         mouth_weight: not below 0; the paper has none.
     """
-    # Codes last, as they lie in memory.
-    flat = logits.movedim(1, -1).flatten(0, -2)
-    error = F.cross_entropy(flat, codes.flatten(), reduction="none").view(codes.shape)
     return error.mean() + mouth_weight * of_lips(error).mean() if mouth_weight else error.mean()
 
 

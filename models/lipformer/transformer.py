@@ -66,14 +66,23 @@ class CrossAttention(nn.Module):
 
     def forward(self, queries: Tensor, codes: Tensor) -> Tensor:
         """(B, P, dim) float and (n, dim) float → (B, P, dim) float."""
-        query = self.query(queries).unflatten(2, (self.heads, -1)).transpose(1, 2)
-        # One set of keys and values serves the whole batch.
-        key = self.key(codes).unflatten(1, (self.heads, -1)).transpose(0, 1).expand(len(query), -1, -1, -1)
-        value = (
-            self.value(codes).unflatten(1, (self.heads, -1)).transpose(0, 1).expand(len(query), -1, -1, -1)
+        # One set of keys and values serves the whole batch, whose positions are therefore queries of one sequence.
+        query, key, value = (
+            x.unflatten(1, (self.heads, -1)).transpose(0, 1)
+            for x in (self.query(queries.flatten(0, 1)), self.key(codes), self.value(codes))
         )
-        mixed = F.scaled_dot_product_attention(query, key, value)
-        return self.output(mixed.transpose(1, 2).flatten(2))
+        mixed = _attended(query, key, value)
+        return self.output(mixed.transpose(0, 1).flatten(1)).view_as(queries)
+
+
+def _attended(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    """(heads, Q, e), (heads, n, e) and (heads, n, e) float → (heads, Q, e) float."""
+    if query.device.type == "cpu" and query.dtype == torch.bfloat16:
+        # Torch's fused attention takes a processor twice as long as plain products, which it has instructions for.
+        with torch.autocast("cpu", enabled=False):
+            scores = query @ (key / math.sqrt(key.shape[2])).transpose(1, 2)
+            return scores.softmax(2) @ value
+    return F.scaled_dot_product_attention(query[None], key[None], value[None])[0]
 
 
 class FeedForward(nn.Sequential):
@@ -202,16 +211,27 @@ class LipTransformer(nn.Module):
         state = queries = reference + self.position
         for layer in self.layers:
             state = layer(state, queries if self.queries == "reference" else state, codes, audio)
-        logits = full(self.head(state))
+        logits = full(self.head(state.flatten(0, 1)))
         if self.log_strength is not None:
-            logits = logits - self.log_strength.exp() * squared_distances(reference, codes)
-        return logits
+            logits = _nearer(logits, reference.flatten(0, 1), codes, self.log_strength.exp() / codes.shape[1])
+        return logits.unflatten(0, state.shape[:2])
 
 
-def squared_distances(found: Tensor, codes: Tensor) -> Tensor:
-    """(B, P, d) float and (n, d) float → (B, P, n) float32: squared Euclidean distances by d."""
+def _nearer(logits: Tensor, found: Tensor, codes: Tensor, strength: Tensor) -> Tensor:
+    """Logits less ``strength`` times the squared distance of each code, but for what all codes have in common.
+
+    |r - c|² = |r|² - 2 r·c + |c|², of which |r|² changes no softmax; the rest is one product, added in place.
+
+    Args:
+        logits: (R, n) float32 or float64, which are overwritten.
+        found: r, (R, d) float.
+        codes: c, (n, d) float.
+        strength: () float.
+    """
     # Differences of squares lose too much in half precision.
     with torch.autocast(found.device.type, enabled=False):
         found, codes = full(found), full(codes)
-        squares = found.square().sum(2, keepdim=True) + codes.square().sum(1)
-        return (squares - 2 * found @ codes.T).clamp(min=0) / codes.shape[1]
+        # The last column of either is for |c|².
+        left = strength * torch.cat([2 * found, found.new_full((len(found), 1), -1)], dim=1)
+        right = torch.cat([codes, codes.square().sum(1, keepdim=True)], dim=1)
+        return logits.addmm_(left, right.T)

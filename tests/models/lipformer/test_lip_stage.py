@@ -19,10 +19,10 @@ from models.lipformer.codebook_stage import CodebookConfig
 from models.lipformer.lip_stage import (
     LipFormerConfig,
     LipFormerStage,
-    gumbel_softmax,
     marginal_entropy,
 )
 from models.lipformer.lips import Lips
+from models.lipformer.sampling import Sample
 
 SIZE = 32
 TRAIN = TrainConfig(batch_size=2)
@@ -155,50 +155,7 @@ def test_the_sound_is_centred_on_the_frame():
     assert off(asked.offset) == min(off(offset) for offset in range(-5, 6)) < 1.1
 
 
-# Gumbel-softmax --------------------------------------------------------------------------------------
-
-
-def test_gumbel_softmax_by_hand():
-    logits = torch.tensor([[[0.3], [1.0], [-0.5]]])
-    torch.manual_seed(3)
-    noise = -torch.log(-torch.log(torch.rand(logits.shape)))
-    expected = ((logits + noise) / 0.7).softmax(dim=1)
-    torch.manual_seed(3)
-    torch.testing.assert_close(gumbel_softmax(logits, 0.7, hard=False), expected)
-    torch.manual_seed(3)
-    hard = gumbel_softmax(logits, 0.7, hard=True)
-    torch.testing.assert_close(hard, F.one_hot(expected.argmax(1), 3).transpose(1, 2).float())
-
-
-def test_its_samples_have_the_probabilities_of_the_softmax():
-    torch.manual_seed(0)
-    shares = torch.tensor([0.1, 0.6, 0.3])
-    logits = shares.log()[None, :, None].expand(1, 3, 20_000)
-    found = gumbel_softmax(logits, 1.0, hard=True).mean(2)[0]
-    torch.testing.assert_close(found, shares, atol=0.02, rtol=0)
-
-
-def test_hard_samples_have_the_gradient_of_soft_ones():
-    weights = torch.tensor([2.0, -1.0, 0.5]).view(1, 3, 1)
-    gradients = []
-    for hard in (True, False):
-        logits = torch.tensor([[[0.3], [1.0], [-0.5]]], requires_grad=True)
-        torch.manual_seed(3)
-        (gumbel_softmax(logits, 0.7, hard) * weights).sum().backward()
-        assert logits.grad is not None
-        gradients.append(logits.grad)
-    torch.testing.assert_close(*gradients)
-    assert gradients[0].abs().max() > 0.01
-
-
-def test_the_soft_sample_has_the_gradient_of_finite_differences():
-    logits = torch.randn(1, 4, 2, dtype=torch.float64, requires_grad=True)
-
-    def sampled(logits: Tensor) -> Tensor:
-        torch.manual_seed(3)
-        return gumbel_softmax(logits, 0.7, hard=False)
-
-    assert torch.autograd.gradcheck(sampled, (logits,))
+# What the decoder is given ----------------------------------------------------------------------------
 
 
 def test_the_temperature_falls_exponentially():
@@ -209,20 +166,40 @@ def test_the_temperature_falls_exponentially():
 
 @pytest.mark.parametrize("hard", [True, False])
 def test_what_the_decoder_is_given(hard, monkeypatch):
-    """Codes at their own place: a sample of one code is that code's entry."""
-    made = stage(hard=hard)
-    shares = torch.rand(2, CODEBOOK.lower_codes, CODEBOOK.rows, CODEBOOK.columns)
-    monkeypatch.setattr(lip_stage, "gumbel_softmax", lambda *_: shares)
-    given = []
+    """Values at their own place, and the target's upper half; the sample is drawn as the configuration says."""
+    made = stage(hard=hard, temperature_final=0.7)
+    values = torch.randn(2, CODEBOOK.rows, CODEBOOK.columns, CODEBOOK.dim)
+    asked = []
+
+    def drawn(*arguments: Any) -> Sample:
+        asked.append(arguments)
+        return Sample(values, torch.rand(values.shape[:-1]))
+
+    monkeypatch.setattr(lip_stage, "sample_codes", drawn)
+    given, predicted = [], []
     made.lips.decoder.register_forward_pre_hook(lambda _, halves: given.append(halves))
+    made.lips.transformer.register_forward_hook(lambda _, inputs, logits: predicted.append(logits))
     updates(made)
-    expected = torch.zeros_like(given[0][1])
-    for code, entry in enumerate(made.lips.lower.codes):
-        expected += shares[:, code, None] * entry.detach()[:, None, None]
-    torch.testing.assert_close(given[0][1], expected)
+    assert torch.equal(given[0][1], values.permute(0, 3, 1, 2))
     truth = batch()["target"].float() / 255
     features = made.lips.encoder(truth[:, :, : SIZE // 2])
     torch.testing.assert_close(given[0][0], made.lips.upper.look_up(made.lips.upper.nearest(features)))
+    ((logits, codes, true_codes, *options),) = asked
+    assert torch.equal(logits.flatten(1, 2), predicted[0])
+    assert torch.equal(codes, made.lips.lower.codes)
+    assert torch.equal(true_codes, made.lips.lip_codes(truth))
+    assert options == [0.7, hard]
+
+
+def test_halves_in_one_batch_are_those_of_each_picture():
+    lips = stage().lips
+    target, reference = (batch(seed)["target"].float() / 255 for seed in (0, 1))
+    both = lips.encode_both(target, reference)
+    assert torch.equal(both.upper, lips.encode_upper(target))
+    assert torch.equal(both.lip_codes, lips.lip_codes(target))
+    assert torch.equal(both.reference_codes, lips.lip_codes(reference))
+    for ours, alone in zip(both.reference, lips.encode(reference), strict=True):
+        assert torch.equal(ours, alone)
 
 
 def test_without_gumbel_it_is_given_the_most_probable_codes():

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from models.lipformer.pictures import code_loss, of_lips, of_mouth, pixel_loss
+from models.lipformer.pictures import of_lips, of_mouth, pixel_loss, with_lips
 
 
 def test_the_mouth_counts_where_it_has_a_weight() -> None:
@@ -41,12 +41,11 @@ def test_lips_are_the_cells_of_the_mouths_pixels() -> None:
 
 
 def test_codes_of_the_mouth_count_where_it_has_a_weight() -> None:
-    logits, codes = torch.zeros(2, 2, 25, 50), torch.zeros(2, 25, 50, dtype=torch.int64)
-    everywhere = 0.6931472
-    assert float(code_loss(logits, codes, 2.0)) == pytest.approx(3 * everywhere)
-    # All right with certainty, but for the mouth.
-    logits[:, 0] = 100
-    of_lips(logits)[:] = 0
-    share = of_lips(codes).numel() / codes.numel()
-    assert float(code_loss(logits, codes, 0.0)) == pytest.approx(share * everywhere)
-    assert float(code_loss(logits, codes, 2.0)) == pytest.approx((share + 2) * everywhere)
+    error = torch.full((2, 25, 50), 0.5)
+    assert float(with_lips(error, 2.0)) == pytest.approx(3 * 0.5)
+    # None but at the mouth.
+    error[:] = 0
+    of_lips(error)[:] = 0.5
+    share = of_lips(error).numel() / error.numel()
+    assert float(with_lips(error, 0.0)) == pytest.approx(share * 0.5)
+    assert float(with_lips(error, 2.0)) == pytest.approx((share + 2) * 0.5)

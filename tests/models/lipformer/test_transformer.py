@@ -11,7 +11,6 @@ from models.lipformer.transformer import (
     CrossAttention,
     Layer,
     LipTransformer,
-    squared_distances,
 )
 
 D, N, ROWS, COLUMNS, AUDIO = 8, 12, 2, 4, 6
@@ -143,9 +142,59 @@ def test_with_residual_it_begins_at_the_reference():
     )
 
 
-def test_squared_distances_by_hand():
-    found = squared_distances(torch.tensor([[[1.0, 2.0]]]), torch.tensor([[1.0, 2.0], [4.0, 6.0]]))
-    torch.testing.assert_close(found, torch.tensor([[[0.0, 12.5]]]))
+def test_the_residual_is_the_strength_times_squared_distances():
+    """Up to what all codes have in common, by values and gradients."""
+    network = transformer(residual=True).double()
+    torch.nn.init.normal_(network.head.weight, std=0.3)
+    warped, codes, audio = (x.double() for x in inputs())
+    parameters = [network.log_strength, *network.head.parameters()]
+    assert network.log_strength is not None
+    strength = network.log_strength.exp()
+    states = []
+    network.head.register_forward_hook(lambda _, inputs, logits: states.append(logits.clone()))
+    warped.requires_grad_()
+    found = network(warped, codes, audio).log_softmax(2)
+    unit = codes.square().mean().sqrt()
+    reference = warped.flatten(2).transpose(1, 2)
+    distances = (reference[:, :, None] - codes).square().mean(3) / unit**2
+    expected = (states[0].view(found.shape) - strength * distances).log_softmax(2)
+    torch.testing.assert_close(found, expected)
+    weights = torch.randn_like(found)
+    gradients = [
+        torch.autograd.grad((x * weights).sum(), [warped, *parameters], retain_graph=True)
+        for x in (found, expected)
+    ]
+    for ours, plain in zip(*gradients, strict=True):
+        torch.testing.assert_close(ours, plain)
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_attention_in_either_precision_is_that_of_the_formula(precision):
+    torch.manual_seed(0)
+    attention = CrossAttention(64, 2)
+    queries, codes = torch.randn(3, 50, 64, requires_grad=True), torch.randn(40, 64)
+    weights = torch.randn(3, 50, 64)
+
+    def heads(x: torch.Tensor) -> torch.Tensor:
+        return x.unflatten(-1, (2, 32)).transpose(-3, -2)
+
+    query, key, value = (
+        heads(attention.query(queries)),
+        heads(attention.key(codes)),
+        heads(attention.value(codes)),
+    )
+    mixed = (query @ key.mT / math.sqrt(32)).softmax(-1) @ value
+    expected = attention.output(mixed.transpose(1, 2).flatten(2))
+    # The gradient of the keys' bias is 0 but for rounding: no softmax sees what is added to all keys.
+    learnt = [queries, *(p for name, p in attention.named_parameters() if name != "key.bias")]
+    wanted = torch.autograd.grad((expected * weights).sum(), learnt)
+    with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bfloat16"):
+        found = attention(queries, codes)
+    assert found.dtype == getattr(torch, precision)
+    gradients = torch.autograd.grad((found.float() * weights).sum(), learnt)
+    share = 0.02 if precision == "bfloat16" else 1e-5
+    for ours, plain in zip((found, *gradients), (expected, *wanted), strict=True):
+        assert (ours - plain).norm() <= share * plain.norm()
 
 
 def test_gradients_are_those_of_finite_differences():
