@@ -136,6 +136,11 @@ class ExpertStage(Stage):
             return 0.0
         return config.near_share * min(1.0, (step - config.near_from + 1) / (config.near_over + 1))
 
+    def changes(self, per_epoch: float) -> tuple[int, ...]:
+        """The first step with near sound, where it waits."""
+        waits = self.config.near_from and self.config.near_share and self._near.any()
+        return (self.config.near_from,) if waits else ()
+
     def updates(self, batch: Batch, progress: Progress) -> Iterator[Update]:
         """One step on the cross-entropy of right and wrong sound, half each, and on the contrast.
 

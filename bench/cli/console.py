@@ -24,7 +24,7 @@ def say(line: str, style: str | None = None) -> None:
 
 def plan_table(plans: list[ShardPlan], options: PrepOptions, out: Path) -> RenderableType:
     """The output of `bench prep --dry-run`."""
-    table = _table("split", "clips", "of these unusable", "shards", right=3)
+    table = figures_table("split", "clips", "of these unusable", "shards", right=3)
     for split in sorted({plan.split for plan in plans}):
         mine = [plan for plan in plans if plan.split == split]
         refs = [ref for plan in mine for ref in plan.refs]
@@ -36,7 +36,7 @@ def plan_table(plans: list[ShardPlan], options: PrepOptions, out: Path) -> Rende
 
 def summary(manifest: dict[str, Any], out: Path) -> None:
     """Print what a finished `bench prep` wrote, and the number of clips that it could not use."""
-    table = _table("split", "clips", "frames", "failures", right=3)
+    table = figures_table("split", "clips", "frames", "failures", right=3)
     for split, counts in manifest["splits"].items():
         table.add_row(split, f"{counts['clips']:,}", f"{counts['frames']:,}", f"{counts['failures']:,}")
     console.print(table)
@@ -49,7 +49,7 @@ def summary(manifest: dict[str, Any], out: Path) -> None:
 
 def inspection(found: Inspection) -> RenderableType:
     """The output of `bench inspect`."""
-    counts = _table("split", "clips", "speakers", "minutes", "frames", "no face in", right=5)
+    counts = figures_table("split", "clips", "speakers", "minutes", "frames", "no face in", right=5)
     for split, s in found.splits.items():
         counts.add_row(
             split,
@@ -59,7 +59,7 @@ def inspection(found: Inspection) -> RenderableType:
             f"{s.frames:,}",
             f"{s.frames - s.detected:,} frames",
         )
-    disk = _table("column", "bytes", "share", right=2)
+    disk = figures_table("column", "bytes", "share", right=2)
     total = sum(found.bytes_by_column.values()) or 1
     small = {name: size for name, size in found.bytes_by_column.items() if size < total / 1000}
     for name, size in sorted(found.bytes_by_column.items(), key=lambda item: -item[1]):
@@ -70,12 +70,12 @@ def inspection(found: Inspection) -> RenderableType:
         disk.add_row(f"{len(small)} others", human_bytes(rest), f"{rest / total:.1%}")
     parts: list[RenderableType] = [counts, disk, f"landmarks by {found.detector}"]
     if found.read_as:
-        sources = _table("sources read as", "clips", right=1)
+        sources = figures_table("sources read as", "clips", right=1)
         for what, clips in found.read_as.items():
             sources.add_row(what, f"{clips:,}")
         parts.append(sources)
     if found.failures:
-        failures = _table("failures", "step", "reason", "for example", right=0)
+        failures = figures_table("failures", "step", "reason", "for example", right=0)
         for (step, reason), ids in found.failures.items():
             failures.add_row(f"{len(ids):,}", step, reason, ids[0])
         parts.append(failures)
@@ -110,7 +110,8 @@ def _landmarks(options: PrepOptions) -> str:
     return f"landmarks by {options.detector}, {'tracking' if options.tracking else 'static'}"
 
 
-def _table(*columns: str, right: int) -> Table:
+def figures_table(*columns: str, right: int) -> Table:
+    """An empty table; the ``right`` columns after the first are for numbers."""
     table = Table(box=None, header_style="bold", padding=(0, 2, 0, 0))
     for i, column in enumerate(columns):
         table.add_column(column, justify="right" if 0 < i <= right else "left")

@@ -46,6 +46,16 @@ def train(
     precision: str | None = typer.Option(None, help="no (float32), bf16 or fp16."),
     device: str | None = typer.Option(None, help="auto, cpu or cuda."),
     weights_dir: Path | None = typer.Option(None, help="Folder of pretrained networks, searched first."),
+    profile: bool = typer.Option(
+        False, "--profile", help="Train a few steps, write no run, and show where their time goes."
+    ),
+    traces: Path | None = typer.Option(
+        None, "--traces", help="With --profile: folder for profile-METHOD-STAGE.json.gz; default: this one."
+    ),
+    throughput: bool = typer.Option(
+        False, "--throughput", help="Train a few steps, write no run, and tell how long all would take."
+    ),
+    json_: bool = typer.Option(False, "--json", help="With --profile or --throughput: print JSON."),
 ) -> None:
     """Train the stages of a method, one after the other; exit code 143 if SIGTERM ended it with a checkpoint."""
     from bench.common.methods import get_method
@@ -54,6 +64,35 @@ def train(
     get_method(method)
     if per is not None:
         known("--per", [per], ["speaker"])
+    words = [
+        f"runner.{key}={value}" for key, value in (("precision", precision), ("device", device)) if value
+    ]
+    words += overrides or []
+    if profile or throughput or traces or json_:
+        from bench.cli.measuring import measure
+
+        only_of_runs = {
+            "--run": run,
+            "--resume": resume,
+            "--from": from_run,
+            "--per": per,
+            "--speaker": speaker,
+        }
+        measured = measure(
+            profile=profile,
+            throughput=throughput,
+            traces=traces,
+            as_json=json_,
+            only_of_runs=only_of_runs,
+            method=method,
+            data=data or (),
+            preset=preset,
+            overrides=words,
+            clips=clips,
+            stages=stage or (),
+            weights_dir=weights_dir,
+        )
+        raise typer.Exit(0 if measured else 1)
 
     from bench.cli.console import console
     from bench.cli.hints import after_train
@@ -61,16 +100,13 @@ def train(
     from bench.train import train as run_training
     from bench.train.parallel import is_main_process
 
-    words = [
-        f"runner.{key}={value}" for key, value in (("precision", precision), ("device", device)) if value
-    ]
     try:
         with Console(console) as shown:
             result = run_training(
                 method,
                 data or (),
                 preset=preset,
-                overrides=[*words, *(overrides or [])],
+                overrides=words,
                 clips=clips,
                 stages=stage or (),
                 run=run,

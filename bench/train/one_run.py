@@ -110,8 +110,13 @@ class Checked:
     start: Start | None
 
 
-def check_run(config: RunConfig, stages: Sequence[str], store: WeightStore) -> Checked:
+def check_run(
+    config: RunConfig, stages: Sequence[str], store: WeightStore, *, weights: bool = True
+) -> Checked:
     """Check all inputs of a run, and build its method; nothing is written. Arguments as for :func:`train_run`.
+
+    Args:
+        weights: load the weights of assets; without them they keep random ones.
 
     Raises:
         BenchError: data, weights or options are not usable.
@@ -130,7 +135,7 @@ def check_run(config: RunConfig, stages: Sequence[str], store: WeightStore) -> C
         # In a run set, all processes must know which persons to skip.
         check_samples(config, chosen, derived)
     start = None if (config.out / CONFIG).is_file() else load_start(config, method)
-    assets = load_assets(method, {"train"}, store, stages=chosen)
+    assets = load_assets(method, {"train"}, store, stages=chosen) if weights else {}
     return Checked(info, method, wanted, derived, assets, start)
 
 

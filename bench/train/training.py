@@ -90,7 +90,7 @@ def _configured(
 ) -> tuple[RunConfig, RunConfig | None]:
     """The configuration, and that of the run to resume."""
     if not resume:
-        return _new_config(method, preset, overrides, data, clips, folder, from_run), None
+        return new_config(method, preset, overrides, data, clips, folder, from_run), None
     if RunSet.load(folder) is not None:
         raise BenchError(f"{folder} is a run set: continue it with --per speaker --resume")
     saved = RunConfig.load(folder)
@@ -110,7 +110,7 @@ def _configured_set(
 ) -> tuple[RunSet, RunConfig]:
     """The run set, and the configuration of each of its runs."""
     if not resume:
-        config = _new_config(method, preset, overrides, data, clips, folder, from_run)
+        config = new_config(method, preset, overrides, data, clips, folder, from_run)
         return begin_set(config), config
     run_set = RunSet.load(folder)
     if run_set is None:
@@ -121,7 +121,7 @@ def _configured_set(
     return run_set, config
 
 
-def _new_config(
+def new_config(
     method: str,
     preset: str | None,
     overrides: Sequence[str],
@@ -130,6 +130,7 @@ def _new_config(
     folder: Path,
     from_run: Path | None,
 ) -> RunConfig:
+    """The configuration of a new run; arguments as for :func:`train`. Raises as that, for what is not usable."""
     if not data:
         raise BenchError("nothing to train on: name a prepared data set with --data")
     config = load_config(method, preset or "paper", overrides, data, folder, clips)

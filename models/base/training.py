@@ -84,6 +84,8 @@ class Stage(ABC):
         frozen: name → module, used and not trained: of an earlier stage, or of an asset.
         float32: modules that are computed in float32 where the stage is trained in half precision: dotted names, whose
             first part is a key of ``networks`` or ``frozen``, such as ``discriminator.score``.
+        long_step_every: every so many steps one takes longer than the others, such as by a regularisation: a step
+            whose number is a multiple of it. 1: there are no such steps. Only measuring uses it.
     """
 
     name: str
@@ -92,6 +94,7 @@ class Stage(ABC):
     networks: dict[str, nn.Module]
     frozen: dict[str, nn.Module]
     float32: tuple[str, ...] = ()
+    long_step_every: int = 1
 
     def module(self, name: str) -> nn.Module:
         """The module of a dotted name, as in :attr:`float32`.
@@ -133,6 +136,17 @@ class Stage(ABC):
     def validated(self, figures: Mapping[str, float]) -> None:
         """Take note of a whole validation's figures, for schedules that depend on them."""
         return
+
+    def changes(self, per_epoch: float) -> tuple[int, ...]:
+        """Steps from which the steps compute something else than those before, because the schedule says so.
+
+        Only measuring uses it: it measures what lies between two of them apart. What figures of a validation switch
+        on is not among them, see :meth:`validated`.
+
+        Args:
+            per_epoch: optimizer steps of an epoch.
+        """
+        return ()
 
     def hint(self, logs: Mapping[str, float], progress: Progress) -> str | None:
         """One line, where the logged losses show something that a person should know and can mend."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Literal
 
@@ -241,6 +242,12 @@ class RenderStage(Stage):
         # The discriminator has not changed meanwhile, so what it made of both pictures still holds.
         loss = (gan_loss(fake, real=False) + gan_loss(real, real=True)) / 2
         yield Update(loss, "discriminator", {"L_d": loss})
+
+    def changes(self, per_epoch: float) -> tuple[int, ...]:
+        """The first step after those of the warp alone, where there are any."""
+        config = self.config
+        joint = max(math.ceil(config.warp_only_epochs * per_epoch), config.warp_only_steps)
+        return (joint,) if joint else ()
 
     @torch.no_grad()
     def validate(self, batch: Batch) -> dict[str, Tensor]:

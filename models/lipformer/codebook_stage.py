@@ -171,6 +171,7 @@ class CodebookStage(Stage):
         self._encoder, self._decoder, self._upper, self._lower = encoder, decoder, upper, lower
         self._discriminator = discriminator
         self._face = FaceLosses(config, {"vq": 1.0}, discriminator, vgg)
+        self.long_step_every = self._face.long_step_every
         self._placed = False
 
     def prepare(self, sample: Batch) -> Batch:
@@ -215,6 +216,11 @@ class CodebookStage(Stage):
         self._restart(features, progress)
         if discriminator is not None:
             yield self._face.judge(discriminator, truth, logits, progress.step)
+
+    def changes(self, per_epoch: float) -> tuple[int, ...]:
+        """The first step of the discriminator, where it waits."""
+        waits = self._discriminator is not None and self.config.adversarial_from
+        return (self.config.adversarial_from,) if waits else ()
 
     @torch.no_grad()
     def validate(self, batch: Batch) -> dict[str, Tensor]:

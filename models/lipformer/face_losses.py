@@ -94,6 +94,11 @@ class FaceLosses:
             "discriminator": Adam(parameters, config.discriminator_learning_rate, config.discriminator_betas)
         }
 
+    @property
+    def long_step_every(self) -> int:
+        """Steps between two with R1, see :attr:`models.base.Stage.long_step_every`."""
+        return self._config.r1_every if self._discriminator is not None and self._config.r1_weight else 1
+
     def adversarial(self, discriminator: StyleGAN2Discriminator, made: Tensor) -> tuple[Tensor, Tensor]:
         """The loss of (B, 3, S, S) float generated faces, () float, and their (B,) logits for :meth:`judge`."""
         seen = apart(made)

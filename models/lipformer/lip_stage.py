@@ -170,6 +170,7 @@ class LipFormerStage(Stage):
         self._discriminator = discriminator
         codes = {"cross_entropy": config.cross_entropy_weight}
         self._face = FaceLosses(config, codes, discriminator, vgg)
+        self.long_step_every = self._face.long_step_every
 
     def prepare(self, sample: Batch) -> Batch:
         """Name the pictures; the data set has scaled them.

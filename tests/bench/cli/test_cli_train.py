@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shlex
 import signal
 import subprocess
@@ -508,3 +509,81 @@ def test_two_processes_train_a_run_set_and_pass_over_the_same_person(tmp_path: P
     for who in ("anna", "carl"):
         assert [step for step, _ in losses(tmp_path / "set" / who, "shade")] == [2, 4]
     assert "colour: from step" not in two_processes(tmp_path, "--per", "speaker", "--run", "set", "--resume")
+
+
+# Measuring ----------------------------------------------------------------------------------------------------
+
+
+def _files() -> dict[str, bytes]:
+    return {str(path): path.read_bytes() for path in Path().rglob("*") if path.is_file()}
+
+
+def test_a_profile_is_a_table_and_a_trace_and_changes_no_run(bench_: Command, data: Path) -> None:
+    words = ("train", "fake", "--data", data, "--preset", "tiny", "--stage", "shade")
+    bench_(*words)
+    before = _files()
+    AcceleratorState._reset_state(reset_partial_state=True)
+    said = bench_(*words, "--profile", "--precision", "no")
+    assert _files().keys() - before.keys() == {"profile-fake-shade.json.gz"}
+    assert {name: _files()[name] for name in before} == before
+    rows = dict(_rows(said))
+    assert list(rows) == [
+        "waiting for data",
+        "forward: shade",
+        "forward: losses and other",
+        "backward: colour",
+        "optimizer step: colour",
+        "other",
+        "a step",
+    ]
+    assert rows.pop("a step") == pytest.approx(sum(rows.values()), abs=1e-3)
+    assert "mean of 5 steps of 3 samples, float32, cpu" in said
+    assert "trace of one more step, for https://ui.perfetto.dev: profile-fake-shade.json.gz" in said
+
+
+def _rows(said: str) -> list[tuple[str, float]]:
+    return [(name, float(value)) for name, value in re.findall(r"^(\S.*?)  +([\d.]+)  +[\d.]+%", said, re.M)]
+
+
+def test_the_time_of_a_schedule_is_said_for_each_stage_and_in_all(
+    bench_: Command, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bench.train.throughput.SECONDS", 0.0)
+    words = ("train", "fake", "--data", data, "--preset", "tiny", "--throughput", "--precision", "no")
+    said = bench_(*words)
+    assert "colour: 2 samples a step, float32, cpu" in said and "samples/s" in said
+    assert "6 steps, 2.4 epochs of 5 clips: 0.0 minutes" in said and "fake: 0.0 minutes in all" in said
+    assert "Measured on this machine now, without validations and checkpoints." in said
+    assert not _files()
+    AcceleratorState._reset_state(reset_partial_state=True)
+    found = json.loads(bench_(*words, "--json", "--set", "shade.train.steps=none").rpartition("}")[0] + "}")
+    assert [stage["stage"] for stage in found["stages"]] == ["colour", "shade"]
+    colour, shade = found["stages"]
+    (part,) = colour["parts"]
+    assert colour["days"] == pytest.approx(6 * part["seconds"] / 86_400)
+    assert shade["total"] is None and shade["days"] is None and found["days"] is None
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--profile", "--throughput"], "--profile and --throughput measure apart: leave one of them out"),
+        (["--json"], "--json needs --profile or --throughput"),
+        (["--traces", "x"], "--traces needs --profile"),
+        (["--throughput", "--traces", "x"], "--throughput writes no traces"),
+        (
+            ["--profile", "--run", "x"],
+            "measures steps from random weights and writes no run: leave --run out",
+        ),
+        (["--profile", "--resume"], "leave --resume out"),
+        (["--throughput", "--from", "x"], "leave --from out"),
+        (["--throughput", "--per", "speaker"], "leave --per out"),
+        (["--throughput"], "nothing to train on: name a prepared data set with --data"),
+    ],
+)
+def test_options_that_do_not_go_with_measuring_are_one_line(
+    bench_: Command, words: list[str], message: str
+) -> None:
+    said = bench_("train", "fake", *words, code=1)
+    assert message in said and len(said.strip().splitlines()) == 1
+    assert not _files()
