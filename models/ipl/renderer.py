@@ -72,8 +72,8 @@ class Renderer(nn.Module):
 
     Differences from the official code that change no figure of a trained network: what target sketches do to
     the alignment module is computed once for all references, and in training its batch statistics are taken
-    over all references of a batch together. SPADE's two convolutions are one of 5 x 5 where this takes fewer
-    multiplications, see :class:`~models.layers.spade.SpadeMaps`.
+    over all references of a batch together. SPADE's two convolutions are one of 5 x 5 where this takes much
+    less work, see :class:`~models.layers.spade.SpadeMaps`.
 
     Args:
         width: factor on the channels of every layer; 1 is the official size.

@@ -5,6 +5,7 @@ Keys are those of IP-LAP's official checkpoints.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, NamedTuple, cast
 
 import torch
@@ -72,8 +73,8 @@ class SpadeMaps(nn.Module):
     """From a modulating picture to scale and shift of each pixel (Park et al., CVPR 2019, as in IP-LAP).
 
     Unlike the original there is no activation after the first convolution. Both convolutions are therefore one of
-    5 x 5, which is computed instead where it takes fewer multiplications: in all but one block of IP-LAP's
-    renderer, where a sixth of them is left.
+    5 x 5, which is computed instead where it takes less than half of the multiplications: in all but one block of
+    IP-LAP's renderer, where a sixth of them is left.
 
     Args:
         channels: of what is modulated.
@@ -86,22 +87,24 @@ class SpadeMaps(nn.Module):
         self.conv1 = nn.Conv2d(modulating, hidden, 3, padding=1)
         self.gamma = nn.Conv2d(hidden, channels, 3, padding=1)
         self.beta = nn.Conv2d(hidden, channels, 3, padding=1)
-        self.as_one = 25 * modulating * 2 * channels < 9 * hidden * (modulating + 2 * channels)
+        # Half of the multiplications at most: the borders cost some, and many small operations.
+        self.as_one = 2 * 25 * modulating * 2 * channels < 9 * hidden * (modulating + 2 * channels)
 
     def forward(self, picture: Tensor) -> Modulation:
         """(B, modulating, H, W) float → scale and shift (B, channels, H, W) float."""
-        # Scale and shift in one convolution, and the 1 of 1 + gamma in its bias.
         assert self.gamma.bias is not None and self.beta.bias is not None
+        # The 1 of 1 + gamma is in the bias.
         weight = torch.cat([self.gamma.weight, self.beta.weight])
         bias = torch.cat([self.gamma.bias + 1, self.beta.bias])
         if self.as_one:
-            maps = _convolved_twice(picture, self.conv1, weight, bias)
-        else:
-            maps = F.conv2d(self.conv1(picture), weight, bias, padding=1)
-        return Modulation(*maps.chunk(2, dim=1))
+            return Modulation(*_convolved_twice(picture, self.conv1, weight, bias))
+        hidden = self.conv1(picture)
+        return Modulation(*(F.conv2d(hidden, *half, padding=1) for half in _halves(weight, bias)))
 
 
-def _convolved_twice(picture: Tensor, first: nn.Conv2d, weight: Tensor, bias: Tensor) -> Tensor:
+def _convolved_twice(
+    picture: Tensor, first: nn.Conv2d, weight: Tensor, bias: Tensor
+) -> tuple[Tensor, Tensor]:
     """``conv2d(first(picture), weight, bias, padding=1)`` by one convolution of 5 x 5, equal up to rounding.
 
     Between the two, the padding of the second convolution puts a ring of zeros around the picture. The convolution
@@ -114,7 +117,7 @@ def _convolved_twice(picture: Tensor, first: nn.Conv2d, weight: Tensor, bias: Te
         bias: (N,) float.
 
     Returns:
-        (B, N, H, W) float.
+        Two halves, (B, N / 2, H, W) float. They share no memory: the backward pass needs scales, but no shifts.
     """
     inner, inner_bias = first.weight, first.bias
     assert inner_bias is not None
@@ -123,7 +126,6 @@ def _convolved_twice(picture: Tensor, first: nn.Conv2d, weight: Tensor, bias: Te
         taps = weight.permute(0, 2, 3, 1).flatten(0, 2) @ inner.flatten(1)
         both = F.fold(taps.unflatten(0, (len(weight), 9)).transpose(1, 2), 5, 3)
         both_bias = bias + weight.sum((2, 3)) @ inner_bias
-    found = F.conv2d(picture, both, both_bias, padding=2)
 
     def outside(line: Tensor, one: Tensor, two: Tensor, corners: int) -> Tensor:
         """What a line of the ring adds to the picture's line beside it, both (B, channels, length)."""
@@ -131,19 +133,28 @@ def _convolved_twice(picture: Tensor, first: nn.Conv2d, weight: Tensor, bias: Te
         return F.conv1d(hidden, two, padding=1 - corners)
 
     # The corners of the ring belong to its upper and its lower line.
-    rows = [
-        outside(picture[:, :, 0], inner[:, :, 2], weight[:, :, 0], corners=1),
-        outside(picture[:, :, -1], inner[:, :, 0], weight[:, :, 2], corners=1),
-    ]
-    columns = [
-        outside(picture[..., 0], inner[..., 2], weight[..., 0], corners=0),
-        outside(picture[..., -1], inner[..., 0], weight[..., 2], corners=0),
-    ]
-    first_and_last = torch.arange(2, device=picture.device)
-    y, x = (first_and_last * (n - 1) for n in picture.shape[2:])
-    # Unlike arithmetic on slices, these copy nothing of the picture's size, neither here nor in the backward pass.
-    found.index_add_(2, y, torch.stack(rows, 2), alpha=-1)
-    return found.index_add_(3, x, torch.stack(columns, 3), alpha=-1)
+    top = outside(picture[:, :, 0], inner[:, :, 2], weight[:, :, 0], corners=1)
+    bottom = outside(picture[:, :, -1], inner[:, :, 0], weight[:, :, 2], corners=1)
+    left = outside(picture[..., 0], inner[..., 2], weight[..., 0], corners=0)
+    right = outside(picture[..., -1], inner[..., 0], weight[..., 2], corners=0)
+    ring = zip(
+        torch.stack([top, bottom], 2).chunk(2, 1), torch.stack([left, right], 3).chunk(2, 1), strict=True
+    )
+
+    def half(weight: Tensor, bias: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+        made = F.conv2d(picture, weight, bias, padding=2)
+        first_and_last = torch.arange(2, device=made.device)
+        y, x = (first_and_last * (n - 1) for n in made.shape[2:])
+        # Unlike arithmetic on slices, these copy nothing of the picture's size, here or in the backward pass.
+        return made.index_add_(2, y, rows, alpha=-1).index_add_(3, x, columns, alpha=-1)
+
+    scale, shift = (half(*of, *lines) for of, lines in zip(_halves(both, both_bias), ring, strict=True))
+    return scale, shift
+
+
+def _halves(weight: Tensor, bias: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    """Of the weights and biases of a convolution, by its outputs."""
+    return zip(weight.chunk(2), bias.chunk(2), strict=True)
 
 
 class SpadeBlock(nn.Module):

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from models.layers.spade import AdaInBlock, SpadeBlock, SpadeMaps
+from models.layers.spade import AdaInBlock, Modulation, SpadeBlock, SpadeMaps, modulate
 
 
 def test_maps_are_one_plus_gamma_and_beta() -> None:
@@ -25,7 +25,7 @@ def two_steps(maps: SpadeMaps, picture: Tensor) -> Tensor:
     return torch.cat([1 + maps.gamma(hidden), maps.beta(hidden)], dim=1)
 
 
-def test_one_convolution_where_it_takes_fewer_multiplications() -> None:
+def test_one_convolution_where_it_takes_less_than_half_of_the_multiplications() -> None:
     assert all(SpadeMaps(64, modulating, 256).as_one for modulating in (3, 15, 32))
     assert SpadeMaps(256, 15, 256).as_one
     assert not SpadeMaps(256, 256, 256).as_one
@@ -64,6 +64,30 @@ def test_maps_in_half_precision() -> None:
     made.sum().backward()
     assert all(p.grad is not None and p.grad.dtype == torch.float32 for p in maps.parameters())
     assert (made - two_steps(maps, picture)).abs().max() < 0.02
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize(
+    ("size", "of"),
+    [((2, 3, 5, 4), (2, 3, 5, 4)), ((1, 3, 5, 4), (2, 3, 5, 4)), ((2, 3, 5, 4), (2, 3, 1, 1))],
+    ids=["maps", "one input", "vectors"],
+)
+def test_gradients_of_modulation(size: tuple[int, ...], of: tuple[int, ...], dtype: torch.dtype) -> None:
+    torch.manual_seed(0)
+    x, scale, shift = (torch.randn(s, dtype=dtype, requires_grad=True) for s in (size, of, of))
+    found = modulate(x, Modulation(scale, shift))
+    wanted = F.leaky_relu(F.instance_norm(x) * scale + shift, 0.2)
+    factors = torch.randn_like(wanted)
+    pairs = zip(
+        (found, *torch.autograd.grad(found, (x, scale, shift), factors)),
+        (wanted, *torch.autograd.grad(wanted, (x, scale, shift), factors)),
+        strict=True,
+    )
+    tolerance = {torch.float64: 1e-12, torch.float32: 1e-5, torch.bfloat16: 0.1}[dtype]
+    for one, other in pairs:
+        assert one.dtype == dtype
+        assert one.shape == other.shape
+        assert (one - other).abs().max() <= tolerance * other.abs().max()
 
 
 def test_spade_normalises_modulates_and_convolves_twice() -> None:
