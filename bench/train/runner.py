@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import torch
 from accelerate import Accelerator
 
+from bench.train.allocator import keep_freed_memory
 from bench.train.checkpoint import load_networks
 from bench.train.log import Reporter
 from bench.train.parallel import make_accelerator
@@ -75,6 +76,7 @@ def train_stages(
         BenchError: a loss is not finite, a checkpoint cannot be written or does not fit.
         PrepError: the data set lacks what a stage needs.
     """
+    keep_freed_memory()
     config, _ = resolve(config)
     accelerator = accelerator or make_accelerator(config)
     torch.use_deterministic_algorithms(config.runner.deterministic)
