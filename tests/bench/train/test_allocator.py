@@ -26,7 +26,9 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc has this setting")
 def test_memory_that_was_freed_is_not_mapped_again() -> None:
     def faults(mode: str) -> int:
-        return int(subprocess.run([sys.executable, "-c", SCRIPT, mode], check=True, capture_output=True).stdout)
+        return int(
+            subprocess.run([sys.executable, "-c", SCRIPT, mode], check=True, capture_output=True).stdout
+        )
 
     kept = faults("kept")
     assert kept < 100
