@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import signal
-from collections.abc import Collection, Generator, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+import numpy as np
 import torch
-from torch.utils.data import DataLoader, Dataset, IterableDataset
+from torch.utils.data import DataLoader, Dataset, IterableDataset, default_collate
 
 from bench.clips.clip_lists import read_clips
+from bench.train.prefetching import Ahead
 from models.base import Batch, Stage
 from prep.dataset import StillDataset, WindowDataset
 from prep.order import WindowStream
@@ -144,7 +147,37 @@ def _loader(
         worker_init_fn=_leave_signals,
         # A separate generator: making a loader must not draw a number from the generator of training.
         generator=torch.Generator(),
+        collate_fn=None if workers else _collate,
+        # Workers must share the memory of decoded pictures.
+        multiprocessing_context="fork" if workers else None,
     )
+
+
+def _collate(samples: list[Batch]) -> Batch:
+    """What torch's function makes. But that computes in the threads of the training step, which then wait for it."""
+    return {
+        key: torch.from_numpy(np.stack([sample[key].numpy() for sample in samples]))
+        if isinstance(value, torch.Tensor)
+        else default_collate([sample[key] for sample in samples])
+        for key, value in samples[0].items()
+    }
+
+
+def workers_of(workers: Literal["auto"] | int, processes: int) -> int:
+    """Number of worker processes of each data loader.
+
+    With two cores or fewer a process that trains, ``auto`` is 0: samples are read in a thread of it, which needs less
+    of the processor than passing them from one process to another.
+
+    Args:
+        workers: ``runner.workers``.
+        processes: that train.
+    """
+    if workers != "auto":
+        return workers
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    each = cores // int(os.environ.get("LOCAL_WORLD_SIZE", processes))
+    return 0 if each <= 2 else min(4, each // 2)
 
 
 def _leave_signals(_: int) -> None:
@@ -155,23 +188,12 @@ def _leave_signals(_: int) -> None:
 
 
 @contextmanager
-def reading(loader: DataLoader[Batch], device: torch.device) -> Iterator[Iterator[Batch]]:
-    """The batches of a loader on a device. At the end, also after an error, the loader's worker processes are ended.
+def reading(loader: DataLoader[Batch], device: torch.device, ahead: int = 1) -> Iterator[Iterator[Batch]]:
+    """The batches of a loader on a device, so many ``ahead`` of their use. At the end, also after an error, the
+    loader's worker processes are ended.
 
     They ignore the signal by which Python would end them when it exits: it would wait for them forever.
     """
 
-    def batches() -> Generator[Batch]:
-        for batch in loader:
-            yield to_device(batch, device)
-
-    with closing(batches()) as source:
-        yield source
-
-
-def to_device(batch: Batch, device: torch.device) -> Batch:
-    """Move the tensors of a batch."""
-    return {
-        key: value.to(device, non_blocking=True) if isinstance(value, torch.Tensor) else value
-        for key, value in batch.items()
-    }
+    with closing(Ahead(iter(loader), device, ahead)) as batches:
+        yield batches

@@ -20,7 +20,8 @@ class RunnerConfig(Section):
         precision: of the forward passes: ``no`` (float32), ``bf16`` or ``fp16``, by autocast. ``auto``: ``bf16`` if it
             is measured to be faster on this device, else ``no``; a run keeps what was chosen when it began.
         device: ``auto`` (CUDA if available), ``cpu`` or ``cuda``.
-        workers: worker processes per data loader; 0: samples are read between the steps.
+        workers: worker processes per data loader; 0: samples are read by a thread of the process that trains;
+            ``auto``: 0 with two cores or fewer for each such process, else half of its cores, at most 4.
         cache: memory for decoded pictures, which are then decoded once and not in every epoch: ``auto`` (if all fit in
             a quarter of what is free), ``off``, or MiB of each process that trains, which its workers share.
         compile: networks are compiled with ``torch.compile``.
@@ -33,7 +34,7 @@ class RunnerConfig(Section):
     seed: int = Field(0, ge=0)
     precision: Literal["auto", "no", "bf16", "fp16"] = "auto"
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    workers: int = Field(2, ge=0)
+    workers: Literal["auto"] | Annotated[int, Field(ge=0)] = "auto"
     cache: Literal["auto", "off"] | Annotated[int, Field(ge=1)] = "auto"
     compile: bool = False
     deterministic: bool = False

@@ -23,7 +23,7 @@ from bench.train.caching import keeping_pictures
 from bench.train.checkpoint import Checkpoints, read_state
 from bench.train.finite import NotFinite, deferred_check
 from bench.train.fused import fused
-from bench.train.loading import open_part, reading, training_loader
+from bench.train.loading import open_part, reading, training_loader, workers_of
 from bench.train.log import Reporter, Speed
 from bench.train.parallel import any_of, exchange
 from bench.train.precision import stage_precision
@@ -181,8 +181,9 @@ class StageRun:
         self._state = StageState(
             stage, self._stepper, self._averages, self._stream, self._checkpoints, accelerator
         )
+        self._workers = workers_of(self._config.runner.workers, accelerator.num_processes)
         self._validation = Validation(
-            stage, self._held_out, self._averages, accelerator, self._precision, self._config.runner.workers
+            stage, self._held_out, self._averages, accelerator, self._precision, self._workers
         )
 
     # Step after step --------------------------------------------------------------------------------------------
@@ -194,7 +195,7 @@ class StageRun:
         loader = training_loader(
             self._stream,
             self._stage,
-            workers=self._config.runner.workers,
+            workers=self._workers,
             pin_memory=device.type == "cuda",
         )
         config, processes = self._config.runner, self._accelerator.num_processes
@@ -203,7 +204,7 @@ class StageRun:
         with (
             keeping_pictures(config.cache, self._dataset, self._held_out, validated, processes) as kept,
             kept_full(map(self._stage.module, full)),
-            reading(loader, device) as batches,
+            reading(loader, device, self._train.accumulate) as batches,
         ):
             if kept:
                 self._reporter.note(f"{self._stage.name}: {kept}")

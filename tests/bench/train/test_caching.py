@@ -104,7 +104,8 @@ def test_training_is_the_same_with_and_without(data: Path, tmp_path: Path) -> No
     assert not [note for (note,) in off.of("note") if "in memory" in note]
     expected = contents(tmp_path / "off"), states(tmp_path / "off")
     assert len(expected[0]) > 6
-    for i, options in enumerate((("runner.cache=auto",), ("runner.cache=64", "runner.workers=2"))):
+    settings = ("runner.cache=auto", "runner.workers=auto"), ("runner.cache=64", "runner.workers=2")
+    for i, options in enumerate(settings):
         run = tmp_path / f"on{i}"
         on, _, _ = run_training(data, run, *options)
         notes = [note for (note,) in on.of("note") if "decoded pictures stay in memory" in note]
@@ -132,3 +133,11 @@ def test_the_option_is_saved_and_older_runs_have_none(data: Path, tmp_path: Path
         text = (run / "config.json").read_text()
         (run / "config.json").write_text("".join(x for x in text.splitlines(True) if '"cache"' not in x))
         assert RunConfig.load(run).runner.cache == "auto"
+
+
+def test_the_number_of_workers_of_older_runs_is_kept(data: Path, tmp_path: Path) -> None:
+    for value in ("auto", 2, 0):
+        run = tmp_path / str(value)
+        run.mkdir()
+        config_for(data, run, f"runner.workers={value}").save(run)
+        assert RunConfig.load(run).runner.workers == value
