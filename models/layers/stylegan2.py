@@ -18,6 +18,9 @@ _BASE = 32768
 #: Pictures that share a standard deviation, and how many such figures there are.
 _GROUP = 4
 
+#: Of leaky ReLU, and what it is multiplied by so that the variance stays.
+_SLOPE, _ROOT = 0.2, math.sqrt(2)
+
 
 class StyleGAN2Discriminator(nn.Module):
     """The residual discriminator: how real a picture looks.
@@ -131,35 +134,43 @@ class _Block(nn.Module):
     def __init__(self, cin: int, cout: int) -> None:
         super().__init__()
         self.first = _Convolution(cin, cin, 3)
-        self.second = _Convolution(cin, cout, 3, halve=True)
-        self.shortcut = _Convolution(cin, cout, 1, halve=True, plain=True)
+        # Their sum is divided by √2, so that the variance stays: here in their gains, √2 and 1 otherwise.
+        self.second = _Convolution(cin, cout, 3, halve=True, gain=1)
+        self.shortcut = _Convolution(cin, cout, 1, halve=True, plain=True, gain=1 / _ROOT)
 
     def forward(self, x: Tensor) -> Tensor:
-        # By √2, so that the variance stays.
-        return (self.second(self.first(x)) + self.shortcut(x)) / math.sqrt(2)
+        return self.second(self.first(x)) + self.shortcut(x)
 
 
 class _Convolution(nn.Module):
-    """Convolution, behind a binomial filter and of stride 2 where ``halve``; leaky ReLU unless ``plain``."""
+    """Convolution, behind a binomial filter and of stride 2 where ``halve``; leaky ReLU unless ``plain``.
+
+    The result is by ``gain``. It stands before weights and biases, which leaky ReLU permits, and not before the maps,
+    which are many times larger.
+    """
 
     filter: Tensor
 
-    def __init__(self, cin: int, cout: int, kernel: int, halve: bool = False, plain: bool = False) -> None:
+    def __init__(
+        self, cin: int, cout: int, kernel: int, halve: bool = False, plain: bool = False, gain: float = _ROOT
+    ) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.randn(cout, cin, kernel, kernel))
         self.bias = None if plain else nn.Parameter(torch.zeros(cout))
-        self.scale = 1 / math.sqrt(cin * kernel * kernel)
+        self.gain = gain
+        self.scale = gain / math.sqrt(cin * kernel * kernel)
         self.kernel, self.halve = kernel, halve
         binomial = torch.tensor([1.0, 3.0, 3.0, 1.0]) / 8
         self.register_buffer("filter", torch.outer(binomial, binomial), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
         weight = self.weight * self.scale
+        bias = None if self.bias is None else self.bias * self.gain
         if not self.halve:
-            x = F.conv2d(x, weight, self.bias, padding=self.kernel // 2)
+            x = F.conv2d(x, weight, bias, padding=self.kernel // 2)
         else:
-            x = F.conv2d(self._filtered(x), weight, self.bias, stride=1 if self.kernel == 1 else 2)
-        return x if self.bias is None else _activate(x)
+            x = F.conv2d(self._filtered(x), weight, bias, stride=1 if self.kernel == 1 else 2)
+        return x if bias is None else F.leaky_relu(x, _SLOPE, inplace=True)
 
     def _filtered(self, x: Tensor) -> Tensor:
         """Low-passed, with the borders that a convolution without padding needs; halved where it is 1 × 1."""
@@ -175,14 +186,11 @@ class _Linear(nn.Module):
         super().__init__()
         self.weight = nn.Parameter(torch.randn(cout, cin))
         self.bias = nn.Parameter(torch.zeros(cout))
-        self.scale = 1 / math.sqrt(cin)
+        # As in convolutions.
+        self.gain = _ROOT if activated else 1.0
+        self.scale = self.gain / math.sqrt(cin)
         self.activated = activated
 
     def forward(self, x: Tensor) -> Tensor:
-        x = F.linear(x, self.weight * self.scale, self.bias)
-        return _activate(x) if self.activated else x
-
-
-def _activate(x: Tensor) -> Tensor:
-    """Leaky ReLU, by √2 so that the variance stays."""
-    return F.leaky_relu(x, 0.2) * math.sqrt(2)
+        x = F.linear(x, self.weight * self.scale, self.bias * self.gain)
+        return F.leaky_relu(x, _SLOPE, inplace=True) if self.activated else x
