@@ -70,10 +70,11 @@ def test_variance_stays_through_depth() -> None:
 
 
 def test_halving_filters_and_keeps_its_place() -> None:
-    """A ramp along x, halved by a 1 × 1 convolution of weight 1, is the ramp at every other pixel's border."""
+    """A ramp along x, halved by a 1 × 1 convolution that weighs 1, is the ramp at every other pixel's border."""
     shortcut = tiny().blocks[0].shortcut
     torch.nn.init.zeros_(shortcut.weight)
-    shortcut.weight.data[0, 0] = 2  # Scaled by 1 / √(4 channels).
+    # By 1 / √(4 channels), and by the 1 / √2 of the sum that it is a part of.
+    shortcut.weight.data[0, 0] = 2 * math.sqrt(2)
     ramp = torch.arange(8.0, dtype=torch.float64).expand(1, 4, 8, 8)
     made = shortcut(ramp)[0, 0]
     assert made.shape == (4, 4)
