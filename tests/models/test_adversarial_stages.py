@@ -196,7 +196,8 @@ def lipformer() -> Case:
 
     def plain(batch: Batch, step: int) -> Losses:
         truth, reference = as_float(batch["target"]), as_float(batch["reference"])
-        upper, logits = stage._predict(truth, reference, batch["mel"])
+        upper = lips.encode_upper(truth)
+        logits = lips.predict(lips.move(upper, lips.encode(reference)), batch["mel"])
         made = full(lips.decoder(upper, lips.lower.look_up(logits.argmax(dim=1))))
         like = 0.5 * F.cross_entropy(logits, lips.lip_codes(truth)) + F.mse_loss(made, truth)
         adversarial, loss = of_style(stage.networks["discriminator"], made, truth, step)
