@@ -19,6 +19,7 @@ import torch
 from accelerate import Accelerator
 
 from bench.common.errors import BenchError
+from bench.train.allocator import keep_freed_memory
 from bench.train.config import RunConfig
 from bench.train.finite import NotFinite
 from bench.train.log import Several
@@ -237,6 +238,7 @@ def measured_stages(
         accelerator = make_accelerator(config)
         if accelerator.num_processes > 1:
             raise BenchError("one process is measured, not several: leave the launcher out")
+        keep_freed_memory()
         torch.use_deterministic_algorithms(config.runner.deterministic)
         yield [
             MeasuredStage(config, stage, accelerator, checked.derived, note, exact=exact)
