@@ -106,6 +106,12 @@ class Wav2LipStage(Stage):
         if discriminator is not None:
             self.networks["discriminator"] = discriminator
         self.frozen = {} if expert is None else {"expert": expert}
+        if discriminator is not None:
+            # At first its deep features differ between pictures by less than bfloat16 resolves.
+            self.float32 = (
+                *(f"discriminator.face_encoder_blocks.{level}" for level in (4, 5, 6)),
+                "discriminator.binary_pred",
+            )
         self._generator, self._discriminator, self._expert = generator, discriminator, expert
         self._sync_on = False
 

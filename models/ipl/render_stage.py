@@ -165,6 +165,11 @@ class RenderStage(Stage):
         if discriminator is not None:
             self.networks["discriminator"] = discriminator
         self.frozen = {} if vgg is None else {"vgg": vgg}
+        # The last convolution: rounded faces change L_s by 4 %.
+        self.float32 = ("renderer.translation.conv_last",)
+        if config.audio:
+            # Its last layers normalise over the batch alone: rounding is enlarged with what two samples differ by.
+            self.float32 += ("renderer.translation.audio_encoder",)
         self._weights = {
             "L_w": config.lambda_w,
             "L_r": config.lambda_r,

@@ -167,6 +167,8 @@ class LipFormerStage(Stage):
         }
         if vgg is not None:
             self.frozen["vgg"] = vgg
+        # Its last layers normalise over the batch alone: rounding is enlarged with what few samples differ by.
+        self.float32 = ("audio",)
         self._discriminator = discriminator
         codes = {"cross_entropy": config.cross_entropy_weight}
         self._face = FaceLosses(config, codes, discriminator, vgg)
