@@ -183,10 +183,11 @@ def test_clips_that_are_off_are_found_and_training_leaves_them_out(bench_: Comma
     training = ("train", "fake", "--data", data, "--preset", "tiny", "--device", "cpu", "--stage", "colour")
     bench_(*training, "--clips", "offsets.csv", "--precision", "no")
     run = Path("runs/fake")
-    (note,) = [line["text"] for line in read_log(run / "colour" / "log.jsonl") if line["kind"] == "note"]
+    notes = [line["text"] for line in read_log(run / "colour" / "log.jsonl") if line["kind"] == "note"]
     # The fake stage wants no sound and one frame: all but the list's own would do.
-    assert note == (
+    assert (
         "colour: train 8 of 13 clips; left out: 5 × not among the clips of this run; val 1 of 1 clips"
+        in notes
     )
     assert RunConfig.load(run).clips == Path("offsets.csv")
     assert json.loads((run / "provenance.json").read_text())["clips"] == {
