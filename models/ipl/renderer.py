@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.layers.conv import audio_encoder
+from models.layers.folding import normalised
 from models.layers.precision import full, in_full
 from models.layers.spade import AdaInBlock, SpadeBlock
 from models.layers.warp import motion_grid, warp
@@ -190,8 +191,10 @@ class AlignmentModule(nn.Module):
 
     def encode(self, pictures: Tensor, sketches: Tensor) -> tuple[Tensor, Tensor]:
         """Fine and coarse features of references: see :class:`References`."""
-        fine = F.relu(self.conv1_bn(self.conv1(torch.cat([pictures, sketches], dim=2).flatten(0, 1))))
-        coarse = F.relu(self.conv2_bn(self.conv2(fine)))
+        fine = F.relu(
+            normalised(self.conv1, self.conv1_bn, torch.cat([pictures, sketches], dim=2).flatten(0, 1))
+        )
+        coarse = F.relu(normalised(self.conv2, self.conv2_bn, fine))
         n = pictures.shape[:2]
         return fine.unflatten(0, n), coarse.unflatten(0, n)
 
@@ -260,8 +263,8 @@ class TranslationModule(nn.Module):
             (B, 3, H, W) float; its sigmoid is the face.
         """
         vector = self.audio_encoder(mels[:, None]).flatten(1) if self.audio else None
-        x = F.relu(self.conv1_bn(self.conv1(target)))
-        x = F.relu(self.conv2_bn(self.conv2(x)))
+        x = F.relu(normalised(self.conv1, self.conv1_bn, target))
+        x = F.relu(normalised(self.conv2, self.conv2_bn, x))
         x = self.adain_1(self.spade_1(x, self.spade_1.maps(aligned.coarse)), vector)
         x = F.pixel_shuffle(x, 2)
         x = self.adain_2(self.spade_2(x, self.spade_2.maps(aligned.fine)), vector)

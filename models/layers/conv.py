@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from models.layers.folding import normalised
+
 
 class ConvBlock(nn.Module):
     """Convolution, batch normalisation, optional residual, ReLU.
@@ -37,7 +39,8 @@ class ConvBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, cin, H, W) float → (B, cout, H', W') float."""
-        out = self.conv_block(x)
+        conv, norm = self.conv_block
+        out = normalised(conv, norm, x)  # type: ignore[arg-type]
         return self.act(out + x if self.residual else out)
 
 
