@@ -122,6 +122,7 @@ class ExpertStage(Stage):
         self._has_near = bool(self._near.any())
         self.networks = {"expert": network}
         self.frozen = {}
+        self.compiled = ("expert.face_encoder", "expert.audio_encoder")
         self._expert = network
         self._learnt_at = 0
 

@@ -114,6 +114,8 @@ class Wav2LipStage(Stage):
             )
         self._generator, self._discriminator, self._expert = generator, discriminator, expert
         self._sync_on = False
+        # Compiled, a discriminator would take the gradient of its weights for the generator's loss too.
+        self.compiled = ("generator", *self.frozen)
 
     def optimizers(self) -> dict[str, Optimizer]:
         """Adam for each network."""

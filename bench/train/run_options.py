@@ -24,7 +24,7 @@ class RunnerConfig(Section):
             ``auto``: 0 with two cores or fewer for each such process, else half of its cores, at most 4.
         cache: memory for decoded pictures, which are then decoded once and not in every epoch: ``auto`` (if all fit in
             a quarter of what is free), ``off``, or MiB of each process that trains, which its workers share.
-        compile: networks are compiled with ``torch.compile``.
+        compile: networks are compiled with ``torch.compile``, unless ``<stage>.train.compile`` says otherwise.
         deterministic: use only deterministic algorithms; slower on a GPU.
         log_every: steps between two lines of the log.
         tensorboard: TensorBoard files are written beside the log.

@@ -21,6 +21,7 @@ from bench.common.errors import BenchError
 from bench.train.averages import Averages
 from bench.train.caching import keeping_pictures
 from bench.train.checkpoint import Checkpoints, read_state
+from bench.train.compiling import executed
 from bench.train.finite import NotFinite, deferred_check
 from bench.train.fused import fused
 from bench.train.loading import open_part, reading, training_loader, workers_of
@@ -120,7 +121,7 @@ class StageRun:
             if not same_numbers:
                 self._reporter.note("the number of processes changed: random numbers begin anew from here")
         self._reporter.begin(self._stage.name, self._counters.step, self._total)
-        with self._reading() as batches:
+        with executed(self._stage, self._config.runner.compile), self._reading() as batches:
             reason = self._loop(batches)
         self._reporter.end(self._stage.name, reason)
         return self._counters.best
@@ -164,8 +165,6 @@ class StageRun:
             network.eval().requires_grad_(False)
         for network in stage.networks.values():
             network.requires_grad_(True)
-            if self._config.runner.compile:
-                network.compile()
         optimizers = {name: fused(optimizer) for name, optimizer in stage.optimizers().items()}
         self._deferred = deferred_check(optimizers, accelerator.device, self._precision, accelerator)
         self._stepper = Stepper(

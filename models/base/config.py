@@ -22,6 +22,9 @@ class TrainConfig(Section):
         steps: optimizer steps at most.
         epochs: passes over the training split at most; the earlier of the two limits ends the stage.
         precision: of the stage's forward passes, ``no`` (float32), ``bf16`` or ``fp16``; None: that of the run.
+        compile: the stage's networks are compiled with ``torch.compile``; None: as ``runner.compile`` says.
+        recompute: what the large blocks compute is not kept for the backward pass, but computed again: less memory,
+            about a third more time, the same results.
         clip_norm: of an optimizer's gradient, L2; None: not clipped.
         ema: decay a step of the averaged copy that is validated and generated with; None: no such copy.
         validate_every: steps.
@@ -39,6 +42,8 @@ class TrainConfig(Section):
     steps: int | None = Field(default=None, ge=1)
     epochs: float | None = Field(default=None, gt=0)
     precision: Literal["no", "bf16", "fp16"] | None = None
+    compile: bool | None = None
+    recompute: bool = False
     clip_norm: float | None = Field(default=None, gt=0)
     ema: float | None = Field(default=None, gt=0, lt=1)
     validate_every: int = Field(default=1000, ge=1)

@@ -86,6 +86,9 @@ class Stage(ABC):
             first part is a key of ``networks`` or ``frozen``, such as ``discriminator.score``.
         long_step_every: every so many steps one takes longer than the others, such as by a regularisation: a step
             whose number is a multiple of it. 1: there are no such steps. Only measuring uses it.
+        compiled: modules that ``train.compile`` compiles, as dotted names; None: all networks, also the frozen ones.
+            Only what a call of such a module does is compiled, and a second derivative cannot be taken.
+        recomputed: modules that ``train.recompute`` computes again in the backward pass, as dotted names.
     """
 
     name: str
@@ -95,6 +98,8 @@ class Stage(ABC):
     frozen: dict[str, nn.Module]
     float32: tuple[str, ...] = ()
     long_step_every: int = 1
+    compiled: tuple[str, ...] | None = None
+    recomputed: tuple[str, ...] = ()
 
     def module(self, name: str) -> nn.Module:
         """The module of a dotted name, as in :attr:`float32`.

@@ -27,6 +27,8 @@ from models.ipl.sketch import draw_sketches
 from models.ipl.sound import SOUNDS
 from models.layers.adversarial import apart, handed_on
 from models.layers.patchgan import PatchGAN
+from models.layers.recompute import names_of
+from models.layers.spade import AdaInBlock, SpadeBlock
 from models.layers.vgg import VGG19
 from models.losses import psnr
 from prep.sample_spec import SampleSpec
@@ -170,6 +172,9 @@ class RenderStage(Stage):
         if config.audio:
             # Its last layers normalise over the batch alone: rounding is enlarged with what two samples differ by.
             self.float32 += ("renderer.translation.audio_encoder",)
+        # Compiled, a discriminator would take the gradient of its weights for the generator's loss too.
+        self.compiled = ("renderer", *self.frozen)
+        self.recomputed = names_of({**self.networks, **self.frozen}, SpadeBlock, AdaInBlock, VGG19)
         self._weights = {
             "L_w": config.lambda_w,
             "L_r": config.lambda_r,

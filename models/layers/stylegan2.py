@@ -44,7 +44,7 @@ class StyleGAN2Discriminator(nn.Module):
         sizes = [size >> level for level in range(size.bit_length() - 2)]
         channels = [max(1, round(min(_BASE // one, _WIDEST) * width)) for one in sizes]
         self.first = _Convolution(3, channels[0], 1)
-        self.blocks = nn.ModuleList(_Block(*pair) for pair in pairwise(channels))
+        self.blocks = nn.ModuleList(DiscriminatorBlock(*pair) for pair in pairwise(channels))
         self.last = _Convolution(channels[-1] + 1, channels[-1], 3)
         self.hidden = _Linear(channels[-1] * 16, channels[-1], activated=True)
         self.score = _Linear(channels[-1], 1, activated=False)
@@ -130,7 +130,14 @@ def judge(
     return loss, logs
 
 
-class _Block(nn.Module):
+class DiscriminatorBlock(nn.Module):
+    """Two convolutions beside a shortcut: half the resolution.
+
+    Args:
+        cin: input channels.
+        cout: output channels.
+    """
+
     def __init__(self, cin: int, cout: int) -> None:
         super().__init__()
         self.first = _Convolution(cin, cin, 3)
@@ -139,6 +146,7 @@ class _Block(nn.Module):
         self.shortcut = _Convolution(cin, cout, 1, halve=True, plain=True, gain=1 / _ROOT)
 
     def forward(self, x: Tensor) -> Tensor:
+        """(B, cin, H, W) float → (B, cout, H / 2, W / 2) float."""
         return self.second(self.first(x)) + self.shortcut(x)
 
 

@@ -12,10 +12,11 @@ from torch.optim import Adam, Optimizer
 
 from models.base import Batch, Progress, Stage, TrainConfig, Update
 from models.layers.precision import full
-from models.layers.stylegan2 import StyleGAN2Discriminator
+from models.layers.recompute import names_of
+from models.layers.stylegan2 import DiscriminatorBlock, StyleGAN2Discriminator
 from models.layers.vgg import VGG19
 from models.lipformer.augment import augmented
-from models.lipformer.autoencoder import FaceDecoder, FaceEncoder
+from models.lipformer.autoencoder import FaceDecoder, FaceEncoder, ResidualBlock
 from models.lipformer.codebook import Codebook, Quantized
 from models.lipformer.face_losses import FaceLossConfig, FaceLosses
 from models.lipformer.pictures import as_float, likeness_figures
@@ -173,6 +174,9 @@ class CodebookStage(Stage):
         self._face = FaceLosses(config, {"vq": 1.0}, discriminator, vgg)
         self.long_step_every = self._face.long_step_every
         self._placed = False
+        # Not the discriminator: R1 needs a second derivative.
+        self.compiled = ("encoder", "decoder", *self.frozen)
+        self.recomputed = names_of({**self.networks, **self.frozen}, ResidualBlock, DiscriminatorBlock, VGG19)
 
     def prepare(self, sample: Batch) -> Batch:
         """Name the picture; the data set has scaled it.

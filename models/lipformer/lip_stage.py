@@ -13,10 +13,12 @@ from torch.optim import Adam, Optimizer
 
 from models.base import Batch, Progress, Stage, TrainConfig, Update
 from models.layers.precision import full
-from models.layers.stylegan2 import StyleGAN2Discriminator
+from models.layers.recompute import names_of
+from models.layers.stylegan2 import DiscriminatorBlock, StyleGAN2Discriminator
 from models.layers.vgg import VGG19
 from models.lipformer.audio import AudioEncoder
 from models.lipformer.augment import augmented
+from models.lipformer.autoencoder import ResidualBlock
 from models.lipformer.face_losses import FaceLossConfig, FaceLosses
 from models.lipformer.face_warp import FaceWarp
 from models.lipformer.inference import SOUND
@@ -173,6 +175,10 @@ class LipFormerStage(Stage):
         codes = {"cross_entropy": config.cross_entropy_weight}
         self._face = FaceLosses(config, codes, discriminator, vgg)
         self.long_step_every = self._face.long_step_every
+        # Not the discriminator: R1 needs a second derivative.
+        whole = {**self.networks, **self.frozen}
+        self.compiled = tuple(name for name in whole if name not in ("discriminator", "upper", "lower"))
+        self.recomputed = names_of(whole, ResidualBlock, DiscriminatorBlock, VGG19)
 
     def prepare(self, sample: Batch) -> Batch:
         """Name the pictures; the data set has scaled them.
