@@ -121,7 +121,7 @@ class StageRun:
             if not same_numbers:
                 self._reporter.note("the number of processes changed: random numbers begin anew from here")
         self._reporter.begin(self._stage.name, self._counters.step, self._total)
-        with executed(self._stage, self._config.runner.compile), self._reading() as batches:
+        with self._reading() as batches:
             reason = self._loop(batches)
         self._reporter.end(self._stage.name, reason)
         return self._counters.best
@@ -202,6 +202,7 @@ class StageRun:
         full = self._stage.float32 if self._precision != "no" else ()
         with (
             keeping_pictures(config.cache, self._dataset, self._held_out, validated, processes) as kept,
+            executed(self._stage, config.compile),
             kept_full(map(self._stage.module, full)),
             reading(loader, device, self._train.accumulate) as batches,
         ):

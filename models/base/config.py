@@ -24,7 +24,7 @@ class TrainConfig(Section):
         precision: of the stage's forward passes, ``no`` (float32), ``bf16`` or ``fp16``; None: that of the run.
         compile: the stage's networks are compiled with ``torch.compile``; None: as ``runner.compile`` says.
         recompute: what the large blocks compute is not kept for the backward pass, but computed again: less memory,
-            about a third more time, the same results.
+            about a quarter more time, the same results.
         clip_norm: of an optimizer's gradient, L2; None: not clipped.
         ema: decay a step of the averaged copy that is validated and generated with; None: no such copy.
         validate_every: steps.

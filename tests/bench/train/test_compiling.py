@@ -207,12 +207,26 @@ def test_the_option_of_a_stage_goes_before_that_of_the_run(data: Path) -> None:
     ("method", "name", "share", "options"),
     [
         ("ipl", "render", 0.6, ("render.lambda_g=0.25", "render.lambda_f=2.5", "render.perceptual=vgg19")),
-        ("lipformer", "codebook", 0.6, ("codebook.adversarial_weight=0.1", "codebook.perceptual_weight=0.1", "codebook.discriminator_width=0.125")),
+        (
+            "lipformer",
+            "codebook",
+            0.6,
+            (
+                "codebook.adversarial_weight=0.1",
+                "codebook.perceptual_weight=0.1",
+                "codebook.discriminator_width=0.125",
+            ),
+        ),
         (
             "lipformer",
             "lipformer",
             0.8,
-            ("lipformer.adversarial_weight=0.1", "lipformer.perceptual_weight=0.1", "codebook.discriminator_width=0.125", "codebook.adversarial_weight=0.1"),
+            (
+                "lipformer.adversarial_weight=0.1",
+                "lipformer.perceptual_weight=0.1",
+                "codebook.discriminator_width=0.125",
+                "codebook.adversarial_weight=0.1",
+            ),
         ),
     ],
 )
