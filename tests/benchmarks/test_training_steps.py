@@ -176,9 +176,10 @@ def float64(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("float64")
+@pytest.mark.parametrize("steps", [2, pytest.param(20, marks=pytest.mark.slow)])
 @pytest.mark.parametrize(("method", "stage"), OFFICIAL)
 def test_official_steps_and_ours_give_the_same_losses(
-    data: Path, tmp_path: Path, method: str, stage: str
+    data: Path, tmp_path: Path, method: str, stage: str, steps: int
 ) -> None:
     ours, batch = _in_double(Case(method, stage, NARROW[method, stage]), data, tmp_path)
     theirs, _ = _in_double(Case(method, stage, NARROW[method, stage]), data, tmp_path)
@@ -188,7 +189,7 @@ def test_official_steps_and_ours_give_the_same_losses(
     for network in ours.frozen.values():
         network.eval().requires_grad_(False)
     stepper = Stepper({name: fused(optimizer) for name, optimizer in ours.optimizers().items()})
-    for number in range(1, 21):
+    for number in range(16, 16 + steps):  # the first has R1
         torch.manual_seed(number)
         expected = official(batch, number)
         torch.manual_seed(number)
