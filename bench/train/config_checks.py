@@ -46,7 +46,19 @@ def validate(model: type[BaseModel], values: Any, kind: type[Section], prefix: t
         # In strict mode, so that "3" and true are not accepted as numbers; and as JSON, which has no tuples.
         return model.model_validate_json(json.dumps(values, default=str), strict=True)
     except ValidationError as error:
-        raise _problem(error.errors(include_url=False)[0], kind, prefix) from None
+        found = _of_one_value(error.errors(include_url=False), keys(kind), prefix)
+        raise _problem(found, kind, prefix) from None
+
+
+def _of_one_value(errors: Sequence[Any], known: Sequence[str], prefix: tuple[str, ...]) -> Any:
+    """The first error; for a value of several possible types, which has an error for each, one that says them all."""
+    first = errors[0]
+    *table, last = first["loc"] or ("",)
+    if last == "" or ".".join(map(str, (*prefix, *table))) not in known or isinstance(last, int):
+        return first
+    same = [error["msg"] for error in errors if list(error["loc"][:-1]) == table]
+    said = ", or ".join(message.removeprefix("Input should be ") for message in same)
+    return {**first, "loc": tuple(table), "msg": f"Input should be {said}"}
 
 
 def _problem(error: Any, kind: type[Section], prefix: tuple[str, ...]) -> Problem:
