@@ -139,7 +139,7 @@ class ExpertStage(Stage):
 
     def changes(self, per_epoch: float) -> tuple[int, ...]:
         """The first step with near sound, where it waits."""
-        waits = self.config.near_from and self.config.near_share and self._near.any()
+        waits = self.config.near_from and self.config.near_share and self._has_near
         return (self.config.near_from,) if waits else ()
 
     def updates(self, batch: Batch, progress: Progress) -> Iterator[Update]:

@@ -165,7 +165,9 @@ def test_several_data_sets(data: Path, tmp_path: Path) -> None:
 # Nothing is left behind ---------------------------------------------------------------------------------------
 
 _CHILD = """
-import sys, time
+import signal, sys, time
+# A background job of a shell ignores Ctrl-C, and so would this process.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 from torch.utils.data import DataLoader
 from prep.dataset import WindowDataset
 from prep.order import WindowStream
