@@ -195,5 +195,11 @@ def reading(loader: DataLoader[Batch], device: torch.device, ahead: int = 1) -> 
     They ignore the signal by which Python would end them when it exits: it would wait for them forever.
     """
 
-    with closing(Ahead(iter(loader), device, ahead)) as batches:
-        yield batches
+    source = iter(loader)
+    try:
+        with closing(Ahead(source, device, ahead)) as batches:
+            yield batches
+    finally:
+        # An error that is still handled keeps the iterator, and so its workers.
+        if shut_down := getattr(source, "_shutdown_workers", None):
+            shut_down()

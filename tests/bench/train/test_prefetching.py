@@ -1,5 +1,6 @@
 """Batches come from a thread in their order, with its errors, and the thread ends with the training."""
 
+import multiprocessing
 import threading
 import time
 from collections.abc import Iterator
@@ -117,8 +118,10 @@ def test_an_error_of_a_sample_reaches_the_training(tmp_path: Path) -> None:
 
     for workers in (0, 1):
         loader = training_loader(WindowStream(dataset, 2), stage(Broken), workers=workers)
-        with reading(loader, CPU) as batches, pytest.raises(ArithmeticError, match="a sample"):
+        with reading(loader, CPU) as batches, pytest.raises(ArithmeticError, match="a sample") as caught:
             next(batches)
+        # Python waits for all processes when it exits, and workers ignore the signal that it sends them.
+        assert multiprocessing.active_children() == [], caught
 
 
 def test_two_cores_have_no_workers(monkeypatch: pytest.MonkeyPatch) -> None:
