@@ -43,7 +43,7 @@ def train(
     speaker: list[str] | None = typer.Option(
         None, "--speaker", help="With --per speaker: only this person; may be repeated."
     ),
-    precision: str | None = typer.Option(None, help="no (float32), bf16 or fp16."),
+    precision: str | None = typer.Option(None, help="auto (default), no (float32), bf16 or fp16."),
     device: str | None = typer.Option(None, help="auto, cpu or cuda."),
     weights_dir: Path | None = typer.Option(None, help="Folder of pretrained networks, searched first."),
     profile: bool = typer.Option(

@@ -91,12 +91,18 @@ def _compile(module: nn.Module, trained: nn.Module) -> Callable[[], None]:
     def forward(*args: Any, **kwargs: Any) -> Any:
         return (fast if trained.training else plain)(*args, **kwargs)
 
+    forward.compiled = True  # type: ignore[attr-defined]
     module.forward = forward
 
     def undo() -> None:
         del module.forward
 
     return undo
+
+
+def runs_compiled(module: nn.Module) -> bool:
+    """Whether the ``forward`` of a module is compiled, inside :func:`executed`."""
+    return getattr(module.forward, "compiled", False)
 
 
 def _remedy(problem: BaseException) -> str | None:

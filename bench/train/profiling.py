@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from bench.common.errors import BenchError
+from bench.train.compiling import runs_compiled
 from bench.train.measuring import WARM_UP, Clock, MeasuredStage, Part, measured_stages
 
 #: Steps that are measured.
@@ -201,6 +202,6 @@ def by_network(networks: dict[str, nn.Module], clock: Clock) -> Iterator[None]:
 def _watched(module: nn.Module) -> Iterator[nn.Module]:
     """A module and all inside it; of a compiled one nothing inside, which would be compiled again with its hooks."""
     yield module
-    if not hasattr(module.forward, "_torchdynamo_orig_callable"):
+    if not runs_compiled(module):
         for child in module.children():
             yield from _watched(child)

@@ -18,6 +18,8 @@ from bench.train.checkpoint import Checkpoints, read_tensors
 from bench.train.compiling import executed, is_compiled
 from bench.train.config import load_config
 from bench.train.loading import open_dataset, training_loader
+from bench.train.measuring import Clock
+from bench.train.profiling import by_network
 from bench.train.runner import train_stages
 from models.base import Batch, DataInfo, Progress, Stage
 from prep.order import WindowStream
@@ -176,6 +178,21 @@ def test_evaluation_runs_what_is_written(data: Path) -> None:
         module.eval()(torch.ones(5, 3))
         module.train()(torch.ones(2, 3))
     assert calls == [5]
+
+
+def test_a_profile_watches_nothing_inside_of_what_is_compiled(data: Path) -> None:
+    """Its hooks would be compiled too."""
+    stage = fake_stage(data, "adversarial.train.compile=true")
+    generator = stage.networks["generator"]
+
+    def hooked() -> int:
+        with by_network(stage.networks, Clock(torch.device("cpu"))):
+            return sum(bool(module._forward_hooks) for module in generator.modules())
+
+    assert hooked() == 3
+    with executed(stage, False):
+        assert hooked() == 1
+    assert hooked() == 3
 
 
 @needs_compiler
