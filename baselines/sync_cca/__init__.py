@@ -1,0 +1,1 @@
+"""A linear sync judge: canonical correlation of lip landmarks and sound."""
