@@ -9,4 +9,5 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 METHODS = {
     "wav2lip": "baselines.wav2lip.method:Wav2Lip",
     "sync-expert": "baselines.sync_expert.method:SyncExpert",
+    "sync-cca": "baselines.sync_cca.method:SyncCca",
 }

@@ -113,7 +113,7 @@ def lip_features(points: np.ndarray, shape: np.ndarray, context: int) -> npt.NDA
     placed = _placed(points)
     with np.errstate(invalid="ignore"):
         size = (np.abs(placed.rigid) ** 2).sum(axis=1)
-        turn = np.conj(placed.rigid) @ _complex(shape) / size
+        turn = (np.conj(placed.rigid) * _complex(shape)).sum(axis=1) / size
         lips = placed.lips * turn[:, None]
     flat = np.stack([lips.real, lips.imag], axis=2).reshape(len(lips), -1)
     seen = np.isfinite(flat[:, 0])

@@ -80,7 +80,7 @@ class CcaJudge(nn.Module):
         x = self.variates_seen(points)
         rho = self.canonical.numpy().astype(np.float64)
         constant = -0.5 * float(np.log1p(-(rho**2)).sum())
-        own = constant - np.square(x) @ _own(rho)
+        own = constant - (np.square(x) * _own(rho)).sum(axis=1)
         return np.concatenate([x * (rho / (1 - rho**2)), own[:, None], _ones(x)], axis=1, dtype=np.float32)
 
     def hear(self, mel: np.ndarray, n_frames: int) -> Float32:
@@ -94,12 +94,13 @@ class CcaJudge(nn.Module):
             (n_frames, K + 2) float32; NaN rows beyond the sound.
         """
         y = self.variates_heard(mel, n_frames)
-        own = -np.square(y) @ _own(self.canonical.numpy().astype(np.float64))
+        own = -(np.square(y) * _own(self.canonical.numpy().astype(np.float64))).sum(axis=1)
         return np.concatenate([y, _ones(y), own[:, None]], axis=1, dtype=np.float32)
 
     def _variates(self, features: Float32, side: str) -> Float32:
-        mean, basis = (getattr(self, f"{side}_{part}").numpy() for part in ("mean", "basis"))
-        return (features - mean) @ basis
+        mean, basis = getattr(self, f"{side}_mean").numpy(), getattr(self, f"{side}_basis")
+        # By torch: the rounding of NumPy's product depends on its threads, which the runner cannot set.
+        return (torch.from_numpy(features - mean) @ basis).numpy()
 
 
 def _own(rho: np.ndarray) -> np.ndarray:

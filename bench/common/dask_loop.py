@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
@@ -24,7 +25,8 @@ def share(
     built: B | None = None,
     workers: int = 1,
     scheduler: str | None = None,
-) -> Iterator[R]:
+    ordered: bool = False,
+) -> Generator[R, None, None]:
     """Do all tasks and yield their results: in order if done in this process, else as they are completed.
 
     Args:
@@ -38,6 +40,8 @@ def share(
         workers: number of local processes, each with one thread. With 1, or with a single task, all is done in this
             process.
         scheduler: address of a running Dask scheduler to use instead.
+        ordered: in order in any case. At most two tasks for each worker are begun and not yet yielded, so that large
+            results do not pile up.
     """
     if not tasks:
         return
@@ -54,14 +58,31 @@ def share(
     with open_cluster(workers, scheduler) as address, Client(address) as client:
         # Sent with every task, not scattered: scattered data is lost if the workers that hold it die.
         shared = _Work(build, work, secrets.token_hex(8))
-        futures = {client.submit(_in_worker, task, shared, pure=False, key=None): task for task in tasks}
-        for future in as_completed(list(futures)):
-            task = futures.pop(future)
+
+        def submit(task: T) -> Any:
+            return client.submit(_in_worker, task, shared, pure=False, key=None)
+
+        def result(future: Any, task: T) -> R:
             try:
-                yield future.result()
+                return future.result()
             except KilledWorker:
-                yield killed(task, KILLED)
-            future.release()
+                return killed(task, KILLED)
+            finally:
+                future.release()
+
+        if ordered:
+            ahead = 2 * max(1, len(client.scheduler_info()["workers"]))
+            begun: deque[tuple[Any, T]] = deque()
+            for task in tasks:
+                begun.append((submit(task), task))
+                if len(begun) == ahead:
+                    yield result(*begun.popleft())
+            while begun:
+                yield result(*begun.popleft())
+            return
+        futures = {submit(task): task for task in tasks}
+        for future in as_completed(list(futures)):
+            yield result(future, futures.pop(future))
 
 
 @dataclass(frozen=True)

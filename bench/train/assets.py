@@ -13,7 +13,7 @@ from bench.common.errors import BenchError, Unavailable
 from bench.train.checkpoint import Untrained, load_into, load_network
 from bench.weights.store import WeightStore
 from bench.weights.tensors import load_state_dict
-from models.base import Asset, Stage, Trainable, When
+from models.base import AnyStage, Asset, Trainable, When
 
 
 def load_assets(
@@ -21,7 +21,7 @@ def load_assets(
     when: Collection[When],
     store: WeightStore,
     *,
-    stages: Sequence[Stage] | None = None,
+    stages: Sequence[AnyStage] | None = None,
     device: str = "cpu",
 ) -> dict[str, str]:
     """Load the weights of a method's assets. Each is then in evaluation mode, without gradients, on ``device``.

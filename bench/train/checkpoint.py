@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 _STATE = "state.json"
 _TRAINING = "training.safetensors"
 _EMA = ".ema"
+_ABOUT = "about"
 
 
 class Untrained(BenchError):
@@ -64,6 +65,7 @@ class Checkpoints:
         *,
         best: bool = False,
         last: bool = True,
+        about: Mapping[str, Any] | None = None,
     ) -> Path:
         """Write a checkpoint, then update ``last`` and ``best``, then remove checkpoints that are no longer kept.
 
@@ -74,6 +76,7 @@ class Checkpoints:
             state: the rest, as JSON values.
             best: whether it is the best so far.
             last: whether to resume from it.
+            about: JSON values to write into the header of each network's file, see :func:`read_about`.
 
         Returns:
             Its folder.
@@ -86,8 +89,10 @@ class Checkpoints:
         try:
             shutil.rmtree(temporary, ignore_errors=True)
             temporary.mkdir(parents=True)
+            # In one entry: the order of several is not always the same.
+            header = None if about is None else {_ABOUT: json.dumps(about, sort_keys=True)}
             for stem, tensors in networks.items():
-                _write(temporary / f"{stem}.safetensors", save(_plain(tensors)))
+                _write(temporary / f"{stem}.safetensors", save(_plain(tensors), header))
             _write(temporary / _TRAINING, save(_plain(training)))
             _write(temporary / _STATE, (json.dumps(state, indent=1, sort_keys=True) + "\n").encode())
             if place.exists():
@@ -150,6 +155,21 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     except FileNotFoundError:
         raise BenchError(f"{path}: no such file; is this the folder of a run?") from None
     except (OSError, SafetensorError) as error:
+        raise BenchError(f"{path}: not readable ({error}); use another checkpoint") from error
+
+
+def read_about(path: Path) -> dict[str, Any]:
+    """What a file of a network says of itself: the ``about`` of :meth:`Checkpoints.save`; empty without it.
+
+    Raises:
+        BenchError: it is missing or damaged.
+    """
+    try:
+        with safe_open(path, "pt") as file:
+            return json.loads((file.metadata() or {}).get(_ABOUT, "{}"))
+    except FileNotFoundError:
+        raise BenchError(f"{path}: no such file; is this the folder of a run?") from None
+    except (OSError, ValueError, SafetensorError) as error:
         raise BenchError(f"{path}: not readable ({error}); use another checkpoint") from error
 
 

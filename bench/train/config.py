@@ -22,7 +22,7 @@ from bench.common.errors import BenchError
 from bench.common.methods import get_method
 from bench.train.config_checks import Problem, keys, leaves, may_be_none, show, unknown, validate, within
 from bench.train.run_options import RUNNER, SOUND, TABLES, Person, RunnerConfig, SoundConfig
-from models.base import Section
+from models.base import FitConfig, Section
 
 CONFIG = "config.json"
 
@@ -204,7 +204,8 @@ def check_resume(old: RunConfig, new: RunConfig) -> None:
 
 def _begun(run: RunConfig, section: str) -> bool:
     """Whether results depend on a section: on that of a stage once it has a checkpoint, on any other always."""
-    of_stage = hasattr(getattr(run.method_config, section, None), "train")
+    table = getattr(run.method_config, section, None)
+    of_stage = isinstance(table, FitConfig) or hasattr(table, "train")
     return not of_stage or (run.out / section / "checkpoints" / "last").exists()
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -21,7 +22,7 @@ BACKGROUND = "background.png"
 #: Largest number of frames for the median that gives the background.
 FRAMES = 64
 
-_COLUMNS = ("clip_id", "n_frames", "width", "height", "dataset", "speaker")
+_COLUMNS = ("clip_id", "n_frames", "dataset", "speaker")
 
 
 def gather(
@@ -47,16 +48,9 @@ def gather(
         BenchError: the data lacks that view, or an image is damaged.
         PrepError: a folder is not a data set, or none has such a split.
     """
-    columns = [*_COLUMNS, *(["detected"] if background is not None else [])]
     paths = split_shards(data, splits)
-    rows = []
-    identities = set()
-    for path in paths:
-        table = open_shard(path).read(columns=columns, use_threads=False)
-        for number, row in enumerate(table.to_pylist()):
-            if clips is None or row["clip_id"] in clips:
-                identities.add((row["dataset"], speaker_of(row["clip_id"], row["speaker"])))
-                rows.append({**row, "path": path, "row": number})
+    rows = clip_rows(paths, clips, ["width", "height", *(["detected"] if background is not None else [])])
+    identities = {(row["dataset"], row["person"]) for row in rows}
     sizes = {(row["width"], row["height"]) for row in rows}
     width, height = sizes.pop() if len(sizes) == 1 else (None, None)
     picture = None
@@ -75,6 +69,33 @@ def gather(
         identities=len(identities),
         background=picture,
     )
+
+
+def clip_rows(
+    paths: Sequence[Path], clips: Collection[str] | None = None, columns: Sequence[str] = ()
+) -> list[dict[str, Any]]:
+    """The small columns of clips, in the order of the shards.
+
+    Args:
+        paths: shards.
+        clips: ids of the clips; None: all.
+        columns: further columns.
+
+    Returns:
+        For each clip ``clip_id``, ``n_frames``, ``dataset``, ``speaker``, ``person`` (who speaks within the corpus, see
+        :func:`prep.speakers.speaker_of`), ``path`` and ``row`` of the shard, and the columns asked for.
+
+    Raises:
+        PrepError: a file is not a shard.
+    """
+    rows = []
+    for path in paths:
+        table = open_shard(path).read(columns=[*_COLUMNS, *columns], use_threads=False)
+        for number, row in enumerate(table.to_pylist()):
+            if clips is None or row["clip_id"] in clips:
+                person = speaker_of(row["clip_id"], row["speaker"])
+                rows.append({**row, "person": person, "path": path, "row": number})
+    return rows
 
 
 def save_info(run: Path, info: DataInfo) -> None:

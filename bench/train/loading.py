@@ -175,9 +175,13 @@ def workers_of(workers: Literal["auto"] | int, processes: int) -> int:
     """
     if workers != "auto":
         return workers
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    each = cores // int(os.environ.get("LOCAL_WORLD_SIZE", processes))
+    each = cores() // int(os.environ.get("LOCAL_WORLD_SIZE", processes))
     return 0 if each <= 2 else min(4, each // 2)
+
+
+def cores() -> int:
+    """Number of processor cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _leave_signals(_: int) -> None:

@@ -30,7 +30,7 @@ from bench.train.stage_run import StageRun
 from bench.train.stopping import Stop
 from bench.train.training import new_config
 from bench.weights.store import WeightStore
-from models.base import Batch, Stage
+from models.base import Batch, FitStage, Stage
 from prep.memory import free_memory
 
 #: Steps before the measured ones: the first are slower.
@@ -232,6 +232,11 @@ def measured_stages(
     with TemporaryDirectory(prefix="bench-measured-") as folder:
         config = new_config(method, preset, overrides, data, clips, Path(folder) / method, None)
         checked = check_run(config, stages, WeightStore.default(weights_dir), weights=False)
+        measured = [stage for name, stage in checked.method.stages.items() if name in checked.stages]
+        if fitted := [stage.name for stage in measured if isinstance(stage, FitStage)]:
+            raise BenchError(
+                f"stage {fitted[0]} of {method} has no steps to measure: bench train says how long its passes took"
+            )
         config, chosen = resolve(config)
         if chosen:
             note(chosen)
@@ -242,8 +247,8 @@ def measured_stages(
         torch.use_deterministic_algorithms(config.runner.deterministic)
         yield [
             MeasuredStage(config, stage, accelerator, checked.derived, note, exact=exact)
-            for name, stage in checked.method.stages.items()
-            if name in checked.stages
+            for stage in measured
+            if isinstance(stage, Stage)
         ]
 
 

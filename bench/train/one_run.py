@@ -14,6 +14,7 @@ from bench.train.assets import load_assets
 from bench.train.config import CONFIG, RunConfig, differences
 from bench.train.data_info import gather, load_info, save_info
 from bench.train.derivations import check_derived
+from bench.train.fitting import check_clips
 from bench.train.inputs import build_method, check_folders, check_samples, record
 from bench.train.loading import part_clips
 from bench.train.log import Reporter, RunLog, Several
@@ -24,7 +25,7 @@ from bench.train.sound import mixed_versions
 from bench.train.starting import Start, load_start
 from bench.train.stopping import Stop
 from bench.weights.store import WeightStore
-from models.base import DataInfo, Trainable
+from models.base import DataInfo, FitStage, Stage, Trainable
 from prep.names import known
 
 
@@ -130,10 +131,14 @@ def check_run(
     method = build_method(config, info)
     wanted = tuple(known("stage", stages, method.stages) if stages else method.stages)
     chosen = [stage for name, stage in method.stages.items() if name in wanted]
-    derived = check_derived(method, chosen, config, store)
+    stepped = [stage for stage in chosen if isinstance(stage, Stage)]
+    derived = check_derived(method, stepped, config, store)
     if main or config.person is not None:
         # In a run set, all processes must know which persons to skip.
-        check_samples(config, chosen, derived)
+        check_samples(config, stepped, derived)
+    for stage in chosen:
+        if isinstance(stage, FitStage):
+            check_clips(config, stage)
     start = None if (config.out / CONFIG).is_file() else load_start(config, method)
     assets = load_assets(method, {"train"}, store, stages=chosen) if weights else {}
     return Checked(info, method, wanted, derived, assets, start)

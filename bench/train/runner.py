@@ -2,7 +2,8 @@
 
 A stage defines the losses and their order (:class:`models.base.Stage`). The runner does backward passes, averages
 gradients over several processes, clips them, and handles precision, schedules, averages, validation, early stopping and
-checkpoints: :mod:`bench.train.stepping`, :mod:`bench.train.stage_run`.
+checkpoints: :mod:`bench.train.stepping`, :mod:`bench.train.stage_run`. A stage without gradient steps
+(:class:`models.base.FitStage`) is fitted by :mod:`bench.train.fitting`.
 """
 
 from __future__ import annotations
@@ -16,14 +17,16 @@ from typing import TYPE_CHECKING
 import torch
 from accelerate import Accelerator
 
+from bench.common.errors import BenchError
 from bench.train.allocator import keep_freed_memory
 from bench.train.checkpoint import load_networks
+from bench.train.fitting import FitRun
 from bench.train.log import Reporter
 from bench.train.parallel import make_accelerator
 from bench.train.precision import resolve
 from bench.train.stage_run import StageRun
 from bench.train.stopping import Stop, Stopped
-from models.base import Trainable
+from models.base import FitStage, Trainable
 
 if TYPE_CHECKING:
     from bench.train.config import RunConfig
@@ -73,7 +76,8 @@ def train_stages(
         derived: derivation → the key of the derived columns to use.
 
     Raises:
-        BenchError: a loss is not finite, a checkpoint cannot be written or does not fit.
+        BenchError: a loss is not finite, clips do not suffice for a fit, a checkpoint cannot be written or does not
+            fit.
         PrepError: the data set lacks what a stage needs.
     """
     keep_freed_memory()
@@ -86,7 +90,15 @@ def train_stages(
         for name, stage in method.stages.items():
             if name not in stages:
                 continue
-            stage_run = StageRun(config, stage, run, accelerator, reporter, stop, derived)
+            if isinstance(stage, FitStage) and accelerator.num_processes > 1:
+                raise BenchError(
+                    f"stage {name} is fitted by one process and its workers: leave the launcher out"
+                )
+            stage_run = (
+                FitRun(config, stage, run, reporter, stop)
+                if isinstance(stage, FitStage)
+                else StageRun(config, stage, run, accelerator, reporter, stop, derived)
+            )
             try:
                 best[name] = stage_run.train(resume)
             except Stopped:

@@ -12,7 +12,7 @@ from bench.train.config import RunConfig, differences
 from bench.train.config_checks import show
 from bench.train.run_set import RunSet
 from bench.weights.digests import file_sha256
-from models.base import Trainable
+from models.base import FitStage, Trainable
 
 
 @dataclass(frozen=True)
@@ -77,6 +77,10 @@ def load_start(config: RunConfig, method: Trainable) -> Start | None:
         )
     files, notes = {}, []
     for stage in method.stages.values():
+        if isinstance(stage, FitStage):
+            raise BenchError(
+                f"stage {stage.name} of {config.method} is fitted anew from its clips: leave --from out"
+            )
         there = {
             name: path for name, path in best_files(source, stage.name).items() if name in stage.networks
         }

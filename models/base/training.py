@@ -17,6 +17,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from models.base.config import Section, TrainConfig
+from models.base.fitting import FitStage
 from prep.sample_spec import SampleSpec, StillSpec
 
 if TYPE_CHECKING:
@@ -170,6 +171,10 @@ class Stage(ABC):
         return
 
 
+#: With gradient steps, or without.
+AnyStage = Stage | FitStage
+
+
 @dataclass(frozen=True)
 class Asset:
     """A network of a method whose weights come from elsewhere; never trained, in evaluation mode, without gradients.
@@ -226,7 +231,7 @@ class Trainable(ABC):
             ``paper.toml`` and ``tiny.toml`` in the folder of its module.
         background: the view whose median over the training frames :attr:`DataInfo.background` holds, or None.
         networks: name → module: all that stages train.
-        stages: in the order in which they are trained.
+        stages: in the order in which they are trained; a :class:`Stage` or a :class:`models.base.FitStage` each.
     """
 
     name: ClassVar[str]
@@ -235,7 +240,7 @@ class Trainable(ABC):
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
     background: ClassVar[str | None] = None
     networks: dict[str, nn.Module]
-    stages: dict[str, Stage]
+    stages: Mapping[str, AnyStage]
 
     @abstractmethod
     def __init__(self, config: Any, data: DataInfo) -> None:
