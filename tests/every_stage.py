@@ -1,4 +1,5 @@
-"""Every stage of every registered method, small enough to be trained in a moment, over generated samples.
+"""Every stage with gradient steps of every registered method, small enough to be trained in a moment, over generated
+samples.
 
 A method that is added later is among them; where its tiny preset leaves parts out, such as a discriminator, it should
 have options here that bring them in.
@@ -64,13 +65,19 @@ class Small:
 
 
 def methods() -> list[str]:
-    """Names of all methods of the suite that are trained."""
-    return [name for name in METHODS.entries if issubclass(get_method(name), Trainable)]
+    """Names of all methods of the suite whose stages make gradient steps; those that are fitted have none."""
+    return list(dict.fromkeys(name for name, _ in stages()))
 
 
 def stages() -> list[tuple[str, str]]:
-    """(method, stage) of every stage of the suite."""
-    return [(name, stage) for name in methods() for stage in _method(name, Path("data"), ()).stages]
+    """(method, stage) of every stage of the suite that makes gradient steps."""
+    trained = [name for name in METHODS.entries if issubclass(get_method(name), Trainable)]
+    return [
+        (name, stage)
+        for name in trained
+        for stage, one in _method(name, Path("data"), ()).stages.items()
+        if isinstance(one, Stage)
+    ]
 
 
 def generated_data(folder: Path) -> Path:

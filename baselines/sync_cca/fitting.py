@@ -64,7 +64,7 @@ class CcaStage(FitStage):
         """See :meth:`models.base.FitStage.take`.
 
         Returns:
-            Of the moments: what was chosen, with ``held_out``, the mean log-likelihood ratio of held-out frames in nats,
+            Of the moments: what was chosen, with ``held_out``, the mean log-likelihood ratio of held-out frames, nats,
             and the highest canonical correlations. Of judging, on the clips of validation: ``rank``, how often the
             right sound scores above wrong sound (mean over clips), ``ratio``, the mean log-likelihood ratio, and
             ``corr_1`` … ``corr_3``, correlations of the first variates.

@@ -16,6 +16,8 @@ from torch import Tensor
 #: Principal components whose variance is below this share of the mean variance are left out: with any ridge of use,
 #: they have no weight.
 _LEAST = 1e-4
+#: A mean variance that comes from rounding only; lips are in units of the size of a face, mel in its own.
+_STILL = 1e-12
 
 
 @dataclass(frozen=True)
@@ -199,7 +201,7 @@ def solve(
     xx, yy, _ = total.covariances(total.x / total.n, total.y / total.n)
     x_unit, y_unit = float(xx.diagonal().mean()), float(yy.diagonal().mean())
     for unit, what in ((x_unit, "lips"), (y_unit, "sound")):
-        if not unit > 0:
+        if not unit > _STILL:
             raise ValueError(f"the {what} of all clips never change")
     x_axes, y_axes = _principal(xx), _principal(yy)
     small = [fold.projected(x_axes, y_axes) for fold in folds]

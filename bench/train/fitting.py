@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,6 +27,7 @@ from bench.train.loading import cores, part_clips
 from bench.train.log import Reporter
 from bench.train.stopping import Stop, Stopped
 from models.base import FitClip, FitStage, Group, Unfit
+from prep.cluster import open_cluster
 from prep.dataset import split_shards
 from prep.shards import open_shard, read_clip
 
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
 
 #: Frames of a task, about; a clip is not divided.
 FRAMES = 10_000
-#: With fewer frames in a pass, ``runner.workers=auto`` is this process: others take seconds to start.
+#: With fewer frames in all passes, ``runner.workers=auto`` is this process: others take seconds to start.
 WORTH_WORKERS = 100_000
 
 
@@ -151,11 +152,12 @@ class FitRun:
         total = sum(len(clips) for one in passes for clips in groups[one.part])
         self._reporter.begin(name, place.step, total)
         figures: dict[str, float] = {}
-        with _one_thread():
+        frames = sum(clip.n_frames for one in passes for clips in groups[one.part] for clip in clips)
+        with _one_thread(), self._workers(frames) as scheduler:
             while place.number < len(passes):
                 divided = groups[passes[place.number].part]
                 added = added or [_Added() for _ in divided]
-                self._add_up(place, divided, added)
+                self._add_up(place, divided, added, scheduler)
                 figures = self._take(place.number, added)
                 place, added = _Place(place.number + 1, 0, place.step), None
         best = {**figures, "step": place.step}
@@ -178,14 +180,33 @@ class FitRun:
         clips = _part(self._config, part)
         return _folds(clips, self._stage.config.folds) if part == "train" else [clips]
 
-    def _add_up(self, place: _Place, groups: Sequence[Sequence[_Clip]], added: list[_Added]) -> None:
+    @contextmanager
+    def _workers(self, frames: int) -> Iterator[str | None]:
+        """The address of the scheduler of worker processes for all passes; None: this process does it all."""
+        asked = self._config.runner.workers
+        workers = (cores() if frames >= WORTH_WORKERS else 1) if asked == "auto" else asked
+        if workers <= 1:
+            yield None
+            return
+        with open_cluster(workers, None) as cluster:
+            yield cluster.scheduler_address
+
+    def _add_up(
+        self,
+        place: _Place,
+        groups: Sequence[Sequence[_Clip]],
+        added: list[_Added],
+        scheduler: str | None,
+    ) -> None:
         """Add up the tasks of a pass that are not done yet."""
         stage, begun = self._stage, time.perf_counter()
         called = stage.passes[place.number].name
         tasks = [task for number, clips in enumerate(groups) for task in _tasks(number, clips)]
         waiting = tasks[place.tasks :]
         frames = sum(clip.n_frames for task in waiting for clip in task.clips)
-        with closing(self._shared(place.number, waiting, frames)) as results:
+        source = _Pass(stage, place.number)
+        shared = share(waiting, source.open, _work, _killed, scheduler=scheduler, ordered=True)
+        with closing(shared) as results:
             for task, result in zip(waiting, results, strict=True):
                 if result.killed:
                     shards = ", ".join(sorted({clip.path.name for clip in task.clips}))
@@ -207,12 +228,6 @@ class FitRun:
         self._reporter.note(
             f"{stage.name}, pass {called}: {frames:,} frames in {seconds:.1f} s ({frames / seconds:,.0f} a second)"
         )
-
-    def _shared(self, number: int, tasks: Sequence[_Task], frames: int) -> Generator[_Added, None, None]:
-        source = _Pass(self._stage, number)
-        asked = self._config.runner.workers
-        workers = (cores() if frames >= WORTH_WORKERS else 1) if asked == "auto" else max(1, asked)
-        return share(tasks, source.open, _work, _killed, workers=workers, ordered=True)
 
     def _take(self, number: int, added: Sequence[_Added]) -> dict[str, float]:
         """Give the sums of a pass to the stage. Returns its figures."""
@@ -352,7 +367,7 @@ def _work(task: _Task, source: _Pass) -> _Added:
     for clip in task.clips:
         if clip.path != path:
             path, file = clip.path, open_shard(clip.path)
-        found = read_clip(file, clip.row, ["landmarks", "mel"])
+        found = read_clip(file, clip.row, ["detected", "landmarks", "mel"])
         try:
             if found.mel is None:
                 raise Unfit("without sound")

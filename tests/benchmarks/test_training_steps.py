@@ -99,11 +99,12 @@ NARROW = {
 
 
 def stages() -> list[tuple[str, str]]:
-    """(method, stage) of all that is registered."""
+    """(method, stage) of all that is registered and makes gradient steps."""
     found = []
     for name in METHODS.entries:
         config = load_config(name, "tiny", [], [Path("data")], Path("run"))
-        found += [(name, stage) for stage in get_method(name)(config.method_config, DataInfo()).stages]
+        made = get_method(name)(config.method_config, DataInfo()).stages
+        found += [(name, stage) for stage, one in made.items() if isinstance(one, Stage)]
     return found
 
 

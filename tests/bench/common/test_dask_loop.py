@@ -76,6 +76,14 @@ def test_processes_build_once_and_a_killed_worker_costs_its_task_alone() -> None
     assert len(marks) == len({process for process, _ in marks})
 
 
+@pytest.mark.slow
+def test_results_come_in_order_if_asked_for_and_so_does_that_of_a_killed_worker() -> None:
+    done = share(range(12), Built, partial(work, fatal=5), killed, workers=2, ordered=True)
+    found = list(done)
+    assert [outcome.task for outcome in found] == list(range(12))
+    assert found[5] == Outcome(5, reason=KILLED)
+
+
 @pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_an_exception_of_a_task_ends_the_loop(workers: int) -> None:
     with pytest.raises(ArithmeticError, match="a negative task"):
