@@ -26,6 +26,8 @@ PREVIEWS = "previews.parquet"
 
 #: Region of figures that belong to no region.
 CLIP_REGION = "clip"
+#: How a reason begins that is a finding about a scored clip, not a failure: an offset that cannot be told.
+UNDECIDABLE = "undecidable: "
 
 
 class _Model(BaseModel):
@@ -66,6 +68,11 @@ class Missing(_Model):
     remedy: str = ""
 
 
+def is_failure(reason: str) -> bool:
+    """Whether there is no figure because a clip could not be scored: there is a reason, and another than a finding."""
+    return bool(reason) and not reason.startswith(UNDECIDABLE)
+
+
 class Figure(_Model):
     """One figure of one method: the mean over clips, or the figure of the whole set.
 
@@ -82,7 +89,15 @@ class Figure(_Model):
     interval: str = Field(default="", description="bootstrap, jackknife, or nothing")
     asked: int = Field(description="clips asked for")
     scored: int = Field(description="clips behind the value")
-    failures: dict[str, int] = Field(default_factory=dict, description="reason → clips that failed for it")
+    failures: dict[str, int] = Field(
+        default_factory=dict, description="reason → clips without a value for it; some may be undecidable"
+    )
+
+    @property
+    def missing(self) -> int:
+        """Clips that could not be scored; those whose figure is undecidable were."""
+        found = sum(clips for reason, clips in self.failures.items() if not is_failure(reason))
+        return self.asked - self.scored - found
 
 
 class Untagged(_Model):

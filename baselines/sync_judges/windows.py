@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -39,11 +39,15 @@ class Ranked:
         share: of the pairs, 0 … 1; equal scores count half. 0.5 is chance. NaN if there is no pair.
         windows: that were judged.
         pairs: of a window and a shift of wrong sound.
+        starts: (windows,) int64, their first frames.
+        shares: (windows,) float64, the share of the pairs of each.
     """
 
     share: float
     windows: int
     pairs: int
+    starts: npt.NDArray[np.int64] = field(compare=False)
+    shares: Float = field(compare=False)
 
 
 def right_above_wrong(
@@ -65,16 +69,19 @@ def right_above_wrong(
     windows = windows or Windows()
     reach = windows.furthest
     starts, means = window_means(shifted_scores(lips, sounds, reach), windows.window, windows.step)
-    means = means[_spoken(speech, starts, windows.window, len(lips))]
     right = means[:, reach, None]
     wrong = means[:, np.abs(np.arange(-reach, reach + 1)) >= windows.nearest]
     pairs = np.isfinite(right) & np.isfinite(wrong)
-    n = int(pairs.sum())
-    if not n:
-        return Ranked(float("nan"), 0, 0)
-    least = _TIE * float(np.nanmax(np.abs(means)))
-    above, below = ((right - wrong > least) & pairs).sum(), ((wrong - right > least) & pairs).sum()
-    return Ranked(float(0.5 + (int(above) - int(below)) / (2 * n)), int(pairs.any(axis=1).sum()), n)
+    judged = _spoken(speech, starts, windows.window, len(lips)) & pairs.any(axis=1)
+    starts, right, wrong, pairs = starts[judged], right[judged], wrong[judged], pairs[judged]
+    if not len(starts):
+        return Ranked(float("nan"), 0, 0, starts, np.zeros(0))
+    least = _TIE * max(float(np.abs(right).max()), float(np.abs(wrong[pairs]).max()))
+    better = ((right - wrong > least) & pairs).sum(axis=1) - ((wrong - right > least) & pairs).sum(axis=1)
+    n = pairs.sum(axis=1)
+    total = int(n.sum())
+    share = 0.5 + int(better.sum()) / (2 * total)
+    return Ranked(share, len(starts), total, starts, 0.5 + better / (2 * n))
 
 
 def window_offsets(

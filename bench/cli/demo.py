@@ -7,7 +7,7 @@ from pathlib import Path
 import typer
 
 #: Figures of the table at the end, the most telling first; more of them on a wider terminal.
-SHOWN = ("psnr", "ssim", "lmd.lip_norm", "lse.expert")
+SHOWN = ("psnr", "ssim", "lmd.lip_norm", "lse.expert", "sync.cca")
 
 
 def register(app: typer.Typer) -> None:

@@ -61,6 +61,7 @@ def evaluate(
     sync_expert: Path | None = typer.Option(
         None, help="Run of `bench train sync-expert`: adds lse.expert to the default metrics."
     ),
+    sync_cca: Path | None = typer.Option(None, help="Run of `bench train sync-cca`, for sync.cca."),
     weights_dir: Path | None = typer.Option(None, help="Folder of pretrained networks, searched first."),
     allow_partial: bool = typer.Option(False, "--allow-partial", help="Exit 0 although clips are missing."),
     overwrite: bool = typer.Option(False, "--overwrite", help="Delete another evaluation in --out."),
@@ -94,6 +95,7 @@ def evaluate(
                 limit=limit,
                 training_data=training_data,
                 sync_expert=sync_expert,
+                sync_cca=sync_cca,
                 weights_dir=weights_dir,
                 device=device or "auto",
                 batch_size=batch_size,

@@ -19,7 +19,7 @@ def register(app: typer.Typer) -> None:
 
 
 def explain(
-    metric: str = typer.Argument(..., help="A family: psnr, ssim, lpips, fid, csim, lmd, lse."),
+    metric: str = typer.Argument(..., help="A family: psnr, ssim, lpips, fid, csim, lmd, lse, sync."),
     predictions: list[str] | None = typer.Argument(
         None, help="Folders of videos, or single videos, each PATH or NAME=PATH."
     ),
@@ -45,6 +45,7 @@ def explain(
         "'': none.",
     ),
     sync_expert: Path | None = typer.Option(None, help="Run of `bench train sync-expert`, for lse.expert."),
+    sync_cca: Path | None = typer.Option(None, help="Run of `bench train sync-cca`, for sync.cca."),
     limit: int | None = typer.Option(None, min=1, help="Only the first N clips."),
     workers: int | None = typer.Option(None, min=1, help="Local processes."),
     device: str | None = typer.Option(None, help="cpu, cuda …"),
@@ -83,6 +84,7 @@ def explain(
         with_trivial=with_trivial,
         lengths=None if lengths is None else _numbers(lengths),
         sync_expert=sync_expert,
+        sync_cca=sync_cca,
         limit=limit,
         workers=workers,
         device=device or "auto",

@@ -72,9 +72,10 @@ class CandidateRun:
 
     def wanted(self, start: int, frames: Frames) -> Wanted | None:
         """Those of some frames whose landmarks a metric needs; None if there are none."""
-        frames = frames[: self._common(frames)]
-        needed = any("landmarks" in slot.metric.spec.needs for slot in self.slots if slot.alive)
-        if (self.video.same and not self._shifted) or not frames or not needed:
+        needing = [slot for slot in self.slots if slot.alive and "landmarks" in slot.metric.spec.needs]
+        if not any(slot.alone for slot in needing):
+            frames = frames[: self._common(frames)]
+        if (self.video.same and not self._shifted) or not frames or not needing:
             return None
         truth = self.truth.landmarks
         near = None if truth is None else truth[start : start + len(frames)]
@@ -133,7 +134,7 @@ class CandidateRun:
                 if array is None:
                     array = np.stack(frames)
                 if (slot.region, n) not in mine:
-                    found = landmarks if n == common else None
+                    found = None if landmarks is None or len(landmarks) < n else landmarks[:n]
                     mine[slot.region, n] = self.truth.cut(slot.region, array[:n], found)
                 pred = mine[slot.region, n]
             slot.update(Batch(start, pred, truth if n == common else None))

@@ -47,6 +47,7 @@ def evaluate(
     limit: int | None = None,
     training_data: str | Mapping[str, str] = "",
     sync_expert: Path | None = None,
+    sync_cca: Path | None = None,
     weights_dir: Path | None = None,
     device: str = "auto",
     batch_size: int = 16,
@@ -91,6 +92,7 @@ def evaluate(
         limit: score only this many clips, the first ones; None: all.
         training_data: what the methods were trained on, for notes below tables: a text for all, or method → text.
         sync_expert: run of ``sync-expert`` for ``lse.expert``.
+        sync_cca: run of ``sync-cca`` for ``sync.cca``.
         weights_dir: folder of pretrained networks that is searched first.
         device: ``auto``, or a device of torch.
         batch_size: frames scored together; it changes no figure.
@@ -132,6 +134,7 @@ def evaluate(
         batch=batch_size,
         training_data=tuple((name, words) for name, words in told.items() if words),
         sync_expert=sync_expert,
+        sync_cca=sync_cca,
         pixels=pixels,
         matrix=matrix,
         detector=known("detector", [detector], DETECTORS)[0],

@@ -69,7 +69,7 @@ class Follower:
         Args:
             mesh: searches where no face was found.
             frames: the next frames.
-            truth: (n, 478, 3), the truth's landmarks in these, or None.
+            truth: (m, 478, 3), m ≤ n, the truth's landmarks in the first m of these, or None.
             found: the faces in each frame of :meth:`new`, which are taken from there.
         """
         rows = []
@@ -78,7 +78,9 @@ class Follower:
                 faces = next(found)
                 if not len(faces):
                     faces = mesh.search(frame)
-                self._found = self._chosen(faces, mesh.shape, None if truth is None else truth[i])
+                self._found = self._chosen(
+                    faces, mesh.shape, None if truth is None or i >= len(truth) else truth[i]
+                )
                 self._frame = frame
             rows.append(self._found)
         return np.stack(rows)
@@ -98,7 +100,7 @@ class Wanted:
     Attributes:
         follower: of the prediction.
         frames: its next frames, (H, W, 3) uint8 each; at least one.
-        truth: (n, 478, 3), the truth's landmarks in these, or None.
+        truth: (m, 478, 3), m ≤ n, the truth's landmarks in the first m of these, or None.
     """
 
     follower: Follower

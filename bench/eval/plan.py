@@ -14,13 +14,14 @@ from bench.eval.decoding import MatrixRule, choose, chosen, decoded
 from bench.eval.engine import Engine
 from bench.metrics import get_spec
 from bench.metrics.base import Context, Metric, Spec
+from bench.metrics.cca_file import find_cca
 from bench.metrics.expert_file import find_expert
 from bench.results import Missing, Untagged
 from prep import detectors
 from prep.pixels import Pixels
 
 if TYPE_CHECKING:
-    from bench.metrics.expert_file import ExpertFile
+    from bench.metrics.judge_file import JudgeFile
     from bench.weights.store import WeightStore
 
 
@@ -37,6 +38,7 @@ class EvalOptions:
         batch: frames scored together; it changes no figure.
         training_data: method → what it was trained on, for notes below tables.
         sync_expert: run of ``sync-expert`` for ``lse.expert``, or None.
+        sync_cca: run of ``sync-cca`` for ``sync.cca``, or None.
         pixels: how colours are decoded; None: as the data set's were, without a data set ``exact``.
         matrix: by which matrix, of :data:`bench.eval.decoding.MATRIX_RULES`.
         detector: what finds landmarks, one of :data:`prep.detectors.DETECTORS`.
@@ -50,6 +52,7 @@ class EvalOptions:
     batch: int = 16
     training_data: tuple[tuple[str, str], ...] = ()
     sync_expert: Path | None = None
+    sync_cca: Path | None = None
     pixels: Pixels | None = None
     matrix: MatrixRule = "auto"
     detector: str = detectors.DEFAULT
@@ -66,6 +69,7 @@ class EngineSetup:
         batch: frames scored together.
         weights: finds networks.
         sync_expert: the trained expert, or None.
+        sync_cca: the fitted linear judge, or None.
         detector: what finds landmarks.
     """
 
@@ -74,12 +78,13 @@ class EngineSetup:
     device: str
     batch: int
     weights: WeightStore
-    sync_expert: ExpertFile | None = None
+    sync_expert: JudgeFile | None = None
+    sync_cca: JudgeFile | None = None
     detector: str = detectors.DEFAULT
 
     def build(self) -> Engine:
         """An engine for this process."""
-        context = Context(self.weights, self.device, self.sync_expert)
+        context = Context(self.weights, self.device, self.sync_expert, self.sync_cca)
         return Engine(self.metrics, self.regions, context, self.batch, self.detector)
 
     def build_whole(self) -> Engine:
@@ -138,8 +143,9 @@ def plan_evaluation(inputs: Inputs, options: EvalOptions, weights: WeightStore) 
     specs, missing = _applicable(inputs, options)
     expert = find_expert(options.sync_expert) if options.sync_expert else None
     names = tuple(spec.name for spec in specs)
+    cca = find_cca(options.sync_cca) if options.sync_cca else None
     setup = EngineSetup(
-        names, options.regions, options.device, options.batch, weights, expert, options.detector
+        names, options.regions, options.device, options.batch, weights, expert, cca, options.detector
     )
     engine = setup.build()
     missing += engine.missing + _without_landmarks(engine, inputs)

@@ -15,6 +15,7 @@ from bench.common.dask_loop import share
 from bench.eval.engine import Engine
 from bench.eval.parts import PartRow, part_path, write_part
 from bench.eval.plan import EvalPlan
+from bench.results import is_failure
 
 log = logging.getLogger(__name__)
 
@@ -93,7 +94,7 @@ def _give_up(job: Job, reason: str, engine: Engine, folder: Path) -> Step:
 def _step(rows: Sequence[PartRow]) -> Step:
     figures = [row for row in rows if row.kind == "figure"]
     frames = {row.method: row.frames for row in figures}
-    return Step(1, sum(frames.values()), int(any(row.reason for row in figures)))
+    return Step(1, sum(frames.values()), int(any(is_failure(row.reason) for row in figures)))
 
 
 def default_workers(device: str, clips: int) -> int:

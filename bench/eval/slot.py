@@ -13,7 +13,7 @@ from bench.clips.job import SHIFTED, Candidate
 from bench.common.errors import Unscorable
 from bench.eval.parts import PartRow
 from bench.metrics.base import Batch, ClipInfo, Meter, Metric, Score, Spec
-from bench.results import CLIP_REGION
+from bench.results import CLIP_REGION, UNDECIDABLE
 
 log = logging.getLogger(__name__)
 
@@ -104,6 +104,8 @@ class Slot:
             why = reason
             if score and value is not None and np.isnan(value):
                 value, why = None, "not a number"
+            elif score and output.key in score.undecided:
+                why = UNDECIDABLE + score.undecided[output.key]
             elif score and value is None and spec.aggregate == "mean":
                 why = "not given for this clip"
             series = score.series.get(output.key) if score else None

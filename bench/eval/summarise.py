@@ -110,11 +110,14 @@ def _of_set(
 
 
 def short_coverage(result: Result) -> list[str]:
-    """Figures that lack some clips: one line per method and metric; empty if all clips were scored."""
+    """Figures that lack some clips: one line per method and metric; empty if all clips were scored.
+
+    A clip that was scored and of which the figure is undecidable is not lacking.
+    """
     lines: dict[str, None] = {}
     for method in result.methods:
         for figure in method.figures:
-            if figure.scored < figure.asked:
+            if figure.missing:
                 why = "; ".join(f"{reason} ({n})" for reason, n in figure.failures.items())
                 where = "" if figure.region == CLIP_REGION else f" in {figure.region}"
                 counts = f"{figure.scored} of {figure.asked} clips"

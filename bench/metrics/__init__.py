@@ -48,6 +48,7 @@ _OWN: dict[str, str] = {
     "lse.tracked": "bench.metrics.lse:LseTracked",
     "lse.expert": "bench.metrics.lse_expert:LseExpert",
     "syncscore": "bench.metrics.lse:SyncScore",
+    "sync.cca": "bench.metrics.sync_cca:SyncCca",
 }
 
 METRICS = Registry(_OWN, "metric", METRIC_GROUP)
@@ -75,6 +76,7 @@ DEFAULT: tuple[str, ...] = (
     "lmd.lip_norm",
     "lmd.mean68",
     "lse.lrs",
+    "sync.cca",
 )
 
 

@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 if TYPE_CHECKING:
-    from bench.metrics.expert_file import ExpertFile
+    from bench.metrics.judge_file import JudgeFile
     from bench.weights.store import WeightStore
 
 T = TypeVar("T")
@@ -68,7 +68,7 @@ class Spec:
         reference: the paper and equation, or the implementation that gives the same numbers.
         traps: known reasons why published numbers of the same name differ.
         needs: some of ``truth``, ``landmarks`` (of prediction and truth, with the frames), ``truth_landmarks`` (of the
-            whole clip, before its first frame), ``audio``, ``sync_expert``.
+            whole clip, before its first frame), ``audio``, ``sync_expert``, ``sync_cca``.
         paired: compares frame with frame, so it is not defined if another sound drives the face.
         regions: scored in each region; otherwise once per clip, with the region ``clip``.
         weights: names in the registry of weights.
@@ -203,12 +203,15 @@ class Score:
         values: output key → figure of the clip; for ``set`` metrics empty.
         series: output key → (n_frames,) float32, one value per frame if the metric has such values; NaN: no value.
         features: of ``set`` metrics: (n, d) float32 of the prediction and (m, d) of the truth.
+        undecided: output key → why this clip has no such figure although it was scored: lips that do not move have no
+            offset. Such a clip does not count as missing.
         notes: other facts that are stored, such as the number of frames without a face.
     """
 
     values: Mapping[str, float] = field(default_factory=dict)
     series: Mapping[str, Float] = field(default_factory=dict)
     features: tuple[Float, Float] | None = None
+    undecided: Mapping[str, str] = field(default_factory=dict)
     notes: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -252,11 +255,13 @@ class Context:
         weights: finds pretrained networks.
         device: of torch: ``cpu``, ``cuda``, ``cuda:1`` …
         sync_expert: the trained expert for lip sync, or None.
+        sync_cca: the fitted linear judge of lip sync, or None.
     """
 
     weights: WeightStore
     device: str = "cpu"
-    sync_expert: ExpertFile | None = None
+    sync_expert: JudgeFile | None = None
+    sync_cca: JudgeFile | None = None
 
 
 class Metric(ABC):

@@ -29,6 +29,7 @@ from bench.metrics.base import (
     Spec,
 )
 from bench.metrics.expert_file import METHOD, VIEW, load_expert
+from bench.metrics.judge_file import digests
 from prep.rates import SAMPLES_PER_FRAME
 from prep.sound.features import chunk
 from prep.sound.mel import RATE, melspectrogram
@@ -134,10 +135,7 @@ class LseExpert(Metric):
 
     def digests(self) -> dict[str, str]:
         """``sync-expert`` → SHA-256 of its weights; and the padding of the sound, where it is not the usual one."""
-        digests = {METHOD: self.file.sha256}
-        if self.file.padding != "constant":
-            digests["mel padding"] = self.file.padding
-        return digests
+        return digests(self.file, METHOD)
 
     def meter(self, clip: ClipInfo) -> Meter:
         """Raises :class:`bench.common.errors.Unscorable` if there is no sound, no true video, or no face in it."""

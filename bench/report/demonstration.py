@@ -16,7 +16,7 @@ from prep.pipeline import plan_shards, prepare, select
 from prep.sources import get_source
 from prep.toy.corpus import write_corpus
 
-EXPERT = "sync-expert"
+EXPERT, CCA = "sync-expert", "sync-cca"
 #: Views that the methods of the suite are trained on.
 VIEWS = ("box128", "face96", "aligned512")
 
@@ -36,7 +36,8 @@ def demo(
     Args:
         out: folder to write: ``toy``, ``data``, ``runs``, ``videos``, ``result``, ``site``.
         clips: of the toy corpus, at least 4.
-        methods: names of the methods to train with their preset ``tiny`` and to score; ``sync-expert`` is also trained.
+        methods: names of the methods to train with their preset ``tiny`` and to score; ``sync-expert`` and ``sync-cca``
+            are also trained.
         watcher: receives the progress of every step.
 
     Raises:
@@ -55,7 +56,7 @@ def demo(
         report = write_corpus(corpus, clips=clips, progress=advance)
     watcher.done(report, corpus)
     _prepare(corpus, data, watcher)
-    for name in (EXPERT, *methods):
+    for name in (CCA, EXPERT, *methods):
         _train(name, data, runs, watcher)
     return reproduce(
         "default",
@@ -63,6 +64,7 @@ def demo(
         out,
         runs={name: runs / name for name in methods},
         sync_expert=runs / EXPERT,
+        sync_cca=runs / CCA,
         workers=None,
         site=out / "site",
         watcher=watcher,

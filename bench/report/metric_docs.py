@@ -143,6 +143,7 @@ def render() -> str:
                 *(f"weights `{name}`" for name in spec.weights),
                 *([f"extra `{spec.extra}`"] * bool(spec.extra)),
                 *(["a run of `sync-expert`"] * ("sync_expert" in spec.needs)),
+                *(["a run of `sync-cca`"] * ("sync_cca" in spec.needs)),
             ]
         )
         alias = f"`{short[spec.name]}`" if spec.name in short else ""

@@ -48,6 +48,7 @@ def reproduce(
     root: Path | None = None,
     limit: int | None = None,
     sync_expert: Path | None = None,
+    sync_cca: Path | None = None,
     weights_dir: Path | None = None,
     device: str = "auto",
     workers: int | None = 1,
@@ -72,6 +73,7 @@ def reproduce(
         root: folder of the data set's source videos; None: the folder recorded at preparation.
         limit: use only this many clips, the first ones; None: all.
         sync_expert: run of ``sync-expert``; adds ``lse.expert``.
+        sync_cca: run of ``sync-cca``; adds ``sync.cca``.
         weights_dir: folder of pretrained networks that is searched first.
         device: ``auto``, or a device of torch.
         workers: local processes that score; None: one per core on a CPU, one on a GPU; see
@@ -133,11 +135,13 @@ def reproduce(
             raise Incomplete(f"{made[name]}: {len(done.failures)} of {done.clips} videos are missing")
 
     regions = [definition.region] if metrics else ["full", "face", "mouth"]
-    chosen = [*metrics, "lse.expert"] if metrics and sync_expert else metrics
+    judges = [*["lse.expert"] * bool(sync_expert), *["sync.cca"] * bool(sync_cca)]
+    chosen = [*metrics, *judges] if metrics else []
     command = ["bench", "eval", *(f"{name}={folder}" for name, folder in made.items()), *options]
     command += ["--with-trivial"]
     command += ["--metrics", ",".join(chosen), "--region", definition.region] if chosen else []
-    command += [*_given("--sync-expert", sync_expert), *_given("--weights-dir", weights_dir)]
+    command += [*_given("--sync-expert", sync_expert), *_given("--sync-cca", sync_cca)]
+    command += [*_given("--weights-dir", weights_dir)]
     command += [*manner, "--out", str(out / "result")]
     watcher.begin(command)
     with watcher.scoring() as on_clip:
@@ -153,6 +157,7 @@ def reproduce(
             with_trivial=True,
             limit=limit,
             sync_expert=sync_expert,
+            sync_cca=sync_cca,
             weights_dir=weights_dir,
             device=device,
             workers=workers,

@@ -77,6 +77,10 @@ class Marks(Compare):
     spec = _spec("marks", {"truth", "landmarks", "truth_landmarks"}, False)
 
 
+class AloneMarks(Compare):
+    spec = _spec("alone_marks", {"landmarks"}, False)
+
+
 class _Fails(Seen):
     def update(self, batch: Batch) -> None:
         super().update(batch)
@@ -92,7 +96,7 @@ class Fails(Compare):
 
 
 REGISTRY = Registry(
-    {kind.spec.name: f"{__name__}:{kind.__name__}" for kind in (Compare, Alone, Marks, Fails)}
+    {kind.spec.name: f"{__name__}:{kind.__name__}" for kind in (Compare, Alone, Marks, AloneMarks, Fails)}
 )
 
 
@@ -239,6 +243,20 @@ def test_unpaired_what_compares_sees_what_both_have_and_the_rest_sees_all(tmp_pa
     }
     longer = next(meter for meter in Seen.log if meter.clip.n_frames == 17)
     np.testing.assert_array_equal(longer.pred, drifting(17, HEIGHT, WIDTH, 1))
+
+
+def test_landmarks_of_a_prediction_do_not_end_with_the_truth(tmp_path: Path) -> None:
+    """For what compares they do: with the truth's last frame."""
+    engine("alone_marks", "marks", "alone").score(job(tmp_path, {"a": 17}, paired=False))
+    for meter in Seen.log:
+        pictures = [batch.pred for batch in meter.batches]
+        n = N if meter.clip.landmarks is not None and meter.clip.n_frames == N else 17
+        assert sum(map(len, pictures)) == n
+        assert all(p.landmarks is not None and len(p.landmarks) == len(p) for p in pictures)
+    Seen.log.clear()
+    engine("alone_marks").score(job(tmp_path, {"a": 6}, paired=False, truth=N))
+    (meter,) = Seen.log
+    assert [len(batch.pred.landmarks) for batch in meter.batches] == [4, 2]
 
 
 @pytest.mark.parametrize(("n", "reason"), [(10, "too dark"), (9, "ZeroDivisionError: by nought")])

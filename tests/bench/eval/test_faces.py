@@ -94,6 +94,8 @@ def test_of_several_faces_that_of_the_truth_is_followed() -> None:
     (found,) = follow(Scripted(), [Wanted(Follower(), [frame(3) for _ in range(4)], truth)])
     # Where the truth shows none: the one before.
     assert x_of(found) == [60, 60, 60, 10]
+    (found,) = follow(Scripted(), [Wanted(Follower(), [frame(3) for _ in range(4)], truth[:2])])
+    assert x_of(found) == [60] * 4, "beyond the truth's end: the one before"
     follower = Follower()
     follow(Scripted(), [Wanted(follower, [frame(3)], truth[:1])])
     assert x_of(follow(Scripted(), [Wanted(follower, [frame(3)], None)])[0]) == [60]

@@ -51,9 +51,10 @@ def test_it_makes_prepares_trains_and_scores(called: list[Any], tmp_path: Path) 
     assert sum(split.clips for split in inspect_folder(data).splits.values()) == 4
     assert (data / "contact-sheet.png").is_file()
     trained = [(name, options) for kind, name, options in called if kind == "train"]
-    assert [name for name, _ in trained] == ["sync-expert", "wav2lip", "lipformer"]
+    assert [name for name, _ in trained] == ["sync-cca", "sync-expert", "wav2lip", "lipformer"]
     assert all(options["preset"] == "tiny" and options["data"] == [data] for _, options in trained)
     assert [options["overrides"] for _, options in trained] == [
+        [],
         [],
         [f"wav2lip.expert={runs / 'sync-expert'}"],
         [],
@@ -63,13 +64,14 @@ def test_it_makes_prepares_trains_and_scores(called: list[Any], tmp_path: Path) 
     assert (kind, table, options["data"], options["out"]) == ("reproduce", "default", data, tmp_path)
     assert options["runs"] == {name: runs / name for name in ("wav2lip", "lipformer")}
     assert (options["sync_expert"], options["site"]) == (runs / "sync-expert", tmp_path / "site")
+    assert options["sync_cca"] == runs / "sync-cca"
     commands = [shlex.split(line[2:]) for line in shown.stdout.splitlines() if line.startswith("$ bench")]
-    assert [command[1] for command in commands] == ["toy", "prep", "inspect", "train", "train", "train"]
+    assert [command[1] for command in commands] == ["toy", "prep", "inspect", *["train"] * 4]
     for command in commands[:3]:
         again = CliRunner().invoke(app, command[1:])
         assert again.exit_code == 0, again.exception
     demo(tmp_path, clips=4, methods=["wav2lip"])
-    assert [options["resume"] for kind, _, options in called[-3:] if kind == "train"] == [True, True]
+    assert [options["resume"] for kind, _, options in called[-4:] if kind == "train"] == [True] * 3
 
 
 @pytest.mark.slow
@@ -79,5 +81,5 @@ def test_training_that_is_stopped_ends_it(
     monkeypatch.setattr("bench.report.demonstration.EXPERT", "stops")
     with pytest.raises(Stopped, match="training of stops was stopped: the same command continues"):
         demo(tmp_path, clips=4)
-    assert [kind for kind, _, _ in called] == ["train"]
+    assert [(kind, name) for kind, name, _ in called] == [("train", "sync-cca"), ("train", "stops")]
     assert CliRunner().invoke(app, ["demo", str(tmp_path), "--clips", "4"]).exit_code == 143

@@ -20,7 +20,7 @@ import bench.cli
 from bench.clips.clip_lists import FORMATS, read_clips
 from bench.common.errors import BenchError, Unscorable
 from bench.common.methods import METHODS
-from bench.metrics.expert_file import ExpertFile
+from bench.metrics.judge_file import JudgeFile
 from bench.train.config import RunConfig
 from bench.train.log import read_log
 from bench.train.offsets import Rule, Summary, judge, write_offsets
@@ -98,7 +98,7 @@ def bench_(
     """Run the command in this process, by the fake expert; returns what it says, errors last."""
     monkeypatch.setitem(METHODS.entries, "fake", ENTRY)
     monkeypatch.chdir(tmp_path)
-    found = ExpertFile(tmp_path / "expert", tmp_path / "expert.safetensors", "0123456789abcdef")
+    found = JudgeFile(tmp_path / "expert", tmp_path / "expert.safetensors", "0123456789abcdef")
     monkeypatch.setattr("bench.metrics.expert_file.find_expert", lambda run: found)
     monkeypatch.setattr("bench.metrics.expert_file.load_expert", lambda file, device: expert())
 
