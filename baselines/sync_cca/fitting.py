@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from pydantic import Field
 
-from baselines.sync_cca.features import RIGID, Recipe, lip_features, rigid_shape, sound_features
+from baselines.sync_cca.features import Recipe, lip_features, rigid_shape, sound_features
 from baselines.sync_cca.model import CcaJudge
 from baselines.sync_cca.solution import Moments, solve
 from baselines.sync_judges.speech import RULE, speech_frames
@@ -22,12 +22,14 @@ class CcaConfig(FitConfig):
 
     Attributes:
         recipe: what is seen and heard of a frame.
+        speech: only frames with speech take part in the fit; judging leaves out windows without speech in any case.
         components: pairs of variates, at most; cross-validation chooses how many count.
         lip_ridges: what is added to the variance of lips, in units of their mean variance; the best is chosen.
         sound_ridges: the same of sound.
     """
 
     recipe: Recipe
+    speech: bool
     components: int = Field(ge=1)
     lip_ridges: tuple[float, ...] = Field(min_length=1)
     sound_ridges: tuple[float, ...] = Field(min_length=1)
@@ -86,10 +88,10 @@ class CcaStage(FitStage):
     # The mean face ----------------------------------------------------------------------------------------------
 
     def _shape(self, clip: FitClip) -> Sums:
-        return {"shape": rigid_shape(clip.landmarks)}
+        return {"shape": rigid_shape(clip.landmarks, self._options.recipe.dimensions)}
 
     def _take_shape(self, groups: Sequence[Group]) -> dict[str, float]:
-        shape = sum((group.sums["shape"] for group in groups), np.zeros((len(RIGID), 2)))
+        shape = sum((group.sums["shape"] for group in groups), np.zeros(tuple(self._judge.shape.shape)))
         shape = shape - shape.mean(axis=0)
         self._judge.shape.copy_(torch.from_numpy(shape / np.sqrt((shape**2).sum())))
         return {}
@@ -98,10 +100,10 @@ class CcaStage(FitStage):
 
     def _moments(self, clip: FitClip) -> Sums:
         recipe, frames = self._options.recipe, len(clip.landmarks)
-        lips = lip_features(clip.landmarks, self._judge.shape.numpy(), recipe.lip_context)
-        sounds = sound_features(clip.mel, frames, recipe.sound_columns)
+        lips = lip_features(clip.landmarks, self._judge.shape.numpy(), recipe)
+        sounds = sound_features(clip.mel, frames, recipe)
         seen, spoken = np.isfinite(lips[:, 0]), speech_frames(clip.mel, frames)
-        used = seen & np.isfinite(sounds[:, 0]) & spoken
+        used = seen & np.isfinite(sounds[:, 0]) & (spoken | (not self._options.speech))
         if not used.any():
             raise Unfit(
                 "without speech" if not spoken.any() else "without a run of frames with a face and speech"

@@ -29,7 +29,7 @@ class CcaJudge(nn.Module):
         components: K, the most pairs of variates; unused ones have correlation 0.
 
     Attributes:
-        shape: (46, 2) float64, the rigid points of the mean face.
+        shape: (46, D) float64, the rigid points of the mean face.
         lip_mean: (P,) float32.
         lip_basis: (P, K) float32: ``(lips - lip_mean) @ lip_basis`` are the variates.
         sound_mean: (Q,) float32.
@@ -51,7 +51,7 @@ class CcaJudge(nn.Module):
     def __init__(self, recipe: Recipe, components: int) -> None:
         super().__init__()
         self.recipe = recipe
-        self.register_buffer("shape", torch.zeros(len(RIGID), 2, dtype=torch.float64))
+        self.register_buffer("shape", torch.zeros(len(RIGID), recipe.dimensions, dtype=torch.float64))
         self.register_buffer("lip_mean", torch.zeros(recipe.lip_size))
         self.register_buffer("lip_basis", torch.zeros(recipe.lip_size, components))
         self.register_buffer("sound_mean", torch.zeros(recipe.sound_size))
@@ -61,18 +61,18 @@ class CcaJudge(nn.Module):
         self.register_buffer("frames", torch.zeros((), dtype=torch.int64))
 
     def variates_seen(self, points: np.ndarray) -> Float32:
-        """(T, 478, 2 or more) float32, pixels → (T, K) float32, of variance about 1; NaN rows without a face."""
-        return self._variates(lip_features(points, self.shape.numpy(), self.recipe.lip_context), "lip")
+        """(T, 478, 3) float32, pixels → (T, K) float32, of variance about 1; NaN rows without a face."""
+        return self._variates(lip_features(points, self.shape.numpy(), self.recipe), "lip")
 
     def variates_heard(self, mel: np.ndarray, n_frames: int) -> Float32:
         """(C, 80) float32 → (n_frames, K) float32, of variance about 1; NaN rows beyond the sound."""
-        return self._variates(sound_features(mel, n_frames, self.recipe.sound_columns), "sound")
+        return self._variates(sound_features(mel, n_frames, self.recipe), "sound")
 
     def see(self, points: np.ndarray) -> Float32:
         """Embed the lips of each frame.
 
         Args:
-            points: (T, 478, 2 or more) float32, pixels of the full frame; NaN rows where there is no face.
+            points: (T, 478, 3) float32, pixels of the full frame, z scaled like x; NaN rows where there is no face.
 
         Returns:
             (T, K + 2) float32; NaN rows where a frame has no face, or one of those around it that belong to it.

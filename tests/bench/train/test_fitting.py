@@ -24,6 +24,7 @@ from tests.prep.talking import talking_clips
 SMALL = (
     "fit.recipe.lip_context=0",
     "fit.recipe.sound_columns=3",
+    "fit.recipe.sound_lag=0",
     "fit.components=4",
     "fit.lip_ridges=[0.01,1.0]",
     "fit.sound_ridges=[0.01,1.0]",
