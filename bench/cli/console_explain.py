@@ -21,7 +21,7 @@ def variant_table(
 ) -> Table:
     """One row per variant and region, one column per method; the range of every figure below."""
     methods = [method.method for method in result.methods]
-    table = _table("variant", "region", "figure", *methods)
+    table = plain_table("variant", "region", "figure", *methods)
     values = {(e.variant, e.region, e.label, e.method): e.value for e in entries}
     figures = dict.fromkeys((e.variant, e.region, e.label) for e in entries)
     for variant, region, label in figures:
@@ -38,7 +38,7 @@ def variant_table(
 
 def choice_table(choices: Sequence[Choice]) -> Table:
     """The effects of single choices: one row per choice, the largest effect first."""
-    table = _table("choice", "figure", "method", "from", "to", "moves it by")
+    table = plain_table("choice", "figure", "method", "from", "to", "moves it by")
     for choice in choices:
         table.add_row(
             choice.name,
@@ -53,7 +53,7 @@ def choice_table(choices: Sequence[Choice]) -> Table:
 
 def length_table(found: Sequence[Shortened], methods: Sequence[str], of: int) -> Table:
     """One row per figure and length, one column per method. ``of``: clips of the whole evaluation."""
-    table = _table("variant", "region", "figure", "frames", *methods)
+    table = plain_table("variant", "region", "figure", "frames", *methods)
     clips = max((entry.clips for entry in found), default=0)
     table.title = f"The same {clips} of {of} clips, their first frames alone"
     table.title_justify = "left"
@@ -70,7 +70,7 @@ def length_table(found: Sequence[Shortened], methods: Sequence[str], of: int) ->
 
 def decoding_table(found: Sequence[ByDecoding], methods: Sequence[str]) -> Table:
     """One row per region and choice of pixels and matrix, one column per method: PSNR."""
-    table = _table("pixels", "matrix", "region", *methods)
+    table = plain_table("pixels", "matrix", "region", *methods)
     table.title = "PSNR (dB) by the way in which colours are decoded"
     table.title_justify = "left"
     values = {(e.pixels, e.matrix, e.region, e.method): e.value for e in found}
@@ -100,7 +100,8 @@ def _of(entry: Shortened | None) -> str:
     return _number(entry.value) + (f" ({entry.scored} clips)" if entry.scored < entry.clips else "")
 
 
-def _table(*columns: str) -> Table:
+def plain_table(*columns: str) -> Table:
+    """A table without lines whose columns fold."""
     table = Table(box=None, header_style="bold", padding=(0, 2, 0, 0))
     for column in columns:
         table.add_column(column, overflow="fold")

@@ -13,6 +13,11 @@ TRIVIAL = ("ground_truth", "reencoded", "shifted", "still", "wrong_audio")
 #: The one of them that shows the floor of the detector of landmarks. Its pictures are the truth's own, and only metrics
 #: of detected landmarks are scored.
 SHIFTED = "shifted"
+#: Rows of ``bench explain sync``: the truth's pictures with its sound from so many frames on, so that the video is late
+#: by them.
+LATE = {f"late_{frames}": frames for frames in (1, 2, 3, 5)}
+#: Rows whose pictures are the truth's own.
+OWN_PICTURES = ("ground_truth", SHIFTED, "wrong_audio", *LATE)
 #: The output of videos that do not show a view: full frames.
 FULL = "full"
 #: Frames by which a prediction may be shorter or longer than the truth.

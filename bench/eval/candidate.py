@@ -16,7 +16,7 @@ from bench.eval.previews import Previews
 from bench.eval.slot import Slot, applies
 from bench.eval.truth import Frames, Truth, reason_of
 from bench.eval.video import CandidateVideo
-from bench.metrics.base import Batch, ClipInfo, Metric, Pictures
+from bench.metrics.base import Batch, ClipInfo, Metric, Pictures, Score
 from bench.results import CLIP_REGION
 from prep.errors import ClipError, PrepError
 
@@ -139,13 +139,17 @@ class CandidateRun:
                 pred = mine[slot.region, n]
             slot.update(Batch(start, pred, truth if n == common else None))
 
-    def finish(self, blobs: FeatureBlobs) -> Iterator[PartRow]:
-        """A row for every figure; features of ``set`` metrics are added to ``blobs``."""
+    def scores(self) -> Iterator[tuple[Slot, Score | None, str]]:
+        """Every slot with its score, or None and, if it is that of the video, the reason."""
         problem = self.video.problem or self.truth.problem
         for slot in self.slots:
             if not slot.reason and self.video.expected(slot.alone) - slot.seen > FRAME_TOLERANCE:
                 slot.reason = f"more than {FRAME_TOLERANCE} frames could not be decoded"
-            score = None if problem else slot.finish()
+            yield slot, None if problem else slot.finish(), problem
+
+    def finish(self, blobs: FeatureBlobs) -> Iterator[PartRow]:
+        """A row for every figure; features of ``set`` metrics are added to ``blobs``."""
+        for slot, score, problem in self.scores():
             if score is not None and score.features is not None:
                 blobs.add(self.candidate.method, slot.region, slot.metric.spec.name, score.features)
             frames = self.video.found_frames, self.truth.n_frames

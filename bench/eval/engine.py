@@ -3,8 +3,8 @@ batches."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
@@ -71,20 +71,31 @@ class Engine:
 
     def score(self, job: Job) -> list[PartRow]:
         """All rows of a clip: figures, or the reasons why there are none, features and preview images."""
+        blobs = FeatureBlobs(job.clip_id)
+        previews = Previews(job.clip_id)
+        with self.watched(job, previews) as runs:
+            rows = [row for run in runs for row in run.finish(blobs)]
+        return [*rows, *blobs.rows, *previews.rows]
+
+    @contextmanager
+    def watched(self, job: Job, previews: Previews) -> Iterator[list[CandidateRun]]:
+        """Every candidate of a clip, all of whose frames the metrics have seen.
+
+        Args:
+            job: the clip.
+            previews: get some of its frames.
+        """
         truth, runs = self._prepare(job)
         if truth.exists and (self._must_find_faces(job) or any(run.video.derived for run in runs)):
             truth.hold()
-        blobs = FeatureBlobs(job.clip_id)
-        previews = Previews(job.clip_id)
         try:
             with self._precision():
                 if not truth.problem:
                     self._run(job, truth, runs, previews)
-                rows = [row for run in runs for row in run.finish(blobs)]
+                yield runs
         finally:
             for run in runs:
                 run.close()
-        return [*rows, *blobs.rows, *previews.rows]
 
     def failed(self, job: Job, reason: str) -> list[PartRow]:
         """The rows of a clip that could not be scored at all."""

@@ -139,7 +139,7 @@ def plan_evaluation(inputs: Inputs, options: EvalOptions, weights: WeightStore) 
     if inputs.protocol == "dubbing":
         inputs = replace(inputs, jobs=[replace(job, paired=False) for job in inputs.jobs])
     pixels = options.pixels or inputs.pixels or "exact"
-    inputs = _with_landmarks_of(detector, decoded(inputs, pixels, options.matrix))
+    inputs = with_landmarks_of(detector, decoded(inputs, pixels, options.matrix))
     specs, missing = _applicable(inputs, options)
     expert = find_expert(options.sync_expert) if options.sync_expert else None
     names = tuple(spec.name for spec in specs)
@@ -172,7 +172,7 @@ def plan_evaluation(inputs: Inputs, options: EvalOptions, weights: WeightStore) 
     )
 
 
-def _with_landmarks_of(detector: Mapping[str, str], inputs: Inputs) -> Inputs:
+def with_landmarks_of(detector: Mapping[str, str], inputs: Inputs) -> Inputs:
     """The same inputs; landmarks that another detector found for a data set are not used, but detected again."""
     if detectors.same(detector, inputs.detector):
         return inputs

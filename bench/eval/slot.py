@@ -70,6 +70,10 @@ class Slot:
         """The score of all frames, or None if a step failed."""
         return None if self.meter is None or self.reason else self._guarded(self.meter.finish)
 
+    def why_not(self, score: Score | None) -> str:
+        """Why there is no score; ``""`` if there is one."""
+        return self.reason or ("" if score else "no frames")
+
     def close(self) -> None:
         """Free the resources of the meter."""
         if self.meter is not None:
@@ -98,7 +102,7 @@ class Slot:
             frames: of the prediction and of the truth.
         """
         spec = self.metric.spec
-        reason = problem or self.reason or ("" if score else "no frames")
+        reason = problem or self.why_not(score)
         for output in spec.outputs:
             value = score.values.get(output.key) if score else None
             why = reason

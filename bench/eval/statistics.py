@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -37,10 +37,15 @@ def bootstrap(values: np.ndarray, seed: int, name: str) -> tuple[float, float] |
     """
     if len(values) < 2:
         return None
-    random = np.random.default_rng([seed, zlib.crc32(name.encode())])
-    means = [values[random.integers(0, len(values), len(values))].mean() for _ in range(RESAMPLES)]
+    means = [values[chosen].mean() for chosen in resamples(len(values), seed, name)]
     low, high = np.percentile(means, [2.5, 97.5])
     return float(low), float(high)
+
+
+def resamples(n: int, seed: int, name: str) -> Iterator[np.ndarray]:
+    """Which of ``n`` clips each of :data:`RESAMPLES` resamples holds: (n,) int64 each; see :func:`bootstrap`."""
+    random = np.random.default_rng([seed, zlib.crc32(name.encode())])
+    return (random.integers(0, n, n) for _ in range(RESAMPLES))
 
 
 def mean_over_clips(

@@ -9,7 +9,7 @@ from itertools import islice
 import numpy as np
 
 from bench.clips.inputs.reading import count_frames, decoded_as, take_frames
-from bench.clips.job import FRAME_TOLERANCE, FULL, SHIFTED, Candidate, Codec, Job, Take
+from bench.clips.job import FRAME_TOLERANCE, FULL, OWN_PICTURES, Candidate, Codec, Job, Take
 from bench.eval.truth import Frames, Truth, next_frames, reason_of
 from prep.errors import ClipError, PrepError
 
@@ -43,8 +43,7 @@ class CandidateVideo:
     @property
     def same(self) -> bool:
         """Whether the frames are the truth's own."""
-        own = ("ground_truth", SHIFTED, "wrong_audio")
-        return self.candidate.video is None and self.candidate.method in own
+        return self.candidate.video is None and self.candidate.method in OWN_PICTURES
 
     @property
     def derived(self) -> bool:

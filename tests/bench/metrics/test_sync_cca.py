@@ -65,11 +65,12 @@ def sound(mouth: np.ndarray, seed: int = 0) -> np.ndarray:
 
 def make_run(folder: Path, strength: float = 0.9, data: Sequence[dict[str, str]] = (DATA,)) -> Path:
     """A run of sync-cca whose one pair of variates is the lower lip and the loudness."""
-    config = load_config("sync-cca", "tiny", (), (), folder)
+    plain = ("dimensions=2", "sound_lag=0", "standardise=false")
+    config = load_config("sync-cca", "tiny", [f"fit.recipe.{word}" for word in plain], (), folder)
     judge = config.method_config.fit.build()
     recipe, mouth = judge.recipe, opening(1000, seed=77)
     points = face(mouth)
-    judge.shape.numpy()[:] = rigid_shape(points)
+    judge.shape.numpy()[:] = rigid_shape(points, 2)
     lip = 2 * len(LIPS) * recipe.lip_context + 2 * list(LIPS).index(17) + 1
     judge.lip_basis.numpy()[lip, 0] = 1
     middle = np.arange(80 * (recipe.sound_columns // 2 - 1), 80 * (recipe.sound_columns // 2 + 2))
