@@ -141,7 +141,10 @@ def lip_features(points: np.ndarray, shape: np.ndarray, recipe: Recipe) -> Float
         found = aligned(points[seen], shape).reshape(int(seen.sum()), -1)
         lips[seen] = found - found.mean(axis=0)
     frames = np.arange(len(lips))[:, None] + np.arange(-recipe.lip_context, recipe.lip_context + 1)
-    return lips[np.clip(frames, 0, max(0, len(lips) - 1))].reshape(len(lips), -1)
+    near = np.clip(frames, 0, max(0, len(lips) - 1))
+    rows = lips[near].reshape(len(lips), -1)
+    rows[~seen[near].all(axis=1)] = np.nan
+    return rows
 
 
 def sound_features(mel: np.ndarray, n_frames: int, recipe: Recipe) -> Float32:

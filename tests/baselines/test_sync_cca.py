@@ -99,7 +99,9 @@ def test_the_similarity_is_that_of_least_squares(dimensions: int) -> None:
 def test_a_frame_without_face_takes_its_neighbours_along() -> None:
     points = face()
     points[10] = np.nan
-    seen = np.isfinite(lip_features(points, rigid_shape(points, 3), RECIPE)).all(axis=1)
+    rows = np.isfinite(lip_features(points, rigid_shape(points, 3), RECIPE))
+    seen = rows.all(axis=1)
+    assert (rows.any(axis=1) == seen).all()
     assert np.flatnonzero(~seen).tolist() == [8, 9, 10, 11, 12]
     unseen = np.full_like(points, np.nan)
     assert np.isnan(lip_features(unseen, rigid_shape(points, 3), RECIPE)).all()

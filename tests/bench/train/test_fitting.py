@@ -87,6 +87,19 @@ def test_a_fit_is_an_ordinary_run(data: Path) -> None:
     ) == 64
 
 
+def test_frames_beside_one_without_a_face_take_no_part() -> None:
+    clips = []
+    for clip in talking_clips():
+        seen = np.arange(len(clip.detected)) % 20 != 9
+        points = np.where(seen[:, None, None], clip.landmarks, np.nan).astype(np.float32)
+        clips.append(replace(clip, detected=seen, landmarks=points))
+    write_fake_dataset(Path("data"), clips)
+    result = fit(Path("data"), "run", "fit.recipe.lip_context=2", "fit.speech=false")
+    # Five of twenty frames have the missing one among their five.
+    assert int(load_run(Path("run"))[1].networks["judge"].frames) == 8 * 45
+    assert result.best["fit"]["corr_1"] > 0.8
+
+
 @pytest.mark.slow
 def test_the_number_of_processes_changes_no_byte(data: Path) -> None:
     fit(data, "one", "runner.workers=1")
