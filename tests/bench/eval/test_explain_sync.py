@@ -19,6 +19,7 @@ from bench.metrics.sync_judges import FoundJudge, PictureExpert, PointJudge, Syn
 from bench.results import Figure
 from bench.train.config import load_config
 from prep.video_writing import write_video
+from tests.bench.metrics import test_sync_cca
 from tests.bench.metrics.test_lse_expert import HandMade, face, film, make_run, pattern, sound
 
 N, CLIPS = 160, 3
@@ -112,15 +113,12 @@ def figure(shown: SyncExplanation, judge: str, method: str, output: str) -> Figu
 @pytest.fixture(scope="module")
 def shown(folders: Path, tmp_path_factory: pytest.TempPathFactory) -> SyncExplanation:
     """A judge of pictures and one of landmarks, which are detected in each video; both know the same."""
-    run, points = (make_run(tmp_path_factory.mktemp("runs") / name) for name in ("sync-expert", "sync-cca"))
+    runs = tmp_path_factory.mktemp("runs")
+    cca = test_sync_cca.make_run(runs / "sync-cca")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("bench.eval.engine.Faces", Faces)
         patch.setattr(comparing, "build_judge", _load)
-        patch.setattr(
-            "bench.metrics.sync_judges._kind",
-            lambda config, run: "CCA" if run == points else "picture expert",
-        )
-        return compared(folders, run, points, with_trivial=True)
+        return compared(folders, make_run(runs / "sync-expert"), sync_cca=[cca], with_trivial=True)
 
 
 @pytest.mark.parametrize("judge", ["picture expert", "CCA"])
@@ -157,7 +155,7 @@ def test_a_still_face_has_no_offset(shown: SyncExplanation, judge: str) -> None:
 
 def test_judges_agree_on_the_order_of_rows(shown: SyncExplanation) -> None:
     rows = [a for a in shown.agreement if (a.over, a.figure) == ("rows", "above.25")]
-    assert [(a.judges, a.n) for a in rows] == [(("picture expert", "CCA"), 8)]
+    assert [(a.judges, a.n) for a in rows] == [(("CCA", "picture expert"), 8)]
     assert 0.3 < rows[0].value <= 1
 
 
