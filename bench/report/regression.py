@@ -84,6 +84,7 @@ TOLERANCES: Mapping[str, Tolerance] = {
     "landmark_error": Tolerance(absolute=0.002, relative=0.05, reason=_MESH),
     "lse": Tolerance(absolute=0.05, reason=_CODEC),
     "syncscore": Tolerance(absolute=0.05, reason=_CODEC),
+    "sync": Tolerance(absolute=0.02, relative=0.05, reason=_MESH),
 }
 
 
