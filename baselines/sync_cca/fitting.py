@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import numpy as np
 import torch
@@ -15,6 +15,8 @@ from baselines.sync_cca.solution import Moments, solve
 from baselines.sync_judges.speech import RULE, speech_frames
 from baselines.sync_judges.windows import right_above_wrong
 from models.base import FitClip, FitConfig, FitStage, Group, Pass, Sums, Unfit
+
+Ridge = Annotated[float, Field(gt=0)]
 
 
 class CcaConfig(FitConfig):
@@ -31,8 +33,8 @@ class CcaConfig(FitConfig):
     recipe: Recipe
     speech: bool
     components: int = Field(ge=1)
-    lip_ridges: tuple[float, ...] = Field(min_length=1)
-    sound_ridges: tuple[float, ...] = Field(min_length=1)
+    lip_ridges: tuple[Ridge, ...] = Field(min_length=1)
+    sound_ridges: tuple[Ridge, ...] = Field(min_length=1)
 
     def build(self) -> CcaJudge:
         """A judge that is not fitted yet."""

@@ -6,18 +6,22 @@ Hotelling, "Relations between two sets of variates", Biometrika 1936; the ridge 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
-#: Principal components whose variance is below this share of the mean variance are left out: with any ridge of use,
-#: they have no weight.
-_LEAST = 1e-4
+#: Principal components whose variance is below this share of the least ridge are left out: a ridge leaves less than
+#: that of their weight.
+_SHRUNK = 1e-3
+#: Without a ridge, those below this share of the mean variance, which is rounding.
+_ROUNDING = 1e-9
 #: A mean variance that comes from rounding only; lips are in units of the size of a face, mel in its own.
 _STILL = 1e-12
+#: The least and the highest correlation that are told from none and from a perfect one.
+_NONE, _MOST = 1e-6, 0.999
 
 
 @dataclass(frozen=True)
@@ -70,16 +74,9 @@ class Moments:
     def __sub__(self, other: Moments) -> Moments:
         return Moments(*(getattr(self, f) - getattr(other, f) for f in ("n", "x", "y", "xx", "yy", "xy")))
 
-    def projected(self, lips: Tensor, sounds: Tensor) -> Moments:
-        """Of the rows times (P, p) and (Q, q)."""
-        return Moments(
-            self.n,
-            self.x @ lips,
-            self.y @ sounds,
-            lips.T @ self.xx @ lips,
-            sounds.T @ self.yy @ sounds,
-            lips.T @ self.xy @ sounds,
-        )
+    def projected(self, axes: Tensor) -> Moments:
+        """Of x times (P, p) axes, and y."""
+        return replace(self, x=self.x @ axes, xx=axes.T @ self.xx @ axes, xy=axes.T @ self.xy)
 
     def covariances(self, x_mean: Tensor, y_mean: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Means of the products of deviations from given means: of xx, yy and xy."""
@@ -136,41 +133,56 @@ class Choice:
     held_out: float
 
 
-class _Whitened:
-    """Covariances from which the variates of any ridge follow quickly."""
+class _Problem:
+    """Covariances from which the variates of any ridge follow quickly.
+
+    Args:
+        moments: of the frames to learn from.
+        x_unit: of ridges on x.
+        y_unit: of ridges on y.
+    """
 
     def __init__(self, moments: Moments, x_unit: float, y_unit: float) -> None:
-        self.means = moments.x / moments.n, moments.y / moments.n
-        xx, yy, self._xy = moments.covariances(*self.means)
-        self._x, self._y = torch.linalg.eigh(xx), torch.linalg.eigh(yy)
+        self.x_mean, self.y_mean = moments.x / moments.n, moments.y / moments.n
+        self._xx, self._yy, self._xy = moments.covariances(self.x_mean, self.y_mean)
         self._units = x_unit, y_unit
-        self._between = self._x.eigenvectors.T @ self._xy @ self._y.eigenvectors
 
-    def variates(self, lip_ridge: float, sound_ridge: float, components: int) -> Variates:
-        x_scale, y_scale = (
-            (values.clamp(min=0) + ridge * unit).rsqrt()
-            for values, ridge, unit in zip(
-                (self._x.eigenvalues, self._y.eigenvalues), (lip_ridge, sound_ridge), self._units, strict=True
-            )
-        )
-        u, s, vt = torch.linalg.svd(x_scale[:, None] * self._between * y_scale, full_matrices=False)
-        u, v = u[:, :components], vt.T[:, :components]
-        x_basis = self._x.eigenvectors @ (x_scale[:, None] * u)
-        y_basis = self._y.eigenvectors @ (y_scale[:, None] * v)
-        return Variates(self.means[0], x_basis, self.means[1], y_basis, s[:components].clamp(max=0.999))
+    def variates(
+        self, lip_ridges: Sequence[float], sound_ridge: float, components: int
+    ) -> Iterator[Variates]:
+        """The first pairs of variates with each ridge on x and one on y, in units of the mean variances."""
+        # With A = xx + ridge and B = yy + ridge: A⁻¹ xy B⁻¹ yx has the squared correlations as eigenvalues and the
+        # weights of x as eigenvectors. x has far fewer dimensions than y, so the problem is solved there.
+        on_y = torch.linalg.cholesky(_ridged(self._yy, sound_ridge * self._units[1]))
+        towards = torch.cholesky_solve(self._xy.T, on_y)
+        shared = self._xy @ towards
+        for ridge in lip_ridges:
+            on_x = torch.linalg.cholesky(_ridged(self._xx, ridge * self._units[0]))
+            half = torch.linalg.solve_triangular(on_x, shared, upper=False)
+            whole = torch.linalg.solve_triangular(on_x, half.T, upper=False)
+            values, axes = torch.linalg.eigh((whole + whole.T) / 2)
+            rho = values.flip(0)[:components].clamp(min=0).sqrt()
+            x_basis = torch.linalg.solve_triangular(on_x.T, axes.flip(1)[:, :components], upper=True)
+            y_basis = towards @ x_basis / rho.clamp(min=_NONE)
+            yield Variates(self.x_mean, x_basis, self.y_mean, y_basis, rho.clamp(max=_MOST))
 
 
-def ratios(variates: Variates, moments: Moments) -> Tensor:
-    """The mean log-likelihood ratio of each pair of variates over the frames of some moments.
+def _ridged(covariance: Tensor, ridge: float) -> Tensor:
+    return covariance + ridge * torch.eye(len(covariance), dtype=covariance.dtype)
+
+
+def ratios(variates: Variates, xx: Tensor, yy: Tensor, xy: Tensor) -> Tensor:
+    """The mean log-likelihood ratio of each pair of variates over some frames.
 
     Args:
         variates: K pairs.
-        moments: of any frames.
+        xx: (P, P) mean products of the deviations from the means of ``variates``, see :meth:`Moments.covariances`.
+        yy: (Q, Q) of y.
+        xy: (P, Q) of both.
 
     Returns:
         (K,) float64, nats a frame; see :class:`baselines.sync_cca.model.CcaJudge`.
     """
-    xx, yy, xy = moments.covariances(variates.x_mean, variates.y_mean)
     u, v, rho = variates.x_basis, variates.y_basis, variates.canonical
     var_x, var_y = (u * (xx @ u)).sum(0), (v * (yy @ v)).sum(0)
     both = (u * (xy @ v)).sum(0)
@@ -183,12 +195,12 @@ def solve(
     """Choose ridges and number of components by folds, and find the variates of all frames with them.
 
     What is chosen has the highest mean log-likelihood ratio on the frames of the folds, each judged by the variates
-    of the others. First all rows are expressed by the principal components of all folds, which say nothing of how lips
-    and sound hang together.
+    of the others. x is expressed by the principal components of all folds, which say nothing of how lips and sound hang
+    together.
 
     Args:
         folds: moments of each fold, at least two.
-        lip_ridges: to choose from, in units of the mean variance of x.
+        lip_ridges: to choose from, in units of the mean variance of x; above 0, unless x and y have full rank.
         sound_ridges: of y.
         components: the most to choose.
 
@@ -203,35 +215,27 @@ def solve(
     for unit, what in ((x_unit, "lips"), (y_unit, "sound")):
         if not unit > _STILL:
             raise ValueError(f"the {what} of all clips never change")
-    x_axes, y_axes = _principal(xx), _principal(yy)
-    small = [fold.projected(x_axes, y_axes) for fold in folds]
-    whole = total.projected(x_axes, y_axes)
-    most = min(components, x_axes.shape[1], y_axes.shape[1])
-    pairs = [(a, b) for a in lip_ridges for b in sound_ridges]
-    held_out = torch.zeros(len(pairs), most, dtype=torch.float64)
+    axes = _principal(xx, min(lip_ridges))
+    small, whole = [fold.projected(axes) for fold in folds], total.projected(axes)
+    most = min(components, axes.shape[1], len(total.y))
+    held_out = torch.zeros(len(sound_ridges), len(lip_ridges), most, dtype=torch.float64)
     for fold in small:
-        others = _Whitened(whole - fold, x_unit, y_unit)
-        for row, (a, b) in enumerate(pairs):
-            held_out[row] += ratios(others.variates(a, b, most), fold).cumsum(0) * fold.n / whole.n
-    row, last = divmod(int(held_out.argmax()), most)
-    choice = Choice(*pairs[row], last + 1, float(held_out[row, last]))
-    found = _Whitened(whole, x_unit, y_unit).variates(choice.lip_ridge, choice.sound_ridge, choice.components)
-    return _signed(
-        Variates(
-            total.x / total.n,
-            x_axes @ found.x_basis,
-            total.y / total.n,
-            y_axes @ found.y_basis,
-            found.canonical,
-        )
-    ), choice
+        others = _Problem(whole - fold, x_unit, y_unit)
+        covariances = fold.covariances(others.x_mean, others.y_mean)
+        for row, ridge in enumerate(sound_ridges):
+            for column, found in enumerate(others.variates(lip_ridges, ridge, most)):
+                held_out[row, column] += ratios(found, *covariances).cumsum(0) * fold.n / whole.n
+    row, column, last = (int(i) for i in np.unravel_index(int(held_out.argmax()), held_out.shape))
+    choice = Choice(lip_ridges[column], sound_ridges[row], last + 1, float(held_out[row, column, last]))
+    problem = _Problem(whole, x_unit, y_unit)
+    (found,) = problem.variates([choice.lip_ridge], choice.sound_ridge, choice.components)
+    return _signed(replace(found, x_mean=total.x / total.n, x_basis=axes @ found.x_basis)), choice
 
 
-def _principal(covariance: Tensor) -> Tensor:
-    """(P, p) axes of a (P, P) covariance, those with the largest variance first."""
+def _principal(covariance: Tensor, ridge: float) -> Tensor:
+    """(P, p) axes of a (P, P) covariance that count with a ridge, those with the largest variance first."""
     values, axes = torch.linalg.eigh(covariance)
-    kept = values > _LEAST * values.mean()
-    return axes[:, kept].flip(1)
+    return axes[:, values > max(_SHRUNK * ridge, _ROUNDING) * values.mean()].flip(1)
 
 
 def _signed(variates: Variates) -> Variates:
