@@ -38,6 +38,7 @@ from prep.shards import (
     ShardInfo,
     ShardWriter,
     describe,
+    made_by,
     open_shard,
     read_clip,
     read_manifest,
@@ -342,7 +343,7 @@ def _complete(data: Path) -> dict[str, Any]:
     manifest = read_manifest(data)
     if not manifest.get("complete"):
         raise PrepError(
-            f"{data} is not complete: finish it with the `bench prep` that began it, then add views"
+            f"{data} is not complete: finish it with the {made_by(manifest)} that began it, then add views"
         )
     if not isinstance(manifest.get("options"), dict) or "root" not in manifest:
         raise PrepError(f"{data / MANIFEST} does not say how the data set was prepared: prepare it anew")

@@ -38,6 +38,7 @@ from prep.shards import (
     AtomicFile,
     Failure,
     ShardInfo,
+    made_by,
     open_shard,
     plain_writer,
     read_clip,
@@ -316,7 +317,7 @@ def _tasks(data: Path, folder: Path) -> list[SidecarTask]:
     manifest = read_manifest(data)
     if not manifest.get("complete"):
         raise PrepError(
-            f"{data} is not complete: run the same `bench prep` again, it continues where it stopped"
+            f"{data} is not complete: run the same {made_by(manifest)} again, it continues where it stopped"
         )
     infos = {entry["name"]: ShardInfo.from_entry(entry) for entry in manifest["shards"]}
     return [

@@ -51,6 +51,7 @@ class Inspection:
         read_as: how sources were read, such as ``sound: mean of the channels`` → number of clips. Empty for a data set
             of version 1, which does not say.
         detector: what found the landmarks, see :func:`prep.detectors.words`.
+        shifted: number of clips whose sound was shifted (:mod:`prep.correcting`); None: the data set was not corrected.
     """
 
     splits: dict[str, SplitCounts]
@@ -59,6 +60,7 @@ class Inspection:
     schema_version: int
     read_as: dict[str, int]
     detector: str
+    shifted: int | None = None
 
 
 def inspect_folder(folder: Path) -> Inspection:
@@ -103,6 +105,7 @@ def inspect_folder(folder: Path) -> Inspection:
         shards.schema_version(folder),
         dict(sorted(read_as.items())),
         detectors.words(detectors.recorded(manifest.get("options", {}))),
+        manifest["corrected"]["clips"] if "corrected" in manifest else None,
     )
 
 
@@ -134,18 +137,17 @@ def verify_folder(folder: Path) -> int:
         PrepError: the data set is incomplete, or a shard is missing or differs; the message names it.
     """
     manifest = shards.read_manifest(folder)
+    command = shards.made_by(manifest)
     if not manifest.get("complete"):
         raise PrepError(
-            f"{folder} is not complete: run the same `bench prep` again, it continues where it stopped"
+            f"{folder} is not complete: run the same {command} again, it continues where it stopped"
         )
     for entry in manifest["shards"]:
         path = folder / shards.SHARDS / entry["name"]
         if not path.is_file():
-            raise PrepError(f"{path} is missing: run the same `bench prep` again to make it")
+            raise PrepError(f"{path} is missing: run the same {command} again to make it")
         if shards.sha256(path) != entry["sha256"]:
-            raise PrepError(
-                f"{path} differs from the manifest: delete it and run the same `bench prep` again"
-            )
+            raise PrepError(f"{path} differs from the manifest: delete it and run the same {command} again")
     return len(manifest["shards"])
 
 

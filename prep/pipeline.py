@@ -25,6 +25,7 @@ from prep.shards import (
     ShardInfo,
     ShardWriter,
     describe,
+    made_by,
     read_manifest,
     shard_failures,
     write_failures,
@@ -221,6 +222,8 @@ def _refuse_other(out: Path, stamp: dict[str, Any], plans: list[ShardPlan]) -> N
             f"{out / SHARDS / there[0]} exists without a {MANIFEST}: use another --out, or delete it"
         )
     manifest = read_manifest(out)
+    if "corrected" in manifest:
+        raise PrepError(f"{out} was written by {made_by(manifest)}, which shifted sound: use another --out")
     if adding := manifest.get("adding"):
         raise PrepError(
             f"the views {', '.join(adding)} are being added to {out}: finish that first: {add_command(out, adding)}"

@@ -293,6 +293,11 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     return manifest
 
 
+def made_by(manifest: Mapping[str, Any]) -> str:
+    """The command that wrote, and continues, a data set, for messages."""
+    return "`bench offsets --correct`" if "corrected" in manifest else "`bench prep`"
+
+
 def shard_paths(folder: Path, split: str | None = None) -> list[Path]:
     """Shard files of a data set in order, of one split or of all.
 

@@ -11,7 +11,7 @@ from pydantic import Field
 
 from baselines.sync_cca.features import Recipe, lip_features, rigid_shape, sound_features
 from baselines.sync_cca.model import CcaJudge
-from baselines.sync_cca.solution import Moments, solve
+from baselines.sync_cca.solution import Moments, Variates, solve
 from baselines.sync_judges.speech import RULE, speech_frames
 from baselines.sync_judges.windows import right_above_wrong
 from models.base import FitClip, FitConfig, FitStage, Group, Pass, Sums, Unfit
@@ -116,15 +116,7 @@ class CcaStage(FitStage):
         options, judge = self._options, self._judge
         folds = [Moments.from_sums(group.sums) for group in groups]
         variates, chosen = solve(folds, options.lip_ridges, options.sound_ridges, options.components)
-        judge.lip_mean.copy_(variates.x_mean)
-        judge.sound_mean.copy_(variates.y_mean)
-        for name, values in (
-            ("lip_basis", variates.x_basis),
-            ("sound_basis", variates.y_basis),
-            ("canonical", variates.canonical),
-        ):
-            buffer = getattr(judge, name)
-            buffer.zero_()[..., : values.shape[-1]] = values
+        fill(judge, variates)
         judge.persons.fill_(sum(group.persons for group in groups))
         judge.frames.fill_(int(sum(fold.n for fold in folds)))
         return {
@@ -175,3 +167,16 @@ class CcaStage(FitStage):
             figures = {"rank": float(sums["rank"] / sums["ranked"]), **figures}
         used = int((self._judge.canonical > 0).sum())
         return figures | {f"corr_{k}": float(rho) for k, rho in enumerate(found[: min(3, used)], 1)}
+
+
+def fill(judge: CcaJudge, variates: Variates) -> None:
+    """Set the variates of a judge, which may have more components than they."""
+    judge.lip_mean.copy_(variates.x_mean)
+    judge.sound_mean.copy_(variates.y_mean)
+    for name, values in (
+        ("lip_basis", variates.x_basis),
+        ("sound_basis", variates.y_basis),
+        ("canonical", variates.canonical),
+    ):
+        buffer = getattr(judge, name)
+        buffer.zero_()[..., : values.shape[-1]] = values

@@ -211,10 +211,7 @@ def solve(
     for fold in folds[1:]:
         total = total + fold
     xx, yy, _ = total.covariances(total.x / total.n, total.y / total.n)
-    x_unit, y_unit = float(xx.diagonal().mean()), float(yy.diagonal().mean())
-    for unit, what in ((x_unit, "lips"), (y_unit, "sound")):
-        if not unit > _STILL:
-            raise ValueError(f"the {what} of all clips never change")
+    x_unit, y_unit = _unit(xx, "lips"), _unit(yy, "sound")
     axes = _principal(xx, min(lip_ridges))
     small, whole = [fold.projected(axes) for fold in folds], total.projected(axes)
     most = min(components, axes.shape[1], len(total.y))
@@ -230,6 +227,32 @@ def solve(
     problem = _Problem(whole, x_unit, y_unit)
     (found,) = problem.variates([choice.lip_ridge], choice.sound_ridge, choice.components)
     return _signed(replace(found, x_mean=total.x / total.n, x_basis=axes @ found.x_basis)), choice
+
+
+def with_ridges(moments: Moments, lip_ridge: float, sound_ridge: float, components: int) -> Variates:
+    """The variates of given ridges and number of components: those of :func:`solve` without a choice.
+
+    Args:
+        moments: of all frames.
+        lip_ridge: in units of the mean variance of x.
+        sound_ridge: of y.
+        components: pairs of variates, at most.
+
+    Raises:
+        ValueError: x or y does not vary.
+    """
+    xx, yy, _ = moments.covariances(moments.x / moments.n, moments.y / moments.n)
+    problem = _Problem(moments, _unit(xx, "lips"), _unit(yy, "sound"))
+    (found,) = problem.variates([lip_ridge], sound_ridge, min(components, len(moments.x), len(moments.y)))
+    return _signed(found)
+
+
+def _unit(covariance: Tensor, what: str) -> float:
+    """The mean variance. Raises ``ValueError`` if there is none."""
+    unit = float(covariance.diagonal().mean())
+    if not unit > _STILL:
+        raise ValueError(f"the {what} of all clips never change")
+    return unit
 
 
 def _principal(covariance: Tensor, ridge: float) -> Tensor:

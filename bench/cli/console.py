@@ -69,6 +69,8 @@ def inspection(found: Inspection) -> RenderableType:
         rest = sum(small.values())
         disk.add_row(f"{len(small)} others", human_bytes(rest), f"{rest / total:.1%}")
     parts: list[RenderableType] = [counts, disk, f"landmarks by {found.detector}"]
+    if found.shifted is not None:
+        parts.append(f"sound shifted in {found.shifted:,} clips: corrections.csv")
     if found.read_as:
         sources = figures_table("sources read as", "clips", right=1)
         for what, clips in found.read_as.items():

@@ -29,7 +29,7 @@ from prep.names import composed
 from prep.options import suite_version
 from prep.pipeline import add_command
 from prep.sampling import LANDMARKS68
-from prep.shards import MANIFEST, SHARDS, read_manifest, shard_paths, stored_views, write_json
+from prep.shards import MANIFEST, SHARDS, made_by, read_manifest, shard_paths, stored_views, write_json
 
 if TYPE_CHECKING:
     from bench.train.config import RunConfig
@@ -69,7 +69,8 @@ def check_folders(config: RunConfig) -> None:
     for folder in config.data:
         manifest = read_manifest(folder)
         if not manifest.get("complete"):
-            raise BenchError(f"{folder} is not complete; finish it: {prep_command(manifest, folder)}")
+            command = made_by(manifest) if "corrected" in manifest else prep_command(manifest, folder)
+            raise BenchError(f"{folder} is not complete; finish it: {command}")
     if config.person is None:
         _check_splits(config.data)
         if config.clips is not None:

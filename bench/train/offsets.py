@@ -1,226 +1,254 @@
-"""Finds the clips of a data set whose sound is in sync, with a trained sync expert.
+"""Finds the clips of a data set whose sound is in sync, off by a constant offset, or that of another clip.
 
-Clips out of sync are useless for training an expert; a partly trained expert can find them. ``bench offsets`` writes
-one CSV line per clip; ``bench train --clips`` reads this list (:mod:`bench.clips.clip_lists`).
+``bench offsets`` writes one CSV line per clip. ``bench train --clips`` reads this list (:mod:`bench.clips.clip_lists`),
+and ``bench offsets --correct`` makes a data set without the constant offsets of it (:mod:`prep.correcting`).
 """
 
 from __future__ import annotations
 
 import csv
 import io
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import numpy as np
-import torch
-
-from baselines.sync_expert.network import FRAMES, SOUND
-from baselines.sync_expert.offsets import Offset, embed_lips, embed_sounds, find_offset
-from bench.common.errors import BenchError, Unscorable
+from bench.common.errors import BenchError
+from bench.train.cross_fitting import CrossFit, cross_fit
+from bench.train.fitting import WORTH_WORKERS
 from bench.train.inputs import check_view
-from prep.dataset import split_shards
-from prep.planes import decode_planes
-from prep.shards import AtomicFile, open_shard, read_clip, shard_paths
-from prep.sound.features import chunk, valid_frames
-from prep.sound.mel import RATE
-from prep.views import VIEWS
+from bench.train.loading import cores
+from bench.train.offset_judging import Judge, Judged, judge_all, places
+from bench.train.offset_rule import IN_SYNC, OFF, UNDECIDABLE, Rule, Summary, verdicts
+from bench.weights.digests import file_sha256
+from prep.cluster import open_cluster
+from prep.correcting import correct
+from prep.shard_tasks import PrepProgress
+from prep.shards import AtomicFile, read_failures, read_manifest
 
-if TYPE_CHECKING:
-    from baselines.sync_expert.network import SyncNet
-    from prep.schema import Clip
+#: Columns of the list. ``video_late``: by how many frames the video is late. ``reason``: why the clip is undecidable.
+COLUMNS = (
+    "clip",
+    "split",
+    "video_late",
+    "score",
+    "confidence",
+    "significance",
+    "in_sync",
+    "verdict",
+    "reason",
+    "judge",
+)
+#: The list of a corrected data set, in its folder.
+LIST = "offsets.csv"
+#: Verdict of a clip whose offset was corrected.
+CORRECTED = "corrected"
 
-#: Columns of the list. ``offset``: by how many frames the sound is late. ``reason``: why there is no offset.
-COLUMNS = ("clip", "split", "offset", "cosine", "confidence", "in_sync", "reason")
-VIEW = "face96"
-#: If at least this share of the confident clips has the same offset, it counts as the offset of the whole data set.
-_CONSTANT = 0.5
+Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)
-class Rule:
-    """When a clip is in sync.
+class Found:
+    """What :func:`find_offsets` found.
 
     Attributes:
-        reach: largest shift of the sound that is tried, in frames, in both directions.
-        most: largest absolute offset of a clip in sync, in frames.
-        confidence: smallest confidence of the expert for a clip in sync.
+        summary: counts.
+        fitted: how judges were fitted on the clips; None: there was a judge.
     """
 
-    reach: int = 15
-    most: int = 1
-    confidence: float = 0.05
+    summary: Summary
+    fitted: CrossFit | None
 
 
-@dataclass
-class Summary:
-    """Counts of the results for all clips.
-
-    Attributes:
-        rule: by which they were judged.
-        counts: split → what (``clips``, ``in sync``, ``off``, ``unsure``, ``not judged``) → number of clips.
-        offsets: offset → number of clips in which the expert is confident, whether in sync or not.
-        reasons: why a clip was not judged → number of clips.
-    """
-
-    rule: Rule
-    counts: dict[str, Counter[str]] = field(default_factory=dict)
-    offsets: Counter[int] = field(default_factory=Counter)
-    reasons: Counter[str] = field(default_factory=Counter)
-
-    def add(self, split: str, found: Offset | str) -> None:
-        """Count a clip: its offset, or why there is none."""
-        counts = self.counts.setdefault(split, Counter())
-        counts["clips"] += 1
-        if isinstance(found, str):
-            counts["not judged"] += 1
-            self.reasons[found] += 1
-        elif found.confidence < self.rule.confidence:
-            counts["unsure"] += 1
-        else:
-            self.offsets[found.frames] += 1
-            counts["in sync" if abs(found.frames) <= self.rule.most else "off"] += 1
-
-    def constant(self) -> int | None:
-        """The offset of the whole data set, if most confident clips have the same offset and it is not in sync."""
-        for offset, count in self.offsets.most_common(1):
-            if abs(offset) > self.rule.most and count >= _CONSTANT * self.offsets.total():
-                return offset
-        return None
-
-
-def judge(expert: SyncNet, clip: Clip, reach: int = 15) -> Offset:
-    """The offset of a clip, from the windows in which every frame shows a face.
-
-    Args:
-        expert: in evaluation mode, for the view ``face96``.
-        clip: with its crops of that view and its mel spectrogram.
-        reach: largest shift of the sound that is tried, in frames, in both directions.
-
-    Raises:
-        Unscorable: no sound, no window, or sound for less than half of the windows.
-        ValueError: a crop cannot be decoded.
-    """
-    if clip.mel is None:
-        raise Unscorable("no sound")
-    pictures = clip.images[VIEW]
-    runs = _runs([picture is not None for picture in pictures])
-    if not runs:
-        raise Unscorable(f"no {FRAMES} consecutive frames with a face")
-    heard = valid_frames(len(clip.mel), SOUND, RATE)
-    if not heard:
-        raise Unscorable("the sound is too short")
-    view = VIEWS[VIEW]
-    lips, starts = [], []
-    for run in runs:
-        encoded = [picture for t in run if (picture := pictures[t]) is not None]
-        lips.append(embed_lips(expert, torch.from_numpy(decode_planes(encoded, view.width, view.height))))
-        starts.append(torch.arange(run.start, run.stop - FRAMES + 1))
-    chunks = np.stack([chunk(clip.mel, frame, SOUND, RATE) for frame in heard])
-    try:
-        return find_offset(
-            torch.cat(lips), embed_sounds(expert, torch.from_numpy(chunks)), reach, torch.cat(starts)
-        )
-    except ValueError:
-        raise Unscorable("sound for less than half of the windows") from None
-
-
-def _runs(detected: Sequence[bool]) -> list[range]:
-    """Runs of frames with a face that are long enough for a window."""
-    runs, begin = [], 0
-    for t, there in enumerate([*detected, False]):
-        if not there:
-            if t - begin >= FRAMES:
-                runs.append(range(begin, t))
-            begin = t + 1
-    return runs
-
-
-def write_offsets(
+def find_offsets(
     data: Sequence[Path],
     out: Path,
-    expert: SyncNet,
+    judge: Judge | None = None,
     *,
     splits: Sequence[str] = (),
     rule: Rule | None = None,
-    progress: Callable[[int, int], None] = lambda done, total: None,
-) -> Summary:
-    """Judge every clip of prepared data sets, one in memory at a time, and write the list, atomically.
+    rounds: int = 3,
+    keep_undecidable: bool = False,
+    workers: int | None = None,
+    progress: Progress = lambda step, done, total: None,
+) -> Found:
+    """Judge every clip of prepared data sets and write the list, atomically.
 
     Args:
         data: prepared data sets.
         out: the list, CSV with :data:`COLUMNS`; an existing file is replaced.
-        expert: in evaluation mode, for the view ``face96``.
+        judge: None: linear judges are fitted on these clips (:mod:`bench.train.cross_fitting`).
         splits: to judge; empty: all.
         rule: when a clip is in sync.
-        progress: called with the number of clips done and the total.
+        rounds: of fitting.
+        keep_undecidable: ``in_sync`` is true of undecidable clips, too.
+        workers: local processes, one thread each; None: one per core where there is enough to do.
+        progress: called with the step, how much of it is done, and the total.
 
     Raises:
-        BenchError: a data set lacks the view, two data sets have a clip of the same id, a clip is damaged, or ``out``
-            cannot be written.
+        BenchError: a data set lacks what the judge sees, two data sets have a clip of the same id, a clip is damaged,
+            no judge can be fitted, or ``out`` cannot be written.
         PrepError: a folder is not a data set, or lacks the splits.
     """
-    summary = Summary(rule or Rule())
+    rule = rule or Rule()
+    found = places(data, splits)
+    fitted = None
+    if judge is not None:
+        for view in set(judge.columns) - {"detected", "landmarks", "mel"}:
+            for folder in sorted({place.path.parent.parent for place in found}):
+                check_view(folder, view, "which the expert needs")
+    with _processes(workers, sum(place.n_frames for place in found)) as scheduler:
+        if judge is None:
+            fitted = cross_fit(found, rule, rounds=rounds, scheduler=scheduler, progress=progress)
+            judged = fitted.judged
+        else:
+            judged = judge_all(
+                found,
+                judge,
+                rule.reach,
+                scheduler=scheduler,
+                progress=partial(progress, "offsets"),
+            )
+    summary = Summary(rule)
+    said = verdicts(judged, rule)
+    kept = {IN_SYNC, UNDECIDABLE} if keep_undecidable else {IN_SYNC}
+    rows = [COLUMNS]
+    for one, verdict in zip(judged, said, strict=True):
+        summary.add(one, verdict)
+        rows.append(_row(one, verdict, verdict in kept))
+    _write(out, rows)
+    return Found(summary, fitted)
+
+
+@contextmanager
+def _processes(workers: int | None, frames: int) -> Iterator[str | None]:
+    """The address of the scheduler of worker processes for all steps; None: this process does it all."""
+    if workers is None:
+        workers = cores() if frames >= WORTH_WORKERS else 1
+    if workers == 1:
+        yield None
+        return
+    with open_cluster(workers, None) as cluster:
+        yield cluster.scheduler_address
+
+
+def _row(one: Judged, verdict: str, in_sync: bool) -> tuple[Any, ...]:
+    figures: tuple[Any, ...] = ("", "", "", "")
+    if one.offset is not None:
+        late = "" if one.offset.frames is None else one.offset.frames
+        figures = (late, *map(_number, (one.offset.score, one.offset.confidence, one.offset.significance)))
+    place = one.place
+    reason = one.reason if verdict == UNDECIDABLE else ""
+    return (place.clip_id, place.split, *figures, _truth(in_sync), verdict, reason, one.judge)
+
+
+def _number(value: float) -> str:
+    return f"{value:.4f}" if value == value else ""
+
+
+def _truth(value: bool) -> str:
+    return "true" if value else "false"
+
+
+def _write(out: Path, rows: Sequence[Sequence[Any]]) -> None:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(rows)
     try:
         with AtomicFile(out) as sink:
-            sink.write(_line(COLUMNS))
-            for clip, found in _judged(data, splits, expert, summary.rule.reach, progress):
-                sink.write(_row(clip, found, summary.rule))
-                summary.add(clip.split, found)
+            sink.write(text.getvalue().encode())
             sink.commit()
     except OSError as error:
         raise BenchError(f"{out} cannot be written: {error.strerror}") from error
-    return summary
 
 
-def _judged(
-    data: Sequence[Path],
-    splits: Sequence[str],
-    expert: SyncNet,
-    reach: int,
-    progress: Callable[[int, int], None],
-) -> Iterator[tuple[Clip, Offset | str]]:
-    """Clips, and their offsets or why there is none."""
-    paths = (
-        split_shards(data, splits) if splits else [path for folder in data for path in shard_paths(folder)]
+# Correcting ---------------------------------------------------------------------------------------------------------
+
+
+def correct_offsets(
+    data: Path,
+    listed: Path,
+    out: Path,
+    *,
+    workers: int | None = None,
+    scheduler: str | None = None,
+    on_progress: Callable[[PrepProgress], None] | None = None,
+) -> dict[str, Any]:
+    """Write a data set in which the constant offsets of a list are corrected; continues if it was interrupted.
+
+    The clips that the list says are ``off`` are shifted. Other clips, those with sound of another clip among them, stay
+    as they are. ``offsets.csv`` in ``out`` is the list for the new set: for ``bench train --clips``.
+
+    Args:
+        data: the data set that was judged.
+        listed: what :func:`find_offsets` wrote; clips of other data sets in it are left alone.
+        out: folder to write.
+        workers: local worker processes; None: the number of cores.
+        scheduler: address of a running Dask scheduler to use instead.
+        on_progress: called in this process for every message.
+
+    Returns:
+        The manifest of the new data set.
+
+    Raises:
+        BenchError: the list is missing, or is no list with offsets; none of its clips is off; or it names none of the
+            data.
+        PrepError: of :func:`prep.correcting.correct`.
+    """
+    read_manifest(data)
+    mine = {place.clip_id for place in places([data])}
+    rows = [row for row in read_offsets(listed) if row["clip"] in mine]
+    if not rows:
+        raise BenchError(
+            f"{listed} names no clip of {data}: make the list again: bench offsets --data {data} …"
+        )
+    shifts = {row["clip"]: int(row["video_late"]) for row in rows if row["verdict"] == OFF}
+    if not shifts:
+        raise BenchError(f"{listed} says of no clip of {data} that it is off: there is nothing to correct")
+    judges = sorted({row["judge"] for row in rows if row["clip"] in shifts})
+    record = {"list_sha256": file_sha256(listed), "judges": judges}
+    manifest = correct(
+        data, out, shifts, record, workers=workers, scheduler=scheduler, on_progress=on_progress
     )
-    for folder in sorted({path.parent.parent for path in paths}):
-        check_view(folder, VIEW, "which the expert needs")
-    total = sum(open_shard(path).metadata.num_rows for path in paths)
-    seen: dict[str, Path] = {}
-    for path in paths:
-        file = open_shard(path)
-        for group in range(file.num_row_groups):
-            clip = read_clip(file, group, [VIEW, "mel"])
-            if clip.clip_id in seen:
+    lost = {failure.clip_id: failure.reason for failure in read_failures(out)}
+    for row in rows:
+        if row["clip"] in lost and row["clip"] in shifts:
+            row |= {"in_sync": "false", "verdict": UNDECIDABLE, "reason": lost[row["clip"]]}
+        elif row["clip"] in shifts:
+            row |= {
+                "video_late": "0",
+                "in_sync": "true",
+                "verdict": CORRECTED,
+                "reason": f"was {shifts[row['clip']]:+d}",
+            }
+    _write(out / LIST, [COLUMNS, *([row[name] for name in COLUMNS] for row in rows)])
+    return manifest
+
+
+def read_offsets(path: Path) -> list[dict[str, str]]:
+    """The lines of a list with offsets.
+
+    Raises:
+        BenchError: it is missing or another list; the message names the line.
+    """
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.DictReader(file)
+            lacking = [name for name in COLUMNS if name not in (reader.fieldnames or ())]
+            if lacking:
                 raise BenchError(
-                    f"{clip.clip_id} is in {seen[clip.clip_id]} and in {path}: the list could not distinguish them; "
-                    "make one of each data set"
+                    f"{path} has no column {lacking[0]}: make the list again: bench offsets --out {path} --overwrite …"
                 )
-            seen[clip.clip_id] = path
-            try:
-                found: Offset | str = judge(expert, clip, reach)
-            except Unscorable as problem:
-                found = problem.reason
-            except ValueError as error:
-                raise BenchError(
-                    f"{path}, clip {clip.clip_id}: {error}; check it: bench inspect {path.parent.parent} --verify"
-                ) from error
-            yield clip, found
-            progress(len(seen), total)
-
-
-def _row(clip: Clip, found: Offset | str, rule: Rule) -> bytes:
-    if isinstance(found, str):
-        return _line((clip.clip_id, clip.split, "", "", "", "false", found))
-    in_sync = "true" if found.in_sync(rule.most, rule.confidence) else "false"
-    figures = (found.frames, f"{found.cosine:.4f}", f"{found.confidence:.4f}")
-    return _line((clip.clip_id, clip.split, *figures, in_sync, ""))
-
-
-def _line(values: Sequence[Any]) -> bytes:
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerow(values)
-    return text.getvalue().encode()
+            rows = list(reader)
+    except FileNotFoundError:
+        raise BenchError(f"{path} is missing: make it: bench offsets --out {path} …") from None
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise BenchError(f"{path} cannot be read ({error}): make the list again with bench offsets") from None
+    for number, row in enumerate(rows, 2):
+        late = row["video_late"] or ""
+        if not row["clip"] or ((late or row["verdict"] == OFF) and not late.lstrip("+-").isdecimal()):
+            raise BenchError(
+                f"{path}, line {number}: clip {row['clip']!r}, video_late {late!r}: write whole frames"
+            )
+    return rows

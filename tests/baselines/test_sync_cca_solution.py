@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from baselines.sync_cca.solution import Moments, Variates, ratios, solve
+from baselines.sync_cca.solution import Moments, Variates, ratios, solve, with_ridges
 
 P, Q = 7, 9
 TRUE = np.array([0.9, 0.6, 0.3])
@@ -129,3 +129,14 @@ def test_what_never_changes_is_named() -> None:
     with pytest.raises(ValueError, match="the sound of all clips never change"):
         solve(silent, [0.1], [0.1], 3)
     assert isinstance(solve([Moments.of(x, y)] * 2, [0.1], [0.1], 3)[0], Variates)
+
+
+def test_given_ridges_find_what_the_choice_would() -> None:
+    folds = [Moments.of(*person(400, seed)) for seed in range(3)]
+    wanted, chosen = solve(folds, [0.7], [2.0], 3)
+    found = with_ridges(folds[0] + folds[1] + folds[2], 0.7, 2.0, chosen.components)
+    for name in ("x_mean", "y_mean", "x_basis", "y_basis", "canonical"):
+        torch.testing.assert_close(getattr(found, name), getattr(wanted, name), rtol=1e-6, atol=1e-8)
+    still = Moments.of(np.zeros((50, P), np.float32), person(50, 0)[1])
+    with pytest.raises(ValueError, match="the lips of all clips never change"):
+        with_ridges(still, 1.0, 1.0, 2)

@@ -27,7 +27,7 @@ from prep.detectors import recorded
 from prep.errors import PrepError
 from prep.names import composed, known
 from prep.pixels import Pixels
-from prep.shards import SHARDS, open_shard, read_manifest
+from prep.shards import SHARDS, made_by, open_shard, read_manifest
 from prep.sources.listing import RealNames
 
 #: The evaluation split of every corpus that has one.
@@ -82,7 +82,7 @@ def from_dataset(
     manifest = read_manifest(data)
     if manifest.get("complete") is not True:
         raise BenchError(
-            f"{data} is not complete: run the same `bench prep` again, it continues where it stopped"
+            f"{data} is not complete: run the same {made_by(manifest)} again, it continues where it stopped"
         )
     shards = [entry for entry in manifest.get("shards") or () if entry["clips"]]
     if clips is None and split is None:
