@@ -15,7 +15,7 @@ class SyncCcaConfig(Section):
 
 
 class SyncCca(Trainable):
-    """A judge of lip sync that needs no download: canonical correlation of lip landmarks and sound.
+    """Canonical correlation of lip landmarks and sound (Hotelling, Biometrika 1936); needs no download.
 
     Args:
         config: a :class:`SyncCcaConfig`.

@@ -151,6 +151,8 @@ class FitRun:
             place, added = self._restore(last, state)
         total = sum(len(clips) for one in passes for clips in groups[one.part])
         self._reporter.begin(name, place.step, total)
+        if self._config.runner.device == "cuda":
+            self._reporter.note(f"{name}: a fit runs on the CPU")
         figures: dict[str, float] = {}
         frames = sum(clip.n_frames for one in passes for clips in groups[one.part] for clip in clips)
         with _one_thread(), self._workers(frames) as scheduler:

@@ -6,6 +6,9 @@ are 24,000 frames in 20 seconds. One thread.
 
 from __future__ import annotations
 
+import re
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -32,6 +35,17 @@ JUDGING, FITTING = 80, 48
 #: What a plain loop over frames takes, in units of the suite's time.
 LOOP = 3
 FRAMES = 24_000
+#: Clips of a person, and MiB by which the peak of memory may differ; all features of the many clips are 630 MiB.
+FEW, MANY, ALLOWED = 2, 25, 60
+
+_FIT = """
+import sys
+from pathlib import Path
+from bench.train import train
+data, run = map(Path, sys.argv[1:])
+train("sync-cca", [data], overrides=["runner.workers=1", "runner.tensorboard=false"], run=run)
+print(Path("/proc/self/status").read_text())
+"""
 
 
 def seconds(do: Callable[[], Any]) -> float:
@@ -132,3 +146,20 @@ def test_24000_frames_are_fitted_in_20_seconds(
     real_time = frames / 25 / taken
     benchmark.extra_info.update(seconds=taken, times_real_time=real_time)
     assert real_time > FITTING
+
+
+def test_memory_does_not_grow_with_the_number_of_clips(benchmark: BenchmarkFixture, tmp_path: Path) -> None:
+    def peak(clips: int) -> float:
+        data, run = tmp_path / f"data{clips}", tmp_path / f"run{clips}"
+        write_fake_dataset(data, talking_clips(6, clips, 2, n_frames=500), clips_per_shard=16)
+        done = subprocess.run(
+            [sys.executable, "-c", _FIT, str(data), str(run)], check=True, capture_output=True, text=True
+        )
+        found = re.search(r"VmHWM:\s+(\d+)", done.stdout)
+        assert found is not None
+        return int(found.group(1)) / 1024
+
+    few = peak(FEW)
+    many = benchmark.pedantic(peak, args=(MANY,), rounds=1)
+    benchmark.extra_info["peak_mib"] = {f"{6 * FEW} clips": round(few), f"{6 * MANY} clips": round(many)}
+    assert many < few + ALLOWED

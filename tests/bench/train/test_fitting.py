@@ -28,6 +28,7 @@ SMALL = (
     "fit.components=4",
     "fit.lip_ridges=[0.01,1.0]",
     "fit.sound_ridges=[0.01,1.0]",
+    "fit.speech=true",
     "runner.tensorboard=false",
 )
 
