@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from bench.clips.inputs.dataset import clip_jobs
 from prep import correcting, shards
 from prep.adding import add_views
 from prep.correcting import RECORD, correct, shifted
@@ -303,3 +304,9 @@ def test_views_can_be_added_to_a_corrected_set(toy_corpus: Path, tmp_path: Path)
     for before, now in zip(read(data), read(out), strict=True):
         first = 6 if now.clip_id == clip.clip_id else 0
         assert now.images["face96"] == before.images["face96"][first:]
+    # Truth and sound of an evaluation.
+    jobs = {job.clip_id: job for job in clip_jobs(out)}
+    for before, now in zip(read(data), read(out), strict=True):
+        first, take = now.n_frames != before.n_frames, jobs[now.clip_id].truth
+        assert take is not None
+        assert (take.start, take.stop) == (6 if first else 0, before.n_frames)
