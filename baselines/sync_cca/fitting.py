@@ -76,11 +76,11 @@ class CcaStage(FitStage):
         return (self._take_shape, self._take_moments, self._take_judged)[number](groups)
 
     def about(self) -> dict[str, object]:
-        """Landmarks, sound and rule of speech, and on whom it was fitted."""
+        """Landmarks, sound, which frames of clips, and on whom it was fitted."""
         return {
             "landmarks": "FaceMesh: lips, about right_eye, left_eye, nose_bridge, nose_wings",
             "sound": "mel",
-            "speech": RULE,
+            "frames_used": f"with speech by {RULE}" if self._options.speech else "all with a face",
             "recipe": self._options.recipe.model_dump(),
             "components": int((self._judge.canonical > 0).sum()),
             "persons": int(self._judge.persons),

@@ -19,6 +19,7 @@ from bench.train.checkpoint import (
     load_into,
     load_network,
     pack_optimizers,
+    read_about,
     read_state,
     read_tensors,
     read_training,
@@ -58,6 +59,22 @@ class FullDisk:
         if self._left < 0:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         self._write(path, data)
+
+
+def test_a_file_says_of_itself_what_it_was_given(tmp_path: Path) -> None:
+    about = {"persons": 3, "data": [{"name": "a", "sha": "0"}], "landmarks": "lips", "é": None}
+    kept = []
+    for name in ("one", "two"):
+        checkpoints = Checkpoints(tmp_path / name)
+        checkpoints.save("step-00000001", {"net": weights(1)}, {}, {}, about=about, best=True)
+        kept.append(checkpoints.folder / "step-00000001" / "net.safetensors")
+    assert read_about(kept[0]) == about and kept[0].read_bytes() == kept[1].read_bytes()
+    assert read_about(save(Checkpoints(tmp_path / "plain"), 1) / "net.safetensors") == {}
+    with pytest.raises(BenchError, match="no such file"):
+        read_about(tmp_path / "none.safetensors")
+    kept[1].write_bytes(b"no tensors")
+    with pytest.raises(BenchError, match="not readable"):
+        read_about(kept[1])
 
 
 def test_what_is_saved_is_read_back(tmp_path: Path) -> None:

@@ -82,6 +82,7 @@ def test_a_fit_is_an_ordinary_run(data: Path) -> None:
     kinds = [line["kind"] for line in read_log(Path("run/fit/log.jsonl"))]
     assert kinds[0] == "begin" and kinds[-2:] == ["validation", "end"] and "note" in kinds
     about = read_about(best_files(Path("run"), "fit")["judge"])
+    assert about["frames_used"] == "with speech by level25" and about["recipe"]["dimensions"] == 3
     assert about["method"] == "sync-cca" and about["persons"] == 4 and about["frames"] == int(judge.frames)
     assert [one["name"] for one in about["data"]] == ["data"] and len(
         about["data"][0]["manifest_sha256"]
