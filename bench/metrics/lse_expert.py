@@ -51,10 +51,9 @@ class LseExpert(Metric):
     r"""Lip sync by an expert of this suite: distance, confidence, offset and \|offset\|; not LSE-D and LSE-C.
 
     The expert is Wav2Lip's (Prajwal et al. 2020, section 3.2), trained by ``bench train sync-expert``. The rule is
-    that of SyncNet (Chung and Zisserman 2016) with 1 - cosine as distance and without padding at the ends, as in
-    :func:`baselines.sync_expert.offsets.find_offset`. All methods are cropped by the face boxes of the truth, so
-    the position of a detected face has no influence. Distance and confidence are in [0, 1]; offsets are in frames,
-    positive if the video is late.
+    that of SyncNet (Chung and Zisserman 2016) with 1 - cosine as distance and without padding at the ends. All methods
+    are cropped by the face boxes of the truth, so the position of a detected face has no influence. Distance and
+    confidence are in [0, 1]; offsets are in frames, positive if the video is late.
 
     Raises:
         Unavailable: no expert is named.
@@ -154,7 +153,7 @@ class LseExpert(Metric):
         """Embed all windows of consecutive crops: (n + 4, 96, 96, 3) uint8 RGB → (n, D) float32, of length 1."""
         import torch
 
-        from baselines.sync_expert.offsets import embed_lips
+        from baselines.sync_expert.embedding import embed_lips
 
         return embed_lips(self.expert, torch.from_numpy(crops).permute(0, 3, 1, 2)).cpu().numpy()
 
@@ -162,8 +161,8 @@ class LseExpert(Metric):
         """Embed the sound beside the first ``n`` windows: (m,) 16 kHz, m ≥ 640 (n + 4) → (n, D) float32."""
         import torch
 
+        from baselines.sync_expert.embedding import embed_sounds
         from baselines.sync_expert.network import SOUND
-        from baselines.sync_expert.offsets import embed_sounds
 
         samples = np.ascontiguousarray(samples)
         key = (hashlib.blake2b(samples.tobytes()).digest(), n)

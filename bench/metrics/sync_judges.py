@@ -259,15 +259,15 @@ class PictureExpert(SyncJudge):
         """(n, 96, 96, 3) uint8, RGB → (n - 4, D) float32, of length 1."""
         import torch
 
-        from baselines.sync_expert.offsets import embed_lips
+        from baselines.sync_expert.embedding import embed_lips
 
         return embed_lips(self.expert, torch.from_numpy(seen).permute(0, 3, 1, 2)).cpu().numpy()
 
     def _hear(self, samples: npt.NDArray[np.int16], n_frames: int) -> Float:
         import torch
 
+        from baselines.sync_expert.embedding import embed_sounds
         from baselines.sync_expert.network import SOUND
-        from baselines.sync_expert.offsets import embed_sounds
         from prep.sound.features import chunk
         from prep.sound.mel import RATE, melspectrogram
 

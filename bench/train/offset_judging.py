@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, ClassVar, Protocol
 import numpy as np
 import torch
 
+from baselines.sync_expert.embedding import embed_lips, embed_sounds
 from baselines.sync_expert.network import FRAMES, SOUND
-from baselines.sync_expert.offsets import embed_lips, embed_sounds
 from baselines.sync_judges import Offset, clip_offset, speech_frames
 from bench.common.dask_loop import share
 from bench.common.errors import BenchError, Unscorable

@@ -12,9 +12,9 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor, nn
 
+from baselines.sync_expert.embedding import embed_lips, embed_sounds
 from baselines.sync_expert.method import SyncExpert, SyncExpertConfig
 from baselines.sync_expert.network import SyncNet, cosine_bce
-from baselines.sync_expert.offsets import embed_lips, embed_sounds, find_offset
 from baselines.sync_expert.stage import ExpertConfig, ExpertStage
 from bench.common.errors import BenchError
 from bench.common.methods import get_talker
@@ -334,52 +334,7 @@ def test_windows_too_close_for_far_sound_are_refused() -> None:
         config(windows=3, stride=2, far=5)
 
 
-# Offsets of clips ---------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("late", [-4, 0, 6])
-def test_an_offset_is_found(late: int) -> None:
-    rng = torch.Generator().manual_seed(0)
-    speech = nn.functional.normalize(torch.rand(60, 32, generator=rng), dim=1)
-    # What the lips of window i say is heard in chunk i + late.
-    lips, sounds = speech[10:40], speech[10 - late : 44 - late]
-    found = find_offset(lips, sounds, reach=8)
-    assert found.frames == late
-    assert found.cosine == pytest.approx(1, abs=1e-5)
-    assert 0.1 < found.confidence < 0.5
-    assert found.in_sync() == (late == 0)
-    assert found.in_sync(most=6)
-    assert not found.in_sync(most=6, confidence=0.6)
-
-
-def test_sound_that_tells_nothing_is_not_off() -> None:
-    same = torch.full((20, 4), 0.5)
-    found = find_offset(same, same)
-    assert (found.frames, found.confidence) == (0, 0)
-    assert not found.in_sync()
-
-
-def test_offsets_count_where_half_of_the_windows_have_sound() -> None:
-    lips = torch.eye(8)[:4]
-    # Only at offset 3 do they meet, and there but one window has a chunk.
-    sounds = torch.cat([torch.zeros(3, 8), lips[:1]])
-    assert find_offset(lips, sounds).frames == 0
-    with pytest.raises(ValueError, match="4 windows of lips and 1 chunks of sound"):
-        find_offset(lips, sounds[:1])
-    with pytest.raises(ValueError, match="0 windows"):
-        find_offset(lips[:0], sounds)
-
-
-def test_windows_may_have_gaps_between_them() -> None:
-    speech = nn.functional.normalize(torch.rand(60, 32, generator=torch.Generator().manual_seed(0)), dim=1)
-    starts = torch.tensor([0, 1, 2, 9, 10, 25, 26, 27, 28])
-    found = find_offset(speech[10:][starts], speech[7:47], reach=8, starts=starts)
-    assert found.frames == 3
-    assert found.cosine == pytest.approx(1, abs=1e-5)
-    whole = find_offset(speech[10:40], speech[7:47], reach=8)
-    assert whole == find_offset(speech[10:40], speech[7:47], reach=8, starts=torch.arange(30))
-    # The sound ends with the last window: 3 frames later there is some for one of four only.
-    assert find_offset(speech[18:22], speech[10:18], reach=8, starts=torch.arange(4, 8)).frames < 3
+# Embeddings of clips -------------------------------------------------------------------------------------------------
 
 
 def test_a_clip_is_embedded_window_by_window() -> None:
