@@ -10,8 +10,8 @@ from baselines.sync_judges.scores import Array, Bool, Float, shifted_scores
 from baselines.sync_judges.windows import nearest_best
 
 #: The least significance of an offset. Measured with the linear judge on real people that it was not fitted on: of 83
-#: clips of 5 to 10 s, 80 % reach it with their own sound, and 1.0 % of 726 pairs with another person's (of 36 clips of
-#: 3 s 64 %, and 4.8 % of 311 pairs).
+#: clips of 5 to 10 s, 84 % reach it with their own sound, and 1.4 % of 726 pairs with another person's (of 36 clips of
+#: 3 s 64 %, and 4.5 % of 311 pairs).
 SIGNIFICANCE = 3.5
 #: Frames that must have speech.
 SPEECH_FRAMES = 25
