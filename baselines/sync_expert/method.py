@@ -2,18 +2,31 @@
 
 from __future__ import annotations
 
+from typing import Annotated, Any
+
+from pydantic import Discriminator, Tag
 from torch import Tensor, nn
 
+from baselines.sync_expert.landmark_stage import LandmarkConfig, LandmarkStage
 from baselines.sync_expert.network import SyncNet
 from baselines.sync_expert.stage import ExpertConfig, ExpertStage
 from models.base import DataInfo, Section, Stage, Trainable
 from models.official import official_state
 
 
-class SyncExpertConfig(Section):
-    """Configuration of the method ``sync-expert``; its one table is ``[expert]``."""
+def _sight(table: Any) -> str:
+    view = table.get("view") if isinstance(table, dict) else getattr(table, "view", None)
+    return "landmarks" if view == "landmarks" else "pictures"
 
-    expert: ExpertConfig
+
+class SyncExpertConfig(Section):
+    """Configuration of the method ``sync-expert``; its one table is ``[expert]``, whose ``view`` says what it looks
+    at."""
+
+    expert: Annotated[
+        Annotated[ExpertConfig, Tag("pictures")] | Annotated[LandmarkConfig, Tag("landmarks")],
+        Discriminator(_sight),
+    ]
 
 
 class SyncExpert(Trainable):
@@ -29,9 +42,17 @@ class SyncExpert(Trainable):
     config_class = SyncExpertConfig
 
     def __init__(self, config: SyncExpertConfig, data: DataInfo) -> None:
-        network = config.expert.build()
+        options = config.expert
+        network: nn.Module
+        stage: Stage
+        if isinstance(options, LandmarkConfig):
+            network = points = options.build()
+            stage = LandmarkStage(options, points)
+        else:
+            network = pictures = options.build()
+            stage = ExpertStage(options, pictures)
         self.networks: dict[str, nn.Module] = {"expert": network}
-        self.stages: dict[str, Stage] = {"expert": ExpertStage(config.expert, network)}
+        self.stages: dict[str, Stage] = {"expert": stage}
 
     @classmethod
     def from_official(cls, state: dict[str, Tensor]) -> dict[str, dict[str, Tensor]]:

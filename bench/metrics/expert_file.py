@@ -35,7 +35,11 @@ def load_expert(found: JudgeFile, device: str = "cpu") -> SyncNet:
     Raises:
         BenchError: the file is missing, holds other weights because the run is still training, or is damaged.
     """
-    return load_judge(found, _options(found.run).expert.build(), device)
+    from baselines.sync_expert.stage import ExpertConfig
+
+    options = _options(found.run).expert
+    assert isinstance(options, ExpertConfig)  # find_expert takes no other view
+    return load_judge(found, options.build(), device)
 
 
 def _options(run: Path) -> SyncExpertConfig:

@@ -27,6 +27,7 @@ from bench.results import Missing
 from prep.rates import SAMPLES_PER_FRAME
 
 if TYPE_CHECKING:
+    from baselines.sync_expert.landmark_stage import LandmarkConfig
     from baselines.sync_expert.stage import ExpertConfig
     from bench.metrics.syncnet import SyncNetV2
     from bench.weights.store import WeightStore
@@ -35,13 +36,14 @@ if TYPE_CHECKING:
 #: whole frames as SyncNet gets them.
 Sight = Literal["landmarks", "face96", "frames"]
 #: Kinds of judge.
-CCA, PICTURES, SYNCNET = "CCA", "picture expert", "SyncNet"
+CCA, LANDMARKS, PICTURES, SYNCNET = "CCA", "landmark expert", "picture expert", "SyncNet"
 _SYNCNET = "syncnet_v2"
 # View of an expert → kind of judge.
-_EXPERTS = {"face96": PICTURES}
+_EXPERTS = {"landmarks": LANDMARKS, "face96": PICTURES}
 # Kind → how to get one.
 _REMEDIES = {
     CCA: f"bench train {CCA_METHOD} --data DATA, then --sync-cca RUN",
+    LANDMARKS: f"bench train {EXPERT} --preset landmarks --data DATA, then --sync-expert RUN",
     PICTURES: f"bench train {EXPERT} --data DATA, then --sync-expert RUN",
 }
 # Number of sounds whose embeddings are kept: the rows of one clip mostly share one.
@@ -67,7 +69,7 @@ class JudgeFacts:
 
     Attributes:
         name: in tables; unique among the judges that are compared.
-        kind: :data:`CCA`, :data:`PICTURES` or :data:`SYNCNET`.
+        kind: :data:`CCA`, :data:`LANDMARKS`, :data:`PICTURES` or :data:`SYNCNET`.
         file: of its weights.
         sha256: of that file.
         training: what it was trained on; empty: not recorded.
@@ -180,8 +182,8 @@ def find_judges(
     return _named(found), missing
 
 
-def _expert(run: Path) -> ExpertConfig:
-    config: ExpertConfig = config_of(run, EXPERT).method_config.expert  # type: ignore[attr-defined]
+def _expert(run: Path) -> ExpertConfig | LandmarkConfig:
+    config: ExpertConfig | LandmarkConfig = config_of(run, EXPERT).method_config.expert  # type: ignore[attr-defined]
     return config
 
 
@@ -224,8 +226,14 @@ def build_judge(found: FoundJudge, context: Context) -> SyncJudge:
         return SyncNetJudge(facts, load_syncnet(context))
     if facts.kind == CCA:
         return PointJudge(facts, load_cca(file), file.padding)
-    expert = load_judge(file, _expert(file.run).build(), context.device)
-    return PictureExpert(facts, expert, file.padding)
+    from baselines.sync_expert.landmark_network import LandmarkJudge
+    from baselines.sync_expert.landmark_stage import LandmarkConfig
+
+    options = _expert(file.run)
+    if isinstance(options, LandmarkConfig):
+        judge = LandmarkJudge(load_judge(file, options.build(), context.device))
+        return PointJudge(facts, judge, file.padding)
+    return PictureExpert(facts, load_judge(file, options.build(), context.device), file.padding)
 
 
 def centred(windows: Float, frames: int, n_frames: int) -> Float:
@@ -281,7 +289,7 @@ class PictureExpert(SyncJudge):
 
 
 class PointJudge(SyncJudge):
-    """A judge that looks at landmarks: CCA (``bench train sync-cca``)."""
+    """A judge that looks at landmarks: CCA (``bench train sync-cca``), or the expert with ``view = "landmarks"``."""
 
     sight = "landmarks"
 

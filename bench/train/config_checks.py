@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, get_args
+from typing import Annotated, Any, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
@@ -46,8 +46,21 @@ def validate(model: type[BaseModel], values: Any, kind: type[Section], prefix: t
         # In strict mode, so that "3" and true are not accepted as numbers; and as JSON, which has no tuples.
         return model.model_validate_json(json.dumps(values, default=str), strict=True)
     except ValidationError as error:
-        found = _of_one_value(error.errors(include_url=False), keys(kind), prefix)
+        known = keys(kind)
+        errors = [_untagged(one, known, prefix) for one in error.errors(include_url=False)]
+        found = _of_one_value(errors, known, prefix)
         raise _problem(found, kind, prefix) from None
+
+
+def _untagged(error: Any, known: Sequence[str], prefix: tuple[str, ...]) -> Any:
+    """The error without the names by which pydantic tells apart the forms of a table that has several."""
+    place: list[Any] = []
+    for number, part in enumerate(error["loc"], 1):
+        path = ".".join(map(str, (*prefix, *place, part)))
+        last = number == len(error["loc"]) and error["type"] == "extra_forbidden"
+        if last or isinstance(part, int) or any(within(path, key) for key in known):
+            place.append(part)
+    return {**error, "loc": tuple(place)}
 
 
 def _of_one_value(errors: Sequence[Any], known: Sequence[str], prefix: tuple[str, ...]) -> Any:
@@ -70,6 +83,10 @@ def _problem(error: Any, kind: type[Section], prefix: tuple[str, ...]) -> Proble
     if error["type"] == "extra_forbidden" or (isinstance(value, dict) and key in keys(kind)):
         if isinstance(value, dict) and value:
             key = f"{key}.{next(leaves(value))[0]}"
+        if key in keys(kind):
+            return Problem(
+                key, f"{key}: the form that the table has by its other keys, such as view, has no such key"
+            )
         return Problem(key, unknown(key, kind))
     message = error["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
     if isinstance(value, dict):
@@ -128,12 +145,18 @@ def _walk(model: type[BaseModel], prefix: tuple[str, ...]) -> Iterator[tuple[str
     """Dotted names of the values, and their annotations."""
     for name, field in model.model_fields.items():
         path = (*prefix, name)
-        tables = [t for t in (field.annotation, *get_args(field.annotation)) if _is_table(t)]
+        forms = (field.annotation, *map(_plain, get_args(field.annotation)))
+        tables = [form for form in forms if _is_table(form)]
         if tables:
             for table in tables:
                 yield from _walk(table, path)
         else:
             yield ".".join(path), field.annotation
+
+
+def _plain(annotation: Any) -> Any:
+    """A type without what ``Annotated`` says of it."""
+    return get_args(annotation)[0] if get_origin(annotation) is Annotated else annotation
 
 
 def _is_table(annotation: Any) -> bool:

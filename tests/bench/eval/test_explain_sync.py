@@ -249,7 +249,7 @@ def test_wrong_uses_are_one_line(videos: Path, run: Path) -> None:
         compared(videos)
     with pytest.raises(BenchError, match="2 runs would be called"):
         compared(videos, run, run)
-    with pytest.raises(BenchError, match="uses the view mouth416x320, judges use face96"):
+    with pytest.raises(BenchError, match="uses the view mouth416x320, judges use landmarks or face96"):
         compared(videos, make_run(run.parent / "mouth", view="mouth416x320"))
     other = run.parent / "ipl"
     other.mkdir()

@@ -6,7 +6,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
+from baselines.sync_expert.landmark_network import LandmarkJudge
 from baselines.sync_judges.scores import shifted_scores
 from bench.common.errors import BenchError, Unscorable
 from bench.eval.judging import SyncNetMetric
@@ -16,6 +18,8 @@ from bench.metrics.expert_file import find_expert
 from bench.metrics.lse_expert import LseExpert, distance_table
 from bench.metrics.sync_judges import SyncNetJudge, build_judge, centred, find_judges
 from bench.metrics.syncnet import distances
+from bench.train.checkpoint import write_networks
+from bench.train.config import load_config
 from bench.weights.digests import file_sha256
 from bench.weights.store import Entry, WeightStore
 from prep.sound.mel import melspectrogram
@@ -35,7 +39,7 @@ def test_windows_belong_to_their_middle_frames() -> None:
 def test_the_picture_expert_is_that_of_its_metric(tmp_path: Path) -> None:
     run = make_run(tmp_path / "expert")
     (file,), missing = find_judges((), (run,), STORE)
-    assert [lack.metric for lack in missing] == ["CCA", "SyncNet"]
+    assert [lack.metric for lack in missing] == ["CCA", "landmark expert", "SyncNet"]
     assert file.facts.sha256 == file_sha256(file.facts.file) == find_expert(run).sha256
     judge = build_judge(file, Context(STORE))
     metric = LseExpert(Context(STORE, sync_expert=find_expert(run)))
@@ -50,7 +54,7 @@ def test_the_picture_expert_is_that_of_its_metric(tmp_path: Path) -> None:
 def test_cca_is_that_of_its_metric(tmp_path: Path) -> None:
     run = test_sync_cca.make_run(tmp_path / "cca")
     (found,), missing = find_judges((run,), (), STORE)
-    assert [lack.metric for lack in missing] == ["picture expert", "SyncNet"]
+    assert [lack.metric for lack in missing] == ["landmark expert", "picture expert", "SyncNet"]
     assert [(d.name, d.manifest_sha256) for d in found.facts.training] == [
         (test_sync_cca.DATA["name"], test_sync_cca.DATA["manifest_sha256"])
     ]
@@ -59,6 +63,26 @@ def test_cca_is_that_of_its_metric(tmp_path: Path) -> None:
     points, audio = test_sync_cca.face(mouth), test_sync_cca.sound(mouth)
     np.testing.assert_array_equal(judge.see(points), network.see(points))
     np.testing.assert_array_equal(judge.hear(audio), network.hear(melspectrogram(audio), 60))
+
+
+def test_the_landmark_expert_is_that_of_its_run(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    config = load_config("sync-expert", "landmarks", ["expert.channels=8"], (), tmp_path / "points")
+    network = config.method_config.expert.build()  # type: ignore[attr-defined]
+    write_networks(tmp_path / "points", "expert", {"expert": network.state_dict()}, "drawn by a test")
+    config.save(tmp_path / "points")
+    (found,), missing = find_judges((), (tmp_path / "points",), STORE)
+    assert (found.facts.kind, [lack.metric for lack in missing]) == (
+        "landmark expert",
+        ["CCA", "picture expert", "SyncNet"],
+    )
+    judge, alone = build_judge(found, Context(STORE)), LandmarkJudge(network)
+    mouth = test_sync_cca.opening(60)
+    points, audio = test_sync_cca.face(mouth), test_sync_cca.sound(mouth)
+    np.testing.assert_array_equal(judge.see(points), alone.see(points))
+    np.testing.assert_array_equal(judge.hear(audio), alone.hear(melspectrogram(audio), 60))
+    with pytest.raises(BenchError, match=r"uses the view landmarks, lse\.expert uses face96"):
+        find_expert(tmp_path / "points")
 
 
 def test_syncnets_scores_are_its_squared_distances(tmp_path: Path) -> None:
