@@ -213,6 +213,11 @@ class WindowDataset(Dataset[Sample]):
         if self._pictures is not None:
             self._pictures.forget()
 
+    @property
+    def keeps_no_more(self) -> bool:
+        """Whether :meth:`keep_pictures` stopped keeping, because little memory is left. What is there stays."""
+        return self._pictures is not None and self._pictures.stopped
+
     @cached_property
     def fingerprint(self) -> str:
         """Hex digest of everything that determines the samples and their order: clips, spec and seed."""

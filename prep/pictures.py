@@ -77,6 +77,11 @@ class Pictures:
         """Give the memory back."""
         self._cache = None
 
+    @property
+    def stopped(self) -> bool:
+        """Whether crops are kept, but no more are added, because memory ran out."""
+        return self._cache is not None and self._cache.closed
+
     def _decoded(self, clip: int, places: np.ndarray, count: int) -> np.ndarray:
         start, size = self._index.chunks[self._view.name][clip].tolist()
         chunk = self._shards.read(int(self._index.shard[clip]), start, size)

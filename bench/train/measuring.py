@@ -14,18 +14,19 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import TypedDict
 
 import torch
 from accelerate import Accelerator
+from typing_extensions import Unpack
 
 from bench.common.errors import BenchError
-from bench.train.allocator import keep_freed_memory
 from bench.train.config import RunConfig
 from bench.train.finite import NotFinite
 from bench.train.log import Several
 from bench.train.one_run import check_run
-from bench.train.parallel import make_accelerator
-from bench.train.precision import autocast, resolve
+from bench.train.precision import autocast
+from bench.train.runner import prepared
 from bench.train.stage_run import StageRun
 from bench.train.stopping import Stop
 from bench.train.training import new_config
@@ -38,6 +39,30 @@ WARM_UP = 2
 #: Share of the free memory that a stage may take on a CPU: the system ends a process that takes more.
 _MOST = 0.95
 _NO_MEMORY = re.compile(r"out of memory|not enough memory|allocate memory|bad_alloc|create a memory", re.I)
+
+
+class Options(TypedDict, total=False):
+    """What is measured; each may be left out.
+
+    Attributes:
+        preset: as for :func:`bench.train.train`, as are those that follow.
+        overrides: see there.
+        clips: see there.
+        stages: see there.
+        weights_dir: see there.
+        note: receives lines about what is measured, and about slow steps.
+    """
+
+    preset: str | None
+    overrides: Sequence[str]
+    clips: Path | None
+    stages: Sequence[str]
+    weights_dir: Path | None
+    note: Callable[[str], None]
+
+
+def unheard(_: str) -> None:
+    """The ``note`` of :class:`Options` where none is given."""
 
 
 class TooLarge(BenchError):
@@ -212,39 +237,43 @@ class MeasuredStage(StageRun):
 
 @contextmanager
 def measured_stages(
-    method: str,
-    data: Sequence[Path],
-    *,
-    preset: str | None,
-    overrides: Sequence[str],
-    clips: Path | None,
-    stages: Sequence[str],
-    weights_dir: Path | None,
-    note: Callable[[str], None],
-    exact: bool = False,
+    method: str, data: Sequence[Path], *, exact: bool = False, **options: Unpack[Options]
 ) -> Iterator[list[MeasuredStage]]:
-    """The stages of a new run that is not made; arguments as for :func:`bench.train.train`.
+    """The stages of a new run that is not made.
+
+    Args:
+        method: as for :func:`bench.train.train`.
+        data: as there.
+        exact: as of :class:`Clock`.
+        options: see :class:`Options`.
 
     Raises:
         BenchError: an option or a data set is not usable, or several processes measure.
         PrepError: a folder is not a data set, or lacks what a stage needs.
     """
     with TemporaryDirectory(prefix="bench-measured-") as folder:
-        config = new_config(method, preset, overrides, data, clips, Path(folder) / method, None)
-        checked = check_run(config, stages, WeightStore.default(weights_dir), weights=False)
+        config = new_config(
+            method,
+            options.get("preset"),
+            options.get("overrides", ()),
+            data,
+            options.get("clips"),
+            Path(folder) / method,
+            None,
+        )
+        weights = WeightStore.default(options.get("weights_dir"))
+        checked = check_run(config, options.get("stages", ()), weights, weights=False)
         measured = [stage for name, stage in checked.method.stages.items() if name in checked.stages]
         if fitted := [stage.name for stage in measured if isinstance(stage, FitStage)]:
             raise BenchError(
                 f"stage {fitted[0]} of {method} has no steps to measure: bench train says how long its passes took"
             )
-        config, chosen = resolve(config)
+        config, chosen, accelerator = prepared(config)
+        note = options.get("note", unheard)
         if chosen:
             note(chosen)
-        accelerator = make_accelerator(config)
         if accelerator.num_processes > 1:
             raise BenchError("one process is measured, not several: leave the launcher out")
-        keep_freed_memory()
-        torch.use_deterministic_algorithms(config.runner.deterministic)
         yield [
             MeasuredStage(config, stage, accelerator, checked.derived, note, exact=exact)
             for stage in measured

@@ -10,10 +10,11 @@ from pathlib import Path
 
 import torch
 from torch import nn
+from typing_extensions import Unpack
 
 from bench.common.errors import BenchError
 from bench.train.compiling import runs_compiled
-from bench.train.measuring import WARM_UP, Clock, MeasuredStage, Part, measured_stages
+from bench.train.measuring import WARM_UP, Clock, MeasuredStage, Options, Part, measured_stages
 
 #: Steps that are measured.
 STEPS = 5
@@ -56,40 +57,24 @@ def profile(
     method: str,
     data: Sequence[Path],
     *,
-    preset: str | None = None,
-    overrides: Sequence[str] = (),
-    clips: Path | None = None,
-    stages: Sequence[str] = (),
-    weights_dir: Path | None = None,
     traces: Path = Path(),
     steps: int = STEPS,
-    note: Callable[[str], None] = lambda _: None,
+    **options: Unpack[Options],
 ) -> Iterator[StageProfile]:
-    """Measure the parts of some steps of each stage; only traces are written. Other arguments as for
-    :func:`bench.train.train`.
+    """Measure the parts of some steps of each stage; only traces are written. ``options`` say what is
+    measured, see :class:`bench.train.measuring.Options`.
 
     On a GPU, each part is measured until the GPU has finished it, so that a step takes longer than in training.
 
     Args:
         traces: folder for ``profile-METHOD-STAGE.json.gz``.
         steps: to measure.
-        note: receives lines about what is measured.
 
     Raises:
         BenchError: an option or a data set is not usable, memory is too small, or a trace cannot be written.
         PrepError: a folder is not a data set, or lacks what a stage needs.
     """
-    with measured_stages(
-        method,
-        data,
-        preset=preset,
-        overrides=overrides,
-        clips=clips,
-        stages=stages,
-        weights_dir=weights_dir,
-        note=note,
-        exact=True,
-    ) as measured:
+    with measured_stages(method, data, exact=True, **options) as measured:
         for stage in measured:
             with stage.ready():
                 trace = traces / f"profile-{method}-{stage.stage.name}.json.gz"

@@ -51,6 +51,23 @@ class TrainResult:
     skipped: dict[str, str] = field(default_factory=dict)
 
 
+def prepared(config: RunConfig, accelerator: Accelerator | None = None) -> tuple[RunConfig, str, Accelerator]:
+    """Set this process up for training.
+
+    Args:
+        config: of a run.
+        accelerator: made from the configuration by default.
+
+    Returns:
+        The configuration with the precision that is used, what to say of that choice as
+        :func:`bench.train.precision.resolve` does, and the accelerator.
+    """
+    keep_freed_memory()
+    config, chosen = resolve(config)
+    torch.use_deterministic_algorithms(config.runner.deterministic)
+    return config, chosen, accelerator or make_accelerator(config)
+
+
 def train_stages(
     config: RunConfig,
     method: Trainable,
@@ -80,10 +97,7 @@ def train_stages(
             fit.
         PrepError: the data set lacks what a stage needs.
     """
-    keep_freed_memory()
-    config, _ = resolve(config)
-    accelerator = accelerator or make_accelerator(config)
-    torch.use_deterministic_algorithms(config.runner.deterministic)
+    config, _, accelerator = prepared(config, accelerator)
     load_networks(run, method)
     best = {}
     with Stop() if stop is None else nullcontext(stop) as stop:

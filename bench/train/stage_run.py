@@ -346,10 +346,15 @@ class StageRun:
             counters.logged.clear()
         rates = {f"lr/{key}": o.param_groups[0]["lr"] for key, o in self._stepper.optimizers.items()}
         self._reporter.step(name, counters.step, self._stream.epoch, {**logs, **rates}, speed)
-        hint = self._stage.hint(logs, self._progress())
-        if hint and hint not in self._hints:
-            self._hints.add(hint)
-            self._reporter.note(f"{name}: {hint}")
+        hints = [self._stage.hint(logs, self._progress())]
+        if self._dataset.keeps_no_more or self._held_out.keeps_no_more:
+            hints.append(
+                "memory is short: decoded pictures that are kept stay, all others are decoded each time"
+            )
+        for hint in hints:
+            if hint and hint not in self._hints:
+                self._hints.add(hint)
+                self._reporter.note(f"{name}: {hint}")
 
     def _validate(self) -> bool:
         """Validate. Returns whether this is the best so far."""

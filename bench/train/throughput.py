@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
+from typing_extensions import Unpack
 
-from bench.train.measuring import WARM_UP, MeasuredStage, Part, TooLarge, measured_stages
+from bench.train.measuring import WARM_UP, MeasuredStage, Options, Part, TooLarge, measured_stages, unheard
 
 #: Seconds in which a stage is measured, without its first steps.
 SECONDS = 20.0
@@ -93,37 +94,23 @@ def throughput(
     method: str,
     data: Sequence[Path],
     *,
-    preset: str | None = None,
-    overrides: Sequence[str] = (),
-    clips: Path | None = None,
-    stages: Sequence[str] = (),
-    weights_dir: Path | None = None,
     seconds: float | None = None,
-    note: Callable[[str], None] = lambda _: None,
+    **options: Unpack[Options],
 ) -> Iterator[StageSpeed]:
-    """Measure some steps of each stage, in each part of its schedule; nothing is written. Other arguments as for
-    :func:`bench.train.train`.
+    """Measure some steps of each stage, in each part of its schedule; nothing is written. ``options`` say what
+    is measured, see :class:`bench.train.measuring.Options`.
 
     A stage that does not fit into memory has a :attr:`StageSpeed.problem`, and the next one is measured.
 
     Args:
         seconds: for each stage, None: :data:`SECONDS`; longer where steps are slow: at least :data:`FEWEST` are made.
-        note: receives lines about what is measured, and about slow steps.
 
     Raises:
         BenchError: an option or a data set is not usable, or a loss is not finite.
         PrepError: a folder is not a data set, or lacks what a stage needs.
     """
-    with measured_stages(
-        method,
-        data,
-        preset=preset,
-        overrides=overrides,
-        clips=clips,
-        stages=stages,
-        weights_dir=weights_dir,
-        note=note,
-    ) as measured:
+    note = options.get("note", unheard)
+    with measured_stages(method, data, **options) as measured:
         for stage in measured:
             yield _stage_speed(stage, SECONDS if seconds is None else seconds, note)
 

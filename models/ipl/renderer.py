@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from models.layers.conv import audio_encoder
 from models.layers.folding import normalised
+from models.layers.narrow import Conv2d
 from models.layers.precision import full, in_full
 from models.layers.spade import AdaInBlock, SpadeBlock
 from models.layers.warp import motion_grid, warp
@@ -176,17 +177,17 @@ class AlignmentModule(nn.Module):
         super().__init__()
         self.warping = warping
         fine, middle, coarse = _channels(width)
-        self.conv1 = nn.Conv2d(6, fine, 7, padding=3)
+        self.conv1 = Conv2d(6, fine, 7, padding=3)
         self.conv1_bn = nn.BatchNorm2d(fine)
-        self.conv2 = nn.Conv2d(fine, coarse, 3, stride=2, padding=1)
+        self.conv2 = Conv2d(fine, coarse, 3, stride=2, padding=1)
         self.conv2_bn = nn.BatchNorm2d(coarse)
         self.spade_layer_1 = SpadeBlock(coarse, 3 * SKETCHES, coarse)
         self.spade_layer_2 = SpadeBlock(coarse, 3 * SKETCHES, coarse)
         self.spade_layer_4 = SpadeBlock(middle, 3 * SKETCHES, coarse)
         if warping:
-            self.conv_4 = nn.Conv2d(middle, 2, 7, padding=3)
+            self.conv_4 = Conv2d(middle, 2, 7, padding=3)
         self.conv_5 = nn.Sequential(
-            nn.Conv2d(middle, fine, 7, padding=3), nn.ReLU(), nn.Conv2d(fine, 1, 7, padding=3), nn.Sigmoid()
+            Conv2d(middle, fine, 7, padding=3), nn.ReLU(), Conv2d(fine, 1, 7, padding=3), nn.Sigmoid()
         )
 
     def encode(self, pictures: Tensor, sketches: Tensor) -> tuple[Tensor, Tensor]:
@@ -239,16 +240,16 @@ class TranslationModule(nn.Module):
         vector, units = (max(1, round(c * width)) for c in (512, 128)) if audio else (0, 0)
         if audio:
             self.audio_encoder = audio_encoder(width)
-        self.conv1 = nn.Conv2d(3 + 3 * SKETCHES, fine, 7, padding=3, bias=False)
+        self.conv1 = Conv2d(3 + 3 * SKETCHES, fine, 7, padding=3, bias=False)
         self.conv1_bn = nn.BatchNorm2d(fine)
-        self.conv2 = nn.Conv2d(fine, coarse, 3, stride=2, padding=1, bias=False)
+        self.conv2 = Conv2d(fine, coarse, 3, stride=2, padding=1, bias=False)
         self.conv2_bn = nn.BatchNorm2d(coarse)
         self.spade_1 = SpadeBlock(coarse, coarse, coarse)
         self.adain_1 = AdaInBlock(coarse, vector, units)
         self.spade_2 = SpadeBlock(middle, fine, coarse)
         self.adain_2 = AdaInBlock(middle, vector, units)
         self.spade_4 = SpadeBlock(middle, 3, coarse)
-        self.conv_last = nn.Conv2d(middle, 3, 7, padding=3, bias=False)
+        self.conv_last = Conv2d(middle, 3, 7, padding=3, bias=False)
         self.audio = audio
 
     def forward(self, target: Tensor, aligned: Aligned, mels: Tensor) -> Tensor:

@@ -13,6 +13,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import FunctionCtx, once_differentiable
 
+from models.layers.narrow import Conv2d, conv2d
+
 # Of LeakyReLU, and what is added to a variance.
 _SLOPE, _EPSILON = 0.2, 1e-5
 
@@ -84,9 +86,9 @@ class SpadeMaps(nn.Module):
 
     def __init__(self, channels: int, modulating: int, hidden: int) -> None:
         super().__init__()
-        self.conv1 = nn.Conv2d(modulating, hidden, 3, padding=1)
-        self.gamma = nn.Conv2d(hidden, channels, 3, padding=1)
-        self.beta = nn.Conv2d(hidden, channels, 3, padding=1)
+        self.conv1 = Conv2d(modulating, hidden, 3, padding=1)
+        self.gamma = Conv2d(hidden, channels, 3, padding=1)
+        self.beta = Conv2d(hidden, channels, 3, padding=1)
         # Half of the multiplications at most: the borders cost some, and many small operations.
         self.as_one = 2 * 25 * modulating * 2 * channels < 9 * hidden * (modulating + 2 * channels)
 
@@ -99,7 +101,7 @@ class SpadeMaps(nn.Module):
         if self.as_one:
             return Modulation(*_convolved_twice(picture, self.conv1, weight, bias))
         hidden = self.conv1(picture)
-        return Modulation(*(F.conv2d(hidden, *half, padding=1) for half in _halves(weight, bias)))
+        return Modulation(*(conv2d(hidden, *half, padding=(1, 1)) for half in _halves(weight, bias)))
 
 
 def _convolved_twice(
@@ -142,7 +144,7 @@ def _convolved_twice(
     )
 
     def half(weight: Tensor, bias: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
-        made = F.conv2d(picture, weight, bias, padding=2)
+        made = conv2d(picture, weight, bias, padding=(2, 2))
         first_and_last = torch.arange(2, device=made.device)
         y, x = (first_and_last * (n - 1) for n in made.shape[2:])
         # Unlike arithmetic on slices, these copy nothing of the picture's size, here or in the backward pass.
@@ -171,8 +173,8 @@ class SpadeBlock(nn.Module):
 
     def __init__(self, channels: int, modulating: int, hidden: int) -> None:
         super().__init__()
-        self.conv_1 = nn.Conv2d(channels, channels, 3, padding=1)
-        self.conv_2 = nn.Conv2d(channels, channels, 3, padding=1)
+        self.conv_1 = Conv2d(channels, channels, 3, padding=1)
+        self.conv_2 = Conv2d(channels, channels, 3, padding=1)
         self.spade_layer_1 = SpadeMaps(channels, modulating, hidden)
         self.spade_layer_2 = SpadeMaps(channels, modulating, hidden)
 
@@ -218,8 +220,8 @@ class AdaInBlock(nn.Module):
 
     def __init__(self, channels: int, modulating: int, hidden: int) -> None:
         super().__init__()
-        self.conv_1 = nn.Conv2d(channels, channels, 3, padding=1)
-        self.conv_2 = nn.Conv2d(channels, channels, 3, padding=1)
+        self.conv_1 = Conv2d(channels, channels, 3, padding=1)
+        self.conv_2 = Conv2d(channels, channels, 3, padding=1)
         if modulating:
             self.adain_layer_1 = AdaInVector(channels, modulating, hidden)
             self.adain_layer_2 = AdaInVector(channels, modulating, hidden)

