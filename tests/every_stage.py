@@ -44,7 +44,12 @@ OPTIONS: dict[str, tuple[str, ...]] = {
         "lipformer.train.batch_size=4",
     ),
     "wav2lip": ("wav2lip.sync_weight=0.1", "wav2lip.gan_weight=0.07", "wav2lip.train.batch_size=2"),
-    "sync-expert": (),
+    "sync-expert": (
+        "expert.windows=16",
+        "expert.teach.first=0",
+        "expert.teach.averages=[4, 8]",
+        "expert.train.batch_size=2",
+    ),
 }
 
 #: As the views of prepared data are called; generated samples have all that any stage looks at.

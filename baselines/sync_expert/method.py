@@ -7,6 +7,7 @@ from typing import Annotated, Any
 from pydantic import Discriminator, Tag
 from torch import Tensor, nn
 
+from baselines.sync_expert.distilling import TaughtStage
 from baselines.sync_expert.landmark_stage import LandmarkConfig, LandmarkStage
 from baselines.sync_expert.network import SyncNet
 from baselines.sync_expert.stage import ExpertConfig, ExpertStage
@@ -43,16 +44,20 @@ class SyncExpert(Trainable):
 
     def __init__(self, config: SyncExpertConfig, data: DataInfo) -> None:
         options = config.expert
-        network: nn.Module
         stage: Stage
         if isinstance(options, LandmarkConfig):
-            network = points = options.build()
-            stage = LandmarkStage(options, points)
+            stage = LandmarkStage(options, options.build())
+        elif options.teach is None:
+            stage = ExpertStage(options, options.build())
         else:
-            network = pictures = options.build()
-            stage = ExpertStage(options, pictures)
-        self.networks: dict[str, nn.Module] = {"expert": network}
+            stage = TaughtStage(options, options.build())
+        self.networks: dict[str, nn.Module] = dict(stage.networks)
         self.stages: dict[str, Stage] = {"expert": stage}
+
+    @property
+    def needed_networks(self) -> tuple[str, ...]:
+        """The expert; what reads landmarks of pictures is of use in training only."""
+        return ("expert",)
 
     @classmethod
     def from_official(cls, state: dict[str, Tensor]) -> dict[str, dict[str, Tensor]]:

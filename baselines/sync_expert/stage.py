@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.optim import Adam, Optimizer
 
 from baselines.sync_expert.network import FRAMES, SOUND, SyncNet, cosine_bce
+from baselines.sync_expert.teaching import TeachConfig
 from models.base import Batch, Progress, Section, Stage, TrainConfig, Update
 from prep.sample_spec import SampleSpec
 
@@ -31,7 +32,8 @@ class ExpertConfig(Section):
     Attributes:
         view: the faces that it looks at, a key of :data:`baselines.sync_expert.network.LIPS`.
         width: factor on the channels of every layer; 1 is the official size.
-        coarse: whether the first convolution halves the pictures, which makes the rest four times cheaper.
+        coarse: whether the pictures are halved first, which makes the rest four times cheaper.
+        apart: whether each frame is encoded by itself, see :class:`baselines.sync_expert.network.FrameEncoder`.
         windows: of each clip and sample; 1: as in the official code.
         stride: frames from the start of one of these windows to that of the next.
         far: frames between a window and its far sound, at least (code: 1).
@@ -47,12 +49,14 @@ class ExpertConfig(Section):
         flip: mirror half of the windows.
         learning_rate: of Adam.
         stuck_after: steps without learning after which the log says so.
+        teach: landmarks teach the expert, see :mod:`baselines.sync_expert.distilling`; None: they do not.
         train: how the runner trains it; ``batch_size`` counts clips.
     """
 
     view: Literal["face96", "mouth416x320"] = "face96"
     width: float = Field(1.0, gt=0)
     coarse: bool = False
+    apart: bool = False
     windows: int = Field(1, ge=1)
     stride: int = Field(3, ge=1)
     far: int = Field(1, ge=1)
@@ -65,6 +69,7 @@ class ExpertConfig(Section):
     flip: bool = False
     learning_rate: float = Field(1e-4, gt=0)
     stuck_after: int = Field(20_000, ge=1)
+    teach: TeachConfig | None = None
     train: TrainConfig
 
     @model_validator(mode="after")
@@ -77,9 +82,26 @@ class ExpertConfig(Section):
             )
         return self
 
+    @model_validator(mode="after")
+    def _landmarks_can_teach(self) -> ExpertConfig:
+        if self.teach is None:
+            return self
+        if not self.apart or self.stride != 1 or self.train.steps is None:
+            raise ValueError("with teach, take apart=true, stride=1 and a number of train.steps")
+        if not self.teach.averages or min(self.teach.averages) < 1:
+            raise ValueError(
+                f"teach.averages is empty or not of whole numbers from 1 on: {self.teach.averages}"
+            )
+        if self.windows <= max(self.teach.averages) + self.teach.nearest:
+            raise ValueError(
+                f"{self.windows} windows cannot be compared by means over {max(self.teach.averages)}: take more "
+                "windows or shorter teach.averages"
+            )
+        return self
+
     def build(self) -> SyncNet:
         """Build the network, with torch's default generator."""
-        return SyncNet(self.view, self.width, self.coarse)
+        return SyncNet(self.view, self.width, self.coarse, self.apart)
 
     def distances(self) -> Tensor:
         """(windows, sounds) int64: frames between a window and each chunk that it is compared with; 0: its own."""
@@ -159,7 +181,7 @@ class ExpertStage(Stage):
         if share:
             wrong = wrong + cosine_bce(cosines[:, self._near], 0) * share
         loss = (cosine_bce(right, 1) + wrong) / 2
-        logs = {"loss": loss, **_figures(right, far)}
+        logs = {"loss": loss, **figures_of(right, far)}
         total = loss
         if self.config.contrast:
             logs["contrast"] = self._contrast(cosines, near=share > 0)
@@ -176,12 +198,12 @@ class ExpertStage(Stage):
         """
         cosines = self._cosines(batch, self._lips(batch))
         right, far = cosines[:, self._right], cosines[:, self._far]
-        figures = {"loss": (cosine_bce(right, 1) + cosine_bce(far, 0)) / 2, **_figures(right, far)}
+        figures = {"loss": (cosine_bce(right, 1) + cosine_bce(far, 0)) / 2, **figures_of(right, far)}
         # Each window's own sound in every column.
         own = right[:, :, None].expand_as(cosines)
-        figures["rank"] = _above(own[:, self._far], far)
+        figures["rank"] = above(own[:, self._far], far)
         if self._has_near:
-            figures["rank_near"] = _above(own[:, self._near], cosines[:, self._near])
+            figures["rank_near"] = above(own[:, self._near], cosines[:, self._near])
         return figures
 
     def hint(self, logs: Mapping[str, float], progress: Progress) -> str | None:
@@ -239,11 +261,12 @@ class ExpertStage(Stage):
         return -picked
 
 
-def _figures(right: Tensor, wrong: Tensor) -> dict[str, Tensor]:
+def figures_of(right: Tensor, wrong: Tensor) -> dict[str, Tensor]:
+    """``accuracy``, the share of cosines on their side of 0.5, half of them of right sound; and the mean cosines."""
     correct = (right > 0.5).float().mean() + (wrong <= 0.5).float().mean()
     return {"accuracy": correct / 2, "cosine_sync": right.mean(), "cosine_shifted": wrong.mean()}
 
 
-def _above(right: Tensor, wrong: Tensor) -> Tensor:
+def above(right: Tensor, wrong: Tensor) -> Tensor:
     """How often ``right`` is the higher one; a tie counts half."""
     return ((right > wrong).float() + (right == wrong).float() / 2).mean()

@@ -43,7 +43,9 @@ class Wav2Lip(Talker):
         self.generator = Generator(stage.width, stage.least, stage.residual)
         discriminator = QualityDiscriminator(stage.width) if stage.gan_weight else None
         self._expert = (
-            SyncNet("face96", stage.expert_width, stage.expert_coarse) if stage.sync_weight else None
+            SyncNet("face96", stage.expert_width, stage.expert_coarse, stage.expert_apart)
+            if stage.sync_weight
+            else None
         )
         self.networks: dict[str, nn.Module] = {"generator": self.generator}
         if discriminator is not None:
@@ -60,7 +62,7 @@ class Wav2Lip(Talker):
         stage = self.config.wav2lip
         folder = "" if stage.expert == "runs/sync-expert" else f" --run {stage.expert}"
         remedy = f"train one with the same --preset: bench train sync-expert --data DATA{folder}"
-        if (stage.expert_width, stage.expert_coarse) == (1, False):
+        if (stage.expert_width, stage.expert_coarse, stage.expert_apart) == (1, False, False):
             official = "wav2lip_syncnet"
             remedy += f"; or take the official one: bench weights fetch {official}, "
             remedy += f"then --set wav2lip.expert={official}"

@@ -34,6 +34,7 @@ class Wav2LipConfig(Section):
             weights.
         expert_width: that run's ``expert.width``.
         expert_coarse: that run's ``expert.coarse``.
+        expert_apart: that run's ``expert.apart``.
         sync_weight: s_w, of the expert's loss (paper: 0.03; ``wav2lip_train.py``: 0.01); 0: no expert is needed, and
             its loss is not measured.
         sync_below: the expert's loss takes part once its mean over held-out clips has fallen below this.
@@ -54,6 +55,7 @@ class Wav2LipConfig(Section):
     expert: str = Field("runs/sync-expert", min_length=1)
     expert_width: float = Field(1.0, gt=0)
     expert_coarse: bool = False
+    expert_apart: bool = False
     sync_weight: float = Field(0.03, ge=0, lt=1)
     sync_below: float = Field(0.75, gt=0)
     mouth_weight: float = Field(0.0, ge=0)

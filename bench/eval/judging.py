@@ -17,7 +17,7 @@ from baselines.sync_judges.windows import Windows, right_above_wrong, window_off
 from bench.common.errors import Unscorable
 from bench.metrics.base import Batch, ClipInfo, Context, Float, Image, Meter, Metric, Score, Share, Spec
 from bench.metrics.lossy import JpegEncoder, decode_jpeg
-from bench.metrics.sync_judges import SyncJudge, centred
+from bench.metrics.sync_judges import SyncJudge, centred, without_mean
 from bench.metrics.syncnet import SIZE
 from prep.rates import SAMPLES_PER_FRAME
 from prep.sound.mel import melspectrogram
@@ -149,6 +149,8 @@ class _JudgeMeter(Meter):
         if not np.isfinite(lips[:, 0]).any():
             raise Unscorable("no face")
         sounds, speech = self.metric.hear(self.samples, len(lips))
+        if self.judge.moves:
+            lips, sounds = without_mean(lips), without_mean(sounds)
         return Score(notes={"embedded": Embedded(lips, sounds, speech)})
 
 

@@ -89,10 +89,12 @@ class SyncJudge(ABC):
         facts: what is said of it.
         sight: what :meth:`see` takes.
         frames: of one embedding of lips; it belongs to the middle one.
+        moves: embeddings are compared :func:`without_mean`.
     """
 
     sight: ClassVar[Sight]
     frames: ClassVar[int] = 1
+    moves: ClassVar[bool] = False
 
     def __init__(self, facts: JudgeFacts) -> None:
         self.facts = facts
@@ -252,11 +254,24 @@ def centred(windows: Float, frames: int, n_frames: int) -> Float:
     return found
 
 
+def without_mean(embeddings: Float) -> Float:
+    """Embeddings of a clip less their mean over its frames, which holds the face or the voice.
+
+    Args:
+        embeddings: (T, D), NaN rows where there are none; one row at least is no such row.
+
+    Returns:
+        (T, D).
+    """
+    return embeddings - np.nanmean(embeddings, axis=0)
+
+
 class PictureExpert(SyncJudge):
     """The expert that looks at crops of the view ``face96`` (``bench train sync-expert``)."""
 
     sight = "face96"
     frames = 5
+    moves = True
 
     def __init__(self, facts: JudgeFacts, expert: Any, padding: str) -> None:
         super().__init__(facts)

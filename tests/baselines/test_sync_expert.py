@@ -363,7 +363,7 @@ def test_presets_make_a_method(preset: str) -> None:
     method = SyncExpert(loaded, DataInfo())
     stage = method.stages["expert"]
     assert stage.networks["expert"] is method.networks["expert"]
-    assert stage.train.monitor in {"loss", "accuracy"}
+    assert stage.train.monitor in {"loss", "accuracy", "contrast"}
 
 
 def test_it_makes_no_videos() -> None:

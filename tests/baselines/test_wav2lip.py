@@ -492,7 +492,8 @@ def test_presets_make_a_method(preset: str) -> None:
     assert (expert.weights, expert.network) == ("runs/sync-expert", "expert")
     assert expert.module is method.stages["wav2lip"].frozen["expert"]
     expert_preset: Any = load_config("sync-expert", preset, [], [], Path("run")).method_config
-    assert expert_preset.expert.width == loaded.wav2lip.expert_width
+    for name in ("width", "coarse", "apart"):
+        assert getattr(expert_preset.expert, name) == getattr(loaded.wav2lip, f"expert_{name}")
 
 
 @pytest.mark.parametrize("preset", ["paper", "tiny"])

@@ -16,7 +16,7 @@ from bench.clips.inputs import from_folders, with_trivial
 from bench.common.errors import BenchError, Unavailable, Unscorable
 from bench.eval import EvalOptions, evaluate_inputs
 from bench.metrics import get_spec
-from bench.metrics.base import Batch, ClipInfo, Context, Pictures, Score
+from bench.metrics.base import Batch, ClipInfo, Context, Metric, Pictures, Score
 from bench.metrics.expert_file import find_expert, load_expert
 from bench.metrics.lse_expert import LseExpert, distance_table, score_table
 from bench.report.tables import build_table
@@ -111,7 +111,7 @@ def hand_made(metric: LseExpert) -> LseExpert:
 
 
 def score(
-    metric: LseExpert,
+    metric: Metric,
     frames: np.ndarray,
     audio: np.ndarray | None,
     landmarks: np.ndarray | None = None,

@@ -11,7 +11,7 @@ import torch
 from baselines.sync_expert.landmark_network import LandmarkJudge
 from baselines.sync_judges.scores import shifted_scores
 from bench.common.errors import BenchError, Unscorable
-from bench.eval.judging import SyncNetMetric
+from bench.eval.judging import PictureMetric, SyncNetMetric
 from bench.metrics.base import Context
 from bench.metrics.cca_file import find_cca, load_cca
 from bench.metrics.expert_file import find_expert
@@ -23,7 +23,7 @@ from bench.train.config import load_config
 from bench.weights.digests import file_sha256
 from bench.weights.store import Entry, WeightStore
 from prep.sound.mel import melspectrogram
-from tests.bench.metrics import test_sync_cca
+from tests.bench.metrics import test_lse_expert, test_sync_cca
 from tests.bench.metrics.fake_syncnet import moving_pictures, score, through_jpeg, voice, weight_store
 from tests.bench.metrics.test_lse_expert import make_run, pattern, sound
 
@@ -49,6 +49,23 @@ def test_the_picture_expert_is_that_of_its_metric(tmp_path: Path) -> None:
     assert lips.shape == sounds.shape and len(sounds) == 40
     cosines = 1 - distance_table(metric.see(crops), metric.hear(audio, 36), np.ones(36, bool))
     np.testing.assert_allclose(shifted_scores(lips, sounds, 15)[2:-2], cosines, atol=1e-6)
+
+
+def test_the_picture_expert_is_judged_by_what_changes(tmp_path: Path) -> None:
+    """Embeddings less their means over the clip; of a still frame nothing is left."""
+    (file,), _ = find_judges((), (make_run(tmp_path / "expert"),), STORE)
+    metric = PictureMetric(build_judge(file, Context(STORE)), Context(STORE))
+    audio = sound(pattern(40))
+    frames = np.random.default_rng(0).integers(0, 256, (40, 100, 100, 3), np.uint8)
+    found = test_lse_expert.score(metric, frames, audio).notes["embedded"]
+    heard = metric.judge.hear(audio)
+    for embedded, rows in ((found.lips, slice(2, 38)), (found.sounds, slice(2, 38))):
+        assert np.isnan(embedded[[0, 1, 38, 39]]).all()
+        np.testing.assert_allclose(embedded[rows].mean(axis=0), 0, atol=1e-6)
+        assert np.abs(embedded[rows]).max() > 1e-3
+    np.testing.assert_allclose(found.sounds[2:38], heard[2:38] - heard[2:38].mean(axis=0), atol=1e-6)
+    still = test_lse_expert.score(metric, np.repeat(frames[:1], 40, axis=0), audio).notes["embedded"]
+    np.testing.assert_allclose(still.lips[2:38], 0, atol=1e-6)
 
 
 def test_cca_is_that_of_its_metric(tmp_path: Path) -> None:
