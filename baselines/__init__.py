@@ -8,6 +8,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 #: Baselines by name: where their classes lie.
 METHODS = {
     "wav2lip": "baselines.wav2lip.method:Wav2Lip",
+    "synctalkface": "baselines.synctalkface.method:SyncTalkFace",
     "sync-expert": "baselines.sync_expert.method:SyncExpert",
     "sync-cca": "baselines.sync_cca.method:SyncCca",
 }

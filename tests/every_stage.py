@@ -44,6 +44,12 @@ OPTIONS: dict[str, tuple[str, ...]] = {
         "lipformer.train.batch_size=4",
     ),
     "wav2lip": ("wav2lip.sync_weight=0.1", "wav2lip.gan_weight=0.07", "wav2lip.train.batch_size=2"),
+    "synctalkface": (
+        "synctalkface.sync_weight=0.1",
+        "synctalkface.visual_weight=0.2",
+        "synctalkface.gan_weight=0.2",
+        "synctalkface.train.batch_size=2",
+    ),
     "sync-expert": (
         "expert.windows=16",
         "expert.teach.first=0",

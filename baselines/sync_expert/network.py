@@ -37,9 +37,11 @@ class Lips:
     strides: tuple[tuple[int, int], tuple[int, int]]
 
 
-#: View → what is seen of it: the lower half of Wav2Lip's face, the mouth region of G4G and DINet.
+#: View → what is seen of it: the lower half of Wav2Lip's face, the same for SyncTalkFace, the mouth region of G4G and
+#: DINet.
 LIPS = {
     "face96": Lips(48, 0, 48, 96, ((1, 1), (1, 2))),
+    "face128": Lips(64, 0, 64, 128, ((1, 1), (1, 2))),
     "mouth416x320": Lips(128, 32, 256, 256, ((2, 2), (2, 2))),
 }
 

@@ -53,7 +53,7 @@ class ExpertConfig(Section):
         train: how the runner trains it; ``batch_size`` counts clips.
     """
 
-    view: Literal["face96", "mouth416x320"] = "face96"
+    view: Literal["face96", "face128", "mouth416x320"] = "face96"
     width: float = Field(1.0, gt=0)
     coarse: bool = False
     apart: bool = False

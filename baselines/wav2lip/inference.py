@@ -8,8 +8,9 @@ from typing import Literal
 import numpy as np
 import torch
 from pydantic import Field
+from torch import nn
 
-from baselines.wav2lip.network import HALF, SIZE, Generator, see
+from baselines.wav2lip.network import SIZE, see
 from baselines.wav2lip.sound import SOUNDS
 from models.base import Crop, Footage, Section, Shot, Speech
 from models.layers.paste import paste
@@ -40,24 +41,38 @@ class GenerateConfig(Section):
     reference: Literal["self", "first"] = "self"
     sound: Literal["wav2lip", "wav2lip-generator"] = "wav2lip"
 
-    def mask(self) -> np.ndarray:
-        """(96, 96) float32 in [0, 1]: the generated face's share of the result."""
-        rows = columns = np.ones(SIZE, np.float32)
+    def mask(self, side: int = SIZE) -> np.ndarray:
+        """(side, side) float32 in [0, 1]: the generated face's share of the result."""
+        rows = columns = np.ones(side, np.float32)
         if self.paste != "box":
-            columns = _trapezium(0, SIZE, self.feather)
-            rows = _trapezium(HALF if self.paste == "lower" else 0, SIZE, self.feather)
+            columns = _trapezium(0, side, self.feather)
+            rows = _trapezium(side // 2 if self.paste == "lower" else 0, side, self.feather)
         return rows[:, None] * columns
 
 
 def speak(
-    config: GenerateConfig, generator: Generator, footage: Footage, speech: Speech
+    config: GenerateConfig,
+    generator: nn.Module,
+    footage: Footage,
+    speech: Speech,
+    view: str = VIEW,
+    side: int = SIZE,
 ) -> Iterator[np.ndarray]:
-    """See :meth:`models.base.Talker.generate`. One batch of frames is in memory at a time."""
-    mask = config.mask()
+    """See :meth:`models.base.Talker.generate`. One batch of frames is in memory at a time.
+
+    Args:
+        config: how.
+        generator: takes and gives what :meth:`baselines.wav2lip.network.Generator.forward` does.
+        footage: who speaks.
+        speech: what is said.
+        view: that the generator sees, a square.
+        side: of the view, pixels.
+    """
+    mask = config.mask(side)
     waiting: list[tuple[Shot, Crop | None]] = []
     reference = None
     for shot in footage.shots():
-        crop = footage.crop(VIEW, shot)
+        crop = footage.crop(view, shot)
         if reference is None and config.reference == "first" and crop is not None:
             reference = crop.picture
         waiting.append((shot, crop))
@@ -68,7 +83,7 @@ def speak(
 
 
 def _speak(
-    generator: Generator,
+    generator: nn.Module,
     shots: list[tuple[Shot, Crop | None]],
     reference: np.ndarray | None,
     speech: Speech,
@@ -97,10 +112,10 @@ def _speak(
         yield shot.frame
 
 
-def _trapezium(start: int, stop: int, feather: float) -> np.ndarray:
-    """(96,) float32: 0 outside of ``start`` … ``stop``, rising smoothly to 1 over ``feather`` of 96 inside."""
-    inside = np.arange(SIZE, dtype=np.float32)
-    ramp = np.minimum(inside - start, stop - 1 - inside) / (feather * SIZE)
+def _trapezium(start: int, side: int, feather: float) -> np.ndarray:
+    """(side,) float32: 0 before ``start``, rising smoothly to 1 over ``feather`` of the side from both ends."""
+    inside = np.arange(side, dtype=np.float32)
+    ramp = np.minimum(inside - start, side - 1 - inside) / (feather * side)
     ramp = np.clip(ramp, 0, 1)
     # Without a kink, which would be visible on a smooth cheek.
     return ramp * ramp * (3 - 2 * ramp)

@@ -15,6 +15,32 @@ from baselines.wav2lip.stage import Wav2LipConfig, Wav2LipStage
 from models.base import Asset, DataInfo, Drive, Section, Stage, Talker
 from models.official import official_state
 
+#: The run that ``bench train sync-expert`` writes without ``--run``.
+USUAL_EXPERT = "runs/sync-expert"
+
+
+def train_expert(expert: str, options: str = "") -> str:
+    """How to train an expert that a method lacks.
+
+    Args:
+        expert: the folder of its run.
+        options: of that command.
+    """
+    folder = "" if expert == USUAL_EXPERT else f" --run {expert}"
+    return f"train one with the same --preset: bench train sync-expert --data DATA{options}{folder}"
+
+
+def expert_asset(module: SyncNet, expert: str, stage: str, remedy: str) -> Asset:
+    """The expert as an asset, which the stage does without if its ``sync_weight`` is 0."""
+    return Asset(
+        module,
+        expert,
+        network="expert",
+        purpose="the sync loss",
+        without=f"{stage}.sync_weight=0",
+        remedy=remedy,
+    )
+
 
 class Wav2LipMethodConfig(Section):
     """Tables ``[wav2lip]`` and ``[generate]`` of a preset."""
@@ -60,22 +86,12 @@ class Wav2Lip(Talker):
         if self._expert is None:
             return {}
         stage = self.config.wav2lip
-        folder = "" if stage.expert == "runs/sync-expert" else f" --run {stage.expert}"
-        remedy = f"train one with the same --preset: bench train sync-expert --data DATA{folder}"
+        remedy = train_expert(stage.expert)
         if (stage.expert_width, stage.expert_coarse, stage.expert_apart) == (1, False, False):
             official = "wav2lip_syncnet"
             remedy += f"; or take the official one: bench weights fetch {official}, "
             remedy += f"then --set wav2lip.expert={official}"
-        return {
-            "expert": Asset(
-                self._expert,
-                stage.expert,
-                network="expert",
-                purpose="the sync loss",
-                without="wav2lip.sync_weight=0",
-                remedy=remedy,
-            )
-        }
+        return {"expert": expert_asset(self._expert, stage.expert, "wav2lip", remedy)}
 
     @property
     def needed_networks(self) -> tuple[str, ...]:

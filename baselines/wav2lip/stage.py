@@ -12,9 +12,10 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.optim import Adam, Optimizer
 
-from baselines.sync_expert.network import FRAMES, SyncNet, cosine_bce
+from baselines.sync_expert.network import FRAMES, SyncNet
 from baselines.wav2lip.discriminator import QualityDiscriminator
-from baselines.wav2lip.network import HALF, MOUTH, Generator, see
+from baselines.wav2lip.losses import likeness, lower_psnr, sync_loss
+from baselines.wav2lip.network import HALF, Generator, see
 from baselines.wav2lip.sound import SOUNDS
 from models.base import Batch, Progress, Section, Stage, TrainConfig, Update
 from models.layers.adversarial import apart, logistic_losses
@@ -171,8 +172,7 @@ class Wav2LipStage(Stage):
             figures["gan"] = F.softplus(-self._judge(painted.flatten(0, 1))).mean()
         weights = self._weights(True)
         figures["loss"] = torch.stack([weights[name] * value for name, value in figures.items()]).sum()
-        error = (painted - truth)[:, :, :, HALF:].square().mean(dim=(1, 2, 3, 4))
-        figures["psnr"] = -10 * error.clamp_min(1e-10).log10().mean()
+        figures["psnr"] = lower_psnr(truth, painted)
         return figures
 
     def validated(self, figures: Mapping[str, float]) -> None:
@@ -210,16 +210,11 @@ class Wav2LipStage(Stage):
         return truth, painted.float().flip(1).unflatten(0, (-1, FRAMES))
 
     def _likeness(self, truth: Tensor, painted: Tensor) -> dict[str, Tensor]:
-        figures = {"L1": F.l1_loss(painted, truth)}
-        if self.config.mouth_weight:
-            rows, columns = MOUTH
-            figures["mouth"] = F.l1_loss(painted[..., rows, columns], truth[..., rows, columns])
-        return figures
+        return likeness(truth, painted, self.config.mouth_weight > 0)
 
     def _sync_loss(self, batch: Batch, painted: Tensor) -> Tensor:
         assert self._expert is not None
-        sounds, lips = self._expert(batch["window_mel"], self._expert.lips(painted))
-        return cosine_bce((sounds * lips).sum(dim=1), 1)
+        return sync_loss(self._expert, batch["window_mel"], painted)
 
     def _judge(self, frames: Tensor) -> Tensor:
         """(N,) float32 logits of (N, 3, 96, 96) RGB frames."""

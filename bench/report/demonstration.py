@@ -17,6 +17,8 @@ from prep.sources import get_source
 from prep.toy.corpus import write_corpus
 
 EXPERT, CCA = "sync-expert", "sync-cca"
+#: Methods that are trained with the expert.
+WITH_EXPERT = ("wav2lip", "synctalkface")
 #: Views that the methods of the suite are trained on.
 VIEWS = ("box128", "face96", "aligned512")
 
@@ -90,7 +92,7 @@ def _prepare(corpus: Path, data: Path, watcher: Watcher) -> None:
 def _train(name: str, data: Path, runs: Path, watcher: Watcher) -> None:
     """Train a method, or resume its training. Raises Stopped if it was ended early."""
     run = runs / name
-    overrides = [f"wav2lip.expert={(runs / EXPERT).absolute()}"] if name == "wav2lip" else []
+    overrides = [f"{name}.expert={(runs / EXPERT).absolute()}"] if name in WITH_EXPERT else []
     resume = (run / "config.json").exists()
     command = ["bench", "train", name, "--data", str(data), "--preset", "tiny", "--run", str(run)]
     command += [word for override in overrides for word in ("--set", override)]

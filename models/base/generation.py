@@ -151,7 +151,7 @@ class Talker(Trainable):
         animates_pictures: whether a single picture can be its footage, repeated for as long as the sound lasts.
     """
 
-    views: ClassVar[tuple[str, ...]] = ()
+    views: tuple[str, ...] = ()
     output: ClassVar[str] = FULL
     poses: ClassVar[frozenset[PoseKind]] = frozenset({"footage"})
     animates_pictures: ClassVar[bool] = False

@@ -22,6 +22,7 @@ NAMES = (
     "aligned512",
     "mouth416x320",
     "lower512",
+    "face128",
 )
 #: Name → view.
 VIEWS: dict[str, View] = {name: import_module(f"prep.views.{name}").VIEW for name in NAMES}

@@ -7,7 +7,7 @@ import numpy as np
 from prep.views.geometry import BoxView, Float, Int
 
 
-def _boxes(points: Float, frame_width: int, frame_height: int) -> Int:
+def face_boxes(points: Float, frame_width: int, frame_height: int) -> Int:
     """Wav2Lip's crop (Prajwal et al., ACM MM 2020): the face box with a margin below the chin.
 
     Wav2Lip uses S3FD's box; here it is the box of all mesh points, from hairline to chin. Wav2Lip adds 10 px below the
@@ -20,4 +20,4 @@ def _boxes(points: Float, frame_width: int, frame_height: int) -> Int:
     return np.clip(boxes, 0, [frame_width, frame_height, frame_width, frame_height]).astype(np.int64)
 
 
-VIEW = BoxView("face96", 96, 96, "Wav2Lip: face box with room under the chin, stretched to 96²", _boxes)
+VIEW = BoxView("face96", 96, 96, "Wav2Lip: face box with room under the chin, stretched to 96²", face_boxes)

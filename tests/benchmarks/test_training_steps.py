@@ -44,6 +44,8 @@ PAPER = {
     ("lipformer", "codebook"): (("codebook.size=256", "codebook.train.batch_size=2"), 4),
     ("lipformer", "lipformer"): (("codebook.size=256", "lipformer.train.batch_size=2"), 4),
 }
+#: The same for stages without an official script.
+LATER = {("synctalkface", "synctalkface"): (("synctalkface.train.batch_size=2",), 4)}
 #: (method, stage) → how many times as fast the runner is at least, in float32 and where bfloat16 is fast.
 AT_LEAST = {
     ("ipl", "render"): (1.15, 1.8),
@@ -111,7 +113,7 @@ def stages() -> list[tuple[str, str]]:
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("data") / "fake"
-    fake_dataset(folder, {"train": 40, "val": 2}, views=("box128", "face96", "aligned512"))
+    fake_dataset(folder, {"train": 40, "val": 2}, views=("box128", "face96", "face128", "aligned512"))
     return folder
 
 
@@ -127,7 +129,7 @@ def test_a_step_is_faster_than_the_official_one(
 ) -> None:
     if precision == "auto" and bf16_gain(torch.device("cpu")) < 1.25:
         pytest.skip("bfloat16 is not fast on this processor: auto is float32 here")
-    options, steps = PAPER.get((method, stage), ((), 4))
+    options, steps = (PAPER | LATER).get((method, stage), ((), 4))
     case = Case(method, stage, options, steps)
     sides: list[tuple[Kind, str]] = [("runner", precision), ("official", "no")]
     if stage == "render":
@@ -143,7 +145,7 @@ def test_the_runner_hardly_costs_anything(
     benchmark: BenchmarkFixture, data: Path, method: str, stage: str
 ) -> None:
     """Against a plain loop over the same losses and modules, in float32."""
-    options, steps = PAPER.get((method, stage), ((), 4))
+    options, steps = (PAPER | LATER).get((method, stage), ((), 4))
     sides: list[tuple[Kind, str]] = [("runner", "no"), ("generic", "no")]
     ours, theirs = benchmark.pedantic(turns, (sides, Case(method, stage, options, steps), data), rounds=1)
     ratio = lower_quartile(ours) / lower_quartile(theirs)
@@ -165,6 +167,7 @@ def test_the_renderer_needs_less_memory_than_the_official_loop(
 
 def test_every_stage_has_a_script_or_is_compared_with_its_own_losses() -> None:
     assert set(OFFICIAL) == set(PAPER) == set(NARROW) <= set(stages())
+    assert set(LATER) == set(stages()) - set(OFFICIAL)
 
 
 @pytest.fixture

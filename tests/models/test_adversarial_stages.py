@@ -6,6 +6,7 @@ compared with them: in float32 and float64, over micro-batches, with R1, and und
 
 from __future__ import annotations
 
+import copy
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
@@ -17,6 +18,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from baselines.synctalkface.method import SyncTalkFace, SyncTalkFaceMethodConfig
+from baselines.synctalkface.network import lips_of
+from baselines.synctalkface.stage import SyncTalkFaceConfig
 from baselines.wav2lip.method import Wav2Lip, Wav2LipMethodConfig
 from baselines.wav2lip.stage import Wav2LipConfig
 from models.base import Batch, DataInfo, Progress, Stage, TrainConfig
@@ -84,6 +88,43 @@ def wav2lip() -> Case:
             like + 0.1 * entropy(logits(painted), one),
             entropy(logits(truth), one) + entropy(logits(painted.detach()), nought),
         )
+
+    return Case(stage, batch, plain)
+
+
+def synctalkface() -> Case:
+    options = SyncTalkFaceConfig(
+        view="face96", width=0.05, slots=6, sync_weight=0.0, dropout=0.0, train=TRAIN
+    )
+    method = SyncTalkFace(SyncTalkFaceMethodConfig(synctalkface=options), DataInfo())
+    stage: Any = method.stages["synctalkface"]
+    judge = stage.networks["discriminator"]
+
+    def batch(seed: int) -> Batch:
+        return {
+            "images": random_bytes(seed, 2, 9, 3, 96, 96),
+            "reference_images": random_bytes(seed + 100, 2, 5, 3, 96, 96),
+            "frame_mel": mels(seed, 2, 9),
+            "window_mel": mels(seed, 2),
+        }
+
+    def plain(batch: Batch, step: int) -> Losses:
+        truth, made = stage._paint(batch)
+        true = truth.flatten(0, 1).flip(1)
+        critic = copy.deepcopy(stage.networks["generator"].lip_encoder)
+        real = made.features.float()[2::5]
+        one, nought = torch.ones(10), torch.zeros(10)
+        entropy = F.binary_cross_entropy_with_logits
+        of_generator, of_judge = [], [entropy(judge(true).float(), one)]
+        for frames in (made.by_sound.float(), made.by_lips.float()):
+            seen = critic(lips_of(frames.flip(1).unflatten(0, (2, 5)))).float()
+            of_generator.append(10 * F.l1_loss(frames, true) + 0.2 * F.l1_loss(seen, real))
+            of_generator.append(0.2 * entropy(judge(frames).float(), one))
+            of_judge.append(entropy(judge(frames.detach()).float(), nought))
+        heard, seen = made.heard.address.float(), made.seen.address.float().detach()
+        of_generator.append(0.2 * F.kl_div(seen, heard, reduction="batchmean", log_target=True))
+        of_generator.append(0.2 * F.mse_loss(made.seen.value.float(), made.embedded.float().detach()))
+        return torch.stack(of_generator).sum(), torch.stack(of_judge).sum()
 
     return Case(stage, batch, plain)
 
@@ -206,7 +247,13 @@ def lipformer() -> Case:
     return Case(stage, batch, plain)
 
 
-CASES = {"wav2lip": wav2lip, "render": render, "codebook": codebook, "lipformer": lipformer}
+CASES = {
+    "wav2lip": wav2lip,
+    "synctalkface": synctalkface,
+    "render": render,
+    "codebook": codebook,
+    "lipformer": lipformer,
+}
 
 
 @pytest.fixture(params=CASES)

@@ -136,6 +136,11 @@ def test_face96_holds_the_face_and_a_tenth_below():
     assert (below >= 0.1).all() and (below < 0.11).all()
 
 
+def test_face128_has_the_box_of_face96():
+    small, large = (VIEWS[name].transforms(FACES, ALL, SIDE, SIDE) for name in ("face96", "face128"))
+    np.testing.assert_allclose(large, small * 128 / 96, atol=1e-9)
+
+
 def test_aligned512_is_ffhq_s_square():
     matrices = VIEWS["aligned512"].transforms(FACES, ALL, SIDE, SIDE)
     for matrix, points in zip(matrices, FACES[:, MESH_TO_68, :2], strict=True):

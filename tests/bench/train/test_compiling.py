@@ -143,6 +143,7 @@ def test_a_compiled_stage_learns_the_same_and_its_files_are_no_different(data: P
         ("ipl", "landmark"),
         ("ipl", "render"),
         ("wav2lip", "wav2lip"),
+        ("synctalkface", "synctalkface"),
         ("sync-expert", "expert"),
         ("lipformer", "codebook"),
         ("lipformer", "lipformer"),
