@@ -311,7 +311,7 @@ def test_the_preset_makes_a_method() -> None:
         ("landmarks", "expert.train.steps=none", "expert: the learning rate follows the number of steps"),
         ("landmarks", "expert.train=3", "expert.train=3: must be a table"),
         ("tiny", "expert=3", "expert=3: must be a table"),
-        ("tiny", "expert.view=face97", "expert.view=face97: must be 'face96' or 'mouth416x320'"),
+        ("tiny", "expert.view=face97", "expert.view=face97: must be 'face96', 'face128' or 'mouth416x320'"),
     ],
 )
 def test_messages_name_the_key(preset: str, word: str, message: str) -> None:
