@@ -76,7 +76,8 @@ class LipReader(nn.Module):
         moved = lips - lips.mean(dim=1, keepdim=True)
         if self.training:
             flat = moved.flatten(0, 1)
-            share = max(0.02, 1 / (int(self.seen) + 1))
+            # A tensor: a number would have to be waited for.
+            share = (1 / (self.seen + 1)).clamp(min=0.02)
             self.covariance.lerp_(flat.T @ flat / len(flat), share)
             self.seen += 1
         spread, directions = torch.linalg.eigh(self.covariance)

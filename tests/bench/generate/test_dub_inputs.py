@@ -215,12 +215,12 @@ def test_a_picture_lasts_as_long_as_the_sound(
     audio = write_sounds(tmp_path / "a.wav", "pcm_s16le", tones(0.6, 16_000, 2), rate=16_000)
     with pytest.raises(BenchError) as raised:
         speak(run, picture, audio)
-    ours = "ipl, lipformer, wav2lip"
+    ours = "ipl, lipformer, wav2lip, synctalkface"
     assert (
         str(raised.value) == f"{picture} is a picture, and fake needs a video: these take a picture: {ours}"
     )
     monkeypatch.setattr(Fake, "animates_pictures", True, raising=False)
-    assert animators() == ["ipl", "lipformer", "wav2lip", "fake"]
+    assert animators() == ["ipl", "lipformer", "wav2lip", "synctalkface", "fake"]
     done = speak(run, picture, audio, sheet=tmp_path / "sheet.jpg")
     assert (done.frames, done.fps, done.source_fps, done.width, done.height) == (15, 25, 0, 160, 200)
     shown = list(frames(tmp_path / "out.mp4"))
@@ -229,7 +229,7 @@ def test_a_picture_lasts_as_long_as_the_sound(
 
 def test_methods_that_animate_pictures_are_listed() -> None:
     listed = " ".join(CliRunner().invoke(app, ["ls", "methods"]).stdout.split())
-    assert listed.count("; animates pictures, too") == 3
+    assert listed.count("; animates pictures, too") == 4
 
 
 # People --------------------------------------------------------------------------------------------------------------
