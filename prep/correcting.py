@@ -106,6 +106,19 @@ def shifted(clip: Clip, video_late: int, mel_padding: str = "constant", min_dete
     )
 
 
+def check_apart(data: Path, out: Path) -> None:
+    """Check that a corrected set would lie neither in its source nor around it.
+
+    Raises:
+        PrepError: it would.
+    """
+    source, there = data.resolve(), out.resolve()
+    if there == source or source in there.parents or there in source.parents:
+        raise PrepError(
+            f"{out} is not apart from {data}, which stays as it is: name another folder with --correct"
+        )
+
+
 def correct(
     data: Path,
     out: Path,
@@ -133,10 +146,11 @@ def correct(
         The manifest, as written.
 
     Raises:
-        PrepError: ``data`` is not complete, lacks a clip, or is damaged; ``out`` holds something else, is in use or
-            cannot be written; or the disk is too small.
+        PrepError: ``data`` is not complete, lacks a clip, or is damaged; ``out`` is not apart from ``data``, holds
+            something else, is in use or cannot be written; or the disk is too small.
     """
     notify = on_progress or (lambda progress: None)
+    check_apart(data, out)
     manifest = read_manifest(data)
     if not manifest.get("complete"):
         raise PrepError(f"{data} is not complete: finish it with the {made_by(manifest)} that began it")

@@ -306,8 +306,9 @@ def shard_paths(folder: Path, split: str | None = None) -> list[Path]:
     """
     paths = sorted((folder / SHARDS).glob(f"{split}-*.parquet" if split else "[!.]*.parquet"))
     if not paths:
-        what = f"split {split!r}" if split else "shards"
-        raise PrepError(f"{folder} has no {what}: make them with `bench prep`")
+        if split and (there := sorted({path.name.rpartition("-")[0] for path in shard_paths(folder)})):
+            raise PrepError(f"{folder} has no split {split!r}: there are {', '.join(there)}")
+        raise PrepError(f"{folder} has no shards: make them with `bench prep`")
     return paths
 
 

@@ -44,15 +44,15 @@ class Recipe(Section):
 
     Attributes:
         dimensions: of a point, 3: with its depth.
-        lip_context: frames before and after a frame whose lips belong to it.
-        sound_columns: columns of mel that belong to a frame.
+        lip_context: frames before and after a frame whose lips belong to it, at most a second.
+        sound_columns: columns of mel that belong to a frame, at most two seconds.
         sound_lag: frames from the middle of a frame to the middle of its columns.
         standardise: every band of mel has standard deviation 1 in each clip; else only the mean is removed.
     """
 
     dimensions: Literal[2, 3]
-    lip_context: int = Field(ge=0)
-    sound_columns: int = Field(ge=1)
+    lip_context: int = Field(ge=0, le=25)
+    sound_columns: int = Field(ge=1, le=160)
     sound_lag: int
     standardise: bool
 

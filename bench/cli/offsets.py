@@ -52,6 +52,8 @@ def offsets(
 ) -> None:
     """Write by how many frames each clip's video is late (negative: early), and whether the clip is in sync."""
     from bench.common.errors import BenchError
+    from bench.common.places import check_folder
+    from prep.correcting import check_apart
 
     if sync_cca is not None and sync_expert is not None:
         raise BenchError("--sync-cca and --sync-expert are two judges: name one")
@@ -62,6 +64,8 @@ def offsets(
             raise BenchError(
                 "--list is a list that was written before, for --correct: leave --out and judges out"
             )
+        check_apart(data[0], correct)
+        check_folder(correct)
         _correct(data[0], listed, correct, workers)
         return
     if out is None:
@@ -74,12 +78,12 @@ def offsets(
 
     from bench.cli.console import console, say
     from bench.cli.progress import steps_progress
-    from bench.common.places import check_folder
     from bench.train.offset_rule import Rule
     from bench.train.offsets import find_offsets
 
     check_folder(out.absolute().parent, out)
     if correct is not None:
+        check_apart(data[0], correct)
         check_folder(correct)
     judge, told = _judge(sync_cca, sync_expert, device, data)
     with steps_progress() as advance:
@@ -145,9 +149,12 @@ def _correct(data: Path, listed: Path, out: Path, workers: int | None) -> None:
     with prep_progress(clips, len(shards)) as notify:
         manifest = correct_offsets(data, listed, out, workers=workers, on_progress=notify)
     summary(manifest, out)
-    say(
-        f"sound shifted in {manifest['corrected']['clips']:,} clips; train with --data {out} --clips {out / LIST}"
-    )
+    # Only a clip that is shifted can become a failure.
+    lost = sum(shard["failures"] for shard in manifest["shards"]) - sum(shard["failures"] for shard in shards)
+    moved = f"sound shifted in {manifest['corrected']['clips'] - lost:,} clips"
+    if lost:
+        moved += f", {lost:,} more are left out, since too little of them remained"
+    say(f"{moved}; train with --data {out} --clips {out / LIST}")
 
 
 def _table(summary: Summary) -> object:

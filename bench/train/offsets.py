@@ -245,10 +245,14 @@ def read_offsets(path: Path) -> list[dict[str, str]]:
         raise BenchError(f"{path} is missing: make it: bench offsets --out {path} …") from None
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise BenchError(f"{path} cannot be read ({error}): make the list again with bench offsets") from None
+    seen: set[str] = set()
     for number, row in enumerate(rows, 2):
         late = row["video_late"] or ""
         if not row["clip"] or ((late or row["verdict"] == OFF) and not late.lstrip("+-").isdecimal()):
             raise BenchError(
                 f"{path}, line {number}: clip {row['clip']!r}, video_late {late!r}: write whole frames"
             )
+        if row["clip"] in seen:
+            raise BenchError(f"{path}, line {number}: clip {row['clip']} a second time: leave one line of it")
+        seen.add(row["clip"])
     return rows

@@ -269,8 +269,16 @@ def test_mistakes_are_one_line(
     (out / "shards" / "mine.parquet").write_bytes(b"")
     with pytest.raises(PrepError, match="has files without a manifest"):
         correct(data, out, {"a/1": 2}, JUDGE)
-    with pytest.raises(PrepError, match="holds another data set"):
-        correct(data, data, {"a/1": 2}, JUDGE)
+    write_fake_dataset(tmp_path / "else", [numbered("e/0")])
+    with pytest.raises(PrepError, match="else holds another data set"):
+        correct(data, tmp_path / "else", {"a/1": 2}, JUDGE)
+    before = tree(data)
+    for place in (data, data / "new", data.parent):
+        with pytest.raises(
+            PrepError, match=r"is not apart from .*data, which stays as it is: name another folder"
+        ):
+            correct(data, place, {"a/1": 2}, JUDGE)
+    assert tree(data) == before
     monkeypatch.setattr("shutil.disk_usage", lambda path: type("Usage", (), {"free": 1000})())
     with pytest.raises(PrepError, match=r"is too small: .* GiB are needed, 0.0 GiB are free"):
         correct(data, tmp_path / "small", {"a/1": 2}, JUDGE)

@@ -327,6 +327,10 @@ def test_mistakes_are_one_line_and_leave_nothing(bench_: Command, data: Path, tm
     assert said == "error: --sync-cca and --sync-expert are two judges: name one\n"
     said = bench_("offsets", "--data", data, "--data", data, "--out", "x.csv", "--correct", "new", code=1)
     assert said == "error: --correct takes one data set at a time: give one --data\n"
+    said = bench_(*words, "--out", "x.csv", "--correct", data, code=1)
+    assert "which stays as it is: name another folder with --correct" in said and not Path("x.csv").exists()
+    said = bench_("offsets", "--data", data, "--list", "there.csv", "--correct", "there.csv", code=1)
+    assert "there.csv is a file; name another place" in said
     said = bench_("offsets", "--data", data, "--list", "x.csv", code=1)
     assert "--list is a list that was written before, for --correct" in said
     fake_dataset(tmp_path / "plain", {"train": 1})
@@ -542,6 +546,11 @@ def test_constant_offsets_are_corrected_on_request(bench_: Command, tmp_path: Pa
     training = ("train", "fake", "--data", "new", "--preset", "tiny", "--device", "cpu", "--stage", "colour")
     bench_(*training, "--clips", "new/offsets.csv", "--set", "colour.train.steps=1")
 
+    # Too little of one clip remains.
+    Path("far.csv").write_text(Path("list.csv").read_text().replace("a/1,train,4,", "a/1,train,59,"))
+    said = bench_("offsets", "--data", "data", "--list", "far.csv", "--correct", "far", "--workers", "1")
+    assert "sound shifted in 1 clips, 1 more are left out, since too little of them remained; train" in said
+
     # The list was checked by hand: one clip stays as it is. An interrupted command continues so, too.
     text = Path("list.csv").read_text().replace(",off,", ",in sync,", 1)
     Path("mine.csv").write_text(text)
@@ -569,6 +578,10 @@ def test_what_cannot_be_corrected(data: Path, tmp_path: Path) -> None:
     with pytest.raises(BenchError, match=r"old.csv has no column video_late: make the list again"):
         read_offsets(tmp_path / "old.csv")
     assert read_clips_of_an_earlier_version(tmp_path) == {"a/1"}
+    twice = out.read_text() + out.read_text().splitlines()[1] + "\n"
+    (tmp_path / "twice.csv").write_text(twice)
+    with pytest.raises(BenchError, match=r"twice.csv, line 3: clip v/1 a second time: leave one line of it"):
+        read_offsets(tmp_path / "twice.csv")
     out.write_text(out.read_text().replace(",0,", ",0.5,", 1))
     with pytest.raises(BenchError, match=r"line 2: clip 'v/1', video_late '0.5': write whole frames"):
         read_offsets(out)
