@@ -7,7 +7,7 @@ import numpy as np
 from prep.frame_cache import FrameCache, cache_size
 from prep.index import ClipIndex
 from prep.pages import MappedShards, binary_places, binary_value
-from prep.planes import decode_planes
+from prep.planes import decode_planes, picture_size
 from prep.views import VIEWS
 
 #: Number of clips whose image positions a process caches, 4 bytes per frame.
@@ -21,10 +21,12 @@ class Pictures:
         index: of the clips.
         shards: that hold them.
         view: name of the view.
-        size: pixels of a side to which crops are scaled, or None.
+        size: to which crops are scaled, as in :class:`prep.sample_spec.SampleSpec`, or None.
     """
 
-    def __init__(self, index: ClipIndex, shards: MappedShards, view: str, size: int | None) -> None:
+    def __init__(
+        self, index: ClipIndex, shards: MappedShards, view: str, size: int | tuple[int, int] | None
+    ) -> None:
         self._index = index
         self._shards = shards
         self._view = VIEWS[view]
@@ -36,7 +38,7 @@ class Pictures:
     @property
     def shape(self) -> tuple[int, int, int]:
         """Of one crop, channels first."""
-        return 3, self._size or self._view.height, self._size or self._view.width
+        return 3, *picture_size(self._view.width, self._view.height, self._size)
 
     def read(self, clip: int, places: np.ndarray, count: int) -> np.ndarray:
         """Crops of a clip.

@@ -13,22 +13,25 @@ from prep.images import decode, fast_jpeg
 _JPEG = b"\xff\xd8\xff"
 
 
-def decode_planes(encoded: Sequence[bytes], width: int, height: int, size: int | None = None) -> np.ndarray:
+def decode_planes(
+    encoded: Sequence[bytes], width: int, height: int, size: int | tuple[int, int] | None = None
+) -> np.ndarray:
     """Decode images of one size.
 
     Args:
         encoded: n images, of any encoding of :mod:`prep.images`.
         width: of each, pixels.
         height: of each, pixels.
-        size: scale them to this width and height, as means over the area of each pixel; None: keep their size.
+        size: scale them to so many pixels of a side, or to this height and width, as means over the area of each
+            pixel; None: keep their size.
 
     Returns:
-        (n, 3, height, width) uint8 RGB, or (n, 3, size, size).
+        (n, 3, H, W) uint8 RGB, of that size.
 
     Raises:
         ValueError: the bytes are not an image, or an image has another size.
     """
-    wide, high = (width, height) if size is None else (size, size)
+    high, wide = picture_size(width, height, size)
     out = np.empty((len(encoded), 3, high, wide), np.uint8)
     scratch = _unaligned(3 * height * width)
     fast: Any = fast_jpeg()
@@ -42,6 +45,13 @@ def decode_planes(encoded: Sequence[bytes], width: int, height: int, size: int |
         # This needs a fifth of the time of transposing.
         cv2.split(picture, list(planes))
     return out
+
+
+def picture_size(width: int, height: int, size: int | tuple[int, int] | None) -> tuple[int, int]:
+    """Height and width of pictures that are ``width`` wide and ``height`` high before they are scaled to ``size``."""
+    if size is None:
+        return height, width
+    return (size, size) if isinstance(size, int) else size
 
 
 def _unaligned(size: int) -> np.ndarray:

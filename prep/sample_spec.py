@@ -48,8 +48,8 @@ class SampleSpec:
         view: view whose crops the sample contains, or None.
         view_frames: frames of the window, from 0, whose crops it contains; None: all. Decoding crops is most of the
             work: IP-LAP's renderer uses the landmarks of 5 frames, but the crop of one.
-        size: pixels of a side to which crops are scaled, by means over the area of each pixel; None: that of the view.
-            Landmarks are not scaled.
+        size: to which crops are scaled, by means over the area of each pixel: pixels of a side, or height and width;
+            None: that of the view. Landmarks are not scaled.
         landmarks: a name of :data:`prep.landmark_sets.LANDMARK_SETS`, or ``landmarks68``, or None.
         depth: whether landmarks of the mesh include z, scaled like x.
         normalise: ``frame``: landmarks in pixels of the full frame; ``view``: in pixels of ``view``; ``box``: in [0, 1]
@@ -71,7 +71,7 @@ class SampleSpec:
     reference_mode: Literal["random", "run", "first"] = "random"
     view: str | None = None
     view_frames: tuple[int, ...] | None = None
-    size: int | None = None
+    size: int | tuple[int, int] | None = None
     landmarks: str | None = None
     depth: bool = False
     normalise: Literal["frame", "view", "box"] = "frame"
@@ -91,7 +91,8 @@ class SampleSpec:
         for frame in (self.window_sound_frame, *(self.view_frames or ())):
             if not 0 <= frame < self.window:
                 raise ValueError(f"frame {frame} lies outside a window of {self.window}")
-        if self.size is not None and (self.size < 1 or self.view is None):
+        sides = (self.size,) if isinstance(self.size, int) else self.size
+        if sides is not None and (min(sides) < 1 or self.view is None):
             raise ValueError(f"size {self.size} of view {self.view}")
         if self.view_frames == ():
             raise ValueError("view_frames is empty")

@@ -9,6 +9,7 @@ from dataclasses import replace
 from itertools import permutations
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -777,3 +778,29 @@ def test_views_have_the_sizes_they_are_decoded_to(tmp_path: Path) -> None:
     for name, view in VIEWS.items():
         sample = WindowDataset(tmp_path, "train", SampleSpec(view=name))[0]
         assert sample["images"].shape == (5, 3, view.height, view.width)
+
+
+def test_crops_are_scaled_to_a_height_and_a_width_also_where_they_are_kept(tmp_path: Path) -> None:
+    write_fake_dataset(tmp_path, [fake_clip("a/1", 12, views=("mouth416x320",))])
+    whole = WindowDataset(tmp_path, "train", SampleSpec(view="mouth416x320", references=2))
+    small = WindowDataset(tmp_path, "train", SampleSpec(view="mouth416x320", references=2, size=(104, 80)))
+    assert small.picture_bytes() == 12 * 3 * 104 * 80 + (whole.picture_bytes() - 12 * 3 * 416 * 320)
+    plain = small[0]
+    small.keep_pictures()
+    for sample in (plain, small[0], small[0]):
+        for name, count in (("images", 5), ("reference_images", 2)):
+            assert sample[name].shape == (count, 3, 104, 80)
+            for crop, wanted in zip(sample[name], whole[0][name], strict=True):
+                scaled = cv2.resize(wanted.permute(1, 2, 0).numpy(), (80, 104), interpolation=cv2.INTER_AREA)
+                np.testing.assert_array_equal(crop.permute(1, 2, 0).numpy(), scaled)
+    # How large pictures are delivered does not choose others.
+    assert small.fingerprint == whole.fingerprint
+
+
+@pytest.mark.parametrize("size", [0, (0, 80), (104, -1)])
+def test_a_size_has_pixels_and_belongs_to_a_view(size: int | tuple[int, int]) -> None:
+    for view in ("mouth416x320", None):
+        with pytest.raises(ValueError, match=r"size .* of view"):
+            SampleSpec(view=view, size=size)
+    with pytest.raises(ValueError, match=r"size .* of view None"):
+        SampleSpec(size=(104, 80))
