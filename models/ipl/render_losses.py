@@ -10,7 +10,7 @@ from torch import Tensor
 
 from models.layers.patchgan import Maps
 from models.layers.precision import full
-from models.layers.vgg import MEAN, STD, VGG19
+from models.layers.vgg import VGG19, normalised
 
 #: How pictures are given to VGG-19. ``iplap``: as the official code does, which takes BGR in [0, 1] for RGB in
 #: [-1, 1]; the paper does not mention it, and its loss weights were found with it. ``imagenet``: as VGG-19 was trained.
@@ -28,9 +28,7 @@ def vgg_features(vgg: VGG19, pictures: Tensor, reading: Reading = "iplap") -> Ma
     Returns:
         For each of the two resolutions the five maps of :class:`~models.layers.vgg.VGG19`.
     """
-    pictures = (pictures + 1) / 2 if reading == "iplap" else pictures.flip(1)
-    mean, std = (pictures.new_tensor(values).view(3, 1, 1) for values in (MEAN, STD))
-    pictures = (pictures - mean) / std
+    pictures = normalised((pictures + 1) / 2 if reading == "iplap" else pictures.flip(1))
     return [vgg(pictures), vgg(F.avg_pool2d(pictures, 2))]
 
 

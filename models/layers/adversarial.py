@@ -29,6 +29,8 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
+from models.layers.precision import full
+
 #: The logit below which :func:`logistic_losses` bounds the derivative of the discriminator's loss.
 _LEAST = -40.0
 
@@ -97,6 +99,11 @@ def logistic_losses(
         _Later.apply(of_generator.detach(), partial(once.take, "pictures"), made),
         _Later.apply(of_discriminator.detach(), partial(once.take, "weights"), *weights),
     )
+
+
+def least_squares(scores: Tensor, real: bool) -> Tensor:
+    """The mean squared distance of scores of any shape from 1, or from 0: () float32 (Mao et al., ICCV 2017)."""
+    return (full(scores) - float(real)).square().mean()
 
 
 class _OnePass:

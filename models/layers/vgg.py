@@ -15,6 +15,12 @@ MEAN = (0.485, 0.456, 0.406)
 STD = (0.229, 0.224, 0.225)
 
 
+def normalised(pictures: Tensor) -> Tensor:
+    """(..., 3, H, W) float in [0, 1], RGB → what :class:`VGG19` was trained with."""
+    mean, std = (pictures.new_tensor(values).view(3, 1, 1) for values in (MEAN, STD))
+    return (pictures - mean) / std
+
+
 class VGG19(nn.Module):
     """Torchvision's layers up to relu_5_1, under its keys (``features.N.weight``).
 

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from models.layers.precision import full
-from models.layers.vgg import MEAN, STD, VGG19
+from models.layers.vgg import VGG19, normalised
 from models.losses import psnr
 
 
@@ -111,6 +111,5 @@ def perceptual_loss(vgg: VGG19, found: Tensor, wanted: Tensor) -> Tensor:
 
 
 def _features(vgg: VGG19, pictures: Tensor) -> list[Tensor]:
-    mean, std = (pictures.new_tensor(values).view(3, 1, 1) for values in (MEAN, STD))
     # A length near 0 would let the gradient overflow half precision.
-    return [F.normalize(features, dim=1, eps=1e-3) for features in vgg((pictures - mean) / std)]
+    return [F.normalize(features, dim=1, eps=1e-3) for features in vgg(normalised(pictures))]

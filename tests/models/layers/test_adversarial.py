@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.layers.adversarial import apart, handed_on, logistic_losses
+from models.layers.adversarial import apart, handed_on, least_squares, logistic_losses
 
 
 @pytest.fixture(autouse=True)
@@ -190,3 +190,10 @@ def test_float16_has_a_backward_pass_for_each_loss() -> None:
     first.backward(inputs=[made])
     second.backward(inputs=[judge.weight])
     assert judge.backwards == 2
+
+
+def test_least_squares_is_a_mean_in_float32() -> None:
+    scores = torch.tensor([[3.0, -1.0], [0.5, 1.0]], dtype=torch.bfloat16)
+    assert least_squares(scores, real=True).item() == (4 + 4 + 0.25 + 0) / 4
+    assert least_squares(scores, real=False).item() == (9 + 1 + 0.25 + 1) / 4
+    assert least_squares(scores, real=True).dtype == torch.float32
