@@ -18,7 +18,8 @@ def load_state_dict(path: Path) -> dict[str, torch.Tensor]:
     """The tensors of a checkpoint, on the CPU, loaded without running code from the file.
 
     A checkpoint of a training run is unwrapped: its ``state_dict`` is used, and the prefix ``module.`` (of PyTorch's
-    DataParallel) is removed if all names have it.
+    DataParallel) is removed if all names have it. Where it holds the state dicts of several networks, the names of the
+    tensors begin with those of the networks: ``<network>.<name>``.
 
     Args:
         path: a ``.safetensors`` file, or one written by ``torch.save``.
@@ -47,6 +48,8 @@ def load_state_dict(path: Path) -> dict[str, torch.Tensor]:
         loaded = loaded["state_dict"]
     if not isinstance(loaded, Mapping) or not loaded:
         raise BenchError(f"{path} holds no state dict")
+    if all(isinstance(value, Mapping) for value in loaded.values()):
+        loaded = {f"{name}.{key}": value for name, inner in loaded.items() for key, value in inner.items()}
     for key, value in loaded.items():
         if not isinstance(key, str) or not isinstance(value, torch.Tensor):
             raise BenchError(f"{path} holds no state dict: {key} is not a tensor")
