@@ -72,6 +72,9 @@ class WindowDataset(Dataset[Sample]):
                                                    the feature, C the number of columns
     ``window_<feature>``     (\\*S, C) float32      of each of ``spec.window_sounds``
     ``negative_<feature>``   (\\*S, C) float32      of another window, where ``spec.negative_gap``
+    ``clip_<feature>``       (\\*S, C) float32      of each of ``spec.clip_sounds``: the whole clip, then zeros
+    ``columns_<feature>``    () int64              how many of these columns are the clip's
+    ``text``                 str                   what is said in the clip, where ``spec.text``
     ``identity``             () int64              place of the clip's speaker in :attr:`identities`, -1 for
                                                    others, where ``spec.identity``
     a name of                (T, \\*S)              where it is derived per frame; and ``reference_<name>``
@@ -117,7 +120,7 @@ class WindowDataset(Dataset[Sample]):
         paths = split_shards([Path(f) for f in folders], splits)
         self.spec = spec
         self.seed = seed
-        self._index = build_index(paths, columns_of(spec))
+        self._index = build_index(paths, columns_of(spec), spec.text)
         heard = {sound.feature for sound in spec.sounds if is_derived(sound.feature)}
         self._derived = DerivedColumns(self._index, sorted({*spec.derived, *heard}), derivations)
         sounds = derived_sounds(self._derived, spec)
@@ -257,6 +260,8 @@ class WindowDataset(Dataset[Sample]):
                 add(name, self._derived.rows(name, clip, frames))
             else:
                 sample[name] = torch.from_numpy(self._derived.rows(name, clip, slice(None)).copy())
+        if spec.text:
+            sample["text"] = self._index.texts[clip]
         if self._identity is not None:
             sample["identity"] = torch.tensor(int(self._identity[clip]))
         self._add_sounds(sample, clip, chosen)
@@ -292,6 +297,13 @@ class WindowDataset(Dataset[Sample]):
                     at = start + spec.window_sound_frame
                     (chunk,) = self._heard(clip, sound, range(at, at + 1))
                     sample[f"{name}_{sound.feature}"] = torch.from_numpy(chunk)
+        for sound in spec.clip_sounds:
+            (heard,) = self._heard(clip, sound, range(1))
+            count = heard.shape[-1]
+            padded = np.zeros((*heard.shape[:-1], sound.columns), np.float32)
+            padded[..., :count] = heard
+            sample[f"clip_{sound.feature}"] = torch.from_numpy(padded)
+            sample[f"columns_{sound.feature}"] = torch.tensor(count)
 
     def _heard(self, clip: int, sound: Sound, frames: range) -> list[np.ndarray]:
         """The sound of each of some consecutive frames; only the span of all of them is read or computed."""

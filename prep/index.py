@@ -33,6 +33,7 @@ class ClipIndex:
         has_landmarks68: (n,) bool.
         chunks: column → (n, 2) int64, first byte and number of bytes in the shard.
         speakers: n pairs of corpus and speaker; the speaker is ``""`` if the corpus does not give it.
+        texts: n texts, ``""`` if the corpus does not give one; empty if they were not asked for.
     """
 
     paths: list[Path]
@@ -45,6 +46,7 @@ class ClipIndex:
     has_landmarks68: np.ndarray
     chunks: dict[str, np.ndarray]
     speakers: list[tuple[str, str]]
+    texts: list[str]
 
     def __len__(self) -> int:
         return len(self.clip_ids)
@@ -65,17 +67,18 @@ class ClipIndex:
         return counts
 
 
-def build_index(paths: Sequence[Path], columns: Sequence[str]) -> ClipIndex:
+def build_index(paths: Sequence[Path], columns: Sequence[str], texts: bool = False) -> ClipIndex:
     """Index the clips of ``paths`` for reading ``columns``; it needs about a second for 20,000 clips.
 
     Args:
         paths: shards, at least one.
         columns: tensor, transform and view columns that will be read.
+        texts: whether the texts are read, too.
 
     Raises:
         PrepError: a file is not a shard, lacks a column, or was rewritten in another layout.
     """
-    parts = [_index_shard(path, tuple(columns)) for path in paths]
+    parts = [_index_shard(path, tuple(columns), texts) for path in paths]
     n_frames = np.concatenate([part.n_frames for part in parts])
     return ClipIndex(
         paths=list(paths),
@@ -88,6 +91,7 @@ def build_index(paths: Sequence[Path], columns: Sequence[str]) -> ClipIndex:
         has_landmarks68=np.concatenate([part.has_landmarks68 for part in parts]),
         chunks={c: np.concatenate([part.chunks[c] for part in parts]) for c in columns},
         speakers=[pair for part in parts for pair in part.speakers],
+        texts=[text for part in parts for text in part.texts],
     )
 
 
@@ -131,11 +135,12 @@ class _ShardIndex:
     has_landmarks68: np.ndarray
     chunks: dict[str, np.ndarray]
     speakers: list[tuple[str, str]]
+    texts: list[str]
 
 
-def _index_shard(path: Path, columns: tuple[str, ...]) -> _ShardIndex:
+def _index_shard(path: Path, columns: tuple[str, ...], texts: bool) -> _ShardIndex:
     file = open_shard(path)
-    table = file.read(columns=list(_LIGHT), use_threads=False)
+    table = file.read(columns=[*_LIGHT, "text"] if texts else list(_LIGHT), use_threads=False)
     n_frames = table.column("n_frames").to_numpy()
     leaves = _leaves(path, file, {*columns, "mel", "landmarks68"})
     chunks = {name: np.empty((table.num_rows, 3), np.int64) for name in leaves}
@@ -157,6 +162,7 @@ def _index_shard(path: Path, columns: tuple[str, ...]) -> _ShardIndex:
         speakers=list(
             zip(table.column("dataset").to_pylist(), table.column("speaker").to_pylist(), strict=True)
         ),
+        texts=table.column("text").to_pylist() if texts else [],
     )
 
 

@@ -36,12 +36,18 @@ class Sound:
             raise ValueError(f"{self.columns} columns of {self.feature}")
 
 
+#: What ATVGnet, EAMM, AudioDVP and Meta Talk hear with a frame: rows 4k to 4k + 28 of the padded MFCC, columns 1 to 12.
+#: A chunk is (12, 28), time last as of every sound; their networks take it transposed, (28, 12).
+MFCC_28X12 = Sound("mfcc12", columns=28)
+
+
 @dataclass(frozen=True)
 class SampleSpec:
     """The content of one training sample. Frames are counted from the start of their clip; T and N are defined below.
 
     Attributes:
-        window: T, number of consecutive frames, each with a detected face.
+        window: T, number of consecutive frames, each with a detected face. 0: the sample has no frames, only what
+            belongs to the whole clip, in which no face need be found.
         references: N, number of frames outside the window, each with a detected face.
         reference_mode: ``random``: any N frames, in random order, none twice (IP-LAP); ``run``: N consecutive
             frames (Wav2Lip's "wrong window"); ``first``: the first N frames of the clip outside the window.
@@ -58,11 +64,14 @@ class SampleSpec:
         frame_sounds: the sounds for every frame of the window.
         window_sounds: the sounds for the whole window.
         window_sound_frame: the frame of the window, from 0, to which ``window_sounds`` belong.
+        clip_sounds: the sounds of the whole clip, from its first column on: at most ``columns`` of them. Clips with
+            more are left out; behind the end of shorter ones the sample has zeros.
         negative_gap: if not 0, the sample also contains ``window_sounds`` of another window, at least this many frames
             away, as negatives (for sync experts; Wav2Lip's expert uses 1).
         derived: derived columns stored by ``bench derive``, ``<derivation>.<column>``; for the frames of the window and
             the references, or for the clip.
         identity: whether the sample contains the identity of the speaker.
+        text: whether the sample contains what is said in the clip; clips without text are left out.
         min_frames: clips with fewer frames with a detected face are left out (IP-LAP: 25).
     """
 
@@ -78,19 +87,26 @@ class SampleSpec:
     frame_sounds: tuple[Sound, ...] = ()
     window_sounds: tuple[Sound, ...] = ()
     window_sound_frame: int = 0
+    clip_sounds: tuple[Sound, ...] = ()
     negative_gap: int = 0
     derived: tuple[str, ...] = ()
     identity: bool = False
+    text: bool = False
     min_frames: int = 0
 
     def __post_init__(self) -> None:
-        if self.window < 1 or self.references < 0 or self.negative_gap < 0:
+        if self.window < 0 or self.references < 0 or self.negative_gap < 0:
             raise ValueError(
                 f"window {self.window}, references {self.references}, negative_gap {self.negative_gap}"
             )
         for frame in (self.window_sound_frame, *(self.view_frames or ())):
-            if not 0 <= frame < self.window:
+            if self.window and not 0 <= frame < self.window:
                 raise ValueError(f"frame {frame} lies outside a window of {self.window}")
+        framed = (self.references, self.view, self.landmarks, self.frame_sounds, self.window_sounds)
+        if self.window == 0 and any(framed):
+            raise ValueError(
+                "a sample without a window has no references, view, landmarks or sounds of frames"
+            )
         sides = (self.size,) if isinstance(self.size, int) else self.size
         if sides is not None and (min(sides) < 1 or self.view is None):
             raise ValueError(f"size {self.size} of view {self.view}")
@@ -98,7 +114,9 @@ class SampleSpec:
             raise ValueError("view_frames is empty")
         if self.negative_gap and not self.window_sounds:
             raise ValueError("negative_gap needs window_sounds")
-        for sounds in (self.frame_sounds, self.window_sounds):
+        if any(sound != Sound(sound.feature, sound.columns) for sound in self.clip_sounds):
+            raise ValueError("clip_sounds begin with the clip: they have no offset, lead or clamp")
+        for sounds in (self.frame_sounds, self.window_sounds, self.clip_sounds):
             features = [sound.feature for sound in sounds]
             if len(set(features)) < len(features):
                 raise ValueError(f"one feature is asked for twice: {', '.join(features)}")
@@ -106,7 +124,7 @@ class SampleSpec:
     @property
     def sounds(self) -> tuple[Sound, ...]:
         """All sounds of the sample."""
-        return self.frame_sounds + self.window_sounds
+        return self.frame_sounds + self.window_sounds + self.clip_sounds
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,8 @@ from prep.sample_spec import SampleSpec, Sound, is_derived
 from prep.sound.features import FEATURES, valid_frames
 from prep.views import VIEWS
 
+#: Why clips are left out that no text is known of.
+NO_TEXT = "no text"
 #: The name for the 68 points from the corpus or detector.
 LANDMARKS68 = "landmarks68"
 
@@ -29,7 +31,7 @@ def check_spec(spec: SampleSpec) -> None:
     """
     _one_of("reference_mode", spec.reference_mode, ("random", "run", "first"))
     _one_of("normalise", spec.normalise, ("frame", "view", "box"))
-    for field in ("frame_sounds", "window_sounds"):
+    for field in ("frame_sounds", "window_sounds", "clip_sounds"):
         for sound in getattr(spec, field):
             if not is_derived(sound.feature):
                 _one_of(field, sound.feature, tuple(FEATURES))
@@ -133,6 +135,9 @@ def find_windows(
         block = _Block(index, begin, min(begin + _BLOCK, len(index)), sounds)
         for name, there in (derived or {}).items():
             block.keep(there[block.begin : block.end], f"nothing of {name}")
+        if spec.text:
+            said = [bool(text) for text in index.texts[block.begin : block.end]]
+            block.keep(np.array(said, bool), NO_TEXT)
         block.search(spec)
         clips.append(begin + np.flatnonzero(block.alive))
         starts.append(block.starts)
@@ -176,6 +181,10 @@ class _Block:
             at = self.frame + spec.window_sound_frame
             covered &= (at >= low) & (at < high)
         self.narrow(covered, "the sound does not cover what a window hears")
+        for sound in spec.clip_sounds:
+            counts = self.sounds[sound.feature][1][self.begin : self.end]
+            self.keep(counts > 0, "no sound")
+            self.keep(counts <= sound.columns, f"more than {sound.columns} columns of {sound.feature}")
         if n and spec.reference_mode == "run":
             self.narrow(
                 self.elsewhere(self.runs(n), before=n, after=t), f"no {n} consecutive frames beside a window"

@@ -73,6 +73,14 @@ FEATURES: dict[str, Feature] = {
             mfcc.mfcc_padded,
             mfcc.mfcc_padded_rows,
         ),
+        Feature(
+            "mfcc12",
+            mfcc.RATE,
+            (12,),
+            "the same without coefficient 0: prep.sample_spec.MFCC_28X12 is the window of a frame",
+            mfcc.mfcc12,
+            mfcc.mfcc_padded_rows,
+        ),
         Feature("waveform", SAMPLE_RATE, (1,), "the samples themselves, -1 to 1", _waveform, int),
     )
 }

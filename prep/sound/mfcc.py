@@ -87,6 +87,15 @@ def mfcc_padded(samples: np.ndarray, start: int = 0, stop: int | None = None) ->
     return mfcc(np.pad(as_float(samples), _PADDING), start, stop)
 
 
+def mfcc12(samples: np.ndarray, start: int = 0, stop: int | None = None) -> np.ndarray:
+    """Coefficients 1 to 12 of :func:`mfcc_padded`, float32 (rows, 12). Arguments and errors as there.
+
+    A frame of 25 fps has 28 rows, :data:`prep.sample_spec.MFCC_28X12`: what AT-net of ATVGnet, and with it EAMM,
+    AudioDVP and Meta Talk, take (``audio[:, 4 * k : 4 * k + 28, 1:]`` of 13 coefficients).
+    """
+    return mfcc_padded(samples, start, stop)[:, 1:]
+
+
 def mfcc_rows(n_samples: int) -> int:
     """Number of rows of :func:`mfcc` of ``n_samples`` samples, at least one."""
     return 1 + max(0, ceil((n_samples - _LENGTH) / _HOP))

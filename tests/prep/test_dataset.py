@@ -23,11 +23,12 @@ from prep.face_box import over_face_box
 from prep.index import ClipIndex
 from prep.landmark_sets import FACE_131, LIPS
 from prep.order import ResumableSampler, WindowStream
-from prep.sample_spec import SampleSpec, Sound
+from prep.sample_spec import MFCC_28X12, SampleSpec, Sound
 from prep.sampling import check_spec, draw, find_windows
 from prep.schema import Clip
 from prep.shards import Failure
 from prep.sound.features import FEATURES, chunk, first_column
+from prep.spec_text import spec_text
 from prep.views import VIEWS, landmark_box, map_points, over_box
 from tests.prep.fakes import fake_clip, fake_dataset, write_fake_dataset
 
@@ -114,6 +115,7 @@ def test_a_sample_holds_what_was_stored(data: tuple[Path, dict[str, Clip]]) -> N
         Sound("mfcc", 20),
         Sound("mfcc", 20, offset=-1, lead=2),
         Sound("mfcc_padded", 28),
+        MFCC_28X12,
         Sound("waveform", 640, offset=1),
     ],
 )
@@ -137,6 +139,59 @@ def test_every_sound_is_that_of_the_whole_clip(data: tuple[Path, dict[str, Clip]
         assert torch.equal(sample[f"window_{name}"], sample[f"frame_{name}"][1])
         assert not torch.equal(sample[f"negative_{name}"], sample[f"window_{name}"])
     assert len(starts) > 6
+
+
+def test_the_sound_of_a_whole_clip_and_its_text(data: tuple[Path, dict[str, Clip]]) -> None:
+    folder, clips = data
+    spec = SampleSpec(window=1, clip_sounds=(Sound("mel", 135), Sound("mfcc", 200)), text=True)
+    dataset = WindowDataset(folder, "train", spec)
+    kept = [clip for clip in clips.values() if clip.split == "train" and len(clip.mel) <= 135]
+    assert 0 < len(kept) < N_TRAIN and len(dataset) == len(kept)
+    assert "× more than 135 columns of mel" in dataset.report()
+    for sample in map(dataset.__getitem__, range(len(dataset))):
+        clip = clips[sample["clip"]]
+        assert sample["text"] == "HELLO WORLD"
+        for name, columns, values in (
+            ("mel", 135, clip.mel),
+            ("mfcc", 200, FEATURES["mfcc"].compute(clip.audio, 0, None)),
+        ):
+            heard, count = sample[f"clip_{name}"], int(sample[f"columns_{name}"])
+            assert heard.shape == (values.shape[1], columns) and count == len(values)
+            np.testing.assert_array_equal(heard[:, :count], values.T)
+            assert not heard[:, count:].any()
+
+
+def test_clips_without_text_are_left_out_where_text_is_asked_for(tmp_path: Path) -> None:
+    said = [fake_clip(f"a/{i}") for i in range(3)]
+    said[1].text = ""
+    write_fake_dataset(tmp_path / "some", said)
+    dataset = WindowDataset(tmp_path / "some", "train", SampleSpec(text=True))
+    assert dataset.report() == "2 of 3 clips; left out: 1 × no text"
+    assert {dataset[i]["clip"] for i in range(2)} == {"a/0", "a/2"}
+    assert len(WindowDataset(tmp_path / "some", "train", SampleSpec())) == 3
+    assert spec_text(SampleSpec(text=True)).endswith(", text=True)")
+
+
+@pytest.mark.parametrize(
+    "sound", [Sound("mel", 9, offset=1), Sound("mel", 9, lead=1), Sound("mel", clamp=True)]
+)
+def test_the_sound_of_a_whole_clip_begins_with_it(sound: Sound) -> None:
+    with pytest.raises(ValueError, match="clip_sounds begin with the clip"):
+        SampleSpec(clip_sounds=(sound,))
+
+
+def test_a_sample_of_the_whole_clip_needs_no_face(tmp_path: Path) -> None:
+    heard = fake_clip("a/0", 30, undetected=range(30))
+    assert heard.mel is not None
+    write_fake_dataset(tmp_path / "heard", [heard])
+    spec = SampleSpec(window=0, clip_sounds=(Sound("mel", 200),), text=True)
+    sample = WindowDataset(tmp_path / "heard", "train", spec)[0]
+    assert sample["frames"].shape == (0,) and sample["text"] == "HELLO WORLD"
+    assert int(sample["columns_mel"]) == len(heard.mel)
+    with pytest.raises(PrepError, match="no 1 consecutive frames with a face"):
+        WindowDataset(tmp_path / "heard", "train", replace(spec, window=1))
+    with pytest.raises(ValueError, match="a sample without a window has no references, view"):
+        SampleSpec(window=0, view="box128")
 
 
 def test_several_features_at_once(data: tuple[Path, dict[str, Clip]]) -> None:
@@ -406,6 +461,7 @@ def random_index(rng: np.random.Generator, n: int) -> ClipIndex:
         has_landmarks68=np.ones(n, bool),
         chunks={},
         speakers=[("", "")] * n,
+        texts=[],
     )
 
 
@@ -472,7 +528,7 @@ def test_windows_against_brute_force(spec: SampleSpec, monkeypatch: pytest.Monke
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"window": 0}, "window 0"),
+        ({"window": -1}, "window -1"),
         ({"references": -1}, "references -1"),
         ({"window_sound_frame": 5}, "frame 5 lies outside a window of 5"),
         ({"view_frames": (0, 7)}, "frame 7 lies outside"),

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from baselines.wav2lip.sound import SOUNDS as WAV2LIP
 from models.ipl.sound import SOUNDS as IPLAP
-from prep.sample_spec import Sound
+from prep.sample_spec import MFCC_28X12, Sound
 from prep.sound import mel
 from prep.sound.features import FEATURES, chunk, first_column, valid_frames
 from prep.sound.mfcc import mfcc, mfcc_padded
@@ -102,6 +102,17 @@ def test_a_chunk_of_the_padded_mfcc_is_atvgnets() -> None:
     sound = Sound("mfcc_padded", columns=28)
     for frame in (0, 1, 17):
         np.testing.assert_array_equal(chunk(values, frame, sound, 100), values[4 * frame : 4 * frame + 28].T)
+
+
+def test_the_named_window_is_what_atvgnet_eamm_audiodvp_and_meta_talk_take() -> None:
+    """As their code cuts it: 13 coefficients of the padded sound, rows 4k to 4k + 28, column 0 dropped."""
+    samples = np.random.default_rng(0).integers(-9000, 9000, 640 * 30).astype(np.int16)
+    thirteen, heard = mfcc_padded(samples), FEATURES["mfcc12"]
+    for frame in (0, 1, 17, 28):
+        window = chunk(heard.compute(samples, 0, None), frame, MFCC_28X12, heard.rate)
+        # The shape of one frame in the networks' inputs: "mfcc" of the fixtures atvg_at and eamm_audio.
+        assert window.T.shape == (28, 12)
+        np.testing.assert_array_equal(window.T, thirteen[4 * frame : 4 * frame + 28, 1:])
 
 
 def test_chunk_is_sixteen_columns_bands_first() -> None:
