@@ -47,6 +47,9 @@ class Generator(nn.Module):
         references: N, pictures of the person.
         hears: channels and columns of the sound: :data:`LOGITS`, or :data:`MEL`, which goes through the same layers.
         mixed: the official code's form of AdaAT, else the paper's: see :func:`models.layers.adaat.turned`.
+
+    Attributes:
+        references: as given.
     """
 
     def __init__(
@@ -57,6 +60,7 @@ class Generator(nn.Module):
         mixed: bool = True,
     ) -> None:
         super().__init__()
+        self.references = references
         c64, c128, c256 = (max(1, round(c * width)) for c in (64, 128, 256))
         self.source_in_conv = _encoder(3, c64, c128, c256)
         self.ref_in_conv = _encoder(3 * references, c64, c128, c256)
