@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 
 from prep.landmark_sets import LANDMARK_SETS
+from prep.views.geometry import similarities
 from prep.warping import warp
 
 #: Differences of a colour up to this are not a change: rounding.
@@ -172,15 +173,8 @@ def _at(times: np.ndarray, points: np.ndarray, time: float) -> np.ndarray:
 def similarity(before: np.ndarray, after: np.ndarray) -> np.ndarray:
     """The similarity transform, (2, 3) float64, that maps (P, 2) points nearest to others, by least squares.
 
-    Umeyama, "Least-squares estimation of transformation parameters between two point patterns", PAMI 1991, in the plane
-    and without reflections.
+    Where all points are one, it only shifts. See :func:`prep.views.geometry.similarities`.
     """
-    middle_before, middle_after = before.mean(axis=0), after.mean(axis=0)
-    a, b = before - middle_before, after - middle_after
-    size = float((a * a).sum())
-    if size == 0:
-        return np.column_stack([np.eye(2), middle_after - middle_before])
-    cos = float((a * b).sum()) / size
-    sin = float((a[:, 0] * b[:, 1] - a[:, 1] * b[:, 0]).sum()) / size
-    turn = np.array([[cos, -sin], [sin, cos]])
-    return np.column_stack([turn, middle_after - turn @ middle_before])
+    if not np.ptp(before, axis=0).any():
+        return np.column_stack([np.eye(2), after.mean(axis=0) - before.mean(axis=0)])
+    return similarities(before[None], after)[0]

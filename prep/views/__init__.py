@@ -23,6 +23,7 @@ NAMES = (
     "mouth416x320",
     "lower512",
     "face128",
+    "atvg128",
 )
 #: Name → view.
 VIEWS: dict[str, View] = {name: import_module(f"prep.views.{name}").VIEW for name in NAMES}

@@ -140,6 +140,30 @@ def unmap_points(points: npt.ArrayLike, matrix: npt.ArrayLike) -> Float:
     return _affine(points, inverse, offset, 1 / np.hypot(a, c))
 
 
+def similarities(points: Float, targets: Float) -> Float:
+    """The similarity transforms that map points nearest to others, by least squares.
+
+    Umeyama, "Least-squares estimation of transformation parameters between two point patterns", PAMI 1991, in the plane
+    and without reflections.
+
+    Args:
+        points: (T, P, 2).
+        targets: (T, P, 2) or (P, 2).
+
+    Returns:
+        (T, 2, 3); the scale is 0 where all points are one.
+    """
+    middle, aim = points.mean(axis=-2, keepdims=True), targets.mean(axis=-2, keepdims=True)
+    a, b = points - middle, np.broadcast_to(targets - aim, points.shape)
+    size = (a * a).sum(axis=(1, 2))
+    cos = (a * b).sum(axis=(1, 2))
+    sin = (a[..., 0] * b[..., 1] - a[..., 1] * b[..., 0]).sum(axis=1)
+    cos, sin = (np.divide(one, size, out=np.zeros_like(size), where=size > 0) for one in (cos, sin))
+    linear = np.stack([cos, -sin, sin, cos], axis=-1).reshape(-1, 2, 2)
+    shift = np.swapaxes(aim, -1, -2) - linear @ np.swapaxes(middle, -1, -2)
+    return np.concatenate([linear, shift], axis=2)
+
+
 def _affine(points: Float, linear: Float, offset: Float, depth_scale: Float) -> Float:
     if linear.ndim > 2:
         offset, depth_scale = offset[..., None, :], depth_scale[..., None]

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from prep.landmark_sets import FACE_131, FACE_131_CONTENT, FACE_131_POSE, MESH_TO_68
 from prep.views import VIEWS, landmark_box, map_points, over_box, unmap_points
 from prep.views.aligned512 import crop_warped
+from prep.views.atvg128 import TEMPLATE
 from prep.views.lower512 import lower_side
 from prep.views.mouth416x320 import crop_radius
 
@@ -21,7 +22,9 @@ IPLAP = np.load(PARITY / "ip_lap_prep" / "landmarks.npz")
 SIDE = int(IPLAP["frame_hw"][0])  # The reference frames are square.
 FACES = IPLAP["raw_mediapipe"].astype(np.float64) * SIDE
 ALL = np.ones(len(FACES), bool)
-BOX_VIEWS = [name for name in VIEWS if name != "aligned512"]
+#: Those that turn the face upright; the others cut boxes.
+UPRIGHT = ("aligned512", "atvg128")
+BOX_VIEWS = [name for name in VIEWS if name not in UPRIGHT]
 
 
 def similarity(points: np.ndarray, scale: float, degrees: float, shift: tuple[float, float]) -> np.ndarray:
@@ -157,13 +160,30 @@ def test_aligned512_is_ffhq_s_square():
         np.testing.assert_allclose(corners, [[0, 0], [0, 512], [512, 512], [512, 0]], atol=1e-9)
 
 
+@pytest.mark.parametrize("name", UPRIGHT)
 @given(st.floats(0.1, 4), st.floats(-180, 180), st.floats(0, 1920), st.floats(0, 1080))
 @settings(max_examples=40, deadline=None)
-def test_aligned512_shows_a_moved_face_the_same_way(scale, degrees, x, y):
+def test_an_upright_view_shows_a_moved_face_the_same_way(name, scale, degrees, x, y):
     moved = similarity(FACES[:1], scale, degrees, (x, y))
-    seen = map_points(moved, VIEWS["aligned512"].transforms(moved, [True], 1920, 1080))
-    expected = map_points(FACES[:1], VIEWS["aligned512"].transforms(FACES[:1], [True], SIDE, SIDE))
+    seen = map_points(moved, VIEWS[name].transforms(moved, [True], 1920, 1080))
+    expected = map_points(FACES[:1], VIEWS[name].transforms(FACES[:1], [True], SIDE, SIDE))
     np.testing.assert_allclose(seen, expected, atol=1e-6)
+
+
+def test_atvg128_brings_nose_and_eyes_nearest_to_its_template():
+    matrices = VIEWS["atvg128"].transforms(FACES, ALL, SIDE, SIDE)
+    points = map_points(FACES[:, MESH_TO_68, :2], matrices)
+    off = points[:, 27:45] - TEMPLATE
+    np.testing.assert_allclose(off.mean(axis=1), 0, atol=1e-9)
+    assert 0.5 < np.abs(off).max() < 8
+    # At the least squares, neither another scale nor another turn about the middle makes the error smaller.
+    centred = TEMPLATE - TEMPLATE.mean(axis=0) + off
+    centred -= centred.mean(axis=1, keepdims=True)
+    np.testing.assert_allclose((centred * off).sum(axis=(1, 2)), 0, atol=1e-6)
+    turned = centred[..., ::-1] * [-1, 1]
+    np.testing.assert_allclose((turned * off).sum(axis=(1, 2)), 0, atol=1e-6)
+    # All of the mouth is in the picture; a long chin reaches beyond it.
+    assert (points[:, 48:68] > 0).all() and (points[:, 48:68] < 128).all()
 
 
 def test_aligned512_only_scales_what_is_aligned():
@@ -451,7 +471,7 @@ def test_frames_without_a_face_have_no_matrix(name):
         view.crop(np.zeros((SIDE, SIDE, 3), np.uint8), matrices[3])
 
 
-@pytest.mark.parametrize("name", ["face96", "aligned512"])
+@pytest.mark.parametrize("name", ["face96", "aligned512", "atvg128"])
 def test_a_face_of_no_size_has_no_matrix(name):
     # Points on one spot between two pixels: no box has a side, no axis has a direction.
     assert np.isnan(VIEWS[name].transforms(np.full((1, 478, 3), 50.0), [True], 100, 100)).all()
