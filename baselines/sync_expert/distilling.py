@@ -30,6 +30,7 @@ from baselines.sync_expert.teaching import (
     varied,
 )
 from models.base import Batch, Progress, Update
+from prep.sample_spec import SampleSpec
 
 if TYPE_CHECKING:
     from baselines.sync_expert.stage import ExpertConfig
@@ -46,9 +47,13 @@ class TaughtStage(ExpertStage):
     def __init__(self, config: ExpertConfig, network: SyncNet) -> None:
         super().__init__(config, network)
         assert config.teach is not None and isinstance(network.face_encoder, FrameEncoder)
+        assert isinstance(self.sample, SampleSpec)
         self.teach = config.teach
-        self.sample = replace(self.sample, landmarks=LANDMARKS)
         self._encoder = network.face_encoder
+        # Frames are made smaller before they are encoded: those of a large view come so, in a sixteenth of the memory.
+        by = network.seen.shrinks
+        self._seen = network.seen.divided(by)
+        self.sample = replace(self.sample, landmarks=LANDMARKS, size=self._seen.view if by > 1 else None)
         self._reader = LipReader(self._encoder.size)
         self.networks = {"expert": network, "lip_reader": self._reader}
         # Frames are encoded apart from their windows.
@@ -137,9 +142,7 @@ class TaughtStage(ExpertStage):
 
     def _frames(self, batch: Batch) -> Tensor:
         """(B, T, 3, h', w') float in [0, 1], BGR: what is seen of each frame, at the size at which it is encoded."""
-        seen = self._expert.seen
-        rows, columns = slice(seen.top, seen.top + seen.height), slice(seen.left, seen.left + seen.width)
-        frames = batch["images"][..., rows, columns].flip(2)
+        frames = self._seen.cut(batch["images"])
         return self._encoder.smaller(frames.flatten(0, 1).float() / 255).unflatten(0, frames.shape[:2])
 
     def _features(self, frames: Tensor) -> Tensor:

@@ -28,6 +28,7 @@ class Lips:
         height: rows.
         width: columns.
         strides: of the first two convolutions, (down, across); the official ones leave 3×3 of 48×96.
+        view: height and width of the view.
     """
 
     top: int
@@ -35,14 +36,36 @@ class Lips:
     height: int
     width: int
     strides: tuple[tuple[int, int], tuple[int, int]]
+    view: tuple[int, int]
+
+    @property
+    def shrinks(self) -> int:
+        """By how much the first two convolutions make a picture less high."""
+        return self.strides[0][0] * self.strides[1][0]
+
+    def divided(self, by: int) -> Lips:
+        """The same part of a view that is ``by`` times smaller; ``by`` divides all sides."""
+        return Lips(
+            self.top // by,
+            self.left // by,
+            self.height // by,
+            self.width // by,
+            self.strides,
+            (self.view[0] // by, self.view[1] // by),
+        )
+
+    def cut(self, frames: Tensor) -> Tensor:
+        """(…, 3, H, W) RGB pictures of the view → (…, 3, height, width), BGR."""
+        rows, columns = slice(self.top, self.top + self.height), slice(self.left, self.left + self.width)
+        return frames[..., rows, columns].flip(-3)
 
 
 #: View → what is seen of it: the lower half of Wav2Lip's face, the same for SyncTalkFace, the mouth region of G4G and
 #: DINet.
 LIPS = {
-    "face96": Lips(48, 0, 48, 96, ((1, 1), (1, 2))),
-    "face128": Lips(64, 0, 64, 128, ((1, 1), (1, 2))),
-    "mouth416x320": Lips(128, 32, 256, 256, ((2, 2), (2, 2))),
+    "face96": Lips(48, 0, 48, 96, ((1, 1), (1, 2)), (96, 96)),
+    "face128": Lips(64, 0, 64, 128, ((1, 1), (1, 2)), (128, 128)),
+    "mouth416x320": Lips(128, 32, 256, 256, ((2, 2), (2, 2)), (416, 320)),
 }
 
 
@@ -83,14 +106,13 @@ class SyncNet(nn.Module):
         """Cut out what the expert sees.
 
         Args:
-            frames: (B, 5, 3, H, W) float in [0, 1], RGB, of the expert's view.
+            frames: (B, 5, 3, H, W) float in [0, 1], RGB, of the expert's view; with ``apart`` the view may be by a
+                whole number smaller, down to the size at which frames are encoded.
 
         Returns:
             (B, 15, h, w), BGR, frame after frame.
         """
-        seen = self.seen
-        part = frames[:, :, :, seen.top : seen.top + seen.height, seen.left : seen.left + seen.width]
-        return part.flip(2).flatten(1, 2)
+        return self.seen.divided(self.seen.view[0] // frames.shape[-2]).cut(frames).flatten(1, 2)
 
     def see(self, lips: Tensor) -> Tensor:
         """(B, 15, h, w) of :meth:`lips` → (B, D) float32, of length 1, no component below 0."""
@@ -123,10 +145,10 @@ class FrameEncoder(nn.Module):
     def __init__(self, seen: Lips, width: float, coarse: bool) -> None:
         super().__init__()
         c32, c64, c128, c256, c512 = (_scaled(c, width) for c in (32, 64, 128, 256, 512))
-        smaller = seen.strides[0][0] * seen.strides[1][0] * (2 if coarse else 1)
-        left = (_eighth(seen.height // smaller), _eighth(seen.width // smaller))
+        encoded = seen.divided(seen.shrinks * (2 if coarse else 1))
+        left = (_eighth(encoded.height), _eighth(encoded.width))
         self.size = _scaled(192, width)
-        self.smaller = nn.AvgPool2d(smaller)
+        self.smaller = nn.AdaptiveAvgPool2d((encoded.height, encoded.width))
         # Variances below (0.05)² are noise.
         self.even = nn.InstanceNorm2d(3, eps=0.0025)
         self.each = nn.Sequential(

@@ -25,7 +25,7 @@ from baselines.sync_expert.teaching import (
 )
 from models.base import DataInfo, Progress, TrainConfig
 from prep.landmark_sets import LEFT_EYE, LIPS, RIGHT_EYE
-from prep.sample_spec import Sound
+from prep.sample_spec import SampleSpec, Sound
 from prep.sampling import check_spec, columns_of
 
 LIP_PLACES, RIGHT_PLACES, LEFT_PLACES = LIPS.tolist(), RIGHT_EYE.tolist(), LEFT_EYE.tolist()
@@ -360,3 +360,13 @@ def test_the_reader_of_landmarks_is_trained_and_not_needed() -> None:
     untaught = SyncExpert(SyncExpertConfig(expert=config(teach=None)), DataInfo())
     assert set(untaught.networks) == {"expert"} and not isinstance(untaught.stages["expert"], TaughtStage)
     assert json.loads(json.dumps(method.stages["expert"].state_dict())) == {"learnt_at": 0}
+
+
+def test_a_large_view_comes_smaller_and_is_seen_the_same() -> None:
+    stage = made(view="mouth416x320")
+    check_spec(stage.sample)
+    assert isinstance(stage.sample, SampleSpec) and stage.sample.size == (104, 80)
+    large = torch.randint(0, 256, (2, 18, 3, 416, 320), dtype=torch.uint8)
+    small = nn.functional.avg_pool2d(large.flatten(0, 1).float(), 4).unflatten(0, (2, 18))
+    seen = nn.functional.avg_pool2d(large[..., 128:384, 32:288].flatten(0, 1).float(), 8) / 255
+    torch.testing.assert_close(stage._frames({"images": small}).flatten(0, 1), seen.flip(1))
