@@ -48,7 +48,9 @@ def test_a_crop_of_the_same_size_comes_back_to_the_bit():
     np.testing.assert_array_equal(pasted, frame)
 
 
-@pytest.mark.parametrize("name", ["box128", "face96", "aligned512", "mouth416x320", "lower512", "face128", "atvg128"])
+@pytest.mark.parametrize(
+    "name", ["box128", "face96", "aligned512", "mouth416x320", "lower512", "face128", "atvg128"]
+)
 def test_an_unmodified_crop_of_any_view_changes_next_to_nothing(name):
     frame, view = smooth_frame(), VIEWS[name]
     transform = view.transforms(mesh(SIDE)[:1], [True], SIDE, SIDE)[0]
