@@ -9,4 +9,5 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 METHODS = {
     "ipl": "models.ipl.method:IPL",
     "lipformer": "models.lipformer.method:LipFormer",
+    "g4g": "models.g4g.method:G4G",
 }

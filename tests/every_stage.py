@@ -43,6 +43,12 @@ OPTIONS: dict[str, tuple[str, ...]] = {
         "lipformer.adversarial_weight=0.1",
         "lipformer.train.batch_size=4",
     ),
+    "g4g": (
+        "g4g.lambda_p=0.1",
+        "g4g.lambda_gan=0.1",
+        "frame64.train.batch_size=2",
+        "clip.train.batch_size=2",
+    ),
     "wav2lip": ("wav2lip.sync_weight=0.1", "wav2lip.gan_weight=0.07", "wav2lip.train.batch_size=2"),
     "synctalkface": (
         "synctalkface.sync_weight=0.1",
@@ -59,7 +65,7 @@ OPTIONS: dict[str, tuple[str, ...]] = {
 }
 
 #: As the views of prepared data are called; generated samples have all that any stage looks at.
-VIEWS = ("box128", "face96", "aligned512")
+VIEWS = ("box128", "face96", "aligned512", "mouth416x320")
 
 
 @dataclass(frozen=True)

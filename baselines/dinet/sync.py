@@ -36,7 +36,12 @@ def sync_loss(expert: SyncNet | ScoreNet, sounds: Tensor, frames: Tensor, square
     mouths = square.cut(frames)
     if isinstance(expert, ScoreNet):
         return squared_error(expert(mouths.flatten(1, 2), sounds), 1)
-    if not isinstance(expert.face_encoder, FrameEncoder) and expert.seen.view != frames.shape[-2:]:
-        large = F.interpolate(frames.flatten(0, 1), expert.seen.view, mode="bilinear", align_corners=False)
-        frames = large.unflatten(0, frames.shape[:2])
-    return losses.sync_loss(expert, sounds, frames)
+    return losses.sync_loss(expert, sounds, in_view(expert, frames))
+
+
+def in_view(expert: SyncNet, frames: Tensor) -> Tensor:
+    """(B, 5, 3, H, W) faces of any size of a :class:`MouthSquare` → as the expert's :meth:`SyncNet.lips` takes them."""
+    if isinstance(expert.face_encoder, FrameEncoder) or expert.seen.view == frames.shape[-2:]:
+        return frames
+    large = F.interpolate(frames.flatten(0, 1), expert.seen.view, mode="bilinear", align_corners=False)
+    return large.unflatten(0, frames.shape[:2])

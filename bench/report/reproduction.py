@@ -198,7 +198,8 @@ def table_metrics(name: str) -> list[str]:
     outputs = [c.output for c in columns if c.output and c.protocol in (None, table.protocol)]
     if not outputs or table.protocol == "user-study":
         raise BenchError(
-            f"{name} asks people, not metrics: nothing of it can be measured; see bench report --list"
+            f"{name} asks people, not metrics: nothing of it can be measured; `bench report --table {name}` prints "
+            "what was published"
         )
     return list(dict.fromkeys(variant_of(output) for output in outputs))
 
