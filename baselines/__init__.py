@@ -9,6 +9,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 METHODS = {
     "wav2lip": "baselines.wav2lip.method:Wav2Lip",
     "synctalkface": "baselines.synctalkface.method:SyncTalkFace",
+    "dinet": "baselines.dinet.method:DINet",
     "sync-expert": "baselines.sync_expert.method:SyncExpert",
     "sync-cca": "baselines.sync_cca.method:SyncCca",
 }

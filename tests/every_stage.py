@@ -56,6 +56,15 @@ OPTIONS: dict[str, tuple[str, ...]] = {
         "synctalkface.gan_weight=0.2",
         "synctalkface.train.batch_size=2",
     ),
+    "dinet": (
+        "network.width=0.125",
+        "frame64.perception_weight=1.0",
+        "frame64.gan_weight=1.0",
+        "frame64.train.batch_size=2",
+        "clip.gan_weight=1.0",
+        "clip.clip_gan_weight=1.0",
+        "clip.train.batch_size=2",
+    ),
     "sync-expert": (
         "expert.windows=16",
         "expert.teach.first=0",

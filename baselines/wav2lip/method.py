@@ -30,7 +30,7 @@ def train_expert(expert: str, options: str = "") -> str:
     return f"train one with the same --preset: bench train sync-expert --data DATA{options}{folder}"
 
 
-def expert_asset(module: SyncNet, expert: str, stage: str, remedy: str) -> Asset:
+def expert_asset(module: nn.Module, expert: str, stage: str, remedy: str) -> Asset:
     """The expert as an asset, which the stage does without if its ``sync_weight`` is 0."""
     return Asset(
         module,
