@@ -7,9 +7,9 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from models.layers.adaat import AdaAT
+from models.layers.doubling import DoublingConv2d
 from models.layers.folding import normalised
 from models.layers.narrow import Conv2d
 from models.layers.picture_discriminator import PictureDiscriminator
@@ -169,13 +169,12 @@ class _Layer(nn.Module):
 
     def __init__(self, cin: int, cout: int, kernel_size: int = 3, stride: int = 1, up: bool = False) -> None:
         super().__init__()
-        self.up = up
-        self.conv = Conv2d(cin, cout, kernel_size, stride, kernel_size // 2)
+        self.conv = (
+            DoublingConv2d(cin, cout) if up else Conv2d(cin, cout, kernel_size, stride, kernel_size // 2)
+        )
         self.norm = nn.BatchNorm2d(cout)
 
     def forward(self, x: Tensor) -> Tensor:
-        if self.up:
-            x = F.interpolate(x, scale_factor=2)
         return normalised(self.conv, self.norm, x).relu()
 
 

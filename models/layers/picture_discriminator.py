@@ -46,4 +46,5 @@ class _Block(nn.Module):
         self.conv = nn.Conv2d(cin, cout, 4)
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.leaky_relu(self.conv(x), 0.2)
+        # In place: of two large maps, the backward pass needs one.
+        return F.leaky_relu(self.conv(x), 0.2, inplace=True)
