@@ -30,8 +30,17 @@ def train_expert(expert: str, options: str = "") -> str:
     return f"train one with the same --preset: bench train sync-expert --data DATA{options}{folder}"
 
 
-def expert_asset(module: nn.Module, expert: str, stage: str, remedy: str) -> Asset:
-    """The expert as an asset, which the stage does without if its ``sync_weight`` is 0."""
+def expert_asset(module: nn.Module, expert: str, stage: str, remedy: str, rank: float = 0.0) -> Asset:
+    """The expert as an asset, which the stage does without if its ``sync_weight`` is 0.
+
+    Args:
+        module: it.
+        expert: the folder of its run, or its name in the list of weights.
+        stage: the table that names it.
+        remedy: how one is made.
+        rank: how often the right sound must have the higher score of two on held-out clips; the option of the stage
+            is ``expert_rank``. 0: any expert is taken.
+    """
     return Asset(
         module,
         expert,
@@ -39,6 +48,8 @@ def expert_asset(module: nn.Module, expert: str, stage: str, remedy: str) -> Ass
         purpose="the sync loss",
         without=f"{stage}.sync_weight=0",
         remedy=remedy,
+        least={"rank": rank},
+        anyway=f"{stage}.expert_rank=0",
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Sequence
 from hashlib import sha256
 from pathlib import Path
@@ -10,7 +11,7 @@ import torch
 from torch import Tensor
 
 from bench.common.errors import BenchError, Unavailable
-from bench.train.checkpoint import Untrained, load_into, load_network
+from bench.train.checkpoint import Untrained, held_out_figures, load_into, load_network
 from bench.weights.store import WeightStore
 from bench.weights.tensors import load_state_dict
 from models.base import AnyStage, Asset, Trainable, When
@@ -75,6 +76,7 @@ def _state(method: str, asset: Asset, store: WeightStore) -> tuple[dict[str, Ten
                 raise
             there = "has no checkpoint" if Path(asset.weights).is_dir() else "does not exist"
             raise BenchError(f"{needs}, which {there}: {asset.remedy}{way_out}") from error
+        _check_held_out(needs, asset)
         digest = sha256()
         for key in sorted(state):
             digest.update(key.encode())
@@ -85,3 +87,18 @@ def _state(method: str, asset: Asset, store: WeightStore) -> tuple[dict[str, Ten
     except Unavailable as error:
         raise BenchError(f"{needs}: {error}{way_out}") from error
     return load_state_dict(path), digest_of_file
+
+
+def _check_held_out(needs: str, asset: Asset) -> None:
+    """Check what a run was found to know of held-out clips; ``needs``: what needs it, for the error."""
+    figures = held_out_figures(Path(asset.weights), asset.network) if asset.least else None
+    if figures is None:
+        return
+    for name, least in asset.least.items():
+        if not least or figures.get(name, -math.inf) >= least:
+            continue
+        found = f"is {figures[name]:.3f} on held-out clips" if name in figures else "was not measured on held-out clips"
+        raise BenchError(
+            f"{needs}, whose {name} {found}; at least {least:g} is asked for: train a better one, or go on with this: "
+            f"--set {asset.anyway}"
+        )

@@ -314,6 +314,20 @@ def load_network(run: Path, network: str) -> dict[str, Tensor]:
     raise Untrained(f"{run}: no checkpoint with a network {network}; train it first, or name another run", "")
 
 
+def held_out_figures(run: Path, network: str) -> dict[str, float] | None:
+    """What the validation said of the weights that :func:`load_network` gives; None: they come from elsewhere.
+
+    Raises:
+        BenchError: a file is damaged.
+    """
+    for folder in sorted(run.glob("*/checkpoints")):
+        best = Checkpoints(folder).best()
+        if best is not None and network in best_files(run, folder.parent.name):
+            state = read_state(best)
+            return None if "source" in state else dict(state.get("best") or {})
+    return None
+
+
 def best_files(run: Path, stage: str) -> dict[str, Path]:
     """Network → file of its best weights (the average's, if one was kept); empty if nothing was saved."""
     best = Checkpoints(run / stage / "checkpoints").best()

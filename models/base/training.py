@@ -187,6 +187,9 @@ class Asset:
         purpose: what it is for, in a few words.
         without: the option that does without it, as ``--set`` takes it, or ``""``.
         remedy: how a run that is missing is made or replaced, or ``""``; for weights of the list, the list says it.
+        least: figure of the run's validation → the least that the weights need; of weights from elsewhere no figures
+            are known, and none are asked for.
+        anyway: the option that asks for less, as ``--set`` takes it.
     """
 
     module: nn.Module
@@ -196,6 +199,8 @@ class Asset:
     purpose: str = ""
     without: str = ""
     remedy: str = ""
+    least: Mapping[str, float] = field(default_factory=dict)
+    anyway: str = ""
 
 
 @dataclass(frozen=True)

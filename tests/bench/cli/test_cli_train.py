@@ -24,13 +24,13 @@ from bench.cli.app import app
 from bench.common.errors import BenchError
 from bench.common.methods import METHODS
 from bench.train.assets import load_assets
-from bench.train.checkpoint import best_files
+from bench.train.checkpoint import best_files, held_out_figures, write_networks
 from bench.train.config import RunConfig, load_config
 from bench.train.inputs import build_method
 from bench.train.log import read_log
 from bench.weights.digests import file_sha256
 from bench.weights.store import Entry, WeightStore
-from models.base import Batch, Progress, Update
+from models.base import Asset, Batch, Progress, Update
 from prep.commands import prep_command
 from prep.shards import MANIFEST, Failure, write_json
 from tests.bench.fake.method import ColourStage, Fake
@@ -438,6 +438,44 @@ def test_a_network_of_a_run_is_a_pretrained_one(
     monkeypatch.setattr(Fake, "weights", "runs/expert")
     said = bench_("train", "fake", "--resume", code=1)
     assert "runs/fake was begun with other weights runs/expert (colour) (sha256" in said
+
+
+def test_a_pretrained_network_that_knows_too_little_is_refused(
+    bench_: Command, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ("train", "fake", "--data", data, "--preset", "tiny")
+    bench_(*words, "--stage", "colour", "--run", "runs/expert")
+    monkeypatch.setattr(Fake, "weights", "runs/expert")
+    plain = Fake.assets.fget
+    figures = held_out_figures(Path("runs/expert"), "colour")
+    assert plain is not None and figures is not None
+
+    def asking(least: dict[str, float]) -> None:
+        def assets(self: Fake) -> dict[str, Asset]:
+            found = replace(plain(self)["expert"], least=least, anyway="shade.least=0")
+            return {"expert": found}
+
+        monkeypatch.setattr(Fake, "assets", property(assets))
+
+    shade = (*words, "--stage", "shade", "--set", "shade.with_expert=true")
+    asking({"loss": 1000})
+    said = bench_(*shade, code=1)
+    assert said.splitlines()[-1] == (
+        "error: fake needs runs/expert for the expert's loss, whose loss is "
+        f"{figures['loss']:.3f} on held-out clips; at least 1000 is asked for: train a better one, or go on with this: "
+        "--set shade.least=0"
+    )
+    asking({"rank": 0.6})
+    assert "whose rank was not measured on held-out clips; at least 0.6" in bench_(*shade, code=1)
+    assert not Path("runs/fake").exists()
+    asking({"loss": figures["loss"], "rank": 0})
+    bench_(*shade)
+
+
+def test_weights_from_elsewhere_are_not_asked_for_figures(tmp_path: Path) -> None:
+    write_networks(tmp_path, "colour", {"colour": {}}, "official: expert.pth")
+    assert held_out_figures(tmp_path, "colour") is None
+    assert held_out_figures(tmp_path / "nothing", "colour") is None
 
 
 # The start ----------------------------------------------------------------------------------------------------
