@@ -11,5 +11,6 @@ METHODS = {
     "synctalkface": "baselines.synctalkface.method:SyncTalkFace",
     "dinet": "baselines.dinet.method:DINet",
     "sync-expert": "baselines.sync_expert.method:SyncExpert",
+    "speech": "baselines.speech.method:Speech",
     "sync-cca": "baselines.sync_cca.method:SyncCca",
 }

@@ -179,7 +179,8 @@ def dub(
             raise BenchError(f"{picked.path}: {error.reason}") from None
 
     footage = footage_of(picked, heard_frames(samples), fit or Fit(), "finding the face", face)
-    speech = DrivingSound(samples, footage.n_frames, loaded.padding, sound_deriver(loaded))
+    named = str(audio.absolute().with_suffix(""))
+    speech = DrivingSound(samples, footage.n_frames, loaded.padding, sound_deriver(loaded), named)
     posing = None if pose == "still" else footage
     if isinstance(pose, Path):
         posing = footage_of(posed, footage.n_frames, Fit(), "finding the pose")

@@ -56,6 +56,7 @@ class VideoFootage:
             is none.
         padding: of the mel spectrogram, see :func:`prep.sound.mel.melspectrogram`.
         derive: returns derived columns.
+        name: the id of the clip, or the absolute path of the file without suffix.
         people: how many faces the first frame with a face shows.
         cuts: the frames of the span with which a new shot begins.
 
@@ -78,6 +79,7 @@ class VideoFootage:
         own_sound: Callable[[], np.ndarray] | None = None,
         padding: str = "constant",
         derive: Derive | None = None,
+        name: str = "",
         people: int = 1,
         cuts: Sequence[int] = (),
     ) -> None:
@@ -92,6 +94,7 @@ class VideoFootage:
         self._own_sound = own_sound
         self._padding = padding
         self._derive = derive
+        self._name = name
         self.order = fit.order(len(landmarks), n_frames)
         # Of the S frames, with all faces: some views depend on the whole clip.
         self._detected = np.isfinite(landmarks[..., :2]).all(axis=(1, 2))
@@ -109,7 +112,7 @@ class VideoFootage:
             samples = self._own_sound() if self._own_sound is not None else np.empty(0, np.int16)
         except ClipError:
             samples = np.empty(0, np.int16)
-        return DrivingSound(samples, self.n_unique, self._padding)
+        return DrivingSound(samples, self.n_unique, self._padding, name=self._name)
 
     @property
     def alone(self) -> VideoFootage:
@@ -126,6 +129,7 @@ class VideoFootage:
             own_sound=self._own_sound,
             padding=self._padding,
             derive=self._derive,
+            name=self._name,
         )
 
     def landmarks(self, name: str, depth: bool = False) -> np.ndarray:
@@ -312,6 +316,7 @@ def clip_footage(
         own_sound=partial(voice_samples, Voice(path, row_group=row_group)),
         padding=padding,
         derive=derive,
+        name=job.clip_id,
     )
 
 
@@ -391,6 +396,7 @@ def file_footage(
         own_sound=None if info is None else lambda: sound(path, track).samples,
         padding=padding,
         derive=derive,
+        name=str(path.absolute().with_suffix("")),
         people=person.people,
         cuts=found.cuts,
     )

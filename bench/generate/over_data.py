@@ -239,7 +239,7 @@ def _drive(task: Task, loaded: Loaded, fit: Fit) -> Drive:
     """The drive of a task's video."""
     samples = voice_samples(task.voice)
     footage = _footage(task.job, loaded, heard_frames(samples), fit)
-    speech = DrivingSound(samples, footage.n_frames, loaded.padding, sound_deriver(loaded))
+    speech = DrivingSound(samples, footage.n_frames, loaded.padding, sound_deriver(loaded), task.heard)
     pose = None if task.still else footage
     if task.pose is not None:
         pose = _footage(task.pose, loaded, footage.n_frames, Fit(shorter="cut"))

@@ -62,6 +62,7 @@ class Task:
         pose: the clip that gives the head pose, if it is another one; ``still``: no pose.
         sample: the clip of the same person for adaptation.
         problem: why it cannot be made, or ``""``.
+        heard: the id of the clip whose sound ``voice`` is, if it is a clip's.
     """
 
     name: str
@@ -72,6 +73,7 @@ class Task:
     still: bool = False
     sample: Job | None = None
     problem: str = ""
+    heard: str = ""
 
 
 def choose_pairs(inputs: Inputs, options: GenerateOptions, listed: Path | None) -> list[Pair]:
@@ -141,6 +143,7 @@ def _task(
         still and not pair.pose,
         samples.get(speaker),
         NO_SOURCE if pair.video in problems or pair.pose in problems else "",
+        pair.audio,
     )
 
 

@@ -24,14 +24,24 @@ class DrivingSound:
         n_frames: of the footage; longer sound is cut, shorter sound is padded with silence.
         padding: of the mel spectrogram, see :func:`prep.sound.mel.melspectrogram`.
         derive: returns derived features.
+        name: the id of its clip, or the absolute path of its file without suffix.
 
     Attributes:
         samples: (640 n_frames,) int16.
+        name: as given.
+        length: n.
     """
 
     def __init__(
-        self, samples: np.ndarray, n_frames: int, padding: str = "constant", derive: Hear | None = None
+        self,
+        samples: np.ndarray,
+        n_frames: int,
+        padding: str = "constant",
+        derive: Hear | None = None,
+        name: str = "",
     ) -> None:
+        self.name = name
+        self.length = len(samples)
         wanted = n_frames * SAMPLES_PER_FRAME
         self.samples = np.pad(samples[:wanted], (0, max(0, wanted - len(samples))))
         self._features = {"mel": melspectrogram(self.samples, padding)}

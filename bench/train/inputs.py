@@ -28,6 +28,7 @@ from prep.index import build_index
 from prep.names import composed
 from prep.options import suite_version
 from prep.pipeline import add_command
+from prep.sample_spec import SampleSpec
 from prep.sampling import LANDMARKS68
 from prep.shards import MANIFEST, SHARDS, made_by, read_manifest, shard_paths, stored_views, write_json
 
@@ -117,6 +118,12 @@ def _check_columns(folder: Path, manifest: Mapping[str, Any], stage: Stage) -> N
     paths = shard_paths(folder)
     if stage.sample.view is not None:
         check_view(folder, stage.sample.view, f"which stage {stage.name} needs")
+    texts = isinstance(stage.sample, SampleSpec) and stage.sample.text
+    if texts and not any(build_index(paths, [], texts=True).texts):
+        raise BenchError(
+            f"{folder} has no text of any clip, which stage {stage.name} needs: give data of a corpus with texts "
+            "beside its clips (LRS2, LRS3, bench toy); others, such as HDTF, have none"
+        )
     if stage.sample.landmarks == LANDMARKS68 and not build_index(paths, []).has_landmarks68.any():
         command = prep_command(manifest, Path(f"{folder}-fan"), fan=True)
         raise BenchError(

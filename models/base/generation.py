@@ -53,9 +53,13 @@ class Speech(Protocol):
 
     Attributes:
         samples: (640 n_frames,) int16, mono, 16 kHz.
+        name: the id of the clip whose sound it is; of a file, its absolute path without suffix.
+        length: samples that it had before it was cut, or padded with silence, to the length of the footage.
     """
 
     samples: np.ndarray
+    name: str
+    length: int
 
     def feature(self, name: str) -> np.ndarray:
         """Return (columns, ...) float32: a feature of the whole sound.
