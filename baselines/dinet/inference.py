@@ -28,7 +28,9 @@ class GenerateConfig(Section):
             rows above the square's lower edge at full width, to the edge, where the box shows; its values are cut off
             to whole numbers.
         feather: width of the soft edges, as a share of the square's side; there is an eighth on three sides of it.
-        seed: of the draw of reference pictures, which the official code does not fix.
+        references: which frames with a face are the reference pictures: ``random`` ones, as in the official code, or
+            the ``first``.
+        seed: of the draw of random ones, which the official code does not fix.
         smallest: side of the square in a frame, as a share of the side at which it is generated, below which the face
             is too small.
         batch_size: frames that are generated at once; changes no figure.
@@ -36,6 +38,7 @@ class GenerateConfig(Section):
 
     paste: Literal["square", "box"] = "square"
     feather: float = Field(default=0.125, gt=0, le=0.125)
+    references: Literal["random", "first"] = "random"
     seed: int = Field(default=0, ge=0)
     smallest: float = Field(default=0.125, ge=0)
     batch_size: int = Field(default=8, ge=1)
@@ -99,10 +102,8 @@ class _Speaker:
         self.mask = config.mask(square)
 
     def look(self, footage: Footage, places: np.ndarray) -> Seen:
-        """Draw the references from frames with a face; where there are fewer, some come several times."""
-        count = self.generator.references
-        rng = np.random.default_rng(self.config.seed)
-        chosen = rng.choice(places, count, replace=len(places) < count).tolist()
+        """Choose the references from frames with a face; where there are fewer, some come several times."""
+        chosen = self._choose(places).tolist()
         crops = {}
         # One after the other: full frames of all of them could be gigabytes.
         for place in sorted(set(chosen)):
@@ -111,6 +112,13 @@ class _Speaker:
             assert crop is not None
             crops[place] = crop
         return self.generator.look(self._faces([crops[place] for place in chosen]).flatten(0, 1)[None])
+
+    def _choose(self, places: np.ndarray) -> np.ndarray:
+        count = self.generator.references
+        if self.config.references == "first":
+            return np.resize(places[:count], count)
+        rng = np.random.default_rng(self.config.seed)
+        return rng.choice(places, count, replace=len(places) < count)
 
     def speak(self, shots: Sequence[tuple[Shot, Crop | None]], seen: Seen) -> Iterator[np.ndarray]:
         """Yield the frames of consecutive shots, generated where there is a face."""

@@ -34,12 +34,15 @@ class NetworkConfig(Section):
         sound: what is heard, a key of :data:`baselines.dinet.sound.HEARD`: ``speech``, logits, as in paper and code;
             ``mel``, which needs nothing that is trained elsewhere.
         mixed: AdaAT as in the official code, which mixes neighbouring channels; else as the paper describes it.
+        residual: what is painted is added to the first reference picture; see
+            :class:`baselines.dinet.network.Generator`. Neither paper nor code has it.
     """
 
     width: float = Field(default=1.0, gt=0)
     references: int = Field(default=REFERENCES, ge=1)
     sound: Hearing = "speech"
     mixed: bool = True
+    residual: bool = False
 
 
 class DINetConfig(Section):
@@ -98,7 +101,9 @@ class DINet(Talker):
         self.config = config
         network = config.network
         self.heard = HEARD[network.sound]
-        self.generator = Generator(network.width, network.references, self.heard.shape, network.mixed)
+        self.generator = Generator(
+            network.width, network.references, self.heard.shape, network.mixed, network.residual
+        )
         perceptual = any(stage.perception_weight for stage in config.trained.values())
         self._vgg = VGG19() if perceptual else None
         self.networks: dict[str, nn.Module] = {"generator": self.generator}

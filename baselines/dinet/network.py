@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from models.layers.adaat import AdaAT
 from models.layers.doubling import DoublingConv2d
 from models.layers.folding import normalised
+from models.layers.mouth_square import MouthSquare
 from models.layers.narrow import Conv2d
 from models.layers.picture_discriminator import PictureDiscriminator
 from models.official import official_state
@@ -30,10 +31,12 @@ class Seen(NamedTuple):
     Attributes:
         encoded: (R, 256 width, H / 4, W / 4) float.
         deep: of the same shape: what is deformed.
+        first: (R, 3, H, W) in [0, 1]: the first of the pictures.
     """
 
     encoded: Tensor
     deep: Tensor
+    first: Tensor
 
 
 class Generator(nn.Module):
@@ -47,6 +50,8 @@ class Generator(nn.Module):
         references: N, pictures of the person.
         hears: channels and columns of the sound: :data:`LOGITS`, or :data:`MEL`, which goes through the same layers.
         mixed: the official code's form of AdaAT, else the paper's: see :func:`models.layers.adaat.turned`.
+        residual: what is painted is added, as logits, to the face where it is visible and to the first of the other
+            pictures in the square; the untrained network returns these. The official network adds nothing.
 
     Attributes:
         references: as given.
@@ -58,6 +63,7 @@ class Generator(nn.Module):
         references: int = REFERENCES,
         hears: tuple[int, int] = LOGITS,
         mixed: bool = True,
+        residual: bool = False,
     ) -> None:
         super().__init__()
         self.references = references
@@ -97,6 +103,11 @@ class Generator(nn.Module):
             Conv2d(c128, 3, 7, padding=3),
             nn.Sigmoid(),
         )
+        self.residual = residual
+        if residual:
+            last = cast(nn.Conv2d, self.out_conv[-2])
+            nn.init.zeros_(last.weight)
+            nn.init.zeros_(cast(Tensor, last.bias))
 
     def forward(self, sources: Tensor, references: Tensor, sounds: Tensor) -> Tensor:
         """Paint frames.
@@ -116,16 +127,23 @@ class Generator(nn.Module):
     def look(self, references: Tensor) -> Seen:
         """(R, 3 N, H, W) references, as :meth:`forward` takes them → what :meth:`paint` needs of them."""
         encoded = self.ref_in_conv(references)
-        return Seen(encoded, self.appearance_conv_list[0](encoded))
+        return Seen(encoded, self.appearance_conv_list[0](encoded), references[:, :3])
 
     def paint(self, sources: Tensor, seen: Seen, sounds: Tensor) -> Tensor:
         """As :meth:`forward`, with references that :meth:`look` has seen."""
         face = self.source_in_conv(sources)
-        encoded, deep = (_for_each(features, len(face)) for features in seen)
+        encoded, deep, first = (_for_each(features, len(face)) for features in seen)
         place = self.trans_conv(torch.cat([face, encoded], dim=1)).mean((2, 3))
         code = torch.cat([place, self.audio_encoder(sounds).mean(2)], dim=1)
         deformed = self.appearance_conv_list[1](self.adaAT(deep, code))
-        return self.out_conv(torch.cat([face, deformed], dim=1))
+        maps = torch.cat([face, deformed], dim=1)
+        if not self.residual:
+            return self.out_conv(maps)
+        under = sources.clone()
+        square = MouthSquare(sources.shape[-1] * 4 // 5)
+        square.cut(under)[:] = square.cut(first)
+        # Far enough from black and white for moderate logits and useful gradients.
+        return (self.out_conv[:-1](maps) + under.clamp(0.02, 0.98).logit()).sigmoid()
 
 
 def official_networks(state: dict[str, Tensor]) -> dict[str, dict[str, Tensor]]:

@@ -60,7 +60,7 @@ class Brighter(nn.Module):
 
     def look(self, references: Tensor) -> Seen:
         self.looked.append(references)
-        return Seen(references, references)
+        return Seen(references, references, references[:, :3])
 
     def paint(self, sources: Tensor, seen: Seen, sounds: Tensor) -> Tensor:
         self.given.append((sources, sounds))
@@ -109,6 +109,17 @@ def test_only_a_batch_of_frames_is_held() -> None:
         ):
             pass
     assert footage.most <= 5
+
+
+def test_references_can_be_the_first_frames_with_a_face() -> None:
+    footage = Footage(9, missing=[0, 3], n_unique=6)
+    generated(footage, Brighter(references=3), references="first")
+    assert footage.picked == [1, 2, 4]
+    few, network = Footage(4, missing=[1, 3]), Brighter(references=3)
+    generated(few, network, references="first")
+    first, second, third = network.looked[0][0].split(3)
+    torch.testing.assert_close(first, third)
+    assert few.picked == [0, 2] and not torch.equal(first, second)
 
 
 def test_references_are_five_frames_with_a_face_drawn_by_the_seed() -> None:

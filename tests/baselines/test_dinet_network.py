@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from baselines.dinet.network import LOGITS, MEL, Generator, official_networks
 from bench.weights.tensors import load_state_dict
+from models.layers.mouth_square import MouthSquare
 from models.layers.picture_discriminator import PictureDiscriminator
 from tests.baselines import official
 
@@ -131,3 +132,14 @@ def test_a_generator_alone(tmp_path: Path) -> None:
 def test_other_checkpoints(tmp_path: Path, networks: dict[str, nn.Module], error: str) -> None:
     with pytest.raises(ValueError, match=f"not a checkpoint of DINet: .*{error}"):
         official_networks(load_state_dict(saved(tmp_path, networks)))
+
+
+def test_the_residual_generator_begins_with_the_face_and_its_first_picture() -> None:
+    sources, references, sounds = given(4, hears=MEL)
+    sources, references = 0.1 + 0.8 * sources, 0.1 + 0.8 * references[:2]
+    square = MouthSquare(32)
+    with torch.no_grad():
+        painted = small(hears=MEL, residual=True)(square.hide(sources), references, sounds)
+    expected = sources.clone()
+    square.cut(expected)[:] = square.cut(references[[0, 0, 1, 1], :3])
+    torch.testing.assert_close(painted, expected)
