@@ -13,8 +13,9 @@ from baselines.dinet.inference import GenerateConfig, speak
 from baselines.dinet.network import REFERENCES, WINDOW, Generator, official_networks
 from baselines.dinet.sound import HEARD, Hearing
 from baselines.dinet.stages import ClipConfig, ClipStage, FrameConfig, FrameStage, Judge
+from baselines.speech.features import SpeechFeatures, SpeechSource, speech_features
 from baselines.wav2lip.method import expert_asset, train_expert
-from models.base import Asset, DataInfo, Drive, Section, Stage, Talker
+from models.base import Asset, DataInfo, Derivation, Drive, Section, Stage, Talker
 from models.layers.mouth_square import MouthSquare
 from models.layers.picture_discriminator import PictureDiscriminator
 from models.layers.vgg import VGG19
@@ -46,9 +47,20 @@ class NetworkConfig(Section):
 
 
 class DINetConfig(Section):
-    """Tables of a preset: ``[network]``, a table for each stage that is to be trained, and ``[generate]``."""
+    """Tables of a preset: ``[network]``, ``[speech]``, one for each stage that is to be trained, ``[generate]``.
+
+    Attributes:
+        network: the generator.
+        speech: where logits come from; with ``network.sound="mel"`` it is not looked at.
+        frame64: the stage of faces of 104×80, or None.
+        frame128: the stage of faces of 208×160, or None.
+        frame256: the stage of faces of 416×320, or None.
+        clip: the stage of five frames, or None.
+        generate: how faces are generated.
+    """
 
     network: NetworkConfig = NetworkConfig()
+    speech: SpeechSource = SpeechSource()
     frame64: FrameConfig | None = None
     frame128: FrameConfig | None = None
     frame256: FrameConfig | None = None
@@ -104,6 +116,7 @@ class DINet(Talker):
         self.generator = Generator(
             network.width, network.references, self.heard.shape, network.mixed, network.residual
         )
+        self._speech = speech_features(config.speech) if network.sound == "speech" else SpeechFeatures({})
         perceptual = any(stage.perception_weight for stage in config.trained.values())
         self._vgg = VGG19() if perceptual else None
         self.networks: dict[str, nn.Module] = {"generator": self.generator}
@@ -122,8 +135,8 @@ class DINet(Talker):
 
     @property
     def assets(self) -> dict[str, Asset]:
-        """VGG-19 and the clip stage's expert, where they are used."""
-        found = {}
+        """What speech features need, VGG-19 and the clip stage's expert, where they are used."""
+        found = dict(self._speech.assets)
         if self._vgg is not None:
             stages = [name for name, stage in self.config.trained.items() if stage.perception_weight]
             without = " --set ".join(f"{name}.perception_weight=0" for name in stages)
@@ -134,6 +147,11 @@ class DINet(Talker):
                 self._expert, clip.expert, CLIP, train_expert(clip.expert, clip.expert_options)
             )
         return found
+
+    @property
+    def derivations(self) -> dict[str, Derivation]:
+        """Logits of speech, where they are heard."""
+        return dict(self._speech.derivations)
 
     @property
     def needed_networks(self) -> tuple[str, ...]:

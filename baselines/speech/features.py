@@ -55,13 +55,13 @@ class SpeechSource(Section):
     """
 
     run: str = USUAL_RUN
-    width: int = Field(512, ge=2, multiple_of=2)
-    layers: int = Field(3, ge=1)
+    width: int = Field(default=512, ge=2, multiple_of=2)
+    layers: int = Field(default=3, ge=1)
     model: Path | None = None
     symbols: tuple[str, ...] = tuple("-|etaonihsrdlumwcfgypbvk'xjqz")
     blank: str = "-"
     space: str = "|"
-    rate: float = Field(50.0, gt=0)
+    rate: float = Field(default=50.0, gt=0)
     files: Path | None = None
 
     @model_validator(mode="after")

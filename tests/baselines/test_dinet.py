@@ -293,3 +293,22 @@ def test_checkpoints_of_the_authors_go_to_the_networks_of_the_clip_stage() -> No
         )
     for name, network in method.networks.items():
         assert found[name].keys() == network.state_dict().keys()
+
+
+def test_logits_of_speech_come_from_the_source_that_is_named(tmp_path: Path) -> None:
+    clip = {"perception_weight": 0.0, "sync_weight": 0.0}
+    method = method_of("speech", clip=clip)
+    assert list(method.derivations) == list(method.assets) == ["speech"]
+    assert method_of("mel", clip=clip).derivations == method_of("mel", clip=clip).assets == {}
+    named = method.stages["clip"].sample.frame_sounds[0].feature  # type: ignore[union-attr]
+    derivation = method.derivations["speech"]
+    (column,) = derivation.columns
+    assert (named, column.shape, column.rate) == (f"{derivation.name}.{column.name}", (29,), 50)
+    overrides = [f"speech.files={tmp_path}", "clip.sync_weight=0"]
+    loaded = load_config("dinet", "paper", overrides, [], Path("run")).method_config
+    with pytest.raises(ValueError, match=r"holds no \.npy file; name the folder with <clip id>\.npy"):
+        DINet(loaded, DataInfo())  # type: ignore[arg-type]
+    with pytest.raises(
+        BenchError, match=r"needs runs/speech for the speech features, which does not exist: train"
+    ):
+        load_assets(method, {"derive"}, WeightStore({}, []))
