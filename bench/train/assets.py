@@ -97,7 +97,11 @@ def _check_held_out(needs: str, asset: Asset) -> None:
     for name, least in asset.least.items():
         if not least or figures.get(name, -math.inf) >= least:
             continue
-        found = f"is {figures[name]:.3f} on held-out clips" if name in figures else "was not measured on held-out clips"
+        found = (
+            f"is {figures[name]:.3f} on held-out clips"
+            if name in figures
+            else "was not measured on held-out clips"
+        )
         raise BenchError(
             f"{needs}, whose {name} {found}; at least {least:g} is asked for: train a better one, or go on with this: "
             f"--set {asset.anyway}"

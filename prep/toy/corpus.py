@@ -52,9 +52,9 @@ SPLITS = ("train", "val", "test")
 #: Speakers are numbered as LRS2 numbers its broadcasts, in nineteen digits.
 _FIRST_SPEAKER = 9_000_000_000_000_000_001
 #: Silence before the first and after the last sentence, seconds.
-_SILENCE = (0.12, 0.32)
+SILENCE = (0.12, 0.32)
 #: Standard deviation of the microphone's hiss, in steps of 16 bits.
-_NOISE = 5.0
+NOISE = 5.0
 #: Clips that a worker makes at a time.
 _GROUP = 4
 
@@ -330,7 +330,7 @@ def _make(job: _Job, options: _Options, root: Path) -> ToyClip:
     """Write one clip and its text file."""
     look = LOOKS[job.speaker]
     rng = np.random.default_rng([options.seed, job.index])
-    lead, tail = rng.uniform(*_SILENCE, 2) if options.seconds >= 2 else (_SILENCE[0], _SILENCE[0])
+    lead, tail = rng.uniform(*SILENCE, 2) if options.seconds >= 2 else (SILENCE[0], SILENCE[0])
 
     pool = TRAIN if look.split == "train" else HELD_OUT
     # Every split goes through its sentences in one order, a few further on for each clip, so that few come twice.
@@ -374,7 +374,7 @@ def _sound(
     speech: NDArray[np.float64], lead: int, length: int, rng: np.random.Generator
 ) -> NDArray[np.int16]:
     """Speech after ``lead`` samples of silence, ``length`` samples in all, with the hiss of a microphone."""
-    sound = rng.normal(0, _NOISE, length)
+    sound = rng.normal(0, NOISE, length)
     part = speech[: length - lead]
     sound[lead : lead + len(part)] += 32767 * part
     return np.rint(sound).astype(np.int16)

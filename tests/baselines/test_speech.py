@@ -17,6 +17,7 @@ from baselines.speech.stage import SpeechConfig, SpeechStage, ctc, spread
 from baselines.speech.text import BLANK, LETTERS, edits, error_rate, greedy, numbers, spelt
 from bench.common.errors import BenchError
 from bench.train import train
+from bench.train.checkpoint import load_network
 from models.base import Progress, TrainConfig
 from tests.prep.fakes import fake_clip, write_fake_dataset
 
@@ -155,6 +156,51 @@ def test_variation_off_changes_nothing_and_on_keeps_the_sound() -> None:
     masked = made()._masked(rows)
     assert 0 < (masked == 0).float().mean() < 0.6
     assert torch.equal(made(masks=0)._masked(rows), rows)
+
+
+def tones(n: int, seed: int) -> dict[str, Any]:
+    """Four different letters of six, each 0.15 s of a band of its own, with silence between them."""
+    torch.manual_seed(seed)
+    said = torch.stack([torch.randperm(6)[:4] for _ in range(n)])
+    mel = torch.rand(n, 80, 81) - 4
+    for one, letters in zip(mel, said.tolist(), strict=True):
+        for place, letter in enumerate(letters):
+            at = 5 + 19 * place
+            one[12 * letter + 2 : 12 * letter + 10, at : at + 12] += 5
+    texts = ["".join("ABCDEF"[letter] for letter in letters) for letters in said.tolist()]
+    return {"clip_mel": mel, "columns_mel": torch.full((n,), 81), "text": texts}
+
+
+def test_letters_that_are_tones_are_learnt_from_texts_without_times() -> None:
+    stage = made(width=32, dropout=0, tract=0, masks=0, spread_for=60, learning_rate=0.01)
+    optimizer = stage.optimizers()["encoder"]
+    network = stage.networks["encoder"]
+    assert stage.validate(tones(16, 999))["cer"] > 0.7
+    for step in range(90):
+        (update,) = stage.updates(tones(16, step), Progress(step, 0.0))
+        assert ("spread" in update.logs) == (step < 60)
+        optimizer.zero_grad()
+        update.loss.backward()
+        optimizer.step()
+    network.eval()
+    figures = stage.validate(tones(16, 999))
+    assert figures["cer"] < 0.1 and figures["letters"] == 4
+    assert float(figures["cer"]) == pytest.approx(float(figures["edits"]) / 4)
+
+
+def test_it_is_trained_as_a_method_on_texts_and_can_be_derived_from(tmp_path: Path) -> None:
+    clips = [fake_clip(f"s{i}/{i:05d}", 40, split="val" if i > 3 else "train") for i in range(6)]
+    write_fake_dataset(tmp_path / "data", clips)
+    settings = [
+        "speech.width=16",
+        "speech.train.steps=2",
+        "speech.train.validate_every=2",
+        "runner.device=cpu",
+    ]
+    done = train("speech", [tmp_path / "data"], preset="tiny", overrides=settings, run=tmp_path / "run")
+    assert done.best["speech"].keys() >= {"loss", "cer", "edits", "letters"}
+    state = load_network(tmp_path / "run", "encoder")
+    SpeechEncoder(16, 1).load_state_dict(state)
 
 
 def test_data_without_texts_is_one_line_with_a_remedy(tmp_path: Path) -> None:
