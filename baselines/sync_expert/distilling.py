@@ -30,7 +30,6 @@ from baselines.sync_expert.teaching import (
     varied,
 )
 from models.base import Batch, Progress, Update
-from prep.sample_spec import SampleSpec
 
 if TYPE_CHECKING:
     from baselines.sync_expert.stage import ExpertConfig
@@ -47,7 +46,6 @@ class TaughtStage(ExpertStage):
     def __init__(self, config: ExpertConfig, network: SyncNet) -> None:
         super().__init__(config, network)
         assert config.teach is not None and isinstance(network.face_encoder, FrameEncoder)
-        assert isinstance(self.sample, SampleSpec)
         self.teach = config.teach
         self._encoder = network.face_encoder
         # Frames are made smaller before they are encoded: those of a large view come so, in a sixteenth of the memory.

@@ -14,6 +14,7 @@ from models.layers.narrow import Conv2d
 LOGITS, MEL = 29, 80
 #: By how much a map of scores is smaller than the mouths.
 SMALLER = 32
+_Conv = nn.Conv1d | nn.Conv2d
 
 
 class ScoreNet(nn.Module):
@@ -25,21 +26,36 @@ class ScoreNet(nn.Module):
     Args:
         width: factor on the channels of every layer; 1 is the official size.
         hears: channels of the sound, :data:`LOGITS` or :data:`MEL`.
+        even: each colour of each frame is brought to an even brightness and contrast first; not so officially.
+
+    Attributes:
+        size: channels of what is seen and heard, 128 at the official size.
     """
 
-    def __init__(self, width: float = 1.0, hears: int = LOGITS) -> None:
+    def __init__(self, width: float = 1.0, hears: int = LOGITS, even: bool = False) -> None:
         super().__init__()
         c64, c128 = (max(1, round(c * width)) for c in (64, 128))
-        self.hears = hears
+        self.size = c128
+        self.even = even
         self.face_encoder = _FaceEncoder(c64, c128)
         self.audio_encoder = _SoundEncoder(hears, c128)
         self.merge_encoder = nn.Sequential(
             Conv2d(2 * c128, c128, 3, padding=1), nn.LeakyReLU(0.2), Conv2d(c128, 1, 3, padding=1)
         )
+        # Twenty layers without normalisation: with torch's usual start, what is seen and heard hardly arrives.
+        for module in self.modules():
+            if isinstance(module, _Conv):
+                nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+                assert module.bias is not None
+                nn.init.zeros_(module.bias)
+        for module in self.modules():
+            if isinstance(module, _Residual):
+                nn.init.normal_(module.conv2.weight, std=0.01)
 
     def see(self, mouths: Tensor) -> Tensor:
         """(B, 15, M, M) in [0, 1], RGB, frame after frame; M a multiple of 32 → (B, 128 width, M / 32, M / 32)."""
-        return self.face_encoder(mouths)
+        # Variances below (0.05)² are noise.
+        return self.face_encoder(F.instance_norm(mouths, eps=0.0025) if self.even else mouths)
 
     def hear(self, sounds: Tensor) -> Tensor:
         """(B, ``hears``, columns) float: 9 columns of logits, 16 of mel → (B, 128 width)."""
@@ -97,7 +113,7 @@ class _SoundEncoder(nn.Module):
 class _Layer(nn.Module):
     """Convolution and ReLU."""
 
-    def __init__(self, conv: nn.Module) -> None:
+    def __init__(self, conv: _Conv) -> None:
         super().__init__()
         self.conv = conv
 
@@ -115,7 +131,7 @@ class _Halved(_Layer):
 class _Residual(nn.Module):
     """Adds to its input: twice ReLU and convolution."""
 
-    def __init__(self, conv1: nn.Module, conv2: nn.Module) -> None:
+    def __init__(self, conv1: _Conv, conv2: _Conv) -> None:
         super().__init__()
         self.conv1, self.conv2 = conv1, conv2
 
@@ -123,9 +139,9 @@ class _Residual(nn.Module):
         return x + self.conv2(self.conv1(x.relu()).relu())
 
 
-def _plane(cin: int, cout: int, kernel_size: int = 3) -> nn.Module:
+def _plane(cin: int, cout: int, kernel_size: int = 3) -> _Conv:
     return Conv2d(cin, cout, kernel_size, padding=kernel_size // 2)
 
 
-def _line(cin: int, cout: int, kernel_size: int = 3, stride: int = 1) -> nn.Module:
+def _line(cin: int, cout: int, kernel_size: int = 3, stride: int = 1) -> _Conv:
     return nn.Conv1d(cin, cout, kernel_size, stride, kernel_size // 2)
