@@ -143,9 +143,10 @@ class DINet(Talker):
             found["vgg"] = Asset(self._vgg, "vgg19", purpose="the perception loss", without=without)
         clip = self.config.clip
         if clip is not None and self._expert is not None:
-            found["expert"] = expert_asset(
-                self._expert, clip.expert, CLIP, train_expert(clip.expert, clip.expert_options)
-            )
+            remedy = f"train one: bench train sync-expert --preset dinet --data DATA --run {clip.expert}"
+            if clip.expert_kind == "cosine":
+                remedy = train_expert(clip.expert, f" --set expert.view={VIEW}")
+            found["expert"] = expert_asset(self._expert, clip.expert, CLIP, remedy, clip.expert_rank)
         return found
 
     @property

@@ -89,12 +89,15 @@ class ClipConfig(FrameConfig):
             share those of one, which are looked at once.
         clip_gan_weight: of D_V's loss; 0: there is no D_V.
         sync_weight: of the expert's loss; 0: no expert is needed.
-        expert: the folder of a run of ``sync-expert`` for the view ``mouth416x320``.
+        expert: the folder of a run of ``sync-expert`` with its presets ``dinet``, or for the view ``mouth416x320``.
         expert_kind: ``scores``: DINet's own, :class:`baselines.sync_expert.score_network.ScoreNet`; ``cosine``: the
             suite's, :class:`baselines.sync_expert.network.SyncNet`.
         expert_width: that run's ``expert.width``.
         expert_coarse: that run's ``expert.coarse``, of the suite's.
         expert_apart: that run's ``expert.apart``, of the suite's.
+        expert_even: that run's ``expert.even``, of DINet's own.
+        expert_rank: how often the expert must have found the right one of two sounds on held-out clips (users of the
+            code report faces that drift apart with a bad expert); 0: it may be any.
     """
 
     mouth: Literal[64, 128, 256] = 256
@@ -106,12 +109,8 @@ class ClipConfig(FrameConfig):
     expert_width: float = Field(1.0, gt=0)
     expert_coarse: bool = False
     expert_apart: bool = False
-
-    @property
-    def expert_options(self) -> str:
-        """Of the command that trains the expert."""
-        kind = " --set expert.kind=scores" if self.expert_kind == "scores" else ""
-        return f" --set expert.view={VIEW}{kind}"
+    expert_even: bool = False
+    expert_rank: float = Field(0.75, ge=0, le=1)
 
     def build_expert(self, hears: int) -> ScoreNet | SyncNet | None:
         """Build the expert, without its weights; None where ``sync_weight`` is 0.
@@ -122,7 +121,7 @@ class ClipConfig(FrameConfig):
         if not self.sync_weight:
             return None
         if self.expert_kind == "scores":
-            return ScoreNet(self.expert_width, hears)
+            return ScoreNet(self.expert_width, hears, self.expert_even)
         return SyncNet(VIEW, self.expert_width, self.expert_coarse, self.expert_apart)
 
 
