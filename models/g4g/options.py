@@ -49,6 +49,8 @@ class G4GConfig(Section):
         expert_width: that run's ``expert.width``.
         expert_coarse: that run's ``expert.coarse``.
         expert_apart: that run's ``expert.apart``.
+        expert_region: where the expert sees what is painted; elsewhere it sees the true frame. ``lips`` is not in the
+            paper: over the whole face, short training learns colours that please the expert, and no movement.
         expert_temperature: what the cosines of the expert are divided by in equation 23.
         lambda_v: weight of the facial attribute loss (equation 24), where there is an alignment.
         lambda_p: of the perception loss; 0: VGG-19 is not needed.
@@ -73,13 +75,14 @@ class G4GConfig(Section):
     blend: Blend = "direct"
     mixed: bool = False
     hidden: tuple[Region, ...] = ("half", "square", "chin")
-    supervised: tuple[Region, ...] = ("half", "square", "lips")
+    supervised: tuple[Region, ...] = ("face", "square", "lips")
     sigma: float = Field(SIGMA, ge=0)
     temperature: float = Field(0.07, gt=0)
     expert: str = Field("runs/sync-expert-mouth", min_length=1)
     expert_width: float = Field(1.0, gt=0)
     expert_coarse: bool = False
     expert_apart: bool = False
+    expert_region: Literal["face", "lips"] = "face"
     expert_temperature: float = Field(0.07, gt=0)
     lambda_v: float = Field(1.0, ge=0)
     lambda_p: float = Field(2.0, ge=0)

@@ -25,6 +25,7 @@ from models.layers.adversarial import apart, handed_on
 from models.layers.conv import ConvBlock
 from models.layers.mouth_square import MouthSquare
 from models.layers.picture_discriminator import PictureDiscriminator
+from models.layers.precision import full
 from models.layers.recompute import names_of
 from models.layers.two_scale import two_scale_loss
 from models.layers.vgg import VGG19
@@ -96,12 +97,14 @@ class G4GStage(Stage):
         if expert is not None:
             self.frozen["expert"] = expert
         self._generator, self._judges, self._vgg, self._expert = generator, judges, vgg, expert
-        self.float32 = generator.FLOAT32 if common.alignment else ()
+        # Its last layers normalise over the batch alone: rounding is enlarged with what two samples differ by.
+        self.float32 = ("generator.audio_encoder", *(generator.FLOAT32 if common.alignment else ()))
         # Compiled, a discriminator would take the gradient of its weights for the generator's loss too.
         self.compiled = ("generator", *self.frozen)
         self.recomputed = names_of({**self.networks, **self.frozen}, ConvBlock, VGG19)
         self._hidden = masks(self.square, common.hidden_regions, common.sigma)
         self._shown = masks(self.square, (SQUARE,), common.sigma)
+        self._expert_region = regions(self.square, (common.expert_region,))
         self._supervised = regions(self.square, common.supervised_regions)
 
     def prepare(self, sample: Batch) -> Batch:
@@ -157,13 +160,13 @@ class G4GStage(Stage):
         later = []
         for name, judge, real, fake in shown:
             seen = apart(fake)
-            scores = judge(seen)
+            scores = full(judge(seen))
             later.append((name, judge, real, scores))
             judged = handed_on((scores - 1).square().mean(), seen, fake)
             losses["L_GAN"] = losses.get("L_GAN", 0) + judged
         yield Update(self._weighted(losses), "generator", losses)
         for name, judge, real, scores in later:
-            right, wrong = (judge(real) - 1).square().mean(), scores.square().mean()
+            right, wrong = (full(judge(real)) - 1).square().mean(), scores.square().mean()
             logs = {f"{name}_real": right, f"{name}_fake": wrong}
             yield Update((right + wrong) / 2, name, logs)
 
@@ -176,11 +179,11 @@ class G4GStage(Stage):
         figures = self._losses(batch, truth, made)
         for name, judge in self._each_judge():
             _, fake = self._views_of(name, truth, made.face)
-            figures["L_GAN"] = figures.get("L_GAN", 0) + (judge(fake) - 1).square().mean()
+            figures["L_GAN"] = figures.get("L_GAN", 0) + (full(judge(fake)) - 1).square().mean()
         figures["loss"] = self._weighted(figures)
         figures["psnr"] = psnr(self.square.cut(made.face), self.square.cut(truth.flatten(0, 1)))
         if self._expert is not None:
-            seen, heard = self._judged(batch, made.face)
+            seen, heard = self._judged(batch, truth, made.face)
             figures["cosine"] = (seen * heard).sum(dim=1).mean()
         return figures
 
@@ -222,13 +225,17 @@ class G4GStage(Stage):
             middle = slice(self.window // 2, None, self.window)
             losses["L_con"] = contrast(Pairs(*(one[middle] for one in made.pairs)), common.temperature)
         if self._expert is not None:
-            losses["L_sync"] = expert_contrast(*self._judged(batch, made.face), common.expert_temperature)
+            losses["L_sync"] = expert_contrast(
+                *self._judged(batch, truth, made.face), common.expert_temperature
+            )
         return losses
 
-    def _judged(self, batch: Batch, faces: Tensor) -> tuple[Tensor, Tensor]:
+    def _judged(self, batch: Batch, truth: Tensor, faces: Tensor) -> tuple[Tensor, Tensor]:
         """(B, D) each: what the expert makes of the painted windows, and of their sounds."""
         assert self._expert is not None
-        frames = in_view(self._expert, faces.float().unflatten(0, (-1, FRAMES)))
+        shown = self._expert_region.to(truth.device)
+        frames = torch.lerp(truth, faces.float().unflatten(0, (-1, FRAMES)), shown)
+        frames = in_view(self._expert, frames)
         lips = self._expert.lips(frames)
         return self._expert.see(lips), self._expert.hear(batch["window_mel"])
 

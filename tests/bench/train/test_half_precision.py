@@ -29,12 +29,14 @@ LAYERS = ("Convolution", "ConvolutionOverrideable", "Addmm", "Mm", "Bmm", "Linea
 
 #: (method, stage) → how far losses of the first step may be from those in float32, relative to them: about three times
 #: what was measured. Of LipFormer it is R1, a very small square, that is farthest off; other losses are below 0.7 %. Of
-#: SyncTalkFace it is the number of slots.
+#: SyncTalkFace it is the number of slots, of G4G the contrast of two pairs.
 OFF = {
     ("ipl", "landmark"): 1e-3,
     ("ipl", "render"): 3e-3,
     ("lipformer", "codebook"): 4e-2,
     ("lipformer", "lipformer"): 2e-2,
+    ("g4g", "frame64"): 4e-2,
+    ("g4g", "clip"): 4e-2,
     ("wav2lip", "wav2lip"): 2e-3,
     ("synctalkface", "synctalkface"): 4e-2,
     ("sync-expert", "expert"): 1.5e-2,

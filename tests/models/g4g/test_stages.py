@@ -12,6 +12,7 @@ from torch import Tensor
 from bench.train.config import load_config
 from models.base import DataInfo, Progress
 from models.g4g.landmarks import draw_landmarks
+from models.g4g.masks import regions
 from models.g4g.method import G4G, G4GMethodConfig
 from models.g4g.stages import G4GStage, landmark_pictures
 from models.layers.mouth_square import MouthSquare
@@ -239,11 +240,24 @@ def test_the_expert_hears_the_window_and_gets_no_gradient() -> None:
     assert all(weights.grad is None for weights in stage.frozen["expert"].parameters())
     swapped = {**batch, "window_mel": batch["window_mel"].flip(0)}
     with torch.no_grad():
-        faces = stage._make(batch, batch["images"].float() / 255, training=False).face
-        seen, heard = stage._judged(batch, faces)
-        again, other = stage._judged(swapped, faces)
+        truth = batch["images"].float() / 255
+        faces = stage._make(batch, truth, training=False).face
+        seen, heard = stage._judged(batch, truth, faces)
+        again, other = stage._judged(swapped, truth, faces)
     torch.testing.assert_close(seen, again)
     torch.testing.assert_close(heard, other.flip(0))
+
+
+def test_the_expert_may_see_the_lips_alone() -> None:
+    """What is painted elsewhere gets no gradient from it."""
+    stage = stage_of(lambda_gan=0.0, expert_region="lips")
+    truth = batch_of(stage)["images"].float() / 255
+    faces = torch.full((10, 3, 104, 80), 0.5, requires_grad=True)
+    seen, _ = stage._judged(batch_of(stage), truth, faces)
+    (gradient,) = torch.autograd.grad(seen.square().sum() - (seen[:, 0] - seen[:, 1]).sum(), [faces])
+    lips = regions(stage.square, ("lips",))
+    assert not (gradient * (1 - lips)).any()
+    assert (gradient * lips).any()
 
 
 def test_steps_lower_the_reconstruction_loss() -> None:
