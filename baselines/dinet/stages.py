@@ -93,11 +93,12 @@ class ClipConfig(FrameConfig):
         expert_kind: ``scores``: DINet's own, :class:`baselines.sync_expert.score_network.ScoreNet`; ``cosine``: the
             suite's, :class:`baselines.sync_expert.network.SyncNet`.
         expert_width: that run's ``expert.width``.
-        expert_coarse: that run's ``expert.coarse``, of the suite's.
+        expert_coarse: that run's ``expert.coarse``.
         expert_apart: that run's ``expert.apart``, of the suite's.
         expert_even: that run's ``expert.even``, of DINet's own.
-        expert_rank: how often the expert must have found the right one of two sounds on held-out clips (users of the
-            code report faces that drift apart with a bad expert); 0: it may be any.
+        expert_rank: how often the expert must have found the right one of two sounds on held-out clips, as that run's
+            validation says (0.5: guessing); else training does not begin. Users of the code report faces that drift
+            apart with a bad expert. 0: it may be any.
     """
 
     mouth: Literal[64, 128, 256] = 256
@@ -121,7 +122,7 @@ class ClipConfig(FrameConfig):
         if not self.sync_weight:
             return None
         if self.expert_kind == "scores":
-            return ScoreNet(self.expert_width, hears, self.expert_even)
+            return ScoreNet(self.expert_width, hears, self.expert_coarse, self.expert_even)
         return SyncNet(VIEW, self.expert_width, self.expert_coarse, self.expert_apart)
 
 

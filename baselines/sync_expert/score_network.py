@@ -26,16 +26,20 @@ class ScoreNet(nn.Module):
     Args:
         width: factor on the channels of every layer; 1 is the official size.
         hears: channels of the sound, :data:`LOGITS` or :data:`MEL`.
+        coarse: whether the mouths are halved first, and the map with them; not so officially.
         even: each colour of each frame is brought to an even brightness and contrast first; not so officially.
 
     Attributes:
         size: channels of what is seen and heard, 128 at the official size.
     """
 
-    def __init__(self, width: float = 1.0, hears: int = LOGITS, even: bool = False) -> None:
+    def __init__(
+        self, width: float = 1.0, hears: int = LOGITS, coarse: bool = False, even: bool = False
+    ) -> None:
         super().__init__()
         c64, c128 = (max(1, round(c * width)) for c in (64, 128))
         self.size = c128
+        self.coarse = coarse
         self.even = even
         self.face_encoder = _FaceEncoder(c64, c128)
         self.audio_encoder = _SoundEncoder(hears, c128)
@@ -54,8 +58,12 @@ class ScoreNet(nn.Module):
 
     def see(self, mouths: Tensor) -> Tensor:
         """(B, 15, M, M) in [0, 1], RGB, frame after frame; M a multiple of 32 → (B, 128 width, M / 32, M / 32)."""
-        # Variances below (0.05)² are noise.
-        return self.face_encoder(F.instance_norm(mouths, eps=0.0025) if self.even else mouths)
+        if self.coarse:
+            mouths = F.avg_pool2d(mouths, 2)
+        if self.even:
+            # Variances below (0.05)² are noise.
+            mouths = F.instance_norm(mouths, eps=0.0025)
+        return self.face_encoder(mouths)
 
     def hear(self, sounds: Tensor) -> Tensor:
         """(B, ``hears``, columns) float: 9 columns of logits, 16 of mel → (B, 128 width)."""

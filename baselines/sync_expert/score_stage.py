@@ -34,7 +34,9 @@ class ScoreConfig(PairsConfig):
         form: ``scores``.
         view: ``mouth416x320``.
         hears: ``speech``: logits, as the official one does; ``mel``.
-        even: see :class:`baselines.sync_expert.score_network.ScoreNet`.
+        coarse: whether the mouths are halved first, which makes the rest four times cheaper.
+        even: whether they are brought to an even brightness and contrast, see
+            :class:`baselines.sync_expert.score_network.ScoreNet`.
         mouths: pixels of a side of the mouths that it sees, coarse to fine; multiples of 32.
         mouths_until: the step from which on the next of them is taken, for each but the last.
         vary: how much pictures and sound are varied, see :func:`baselines.sync_expert.teaching.varied`.
@@ -43,6 +45,7 @@ class ScoreConfig(PairsConfig):
     form: Literal["scores"]
     view: Literal["mouth416x320"] = "mouth416x320"
     hears: Literal["speech", "mel"] = "speech"
+    coarse: bool = False
     even: bool = False
     mouths: tuple[int, ...] = (64, 128, 256)
     mouths_until: tuple[int, ...] = (0, 0)
@@ -50,10 +53,10 @@ class ScoreConfig(PairsConfig):
 
     @model_validator(mode="after")
     def _mouths_grow(self) -> ScoreConfig:
-        sizes = self.mouths
-        if not sizes or list(sizes) != sorted(sizes) or any(m % SMALLER or sizes[-1] % m for m in sizes):
+        sizes, least = self.mouths, SMALLER * (2 if self.coarse else 1)
+        if not sizes or list(sizes) != sorted(sizes) or any(m % least or sizes[-1] % m for m in sizes):
             raise ValueError(
-                f"mouths are multiples of {SMALLER} that divide the last, the smallest first: not {sizes}"
+                f"mouths are multiples of {least} that divide the last, the smallest first: not {sizes}"
             )
         if len(self.mouths_until) != len(self.mouths) - 1 or list(self.mouths_until) != sorted(
             self.mouths_until
@@ -66,7 +69,8 @@ class ScoreConfig(PairsConfig):
 
     def build(self) -> ScoreNet:
         """Build the network, with torch's default generator."""
-        return ScoreNet(self.width, LOGITS if self.hears == "speech" else MEL, self.even)
+        hears = LOGITS if self.hears == "speech" else MEL
+        return ScoreNet(self.width, hears, self.coarse, self.even)
 
 
 class ScoreStage(PairsStage):

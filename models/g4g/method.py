@@ -124,6 +124,8 @@ class G4G(Talker):
                 purpose="the contrast of equation 23",
                 without="g4g.lambda_sync=0",
                 remedy=train_expert(expert, f" --set expert.view={VIEW}"),
+                least={"rank": self.config.g4g.expert_rank},
+                anyway="g4g.expert_rank=0",
             )
         return found
 

@@ -51,6 +51,8 @@ class G4GConfig(Section):
         expert_apart: that run's ``expert.apart``.
         expert_region: where the expert sees what is painted; elsewhere it sees the true frame. ``lips`` is not in the
             paper: over the whole face, short training learns colours that please the expert, and no movement.
+        expert_rank: how often the right sound must have the higher cosine of two on held-out clips, as that run's
+            validation found (0.5: guessing), else training does not begin; 0: any expert is taken.
         expert_temperature: what the cosines of the expert are divided by in equation 23.
         lambda_v: weight of the facial attribute loss (equation 24), where there is an alignment.
         lambda_p: of the perception loss; 0: VGG-19 is not needed.
@@ -83,6 +85,7 @@ class G4GConfig(Section):
     expert_coarse: bool = False
     expert_apart: bool = False
     expert_region: Literal["face", "lips"] = "face"
+    expert_rank: float = Field(0.75, ge=0, lt=1)
     expert_temperature: float = Field(0.07, gt=0)
     lambda_v: float = Field(1.0, ge=0)
     lambda_p: float = Field(2.0, ge=0)

@@ -16,6 +16,7 @@ from baselines.dinet.network import WINDOW
 from baselines.dinet.stages import ClipStage, FrameConfig, FrameStage
 from bench.common.errors import BenchError
 from bench.train.assets import load_assets
+from bench.train.checkpoint import Checkpoints
 from bench.train.config import load_config
 from bench.weights.store import WeightStore
 from models.base import DataInfo, Progress
@@ -270,6 +271,31 @@ def test_a_missing_expert_names_the_ways_out(tmp_path: Path) -> None:
         f"--preset: bench train sync-expert --data DATA --set expert.view=mouth416x320 --run {tmp_path}/expert; "
         "or do without: --set clip.sync_weight=0"
     )
+
+
+def test_an_expert_that_hardly_knows_right_from_wrong_sound_is_refused(tmp_path: Path) -> None:
+    run = tmp_path / "expert"
+    overrides = [f"clip.expert={run}", "clip.expert_kind=scores", "clip.expert_even=true"]
+
+    def method(*words: str) -> DINet:
+        config = load_config("dinet", "tiny", [*overrides, *words], [], Path("run")).method_config
+        return DINet(config, DataInfo())  # type: ignore[arg-type]
+
+    built = method()
+    state = built.assets["expert"].module.state_dict()
+    with pytest.raises(BenchError, match=f"--preset dinet --data DATA --run {run}; or do without"):
+        load_assets(built, {"train"}, WeightStore({}, []))
+    Checkpoints(run / "expert" / "checkpoints").save(
+        "step-00000900", {"expert": state}, {}, {"step": 900, "best": {"step": 900, "rank": 0.55}}, best=True
+    )
+    with pytest.raises(BenchError) as raised:
+        load_assets(built, {"train"}, WeightStore({}, []))
+    assert str(raised.value) == (
+        f"dinet needs {run} for the sync loss, whose rank is 0.550 on held-out clips; at least 0.75 is asked for: "
+        "train a better one, or go on with this: --set clip.expert_rank=0"
+    )
+    for words in (["clip.expert_rank=0"], ["clip.expert_rank=0.55"]):
+        assert load_assets(method(*words), {"train"}, WeightStore({}, []))
 
 
 def test_a_method_without_a_stage_is_refused() -> None:

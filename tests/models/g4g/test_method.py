@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from bench.common.errors import BenchError
 from bench.common.methods import METHODS
 from bench.train.assets import load_assets
+from bench.train.checkpoint import Checkpoints
 from bench.train.config import load_config
 from bench.weights.store import WeightStore
 from models.base import DataInfo
@@ -29,9 +30,9 @@ def preset(name: str) -> dict[str, Any]:
     return table
 
 
-def method(name: str, *options: str) -> G4G:
+def method(name: str, *options: str, device: str = "meta") -> G4G:
     config: Any = load_config("g4g", name, options, [], Path("run")).method_config
-    with torch.device("meta"):
+    with torch.device(device):
         return G4G(config, DataInfo())
 
 
@@ -107,6 +108,19 @@ def test_a_missing_expert_is_one_line_with_its_remedy(tmp_path: Path) -> None:
     assert "\n" not in message and f"{tmp_path}/none" in message
     assert "bench train sync-expert --data DATA --set expert.view=mouth416x320" in message
     assert "g4g.lambda_sync=0" in message
+
+
+def test_an_expert_that_knows_little_is_refused_unless_it_is_asked_for(tmp_path: Path) -> None:
+    state = method("tiny", device="cpu").assets["expert"].module.state_dict()
+    found = {"step": 9, "rank": 0.52}
+    Checkpoints(tmp_path / "expert" / "checkpoints").save(
+        "step-00000009", {"expert": state}, {}, {"step": 9, "best": found}, best=True
+    )
+    run = f"g4g.expert={tmp_path}"
+    with pytest.raises(BenchError, match=r"rank is 0\.520 on held-out clips; .* --set g4g\.expert_rank=0"):
+        load_assets(method("tiny", run), {"train"}, WeightStore({}, []))
+    anyway = method("tiny", run, "g4g.expert_rank=0", device="cpu")
+    assert load_assets(anyway, {"train"}, WeightStore({}, []))
 
 
 @pytest.mark.parametrize("key", ["g4g.lamda_r", "clip.mouths", "generate.feather"])
