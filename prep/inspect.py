@@ -161,13 +161,15 @@ def contact_sheet(folder: Path, path: Path, clips: int = 6, frames: int = 7) -> 
         frames: crops per row.
 
     Raises:
-        PrepError: the data set has no clips to draw, or ``path`` cannot be written.
+        PrepError: the data set has no clips or no views to draw, or ``path`` cannot be written.
     """
     paths = shards.shard_paths(folder)
     places = [(p, g) for p in paths for g in range(shards.open_shard(p).num_row_groups)]
     if not places:
         raise PrepError(f"{folder} has no clips to draw; `bench inspect` counts why they failed")
     views = shards.stored_views(folder)
+    if not views:
+        raise PrepError(f"{folder} has no pictures to draw")
     picks = np.unique(np.linspace(0, len(places) - 1, min(clips, len(places))).round().astype(int))
     rows = [
         _row(shards.read_clip(shards.open_shard(places[i][0]), places[i][1]), views, frames) for i in picks

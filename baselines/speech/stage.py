@@ -153,8 +153,8 @@ class SpeechStage(Stage):
         }
 
     def hint(self, logs: Mapping[str, float], progress: Progress) -> str | None:
-        """Say when the network is still predicting blanks after a quarter of its steps."""
-        if "loss" not in logs or logs["loss"] < 2.7 or 4 * progress.step < (self.train.steps or 1):
+        """Say when the network is still predicting blanks after half of its steps."""
+        if "loss" not in logs or logs["loss"] < 2.7 or 2 * progress.step < (self.train.steps or 1):
             return None
         return (
             "the loss is that of blanks alone (about 2.8): try a lower speech.learning_rate, a longer "

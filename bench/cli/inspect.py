@@ -23,10 +23,14 @@ def inspect(
     """Show counts, durations, failures by reason and disk space by column, and write a contact sheet."""
     from bench.cli.console import console, inspection, say
     from prep.inspect import contact_sheet, inspect_folder, verify_folder
+    from prep.shards import stored_views
 
     if verify:
         checked = verify_folder(folder)
         say(f"{checked} shards match the manifest")
     console.print(inspection(inspect_folder(folder)))
+    if not stored_views(folder):
+        say("no pictures, so no contact sheet")
+        return
     path = contact_sheet(folder, sheet or folder / "contact-sheet.png", clips=clips)
     say(f"contact sheet: {path}")

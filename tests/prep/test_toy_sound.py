@@ -6,8 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
 from baselines.speech.text import spelt
+from bench.cli.app import app
 from prep.dataset import WindowDataset
 from prep.errors import PrepError
 from prep.sample_spec import SampleSpec, Sound
@@ -54,6 +56,8 @@ def test_sounds_and_texts_become_a_data_set(tmp_path: Path) -> None:
         assert path.read_bytes() == (tmp_path / "b" / "shards" / path.name).read_bytes()
     spec = SampleSpec(window=0, clip_sounds=(Sound("mel", 321),), text=True)
     assert len(WindowDataset(tmp_path / "a", "train", spec)) == 22
+    shown = CliRunner().invoke(app, ["inspect", str(tmp_path / "a")])
+    assert shown.exit_code == 0 and "no pictures, so no contact sheet" in shown.output
     with pytest.raises(PrepError, match="is there already"):
         write_sound(tmp_path / "a")
 
