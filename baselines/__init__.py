@@ -10,6 +10,7 @@ METHODS = {
     "wav2lip": "baselines.wav2lip.method:Wav2Lip",
     "synctalkface": "baselines.synctalkface.method:SyncTalkFace",
     "dinet": "baselines.dinet.method:DINet",
+    "atvg": "baselines.atvg.method:Atvg",
     "sync-expert": "baselines.sync_expert.method:SyncExpert",
     "speech": "baselines.speech.method:Speech",
     "sync-cca": "baselines.sync_cca.method:SyncCca",

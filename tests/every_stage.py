@@ -65,6 +65,12 @@ OPTIONS: dict[str, tuple[str, ...]] = {
         "clip.clip_gan_weight=1.0",
         "clip.train.batch_size=2",
     ),
+    "atvg": (
+        "at.train.batch_size=2",
+        "vg.gan_weight=1.0",
+        "vg.landmark_weight=1.0",
+        "vg.train.batch_size=2",
+    ),
     "sync-expert": (
         "expert.windows=16",
         "expert.teach.first=0",
@@ -74,7 +80,7 @@ OPTIONS: dict[str, tuple[str, ...]] = {
 }
 
 #: As the views of prepared data are called; generated samples have all that any stage looks at.
-VIEWS = ("box128", "face96", "aligned512", "mouth416x320")
+VIEWS = ("box128", "face96", "aligned512", "mouth416x320", "atvg128")
 
 
 @dataclass(frozen=True)

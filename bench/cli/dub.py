@@ -19,8 +19,11 @@ def register(app: typer.Typer) -> None:
 def dub(
     method: str = typer.Argument(..., help="Name of the method; see `bench ls methods`."),
     run: Path = typer.Option(..., help="Folder of its training run, or of imported weights."),
-    video: Path = typer.Option(
-        ..., help="Video with the face; any size and frame rate. Most methods also take a picture."
+    video: Path | None = typer.Option(
+        None, help="Video with the face; any size and frame rate. Most methods also take a picture."
+    ),
+    image: Path | None = typer.Option(
+        None, help="Instead of --video: a picture of the face, which speaks for as long as the sound lasts."
     ),
     audio: Path = typer.Option(..., help="The speech: a sound file, or a video with sound."),
     out: Path = typer.Option(..., "--out", "-o", help="The MP4 to write, with the video's frame rate."),
@@ -65,6 +68,7 @@ def dub(
     from bench.generate import dub as run_dub
     from bench.generate.fit import Fit
 
+    source = _source(video, image)
     fit = Fit.named(longer_audio, shorter_audio)
     choice = _choice(face, face_at)
     drawing = out.with_suffix(".sheet.jpg") if sheet else None
@@ -76,7 +80,7 @@ def dub(
             done = run_dub(
                 method,
                 run,
-                video,
+                source,
                 audio,
                 out,
                 audio_track=audio_track,
@@ -114,6 +118,27 @@ def dub(
     say(line)
     if drawing is not None:
         say(f"{drawing}: original above generated")
+
+
+def _source(video: Path | None, image: Path | None) -> Path:
+    """The file with the face.
+
+    Raises:
+        BenchError: there are two or none, or ``image`` is no picture.
+    """
+    from bench.common.errors import BenchError
+    from bench.generate.dub_inputs import check_file, is_picture
+
+    if video is not None and image is not None:
+        raise BenchError("--video and --image both name the face: give one of them")
+    if image is None:
+        if video is None:
+            raise BenchError("nothing to dub: name a video with --video, or a picture with --image")
+        return video
+    check_file(image, "--image takes one picture")
+    if not is_picture(image):
+        raise BenchError(f"{image} is no picture: --image takes one, --video a video")
+    return image
 
 
 def _choice(number: int | None, at: str | None) -> FaceChoice:

@@ -264,14 +264,19 @@ def measured_stages(
         weights = WeightStore.default(options.get("weights_dir"))
         checked = check_run(config, options.get("stages", ()), weights, weights=False)
         measured = [stage for name, stage in checked.method.stages.items() if name in checked.stages]
-        if fitted := [stage.name for stage in measured if isinstance(stage, FitStage)]:
-            raise BenchError(
-                f"stage {fitted[0]} of {method} has no steps to measure: bench train says how long its passes took"
-            )
+        fitted = [stage.name for stage in measured if isinstance(stage, FitStage)]
+        unmeasured = (
+            f"stage {', '.join(fitted)} of {method} has no steps to measure: "
+            "bench train says how long its passes took"
+        )
+        if len(fitted) == len(measured):
+            raise BenchError(unmeasured)
         config, chosen, accelerator = prepared(config)
         note = options.get("note", unheard)
         if chosen:
             note(chosen)
+        if fitted:
+            note(unmeasured)
         if accelerator.num_processes > 1:
             raise BenchError("one process is measured, not several: leave the launcher out")
         yield [

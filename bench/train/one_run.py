@@ -139,7 +139,7 @@ def check_run(
     for stage in chosen:
         if isinstance(stage, FitStage):
             check_clips(config, stage)
-    start = None if (config.out / CONFIG).is_file() else load_start(config, method)
+    start = None if (config.out / CONFIG).is_file() else load_start(config, method, wanted)
     assets = load_assets(method, {"train"}, store, stages=chosen) if weights else {}
     return Checked(info, method, wanted, derived, assets, start)
 

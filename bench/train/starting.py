@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -48,12 +48,13 @@ class Start:
             write_networks(run, stage, networks, f"begun from {self.run}", last=False)
 
 
-def load_start(config: RunConfig, method: Trainable) -> Start | None:
+def load_start(config: RunConfig, method: Trainable, stages: Collection[str]) -> Start | None:
     """Load into a new method the weights that its run begins with: the best ones of another run.
 
     Args:
         config: of the new run; ``begun_from`` names the other one.
         method: built from it; its networks are changed.
+        stages: that will be trained. What a fit stage is fitted to is taken over only where it is none of these.
 
     Returns:
         What was loaded; None if the run begins with random weights.
@@ -77,9 +78,12 @@ def load_start(config: RunConfig, method: Trainable) -> Start | None:
         )
     files, notes = {}, []
     for stage in method.stages.values():
-        if isinstance(stage, FitStage):
+        if isinstance(stage, FitStage) and stage.name in stages:
+            others = [name for name, one in method.stages.items() if not isinstance(one, FitStage)]
+            named = "".join(f" --stage {name}" for name in others)
             raise BenchError(
                 f"stage {stage.name} of {config.method} is fitted anew from its clips: leave --from out"
+                + (f", or train the others with{named}" if named else "")
             )
         there = {
             name: path for name, path in best_files(source, stage.name).items() if name in stage.networks

@@ -214,6 +214,32 @@ def test_mistakes_are_one_line(run: Path, tmp_path: Path, change: dict[str, str]
     assert "\n" not in str(done.exception) and not (tmp_path / "out.mp4").exists()
 
 
+@pytest.mark.parametrize(
+    ("words", "match"),
+    [
+        ([], "nothing to dub: name a video with --video, or a picture with --image"),
+        (
+            ["--video", "in.mp4", "--image", "in.png"],
+            "--video and --image both name the face: give one of them",
+        ),
+        (["--image", "in.mp4"], "in.mp4 is no picture: --image takes one, --video a video"),
+        (["--image", "none.png"], "none.png: no such file"),
+        (["--image", "."], ". is a folder: --image takes one picture"),
+    ],
+)
+def test_either_a_video_or_a_picture_is_dubbed(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: list[str], match: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    video(tmp_path / "in.mp4", 3)
+    wav(tmp_path / "in.wav", 0.4)
+    cv2.imwrite("in.png", numbered(1))
+    done = CliRunner().invoke(
+        app, ["dub", "fake", "--run", str(run), "--audio", "in.wav", "-o", "o.mp4", *words]
+    )
+    assert isinstance(done.exception, BenchError) and str(done.exception) == match
+
+
 def test_no_face_at_all_is_said(run: Path, tmp_path: Path, mesh: FakeMesh) -> None:
     mesh.faceless = set(range(10))
     video(tmp_path / "in.mp4", 10)

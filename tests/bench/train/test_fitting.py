@@ -10,15 +10,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from accelerate.state import AcceleratorState
 
 from bench.common.errors import BenchError
 from bench.train import fitting, train
-from bench.train.checkpoint import Checkpoints, Untrained, best_files, load_run, read_about
+from bench.train.checkpoint import Checkpoints, Untrained, best_files, load_run, read_about, read_tensors
 from bench.train.log import read_log
 from bench.train.throughput import throughput
 from tests.bench.fake_training import Recorder
-from tests.prep.fakes import write_fake_dataset
+from tests.prep.fakes import fake_dataset, write_fake_dataset
 from tests.prep.talking import talking_clips
 
 SMALL = (
@@ -225,3 +226,18 @@ def test_the_stored_parts_of_a_stopped_fit_are_no_networks(data: Path) -> None:
         "training.safetensors",
     ]
     assert best_files(Path("run"), "fit") == {}
+
+
+def test_stages_with_steps_begin_from_a_run_with_what_it_was_fitted_to(tmp_path: Path) -> None:
+    """Of a method that has stages of both kinds: what was fitted stays as it was."""
+    fake_dataset(tmp_path / "data", {"train": 4, "val": 2}, views=("atvg128",))
+    options = ["runner.device=cpu", "runner.tensorboard=false", "runner.workers=0", "at.train.steps=1"]
+    data, first, second = [tmp_path / "data"], tmp_path / "first", tmp_path / "second"
+    train("atvg", data, preset="tiny", run=first, overrides=options, stages=["space"])
+    words = "leave --from out, or train the others with --stage at --stage vg"
+    with pytest.raises(BenchError, match=f"stage space of atvg is fitted anew from its clips: {words}"):
+        train("atvg", data, preset="tiny", run=second, overrides=options, from_run=first)
+    train("atvg", data, preset="tiny", run=second, overrides=options, from_run=first, stages=["at"])
+    fitted, begun = (read_tensors(best_files(run, "space")["space"]) for run in (first, second))
+    assert all(torch.equal(fitted[key], begun[key]) for key in fitted) and fitted.keys() == begun.keys()
+    assert best_files(second, "at")

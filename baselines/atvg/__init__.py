@@ -1,0 +1,1 @@
+"""ATVGnet: a portrait that speaks, by way of landmarks (Chen et al., CVPR 2019)."""
