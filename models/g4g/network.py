@@ -6,7 +6,8 @@ crop, deformation and losses it shares; docs/methods/g4g.md lists what was decid
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal, NamedTuple, cast
+from collections import OrderedDict
+from typing import ClassVar, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -60,6 +61,10 @@ class Generator(nn.Module):
         fused: see :data:`Fused`.
         mixed: the deformation has the form of DINet's code, which mixes neighbouring channels; equation 18 does not.
         blend: see :data:`models.g4g.fusion.Blend`.
+        spoken: the decoder is also given, at every place, what the coefficients are made of. It is not in the paper,
+            where sound reaches the picture through the deformation alone.
+        unmoved: at first the deformation leaves references where they are. It is not in the paper, nor in DINet's code,
+            whose first angles are of chance.
         residual: what the decoder gives is added, before the sigmoid, to the source where it is visible and to the
             first reference elsewhere, and is 0 at first. It is not in the paper, but makes short training more
             effective.
@@ -79,12 +84,15 @@ class Generator(nn.Module):
         others: Others = "own",
         fused: Fused = "projected",
         mixed: bool = False,
+        spoken: bool = False,
+        unmoved: bool = False,
         blend: Blend = "direct",
         residual: bool = False,
     ) -> None:
         super().__init__()
         c64, c128, c256, c512 = (max(1, round(c * width)) for c in (64, 128, 256, 512))
-        self.alignment, self.fusion, self.fused, self.residual = alignment, fusion, fused, residual
+        self.alignment, self.fusion, self.fused = alignment, fusion, fused
+        self.spoken, self.residual = spoken, residual
         self.source_encoder = _encoder(3, c64, c128, c256)
         self.reference_encoder = _encoder(3 * references, c64, c128, c256)
         self.audio_encoder = audio_encoder(width)
@@ -103,19 +111,20 @@ class Generator(nn.Module):
         self.before = nn.Sequential(*(residual_block(c256) for _ in range(blocks)))
         self.deform = AdaAT(2 * c256, c256, mixed=mixed)
         self.after = nn.Sequential(*(residual_block(c256) for _ in range(blocks)))
-        self.decoder = nn.Sequential(
-            ConvBlock(2 * c256, c128, 3, 1, 1),
+        last = Conv2d(c64, 3, 7, padding=3)
+        coarse = nn.Sequential(
+            ConvBlock((4 if spoken else 2) * c256, c128, 3, 1, 1),
             nn.Upsample(scale_factor=2),
             ConvBlock(c128, c128, 3, 1, 1),
             residual_block(c128),
-            nn.Upsample(scale_factor=2),
-            ConvBlock(c128, c64, 3, 1, 1),
-            Conv2d(c64, 3, 7, padding=3),
         )
+        fine = nn.Sequential(nn.Upsample(scale_factor=2), ConvBlock(c128, c64, 3, 1, 1), last)
+        self.decoder = nn.Sequential(OrderedDict(coarse=coarse, fine=fine))
+        if unmoved:
+            for head in (self.deform.scale, self.deform.rotation, self.deform.translation):
+                _silence(head[0])
         if residual:
-            last = cast(nn.Conv2d, self.decoder[-1])
-            nn.init.zeros_(last.weight)
-            nn.init.zeros_(cast(Tensor, last.bias))
+            _silence(last)
         if fusion:
             self.fusion_network = FusionNetwork(c64, blend)
 
@@ -148,8 +157,12 @@ class Generator(nn.Module):
             fused = pairs[:2] if self.fused == "projected" else (visual, heard)
         else:
             fused = (self.summary(self.plain(joined)), heard)
-        deformed = self.after(self.deform(_each(self.before(reference), seen), torch.cat(fused, dim=1)))
-        painted = self.decoder(torch.cat([seen, deformed], dim=1)).float()
+        code = torch.cat(fused, dim=1)
+        deformed = self.after(self.deform(_each(self.before(reference), seen), code))
+        shown = [seen, deformed]
+        if self.spoken:
+            shown.append(code[:, :, None, None].expand(-1, -1, *seen.shape[2:]))
+        painted = self.decoder(torch.cat(shown, dim=1)).float()
         if self.residual:
             first = _each(references[:, :3], seen)
             painted = painted + logits(torch.lerp(visible, first, masks.share))
@@ -157,6 +170,13 @@ class Generator(nn.Module):
         composite = torch.lerp(visible, painted, masks.share)
         face = self.fusion_network(composite, masks.share) if self.fusion else composite
         return Made(face, composite, painted, vector_of(joined), landmark, pairs)
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """Names of the modules to compute again where memory is short: they take and give little, and keep much."""
+        names = ("source_encoder", "reference_encoder", "landmark_encoder", "before", "after", "summary")
+        all_names = (*names, "decoder.coarse", "decoder.fine", "fusion_network")
+        return tuple(name for name in all_names if hasattr(self, name.split(".")[0]))
 
     def _landmark(self, landmarks: Tensor) -> Tensor:
         """(R, 1, H, W) → l_r, (R, D), equation 4."""
@@ -172,6 +192,12 @@ def _encoder(cin: int, *channels: int) -> nn.Sequential:
     for before, after in zip(channels, others, strict=False):
         layers.append(ConvBlock(before, after, 3, 2, 1))
     return nn.Sequential(*layers)
+
+
+def _silence(layer: nn.Module) -> None:
+    """Let a layer give 0 at first."""
+    for weights in layer.parameters():
+        nn.init.zeros_(weights)
 
 
 def _each(shared: Tensor, of: Tensor) -> Tensor:

@@ -76,6 +76,8 @@ class G4GConfig(Section):
     residual: bool = False
     blend: Blend = "direct"
     mixed: bool = False
+    spoken: bool = False
+    unmoved: bool = False
     hidden: tuple[Region, ...] = ("half", "square", "chin")
     supervised: tuple[Region, ...] = ("face", "square", "lips")
     sigma: float = Field(SIGMA, ge=0)
@@ -131,6 +133,8 @@ class G4GConfig(Section):
             residual=self.residual,
             blend=self.blend,
             mixed=self.mixed,
+            spoken=self.spoken,
+            unmoved=self.unmoved,
         )
 
 

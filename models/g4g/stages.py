@@ -22,11 +22,9 @@ from models.g4g.masks import masks, regions
 from models.g4g.network import Generator, Made
 from models.g4g.options import SQUARE, VIEW, FrameConfig, G4GConfig, Landmarks
 from models.layers.adversarial import apart, handed_on
-from models.layers.conv import ConvBlock
 from models.layers.mouth_square import MouthSquare
 from models.layers.picture_discriminator import PictureDiscriminator
 from models.layers.precision import full
-from models.layers.recompute import names_of
 from models.layers.two_scale import two_scale_loss
 from models.layers.vgg import VGG19
 from models.losses import psnr
@@ -101,11 +99,24 @@ class G4GStage(Stage):
         self.float32 = ("generator.audio_encoder", *(generator.FLOAT32 if common.alignment else ()))
         # Compiled, a discriminator would take the gradient of its weights for the generator's loss too.
         self.compiled = ("generator", *self.frozen)
-        self.recomputed = names_of({**self.networks, **self.frozen}, ConvBlock, VGG19)
+        self.recomputed = self._large_parts()
         self._hidden = masks(self.square, common.hidden_regions, common.sigma)
         self._shown = masks(self.square, (SQUARE,), common.sigma)
         self._expert_region = regions(self.square, (common.expert_region,))
         self._supervised = regions(self.square, common.supervised_regions)
+
+    def _large_parts(self) -> tuple[str, ...]:
+        """For :attr:`recomputed`."""
+        judges = [
+            f"{name}.down_blocks.{level}"
+            for name, judge in self._each_judge()
+            for level in range(len(judge.down_blocks))
+        ]
+        return (
+            *(f"generator.{name}" for name in self._generator.parts),
+            *judges,
+            *(self.frozen.keys() & {"vgg"}),
+        )
 
     def prepare(self, sample: Batch) -> Batch:
         """Draw the landmarks.

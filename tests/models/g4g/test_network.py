@@ -15,6 +15,7 @@ from models.g4g.masks import Masks, masks, regions
 from models.g4g.network import Generator, Made
 from models.layers.mouth_square import MouthSquare
 from models.layers.precision import kept_full
+from models.layers.recompute import recomputed
 
 SQUARE = MouthSquare(32)
 
@@ -78,7 +79,7 @@ def test_at_width_1_as_many_channels_are_deformed_as_in_the_paper() -> None:
     [
         {},
         {"landmark_encoder": "source", "fused": "features", "mixed": True},
-        {"others": "shared"},
+        {"others": "shared", "spoken": True},
         {"alignment": False},
         {"fusion": False},
     ],
@@ -174,6 +175,34 @@ def test_without_fusion_the_composite_is_the_face() -> None:
     made = network(*inputs())
     assert made.face is made.composite
     assert not any("fusion_network" in name for name, _ in network.named_parameters())
+
+
+def test_at_first_nothing_is_moved_where_that_is_asked_for() -> None:
+    features = torch.randn(2, 16, 13, 10)
+    for network, same in ((generator(), False), (generator(unmoved=True), True)):
+        moved = network.deform(features, torch.randn(2, 32))
+        assert torch.allclose(moved, features, atol=1e-5) is same
+
+
+def test_sound_reaches_the_decoder_past_the_deformation_where_that_is_asked_for() -> None:
+    given = inputs()
+    silent = given._replace(mels=torch.zeros_like(given.mels))
+    for spoken in (False, True):
+        network = generator(unmoved=True, spoken=spoken)
+        assert torch.equal(network(*given).painted, network(*silent).painted) is not spoken
+
+
+@pytest.mark.parametrize("options", [{}, {"alignment": False, "fusion": False}], ids=str)
+def test_with_less_memory_gradients_are_the_same(options: dict[str, Any]) -> None:
+    found = []
+    for parts in (False, True):
+        network = generator(**options)
+        given = inputs()
+        again = (network.get_submodule(name) for name in network.parts if parts)
+        with recomputed(again):
+            losses(network(*given), given.sources).backward()
+        found.append([weight.grad for weight in network.parameters()])
+    assert all(torch.equal(one, other) for one, other in zip(*found, strict=True))
 
 
 def test_equation_4_as_printed_has_no_encoder_of_its_own() -> None:
