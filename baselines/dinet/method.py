@@ -146,7 +146,7 @@ class DINet(Talker):
             remedy = f"train one: bench train sync-expert --preset dinet --data DATA --run {clip.expert}"
             if clip.expert_kind == "cosine":
                 remedy = train_expert(clip.expert, f" --set expert.view={VIEW}")
-            found["expert"] = expert_asset(self._expert, clip.expert, CLIP, remedy, clip.expert_rank)
+            found["expert"] = expert_asset(self._expert, clip.expert, CLIP, remedy, VIEW, clip.expert_rank)
         return found
 
     @property

@@ -43,6 +43,8 @@ class TaughtStage(ExpertStage):
         network: what :meth:`ExpertConfig.build` gave.
     """
 
+    length = "expert.windows, with expert.teach.averages to match"
+
     def __init__(self, config: ExpertConfig, network: SyncNet) -> None:
         super().__init__(config, network)
         assert config.teach is not None and isinstance(network.face_encoder, FrameEncoder)

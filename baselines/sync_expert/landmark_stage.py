@@ -114,6 +114,7 @@ class LandmarkStage(Stage):
     """
 
     name = "expert"
+    length = "expert.frames, with expert.lengths to match"
 
     def __init__(self, config: LandmarkConfig, network: LandmarkNet) -> None:
         self.config = config

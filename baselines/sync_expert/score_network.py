@@ -46,15 +46,7 @@ class ScoreNet(nn.Module):
         self.merge_encoder = nn.Sequential(
             Conv2d(2 * c128, c128, 3, padding=1), nn.LeakyReLU(0.2), Conv2d(c128, 1, 3, padding=1)
         )
-        # Twenty layers without normalisation: with torch's usual start, what is seen and heard hardly arrives.
-        for module in self.modules():
-            if isinstance(module, _Conv):
-                nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
-                assert module.bias is not None
-                nn.init.zeros_(module.bias)
-        for module in self.modules():
-            if isinstance(module, _Residual):
-                nn.init.normal_(module.conv2.weight, std=0.01)
+        self._start()
 
     def see(self, mouths: Tensor) -> Tensor:
         """(B, 15, M, M) in [0, 1], RGB, frame after frame; M a multiple of 32 → (B, 128 width, M / 32, M / 32)."""
@@ -73,6 +65,22 @@ class ScoreNet(nn.Module):
         """What :meth:`see` and :meth:`hear` gave of B pairs → (B, 1, M / 32, M / 32) scores, not limited."""
         everywhere = heard[:, :, None, None].expand(-1, -1, *seen.shape[2:])
         return self.merge_encoder(torch.cat([seen, everywhere], dim=1))
+
+    def _start(self) -> None:
+        """Twenty layers without normalisation: as torch begins, hardly any of what is seen and heard arrives."""
+        for module in self.modules():
+            if isinstance(module, _Conv):
+                nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+                assert module.bias is not None
+                nn.init.zeros_(module.bias)
+        for module in self.modules():
+            if isinstance(module, _Residual):
+                nn.init.normal_(module.conv2.weight, std=0.01)
+        last = self.merge_encoder[-1]
+        assert isinstance(last, _Conv) and last.bias is not None
+        # The first guess is one half.
+        nn.init.normal_(last.weight, std=0.01)
+        nn.init.constant_(last.bias, 0.5)
 
     def forward(self, mouths: Tensor, sounds: Tensor) -> Tensor:
         """Scores of :meth:`judge`, of mouths and sounds as :meth:`see` and :meth:`hear` take them."""

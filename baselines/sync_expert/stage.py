@@ -133,6 +133,7 @@ class PairsStage(Stage):
 
     name = "expert"
     sample: SampleSpec
+    length = "expert.windows or expert.stride"
     #: What scores are called in figures, and the loss of one half, which is that of guessing.
     scores: ClassVar[str]
     guessing: ClassVar[float]

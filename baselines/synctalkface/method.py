@@ -61,7 +61,7 @@ class SyncTalkFace(Talker):
         stage = self.config.synctalkface
         options = "" if stage.view == "face96" else f" --set expert.view={stage.view}"
         remedy = train_expert(stage.expert, options)
-        return {"expert": expert_asset(self._expert, stage.expert, "synctalkface", remedy)}
+        return {"expert": expert_asset(self._expert, stage.expert, "synctalkface", remedy, stage.view)}
 
     @property
     def needed_networks(self) -> tuple[str, ...]:

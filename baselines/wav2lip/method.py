@@ -30,7 +30,9 @@ def train_expert(expert: str, options: str = "") -> str:
     return f"train one with the same --preset: bench train sync-expert --data DATA{options}{folder}"
 
 
-def expert_asset(module: nn.Module, expert: str, stage: str, remedy: str, rank: float = 0.0) -> Asset:
+def expert_asset(
+    module: nn.Module, expert: str, stage: str, remedy: str, view: str, rank: float = 0.0
+) -> Asset:
     """The expert as an asset, which the stage does without if its ``sync_weight`` is 0.
 
     Args:
@@ -38,6 +40,7 @@ def expert_asset(module: nn.Module, expert: str, stage: str, remedy: str, rank: 
         expert: the folder of its run, or its name in the list of weights.
         stage: the table that names it.
         remedy: how one is made.
+        view: that it looks at.
         rank: how often the right sound must have the higher score of two on held-out clips; the option of the stage
             is ``expert_rank``. 0: any expert is taken.
     """
@@ -48,6 +51,8 @@ def expert_asset(module: nn.Module, expert: str, stage: str, remedy: str, rank: 
         purpose="the sync loss",
         without=f"{stage}.sync_weight=0",
         remedy=remedy,
+        run_of="sync-expert",
+        options={"expert.view": view},
         least={"rank": rank},
         anyway=f"{stage}.expert_rank=0",
     )
@@ -102,7 +107,7 @@ class Wav2Lip(Talker):
             official = "wav2lip_syncnet"
             remedy += f"; or take the official one: bench weights fetch {official}, "
             remedy += f"then --set wav2lip.expert={official}"
-        return {"expert": expert_asset(self._expert, stage.expert, "wav2lip", remedy)}
+        return {"expert": expert_asset(self._expert, stage.expert, "wav2lip", remedy, VIEW)}
 
     @property
     def needed_networks(self) -> tuple[str, ...]:

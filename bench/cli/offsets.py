@@ -118,7 +118,7 @@ def _judge(
         from bench.common.device import pick_device
         from bench.metrics.expert_file import find_expert, load_expert
 
-        expert = find_expert(sync_expert)
+        expert = find_expert(sync_expert, "bench offsets")
         names = (f"sync-expert:{expert.sha256[:12]}",)
         network = load_expert(expert, pick_device(device or "auto"))
         return ByExpert(network, names), f"by {expert.file}, sha256 {expert.sha256[:12]}"

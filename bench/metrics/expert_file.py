@@ -15,8 +15,12 @@ if TYPE_CHECKING:
 METHOD, NETWORK, VIEW = "sync-expert", "expert", "face96"
 
 
-def find_expert(run: Path) -> JudgeFile:
+def find_expert(run: Path, whose: str = "lse.expert") -> JudgeFile:
     """The best weights of a run of ``sync-expert``.
+
+    Args:
+        run: its folder.
+        whose: what is judged by it, for messages.
 
     Raises:
         BenchError: it is not such a run, its expert uses another view than ``face96``, or it has no checkpoint yet.
@@ -24,7 +28,7 @@ def find_expert(run: Path) -> JudgeFile:
     view = _options(run.absolute()).expert.view
     if view != VIEW:
         raise BenchError(
-            f"{run.absolute()}: this expert uses the view {view}, lse.expert uses {VIEW}: name another run"
+            f"{run.absolute()}: this expert uses the view {view}, {whose} uses {VIEW}: name another run"
         )
     return find_judge(run, METHOD, NETWORK, NETWORK, "the expert")
 

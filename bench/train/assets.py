@@ -12,6 +12,8 @@ from torch import Tensor
 
 from bench.common.errors import BenchError, Unavailable
 from bench.train.checkpoint import Untrained, held_out_figures, load_into, load_network
+from bench.train.config import CONFIG, RunConfig
+from bench.train.config_checks import leaves
 from bench.weights.store import WeightStore
 from bench.weights.tensors import load_state_dict
 from models.base import AnyStage, Asset, Trainable, When
@@ -69,6 +71,7 @@ def _state(method: str, asset: Asset, store: WeightStore) -> tuple[dict[str, Ten
     needs = f"{method} needs {asset.weights}" + (f" for {asset.purpose}" if asset.purpose else "")
     way_out = f"; or do without: --set {asset.without}" if asset.without else ""
     if "/" in asset.weights:
+        _check_run(needs, asset)
         try:
             state = load_network(Path(asset.weights), asset.network)
         except Untrained as error:
@@ -87,6 +90,20 @@ def _state(method: str, asset: Asset, store: WeightStore) -> tuple[dict[str, Ten
     except Unavailable as error:
         raise BenchError(f"{needs}: {error}{way_out}") from error
     return load_state_dict(path), digest_of_file
+
+
+def _check_run(needs: str, asset: Asset) -> None:
+    """Check that a run is one of the right method and options, where the asset says which."""
+    run = Path(asset.weights)
+    if not asset.run_of or not (run / CONFIG).is_file():
+        return
+    config = RunConfig.load(run)
+    if config.method != asset.run_of:
+        raise BenchError(f"{needs}, which is a run of {config.method}: name one of {asset.run_of}")
+    said = dict(leaves(config.method_config.model_dump()))
+    for key, value in asset.options.items():
+        if said.get(key, value) != value:
+            raise BenchError(f"{needs}, whose {key} is {said[key]}: name a run with {key}={value}")
 
 
 def _check_held_out(needs: str, asset: Asset) -> None:

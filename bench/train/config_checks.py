@@ -93,6 +93,8 @@ def _problem(error: Any, kind: type[Section], prefix: tuple[str, ...]) -> Proble
         return Problem(key, f"{key}: {message}" if key else message)
     if error["type"] in ("model_type", "model_attributes_type"):
         message = f"must be a table, with keys such as {_nearest(key, keys(kind))}"
+    if value in ("null", "None") and may_be_none(kind, key):
+        message = "write none"
     return Problem(key, f"{key}={show(value)}: {message}")
 
 

@@ -193,8 +193,8 @@ def _groups(found: Sequence[Place]) -> tuple[str, list[int]]:
         frames[place.person if by == "persons" else place.clip_id] += place.n_frames
     if len(frames) < FEWEST:
         raise BenchError(
-            f"{len(frames)} clips are too few to fit a linear judge on: give one that was fitted on others: "
-            "--sync-cca RUN"
+            f"{len(frames)} {'clip is' if len(frames) == 1 else 'clips are'} too few to fit a linear judge on: give "
+            "one that was fitted on others: --sync-cca RUN"
         )
     sizes = [0] * min(FOLDS, len(frames))
     group = {}

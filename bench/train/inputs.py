@@ -24,6 +24,7 @@ from bench.weights.digests import file_sha256
 from models.base import DataInfo
 from prep.commands import prep_command, split_remedy
 from prep.dataset import clip_ids
+from prep.errors import NoSamples
 from prep.index import build_index
 from prep.names import composed
 from prep.options import suite_version
@@ -100,6 +101,10 @@ def check_samples(
         for part in PARTS:
             try:
                 open_part(config, part, stage, derived)
+            except NoSamples as error:
+                if not stage.length or "consecutive" not in str(error):
+                    raise
+                raise NoSamples(f"{error}; samples are shorter with a smaller {stage.length}") from error
             except ValueError as error:
                 raise BenchError(f"stage {stage.name} asks for impossible samples: {error}") from error
 

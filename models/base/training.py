@@ -90,6 +90,7 @@ class Stage(ABC):
         compiled: modules that ``train.compile`` compiles, as dotted names; None: all networks, also the frozen ones.
             Only what a call of such a module does is compiled, and a second derivative cannot be taken.
         recomputed: modules that ``train.recompute`` computes again in the backward pass, as dotted names.
+        length: the options by which samples become shorter, where there are some, for data whose clips are too short.
     """
 
     name: str
@@ -101,6 +102,7 @@ class Stage(ABC):
     long_step_every: int = 1
     compiled: tuple[str, ...] | None = None
     recomputed: tuple[str, ...] = ()
+    length: str = ""
 
     def module(self, name: str) -> nn.Module:
         """The module of a dotted name, as in :attr:`float32`.
@@ -187,6 +189,8 @@ class Asset:
         purpose: what it is for, in a few words.
         without: the option that does without it, as ``--set`` takes it, or ``""``.
         remedy: how a run that is missing is made or replaced, or ``""``; for weights of the list, the list says it.
+        run_of: with a run, the method that trains it; ``""``: any.
+        options: with ``run_of``, dotted names of that method's options → the values that the run must have.
         least: figure of the run's validation → the least that the weights need; of weights from elsewhere no figures
             are known, and none are asked for.
         anyway: the option that asks for less, as ``--set`` takes it.
@@ -199,6 +203,8 @@ class Asset:
     purpose: str = ""
     without: str = ""
     remedy: str = ""
+    run_of: str = ""
+    options: Mapping[str, str] = field(default_factory=dict)
     least: Mapping[str, float] = field(default_factory=dict)
     anyway: str = ""
 

@@ -496,6 +496,24 @@ def test_presets_make_a_method(preset: str) -> None:
         assert getattr(expert_preset.expert, name) == getattr(loaded.wav2lip, f"expert_{name}")
 
 
+@pytest.mark.parametrize(
+    ("kind", "preset", "message"),
+    [
+        ("sync-cca", "tiny", "which is a run of sync-cca: name one of sync-expert"),
+        ("sync-expert", "landmarks", "whose expert.view is landmarks: name a run with expert.view=face96"),
+        ("sync-expert", "dinet", "whose expert.view is mouth416x320: name a run with expert.view=face96"),
+    ],
+)
+def test_other_judges_are_no_experts_for_it(kind: str, preset: str, message: str, tmp_path: Path) -> None:
+    load_config(kind, preset, [], [], tmp_path).save(tmp_path)
+    loaded = load_config("wav2lip", "tiny", [f"wav2lip.expert={tmp_path}"], [], Path("run")).method_config
+    with torch.device("meta"):
+        method = Wav2Lip(loaded, DataInfo())
+    with pytest.raises(BenchError) as raised:
+        load_assets(method, {"train"}, WeightStore({}, []))
+    assert str(raised.value) == f"wav2lip needs {tmp_path} for the sync loss, {message}"
+
+
 @pytest.mark.parametrize("preset", ["paper", "tiny"])
 def test_a_missing_expert_names_the_ways_out(preset: str, tmp_path: Path) -> None:
     overrides = [f"wav2lip.expert={tmp_path / 'expert'}"]

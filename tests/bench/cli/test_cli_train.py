@@ -440,6 +440,23 @@ def test_a_network_of_a_run_is_a_pretrained_one(
     assert "runs/fake was begun with other weights runs/expert (colour) (sha256" in said
 
 
+@pytest.mark.parametrize(
+    ("preset", "options"),
+    [
+        ("landmarks", "expert.frames, with expert.lengths to match"),
+        ("tiny", "expert.windows, with expert.teach.averages to match"),
+        ("paper", "expert.windows or expert.stride"),
+    ],
+)
+def test_clips_that_are_too_short_name_the_options_that_make_samples_shorter(
+    preset: str, options: str, bench_: Command, tmp_path: Path
+) -> None:
+    fake_dataset(tmp_path / "short", {"train": 1, "val": 1}, n_frames=12, views=("face96",))
+    said = bench_("train", "sync-expert", "--data", tmp_path / "short", "--preset", preset, code=1)
+    assert "nothing of train in" in said and " consecutive frames with a face; samples are shorter" in said
+    assert said.endswith(f"shorter with a smaller {options}\n")
+
+
 def test_a_pretrained_network_that_knows_too_little_is_refused(
     bench_: Command, data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -196,7 +196,7 @@ def bench(*words: str | Path) -> str:
 
 
 def test_the_command_prints_markdown_where_there_is_no_terminal(folder: Path) -> None:
-    assert bench(folder).startswith("## All default metrics\n")
+    assert bench(folder).startswith("## All metrics\n")
     assert bench("--table", "iplap-table1").startswith("## IP-LAP, Table 1")
 
 

@@ -155,6 +155,8 @@ def test_the_last_word_counts() -> None:
         ("colour.train={stesp = 1}", "colour.train.stesp: no such key; did you mean colour.train.steps?"),
         ("colour.hidden=wide", "colour.hidden=wide: must be a valid integer"),
         ("colour.hidden=1.5", "colour.hidden=1.5: must be a valid integer"),
+        ("colour.hidden=null", "colour.hidden=null: must be a valid integer"),
+        ("colour.train.steps=null", "colour.train.steps=null: write none"),
         ("colour.hidden=true", "colour.hidden=true: must be a valid integer"),
         ('colour.learning_rate="1e-4"', "colour.learning_rate=1e-4: must be a valid number"),
         ("colour.with_expert=1", "colour.with_expert=1: must be a valid boolean"),

@@ -25,7 +25,7 @@ from bench.common.errors import BenchError, Unscorable
 from bench.common.methods import METHODS
 from bench.metrics.judge_file import JudgeFile
 from bench.train import cross_fitting
-from bench.train.config import RunConfig
+from bench.train.config import RunConfig, load_config
 from bench.train.cross_fitting import cross_fit, digest, moved
 from bench.train.log import read_log
 from bench.train.offset_judging import ByCca, ByExpert, Judged, Place, places
@@ -337,8 +337,11 @@ def test_mistakes_are_one_line_and_leave_nothing(bench_: Command, data: Path, tm
     said = bench_("offsets", "--data", "plain", "--sync-expert", "e", "--out", "x.csv", code=1)
     assert "plain lacks the view face96, which the expert needs; add it: bench prep --out plain" in said
     assert "--add-view face96" in said
+    load_config("sync-expert", "landmarks", [], [], Path("points")).save(Path("points"))
+    said = bench_("offsets", "--data", "plain", "--sync-expert", "points", "--out", "x.csv", code=1)
+    assert "this expert uses the view landmarks, bench offsets uses face96: name another run" in said
     said = bench_("offsets", "--data", "plain", "--out", "x.csv", code=1)
-    assert "1 clips are too few to fit a linear judge on" in said and "--sync-cca RUN" in said
+    assert "1 clip is too few to fit a linear judge on" in said and "--sync-cca RUN" in said
     broken = spoken("a/1")
     ok, small = cv2.imencode(".jpg", np.zeros((8, 8, 3), np.uint8))
     assert ok
