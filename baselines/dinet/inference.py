@@ -61,7 +61,8 @@ def speak(
     """See :meth:`models.base.Talker.generate`. Besides the references, one batch of frames is in memory at a time.
 
     The references are drawn once, from all frames with a face; the official code spares the last three. The crops of a
-    clip have one radius, where the official code's have one for each frame, and so the face trembles.
+    clip have one radius, where the official code's have one for each frame, and so the face trembles. Before and after
+    the sound logits are 0, as in training here, where the official code repeats the outermost ones.
 
     Args:
         config: how.
