@@ -17,7 +17,7 @@ class LandmarkSpace(nn.Module):
     """A mean face, and the principal components of how faces move about their own means.
 
     Faces are aligned by nose and corners of the eyes. In three dimensions that removes the turns of the head too, which
-    in the plane are the strongest modes: of 120 clips of real persons, the first mode then correlates with the opening
+    in the plane are the strongest modes: of 89 clips of real persons, the first mode then correlates with the opening
     of the lips by 0.86, while in the plane the first two are turns. Components are those of the deviations from the
     mean of each clip, so that none is spent on how persons differ. All is fitted by
     :class:`baselines.landmarks.fitting.SpaceStage`; before that, it is drawn with torch's default generator.
