@@ -49,6 +49,8 @@ ROWS = ("ground_truth", *LATE, "wrong_audio", "still")
 COMPARED = ("above.25", "confidence")
 #: What an undecidable clip counts as in the mean of absolute offsets: one frame more than can be found.
 UNDECIDABLE = REACH + 1
+# Outputs that a clip without an offset has, too.
+_ALWAYS = ("abs_offset", "decided", "confidence", "significance")
 #: Why a clip has no figure of windows. The same text for all clips, since reasons are counted.
 NO_WINDOW = "no such window with speech, and with sound beside it to compare"
 #: Fewest clips, and rows, whose order is compared.
@@ -272,6 +274,7 @@ def explain_sync(
         ):
             opinions += found
             notify(Step(failures=int(any(o.reason for o in found)), total=len(inputs.jobs)))
+    _check_judged(opinions)
     judges = [file.facts.name for file in files]
     methods = [candidate.method for candidate in inputs.jobs[0].candidates]
     return SyncExplanation(
@@ -287,6 +290,14 @@ def explain_sync(
         ],
         agreement=agreement(opinions, judges, methods, seed),
     )
+
+
+def _check_judged(opinions: Sequence[Opinion]) -> None:
+    """Check that there is a figure at all: of pictures, and videos without sound, there is none."""
+    if any(v.value is not None for o in opinions for name, v in _values(o).items() if name not in _ALWAYS):
+        return
+    reasons = {v.reason for o in opinions for name, v in _values(o).items() if name == "offset"}
+    raise BenchError(f"nothing can be judged ({', '.join(sorted(reasons))}): give videos of faces that speak")
 
 
 def _given_up(setup: Judging, job: Job, reason: str) -> list[Opinion]:

@@ -271,6 +271,21 @@ def test_wrong_uses_are_one_line(videos: Path, run: Path) -> None:
         app(["explain", "lse", "--sync-expert", "a", "--sync-expert", "b"], standalone_mode=False)
 
 
+@pytest.mark.parametrize(
+    ("frames", "heard", "reason"), [(1, True, "1 frames, 5 are needed"), (N, False, "no audio track")]
+)
+def test_what_nobody_can_judge_is_one_line(
+    frames: int, heard: bool, reason: str, videos: Path, run: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "truth").mkdir()
+    code = pattern(N, seed=0)
+    samples = sound(code, seed=0)[: frames * 640] if heard else None
+    write_video(tmp_path / "truth" / "a.mp4", list(film(code))[:frames], samples=samples)
+    with pytest.raises(BenchError, match=r"nothing can be judged \(.*" + reason) as raised:
+        explain_sync(truth=tmp_path / "truth", sync_expert=[run], weights_dir=videos / "none")
+    assert "\n" not in str(raised.value)
+
+
 @pytest.mark.parametrize("seed", range(5))
 def test_coefficients_are_scipys(seed: int) -> None:
     from scipy import stats
