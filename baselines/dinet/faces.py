@@ -16,6 +16,18 @@ from models.layers.mouth_square import MouthSquare
 VIEW, WHOLE = "mouth416x320", MouthSquare(256)
 
 
+def crops_at(footage: Footage, places: np.ndarray) -> list[Crop]:
+    """The crops of (n,) frames with a face, in their order; a frame may come several times, and is read once."""
+    crops = {}
+    # One after the other: full frames of all of them could be gigabytes.
+    for place in np.unique(places).tolist():
+        (shot,) = footage.pick([place])
+        crop = footage.crop(VIEW, shot)
+        assert crop is not None
+        crops[place] = crop
+    return [crops[place] for place in places.tolist()]
+
+
 def faces_of(crops: Sequence[Crop], square: MouthSquare) -> Tensor:
     """(n, 3, H, W) float32 in [0, 1], RGB: crops of :data:`VIEW` at another size, scaled as samples are in training."""
     size = (square.width, square.height)

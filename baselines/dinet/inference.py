@@ -11,7 +11,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from baselines.dinet.faces import VIEW, check_size, faces_of, matrix_of
+from baselines.dinet.faces import VIEW, check_size, crops_at, faces_of, matrix_of
 from baselines.dinet.network import Generator, Seen
 from baselines.dinet.sound import Heard
 from models.base import Crop, Footage, Section, Shot, Speech
@@ -104,15 +104,8 @@ class _Speaker:
 
     def look(self, footage: Footage, places: np.ndarray) -> Seen:
         """Choose the references from frames with a face; where there are fewer, some come several times."""
-        chosen = self._choose(places).tolist()
-        crops = {}
-        # One after the other: full frames of all of them could be gigabytes.
-        for place in sorted(set(chosen)):
-            (shot,) = footage.pick([place])
-            crop = footage.crop(VIEW, shot)
-            assert crop is not None
-            crops[place] = crop
-        return self.generator.look(self._faces([crops[place] for place in chosen]).flatten(0, 1)[None])
+        crops = crops_at(footage, self._choose(places))
+        return self.generator.look(self._faces(crops).flatten(0, 1)[None])
 
     def _choose(self, places: np.ndarray) -> np.ndarray:
         count = self.generator.references

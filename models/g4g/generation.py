@@ -7,15 +7,15 @@ from typing import Literal
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor
 
+from baselines.dinet.faces import VIEW, check_size, crops_at, faces_of, matrix_of
 from models.base import Crop, Footage, Section, Shot, Speech
 from models.g4g.masks import masks
 from models.g4g.network import Generator
-from models.g4g.options import SQUARE, VIEW, G4GConfig
-from models.g4g.stages import HEARD, VIEW_SIZE, landmark_pictures
+from models.g4g.options import SQUARE, G4GConfig
+from models.g4g.stages import HEARD, landmark_pictures
 from models.layers.mouth_square import MouthSquare
 from models.layers.paste import paste
 
@@ -63,7 +63,6 @@ class G4GInference:
         self.masks = masks(square, (SQUARE,), common.sigma)
         # Where the picture ends, so does its part of the frame, however wide the mask is smoothed.
         self.share = _inside(self.masks.share[0, 0].numpy())
-        self._shrink = np.array([[square.height / VIEW_SIZE[0]]])
 
     def frames(self) -> Iterator[np.ndarray]:
         """Yield ``footage.n_frames`` full frames, (H, W, 3) uint8 RGB; those without a face are the originals.
@@ -75,7 +74,7 @@ class G4GInference:
         if not len(places):
             yield from (shot.frame for shot in self.footage.shots())
             return
-        self._check_size()
+        check_size(self.footage, self.square, self.config.smallest)
         references, landmarks = self._references(places)
         waiting: list[Shot] = []
         for shot in self.footage.shots():
@@ -93,33 +92,13 @@ class G4GInference:
             return found[np.minimum(np.arange(count), len(found) - 1)] if len(found) else found
         return found[np.linspace(0, len(found) - 1, count).round().astype(np.int64)]
 
-    def _check_size(self) -> None:
-        matrices = self.footage.transforms(VIEW)[self.footage.detected]
-        # Columns of the view to a pixel of the frame; the median, since one frame may be odd.
-        enlarged = float(np.median(np.hypot(matrices[:, 0, 0], matrices[:, 1, 0])))
-        square = VIEW_SIZE[1] * 4 / 5 / enlarged
-        if square < self.config.smallest * self.square.mouth:
-            least = self.config.smallest * self.square.mouth
-            size = f"{self.square.height}×{self.square.width}"
-            raise ValueError(
-                f"the face is too small for {size}: the square around its mouth is {square:.0f} pixels wide, and "
-                f"{least:.0f} are the least; take a larger video, or --set generate.smallest=0"
-            )
-
     def _references(self, places: np.ndarray) -> tuple[Tensor, Tensor | None]:
         """(1, 3N, H, W) pictures and (1, 1, H, W) landmarks of the first of them, or None where they are not used."""
-        order = np.unique(places)
-        crops = {}
-        # One after the other: full frames of all of them could be gigabytes.
-        for place in order.tolist():
-            (shot,) = self.footage.pick([place])
-            crop = self.footage.crop(VIEW, shot)
-            assert crop is not None
-            crops[place] = crop
-        pictures = self._faces([crops[place] for place in places.tolist()])
+        crops = crops_at(self.footage, places)
+        pictures = self._faces(crops)
         landmarks = None
         if self.common.alignment and self.common.landmarks == "reference":
-            landmarks = self._landmarks(places[:1], [crops[int(places[0])]])
+            landmarks = self._landmarks(places[:1], crops[:1])
         return pictures.flatten(0, 1)[None], landmarks
 
     def _speak(self, shots: list[Shot], references: Tensor, landmarks: Tensor | None) -> Iterator[np.ndarray]:
@@ -141,18 +120,12 @@ class G4GInference:
             )
             pictures = (made.face.float() * 255).round().clamp(0, 255).to(torch.uint8)
             for (shot, crop), picture in zip(shown, pictures.permute(0, 2, 3, 1).cpu().numpy(), strict=True):
-                matrix = crop.transform * (self.square.height / VIEW_SIZE[0])
-                paste(shot.frame, picture, matrix, self.share)
+                paste(shot.frame, picture, matrix_of(crop, self.square), self.share)
         for shot in shots:
             yield shot.frame
 
     def _faces(self, crops: list[Crop]) -> Tensor:
-        """(n, 3, H, W) float in [0, 1], scaled by means over areas as in training."""
-        pictures = torch.from_numpy(np.stack([crop.picture for crop in crops])).to(self.device)
-        faces = pictures.permute(0, 3, 1, 2) / 255
-        if faces.shape[-2] == self.square.height:
-            return faces
-        return F.interpolate(faces, size=(self.square.height, self.square.width), mode="area")
+        return faces_of(crops, self.square).to(self.device)
 
     def _landmarks(self, frames: np.ndarray, crops: list[Crop]) -> Tensor:
         """(n, 1, H, W) float in [0, 1]: the landmark pictures of frames and of their crops."""

@@ -8,11 +8,12 @@ import numpy as np
 from pydantic import model_validator
 from torch import nn
 
+from baselines.dinet.faces import VIEW
 from baselines.sync_expert.network import SyncNet
 from baselines.wav2lip.method import train_expert
 from models.base import Asset, DataInfo, Drive, Section, Stage, Talker
 from models.g4g.generation import G4GInference, GenerateConfig
-from models.g4g.options import VIEW, ClipConfig, FrameConfig, G4GConfig
+from models.g4g.options import ClipConfig, FrameConfig, G4GConfig
 from models.g4g.stages import G4GStage, Judges
 from models.layers.mouth_square import MouthSquare
 from models.layers.picture_discriminator import PictureDiscriminator

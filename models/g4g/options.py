@@ -13,8 +13,6 @@ from models.g4g.masks import SIGMA, Region, masks
 from models.g4g.network import Fused, Generator, LandmarkEncoder
 from models.layers.mouth_square import MouthSquare
 
-#: The view of every stage and of generation.
-VIEW = "mouth416x320"
 #: What the mouth square is called among the regions: the only one that is hidden in generation.
 SQUARE: Region = "square"
 #: The landmarks of which L_r is drawn. ``reference``: those of the first reference picture. ``upper``: those of the

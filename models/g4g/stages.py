@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.optim import Adam, Optimizer
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 
+from baselines.dinet.faces import VIEW
 from baselines.dinet.sync import in_view
 from baselines.sync_expert.network import FRAMES, SOUND, SyncNet
 from models.base import Batch, Progress, Stage, Update
@@ -20,7 +21,7 @@ from models.g4g.landmarks import draw_landmarks
 from models.g4g.losses import attribute_loss, expert_contrast, reconstruction_loss
 from models.g4g.masks import masks, regions
 from models.g4g.network import Generator, Made
-from models.g4g.options import SQUARE, VIEW, FrameConfig, G4GConfig, Landmarks
+from models.g4g.options import SQUARE, FrameConfig, G4GConfig, Landmarks
 from models.layers.adversarial import apart, handed_on
 from models.layers.mouth_square import MouthSquare
 from models.layers.picture_discriminator import PictureDiscriminator
