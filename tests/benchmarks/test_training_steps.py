@@ -47,6 +47,11 @@ PAPER = {
 #: The same for stages without an official script.
 LATER = {
     ("synctalkface", "synctalkface"): (("synctalkface.train.batch_size=2",), 4),
+    ("dinet", "frame64"): (("network.sound=mel", "frame64.train.batch_size=4"), 4),
+    ("dinet", "clip"): (("network.sound=mel", "clip.mouth=64", "clip.train.batch_size=1"), 4),
+    ("g4g", "frame64"): (("frame64.train.batch_size=4",), 4),
+    ("g4g", "clip"): (("clip.mouth=64", "clip.train.batch_size=2"), 4),
+    ("speech", "speech"): (("speech.train.batch_size=8",), 24),
     ("atvg", "at"): (("at.train.batch_size=2",), 4),
     ("atvg", "vg"): (("vg.window=4", "vg.train.batch_size=1"), 4),
 }
@@ -59,6 +64,7 @@ AT_LEAST = {
 #: The same for every other stage: what the runner itself costs is below 3 %.
 OTHERS_AT_LEAST = (1 / 1.03, 1.2)
 MEMORY = 0.8
+VIEWS = ("box128", "face96", "face128", "aligned512", "mouth416x320", "atvg128")
 
 _NARROW_FACES = (
     "codebook.size=64",
@@ -117,9 +123,7 @@ def stages() -> list[tuple[str, str]]:
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("data") / "fake"
-    fake_dataset(
-        folder, {"train": 40, "val": 2}, views=("box128", "face96", "face128", "aligned512", "atvg128")
-    )
+    fake_dataset(folder, {"train": 40, "val": 2}, views=VIEWS)
     return folder
 
 
