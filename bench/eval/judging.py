@@ -15,10 +15,11 @@ from baselines.sync_judges.offset import Offset, clip_offset
 from baselines.sync_judges.speech import speech_frames
 from baselines.sync_judges.windows import Windows, right_above_wrong, window_offsets
 from bench.common.errors import Unscorable
-from bench.metrics.base import Batch, ClipInfo, Context, Float, Image, Meter, Metric, Score, Share, Spec
+from bench.metrics.base import Batch, ClipInfo, Context, Float, Image, Meter, Metric, Score, Spec
 from bench.metrics.lossy import JpegEncoder, decode_jpeg
 from bench.metrics.sync_judges import SyncJudge, centred, without_mean
 from bench.metrics.syncnet import SIZE
+from bench.metrics.windowed import Windowed
 from prep.rates import SAMPLES_PER_FRAME
 from prep.sound.mel import melspectrogram
 from prep.views import VIEWS
@@ -27,8 +28,6 @@ from prep.views import VIEWS
 LENGTHS = (12, 25, 50, 100)
 #: Largest shift of the sound, in frames, and the largest offset that counts as right.
 REACH, NEAR = 15, 1
-# Pictures embedded at once.
-_CHUNK = 32
 # Clips whose landmarks' embeddings are kept: rows of the same frames follow each other.
 _CLIPS = 2
 _VIEW = VIEWS["face96"]
@@ -207,10 +206,8 @@ class _WindowMeter(_JudgeMeter):
 
     def __init__(self, metric: JudgeMetric, clip: ClipInfo) -> None:
         super().__init__(metric, clip)
-        self._total = clip.n_frames
-        self._count = 0
-        self._kept: list[Image] = []  # from the first frame of the next window on
-        self._windows: list[Float] = []
+        judge = self.judge
+        self._windows = Windowed(judge.frames, clip.n_frames, judge.see, ("sync judge", judge))
 
     def picture(self, frame: Image, number: int) -> Image:
         """What the judge sees of a frame."""
@@ -218,27 +215,13 @@ class _WindowMeter(_JudgeMeter):
 
     def update(self, batch: Batch) -> None:
         for frame in batch.pred.array:
-            self._kept.append(self.picture(frame, self._count))
-            self._count += 1
-            if len(self._kept) == _CHUNK + self.judge.frames - 1 or self._count == self._total:
-                self._take(batch.pred.shared)
-
-    def _take(self, share: Share) -> None:
-        """Embed the complete windows, unless this was done for the same pictures before."""
-        n = len(self._kept) - self.judge.frames + 1
-        if n < 1:
-            return
-        pictures = np.stack(self._kept)
-        key = ("sync judge", self.judge, hashlib.blake2b(pictures.data).digest())
-        self._windows.append(share(key, lambda: self.judge.see(pictures)))
-        self._kept = self._kept[n:]
+            self._windows.add(self.picture(frame, self._windows.count), batch.pred.shared)
 
     def lips(self) -> Float:
-        if self._count < self._total:
-            self._take(lambda _, compute: compute())
-        if not self._windows:
-            raise Unscorable(f"{self._count} frames, {self.judge.frames} are needed")
-        return centred(np.concatenate(self._windows), self.judge.frames, self._count)
+        found, count = self._windows.finish(), self._windows.count
+        if not found:
+            raise Unscorable(f"{count} frames, {self.judge.frames} are needed")
+        return centred(np.concatenate(found), self.judge.frames, count)
 
 
 class _PictureMeter(_WindowMeter):

@@ -25,11 +25,11 @@ from bench.metrics.base import (
     Metric,
     Output,
     Score,
-    Share,
     Spec,
 )
 from bench.metrics.expert_file import METHOD, VIEW, load_expert
 from bench.metrics.judge_file import digests
+from bench.metrics.windowed import Windowed
 from prep.rates import SAMPLES_PER_FRAME
 from prep.sound.features import chunk
 from prep.sound.mel import RATE, melspectrogram
@@ -39,8 +39,6 @@ from prep.views import VIEWS
 WINDOW, VSHIFT = 5, 15
 #: Number of windows of the median filter of the framewise confidence.
 MEDIAN_WINDOW = 9
-# Windows processed at once. The groups start at the clip's first window, so no figure depends on how frames arrive.
-_CHUNK = 32
 # Number of sounds whose embeddings are cached: the methods of one clip mostly share one.
 _SOUNDS = 4
 
@@ -185,8 +183,7 @@ class _Meter(Meter):
         self.face: np.ndarray = np.all(np.isfinite(transforms), axis=(1, 2))
         self.last = min(n_frames, len(samples) // SAMPLES_PER_FRAME)
         self.seen = 0
-        self._kept: list[Image] = []  # from the first frame of the next window on
-        self._lips: list[Float] = []
+        self._windows = Windowed(WINDOW, self.last, metric.see, ("sync expert lips", metric.expert))
         view = VIEWS[VIEW]
         self._blank = np.zeros((view.height, view.width, 3), np.uint8)
 
@@ -194,30 +191,17 @@ class _Meter(Meter):
         for picture in batch.pred.array:
             if self.seen < self.last:
                 matrix, there = self.transforms[self.seen], self.face[self.seen]
-                self._kept.append(VIEWS[VIEW].crop(picture, matrix) if there else self._blank)
+                crop = VIEWS[VIEW].crop(picture, matrix) if there else self._blank
+                self._windows.add(crop, batch.pred.shared)
             self.seen += 1
-            if len(self._kept) == _CHUNK + WINDOW - 1 or self.seen == self.last:
-                self._take(batch.pred.shared)
-
-    def _take(self, share: Share) -> None:
-        """Embed the complete windows, unless this was done for the same frames before."""
-        n = len(self._kept) - WINDOW + 1
-        if n < 1:
-            return
-        crops = np.stack(self._kept)
-        # Identified by content: another method's sound may end earlier, and its windows be grouped differently.
-        key = ("sync expert lips", self.metric.expert, hashlib.blake2b(crops.data).digest())
-        self._lips.append(share(key, lambda: self.metric.see(crops)))
-        self._kept = self._kept[n:]
 
     def finish(self) -> Score:
-        if self.seen < self.last:
-            self._take(lambda _, compute: compute())
-        n = sum(map(len, self._lips))
+        lips = self._windows.finish()
+        n = sum(map(len, lips))
         usable = np.array([self.face[i : i + WINDOW].all() for i in range(n)], np.bool_)
         if not usable.any():
             raise Unscorable(f"no {WINDOW} successive frames with face and sound")
-        table = distance_table(np.concatenate(self._lips), self.metric.hear(self.samples, n), usable)
+        table = distance_table(np.concatenate(lips), self.metric.hear(self.samples, n), usable)
         return score_table(table, self.seen)
 
 
