@@ -15,7 +15,9 @@ from baselines.speech.features import SpeechSource
 from baselines.sync_expert.method import SyncExpert, SyncExpertConfig
 from baselines.sync_expert.score_network import LOGITS, MEL, ScoreNet
 from baselines.sync_expert.score_stage import SOUNDS, ScoreConfig, ScoreStage
+from bench.train.checkpoint import held_out_figures, load_network
 from bench.train.config import load_config
+from bench.train.official import import_official
 from models.base import DataInfo, Progress, TrainConfig
 from prep.sampling import check_spec, columns_of
 from tests.baselines import official
@@ -197,6 +199,17 @@ def test_logits_come_from_the_table_speech(tmp_path: Path) -> None:
     source = SpeechSource.model_validate({"files": tmp_path})
     method = SyncExpert(SyncExpertConfig(expert=config(hears="speech"), speech=source), DataInfo())
     assert list(method.derivations) == ["speech"] and not method.assets
+
+
+def test_the_authors_checkpoint_becomes_a_run(tmp_path: Path) -> None:
+    state = official.weights("dinet_syncnet")
+    torch.save({"epoch": 1, "state_dict": {"net": state}}, tmp_path / "syncnet_256mouth.pth")
+    import_official("sync-expert", [tmp_path / "syncnet_256mouth.pth"], tmp_path / "run", "dinet")
+    found = load_network(tmp_path / "run", "expert")
+    assert found.keys() == state.keys()
+    assert all(torch.equal(found[key], state[key]) for key in state)
+    # Nothing is known of how it does on held-out clips.
+    assert held_out_figures(tmp_path / "run", "expert") is None
 
 
 def test_official_weights_are_taken_as_they_are_published() -> None:
