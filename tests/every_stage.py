@@ -71,6 +71,7 @@ OPTIONS: dict[str, tuple[str, ...]] = {
         "vg.landmark_weight=1.0",
         "vg.train.batch_size=2",
     ),
+    "speech": ("speech.spread_for=0", "speech.train.batch_size=2"),
     "sync-expert": (
         "expert.windows=16",
         "expert.teach.first=0",

@@ -151,7 +151,7 @@ def _columns(speech: Speech) -> int:
 def _from_encoder(encoder: SpeechEncoder, speech: Speech) -> np.ndarray:
     device = encoder.output.weight.device
     mel = torch.from_numpy(np.ascontiguousarray(speech.feature("mel").T))[None].to(device)
-    logits = encoder(mel, torch.tensor([mel.shape[2]], device=device))
+    logits = encoder.hear(mel, [mel.shape[2]])
     found: np.ndarray = logits[0].float().cpu().numpy()
     return found
 

@@ -7,6 +7,8 @@ recurrent layers in both directions (Amodei et al., "Deep Speech 2", ICML 2016).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -20,8 +22,8 @@ RATE = 50
 MEL_RATE, BANDS = 80, 80
 
 
-def columns_of(mel_columns: Tensor) -> Tensor:
-    """Number of columns of logits for numbers of mel columns, int64: 2 a frame of 25 fps, as of DeepSpeech.
+def columns_of(mel_columns: int) -> int:
+    """Number of columns of logits for a number of mel columns: 2 a frame of 25 fps, as of DeepSpeech.
 
     A sound of T frames, 640 T samples, has 1 + 16 T // 5 mel columns; any of these numbers gives 2 T.
     """
@@ -57,29 +59,28 @@ class SpeechEncoder(nn.Module):
         )
         self.output = nn.Linear(width, SYMBOLS)
 
-    def forward(self, mel: Tensor, columns: Tensor) -> Tensor:
+    def hear(self, mel: Tensor, columns: Sequence[int]) -> Tensor:
         """Logits of some sounds.
 
         Args:
             mel: (B, 80, C) float32 in [-4, 4], 80 columns a second; what lies behind a sound's end is not read.
-            columns: (B,) int64, how many of them are the sound's, at least 4.
+            columns: B numbers of columns that are the sound's, at least 4 each.
 
         Returns:
             (B, t, 29) float32, raw; column ``j`` belongs to the 25 ms from ``j / 50`` s on, as one of DeepSpeech. t
             is the largest of :func:`columns_of`; columns behind a sound's end mean nothing.
         """
-        return self.encode(rows_of(mel, columns), columns_of(columns))
+        logits: Tensor = self(rows_of(mel, columns), [columns_of(n) for n in columns])
+        return logits
 
-    def encode(self, rows: Tensor, count: Tensor) -> Tensor:
-        """The logits of :meth:`forward`, from what :func:`rows_of` gives and the number of columns of each sound."""
-        heard = rows
-        there = (torch.arange(rows.shape[1] // 2, device=rows.device) < count[:, None])[..., None]
+    def forward(self, rows: Tensor, count: Sequence[int]) -> Tensor:
+        """(B, 2 t, 80) of :func:`rows_of` and the number of columns of each sound → logits (B, t, 29)."""
+        heard, there = rows, _there(count, rows.shape[1] // 2, rows.device)
         for block in self.convolutions:
             # Else the last columns would depend on what else is in the batch.
             heard = block(heard) * there
-        # On the CPU, as packing wants it.
         packed = pack_padded_sequence(
-            self.dropout(heard), count.cpu(), batch_first=True, enforce_sorted=False
+            self.dropout(heard), torch.tensor(count), batch_first=True, enforce_sorted=False
         )
         found, _ = pad_packed_sequence(
             self.recurrent(packed)[0], batch_first=True, total_length=heard.shape[1]
@@ -88,22 +89,22 @@ class SpeechEncoder(nn.Module):
         return logits
 
 
-def rows_of(mel: Tensor, columns: Tensor) -> Tensor:
+def rows_of(mel: Tensor, columns: Sequence[int]) -> Tensor:
     """100 rows a second, each centred as a row of DeepSpeech's MFCC, of mean 0 over the time of their sound.
 
     Row ``k`` is centred on sample ``160 k + 200``, that is on mel column ``0.8 k + 1``; it is interpolated.
 
     Args:
         mel: (B, 80, C).
-        columns: (B,) int64.
+        columns: B numbers of columns that are the sound's.
 
     Returns:
         (B, r, 80) float32, r = 2 max :func:`columns_of`; 0 behind the end of a sound.
     """
-    rows = 2 * columns_of(columns)
-    number = torch.arange(int(rows.max()), device=mel.device)
-    last = columns[:, None] - 1
-    at = (0.8 * number + 1).minimum(last)  # (B, r)
+    rows = [2 * columns_of(n) for n in columns]
+    # Numbers of the sounds are known on the host: nothing here waits for a device.
+    last = (torch.tensor(columns) - 1)[:, None].to(mel.device, non_blocking=True)
+    at = (0.8 * torch.arange(max(rows), device=mel.device) + 1).minimum(last)  # (B, r)
     left = at.long()
     share = (at - left)[..., None]
     bands = mel.transpose(1, 2)
@@ -112,9 +113,15 @@ def rows_of(mel: Tensor, columns: Tensor) -> Tensor:
         return bands.gather(1, place[..., None].expand(-1, -1, mel.shape[1]))
 
     values = picked(left) * (1 - share) + picked((left + 1).minimum(last)) * share
-    there = (number < rows[:, None])[..., None]
-    mean = (values * there).sum(1, keepdim=True) / rows[:, None, None]
+    there = _there(rows, max(rows), mel.device)
+    mean = (values * there).sum(1, keepdim=True) / there.sum(1, keepdim=True)
     return (values - mean) * there / 2
+
+
+def _there(count: Sequence[int], length: int, device: torch.device) -> Tensor:
+    """(B, length, 1) bool: whether a place is before the end of its sound."""
+    ends = torch.tensor(count).to(device, non_blocking=True)
+    return (torch.arange(length, device=device) < ends[:, None])[..., None]
 
 
 class _Block(nn.Module):

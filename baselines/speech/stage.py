@@ -14,6 +14,7 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor
 from torch.nn import functional as F
+from torch.nn.utils.rnn import pad_sequence
 from torch.optim import AdamW, Optimizer
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 
@@ -88,6 +89,11 @@ class SpeechStage(Stage):
         self.compiled = ()
         self._encoder = network
 
+    def prepare(self, sample: Batch) -> Batch:
+        """Write the number of columns as text: a tensor would go to the device, and shapes depend on it."""
+        sample["columns"] = str(int(sample.pop("columns_mel")))
+        return sample
+
     def optimizers(self) -> dict[str, Optimizer]:
         """AdamW."""
         config = self.config
@@ -118,10 +124,10 @@ class SpeechStage(Stage):
 
         Logs ``loss``, CTC's, in nats a letter; ``spread`` while it is used, in nats a column.
         """
-        mel, columns = self._varied(batch["clip_mel"], batch["columns_mel"])
-        rows, count = rows_of(mel, columns), columns_of(columns)
-        texts = [numbers(text).to(rows.device) for text in batch["text"]]
-        logits = self._encoder.encode(self._masked(rows), count)
+        mel, columns = self._varied(batch["clip_mel"], _columns(batch))
+        rows, count = rows_of(mel, columns), [columns_of(n) for n in columns]
+        texts = [numbers(text) for text in batch["text"]]
+        logits = self._encoder(self._masked(rows), count)
         loss = ctc(logits, count, texts)
         logs, total = {"loss": loss}, loss
         share = 1 - progress.step / self.config.spread_for if self.config.spread_for else 0.0
@@ -137,11 +143,11 @@ class SpeechStage(Stage):
         ``loss``, as in training; ``cer``, the character error rate of a clip by greedy decoding; ``edits`` and
         ``letters`` of a clip, whose quotient is the error rate over all letters.
         """
-        columns = batch["columns_mel"]
-        count = columns_of(columns)
-        logits = self._encoder(self._cut(batch["clip_mel"], columns), columns).float()
-        texts = [numbers(text).to(logits.device) for text in batch["text"]]
-        heard = [greedy(one[:n]) for one, n in zip(logits.cpu(), count.tolist(), strict=True)]
+        columns = _columns(batch)
+        count = [columns_of(n) for n in columns]
+        logits = self._encoder.hear(batch["clip_mel"], columns).float()
+        texts = [numbers(text) for text in batch["text"]]
+        heard = [greedy(one[:n]) for one, n in zip(logits.cpu(), count, strict=True)]
         said = [spelt(text) for text in batch["text"]]
         wrong = torch.tensor([edits(*pair) for pair in zip(heard, said, strict=True)], dtype=torch.float32)
         letters = torch.tensor([len(text) for text in said], dtype=torch.float32)
@@ -161,26 +167,20 @@ class SpeechStage(Stage):
             "speech.spread_for, or check that the texts are those of the clips"
         )
 
-    @staticmethod
-    def _cut(mel: Tensor, columns: Tensor) -> Tensor:
-        """Without the columns that are behind the end of every sound."""
-        return mel[:, :, : int(columns.max())]
-
-    def _varied(self, mel: Tensor, columns: Tensor) -> tuple[Tensor, Tensor]:
+    def _varied(self, mel: Tensor, columns: list[int]) -> tuple[Tensor, list[int]]:
         """Other tempos and vocal tracts, by interpolation of the spectrogram."""
-        mel, config = self._cut(mel, columns), self.config
-        tempo, tract, shift = torch.rand(3, len(mel), 1, device=mel.device) * 2 - 1
+        mel, config = mel[:, :, : max(columns)], self.config
+        tempo, tract, shift = torch.rand(3, len(mel), 1) * 2 - 1
         slower = 1 + config.tempo * tempo
-        count = (columns * slower[:, 0]).long().clamp(min=4)
+        count = [max(4, int(n * by)) for n, by in zip(columns, slower[:, 0].numpy(), strict=True)]
         # Positions in the units of grid_sample: -1 and 1 are the centres of the first and the last column or band.
-        time = torch.arange(int(count.max()), device=mel.device) / slower
-        bands = torch.arange(BANDS, device=mel.device) * (1 + config.tract * tract)
-        bands = bands + shift * (config.tract > 0)
+        time = torch.arange(max(count)) / slower
+        bands = torch.arange(BANDS) * (1 + config.tract * tract) + shift * (config.tract > 0)
         across = 2 * time / max(1, mel.shape[2] - 1) - 1
         down = 2 * bands / (BANDS - 1) - 1
         grid = torch.stack(torch.broadcast_tensors(across[:, None, :], down[:, :, None]), dim=-1)
-        varied = F.grid_sample(mel[:, None], grid, align_corners=True, padding_mode="border")[:, 0]
-        return varied, count
+        grid = grid.to(mel.device, non_blocking=True)
+        return F.grid_sample(mel[:, None], grid, align_corners=True, padding_mode="border")[:, 0], count
 
     def _masked(self, rows: Tensor) -> Tensor:
         """Rows, (B, r, 80), with some bands and some rows at 0, their mean."""
@@ -196,38 +196,49 @@ class SpeechStage(Stage):
         return rows * keep
 
 
-def ctc(logits: Tensor, count: Tensor, texts: list[Tensor]) -> Tensor:
+def _columns(batch: Batch) -> list[int]:
+    """How many mel columns each sound has; read as text, which stays on the host."""
+    return [int(columns) for columns in batch["columns"]]
+
+
+def ctc(logits: Tensor, count: list[int], texts: list[Tensor]) -> Tensor:
     """The loss of CTC, () float32: nats a letter, mean over sounds; 0 for a sound that is too short for its text.
 
     Args:
         logits: (B, t, 29).
-        count: (B,) int64, columns of each sound.
+        count: columns of each sound.
         texts: B of :func:`baselines.speech.text.numbers`.
     """
-    lengths = torch.tensor([len(text) for text in texts])
     chances = logits.float().log_softmax(2).transpose(0, 1)
-    return F.ctc_loss(
-        chances, torch.cat(texts), count.cpu(), lengths, BLANK, reduction="mean", zero_infinity=True
-    )
+    letters = torch.cat(texts).to(logits.device, non_blocking=True)
+    # On the host, where both are wanted.
+    columns, lengths = torch.tensor(count), torch.tensor([len(text) for text in texts])
+    return F.ctc_loss(chances, letters, columns, lengths, BLANK, reduction="mean", zero_infinity=True)
 
 
-def spread(logits: Tensor, rows: Tensor, count: Tensor, texts: list[Tensor]) -> Tensor:
+def spread(logits: Tensor, rows: Tensor, count: list[int], texts: list[Tensor]) -> Tensor:
     """Cross-entropy with the text spread evenly from the first to the last column that is louder than the mean.
 
     Args:
         logits: (B, t, 29).
         rows: (B, 2 t, 80), of :func:`baselines.speech.network.rows_of`.
-        count: (B,) int64.
+        count: columns of each sound.
         texts: B of :func:`baselines.speech.text.numbers`.
 
     Returns:
-        () float32, nats a column, mean over sounds.
+        () float32, nats a column, mean over sounds; sounds without text or without anything louder count as 0.
     """
-    losses = []
-    for one, loud, n, text in zip(logits.float(), rows[:, ::2].mean(2), count.tolist(), texts, strict=True):
-        places = (loud[:n] > 0).nonzero()[:, 0]
-        if len(places) and len(text):
-            first, last = int(places[0]), int(places[-1]) + 1
-            at = torch.arange(last - first, device=text.device) * len(text) // (last - first)
-            losses.append(F.cross_entropy(one[first:last], text[at]))
-    return torch.stack(losses).mean() if losses else logits.sum() * 0
+    places = torch.arange(logits.shape[1], device=logits.device)
+    ends = torch.tensor([[n, len(text)] for n, text in zip(count, texts, strict=True)])
+    end, length = ends.to(logits.device, non_blocking=True).T[..., None]
+    loud = (rows[:, ::2].mean(2) > 0) & (places < end) & (length > 0)
+    first = torch.where(loud, places, len(places)).amin(1, keepdim=True)
+    last = torch.where(loud, places, -1).amax(1, keepdim=True)
+    inside = (places >= first) & (places <= last)
+    letter = (places - first) * length // (last - first + 1).clamp(min=1)
+    spelt_out = pad_sequence(texts, batch_first=True).to(logits.device, non_blocking=True)
+    if not spelt_out.shape[1]:
+        return logits.sum() * 0
+    wanted = spelt_out.gather(1, letter.clamp(0, spelt_out.shape[1] - 1))
+    losses = F.cross_entropy(logits.float().transpose(1, 2), wanted, reduction="none") * inside
+    return (losses.sum(1) / inside.sum(1).clamp(min=1)).mean()

@@ -107,6 +107,7 @@ SCHEDULES = {
     ("ipl", "render"): ("render.warp_only_steps=3",),
     ("lipformer", "codebook"): ("codebook.adversarial_from=3", "codebook.r1_every=2"),
     ("lipformer", "lipformer"): ("lipformer.r1_every=2",),
+    ("speech", "speech"): ("speech.spread_for=3",),
     ("sync-expert", "expert"): ("expert.teach.first=3",),
 }
 
