@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 from pydantic import Field, model_validator
@@ -136,7 +137,8 @@ class DINet(Talker):
     @property
     def assets(self) -> dict[str, Asset]:
         """What speech features need, VGG-19 and the clip stage's expert, where they are used."""
-        found = dict(self._speech.assets)
+        speech = self._speech.assets.items()
+        found = {name: replace(asset, without="network.sound=mel") for name, asset in speech}
         if self._vgg is not None:
             stages = [name for name, stage in self.config.trained.items() if stage.perception_weight]
             without = " --set ".join(f"{name}.perception_weight=0" for name in stages)
