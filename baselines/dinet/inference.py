@@ -28,6 +28,9 @@ class GenerateConfig(Section):
             rows above the square's lower edge at full width, to the edge, where the box shows; its values are cut off
             to whole numbers.
         feather: width of the soft edges, as a share of the square's side; there is an eighth on three sides of it.
+        inner: how far inside of the square they begin, as such a share. Where what is painted does not go on from what
+            is around it, as a reference's neck from that of the frame, a line shows at the square's edge unless this
+            is about ``feather``; but the frame's own jaw may show there.
         references: which frames with a face are the reference pictures: ``random`` ones, as in the official code, or
             the ``first``.
         seed: of the draw of random ones, which the official code does not fix.
@@ -38,6 +41,7 @@ class GenerateConfig(Section):
 
     paste: Literal["square", "box"] = "square"
     feather: float = Field(default=0.125, gt=0, le=0.125)
+    inner: float = Field(default=0.0, ge=0, le=0.125)
     references: Literal["random", "first"] = "random"
     seed: int = Field(default=0, ge=0)
     smallest: float = Field(default=0.125, ge=0)
@@ -45,9 +49,9 @@ class GenerateConfig(Section):
 
     def mask(self, square: MouthSquare) -> np.ndarray:
         """(H, W) float32 in [0, 1]: the generated face's share of the result with ``square``; 0 along its edge."""
-        width = self.feather * square.mouth
-        rows = _plateau(square.rows, square.height, width)
-        return rows[:, None] * _plateau(square.columns, square.width, width)
+        width, inner = self.feather * square.mouth, self.inner * square.mouth
+        rows = _plateau(square.rows, square.height, width, inner)
+        return rows[:, None] * _plateau(square.columns, square.width, width, inner)
 
 
 def speak(
@@ -143,10 +147,10 @@ class _Speaker:
         paste(frame, pixels, corner, np.ones((1, 1), np.float32))
 
 
-def _plateau(inside: slice, size: int, feather: float) -> np.ndarray:
-    """(size,) float32: 1 inside, falling smoothly to 0 over ``feather`` pixels on both sides."""
+def _plateau(inside: slice, size: int, feather: float, inner: float) -> np.ndarray:
+    """(size,) float32: 1 in the middle, falling smoothly to 0 over ``feather`` pixels from ``inner`` pixels inside."""
     centres = np.arange(size, dtype=np.float32) + 0.5
     outside = np.maximum(inside.start - centres, centres - inside.stop)
-    share = np.clip((feather - 0.5 - outside) / feather, 0, 1)
+    share = np.clip((feather - 0.5 - inner - outside) / feather, 0, 1)
     # Without a kink, which would be visible on a smooth cheek.
     return share * share * (3 - 2 * share)

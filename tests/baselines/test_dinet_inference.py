@@ -280,3 +280,13 @@ def test_the_network_generates() -> None:
     for one, other in zip(whole, single, strict=True):
         assert np.abs(one.astype(int) - other).max() <= 1
     assert not np.array_equal(whole[0], footage.frame(0))
+
+
+def test_soft_edges_can_begin_inside_of_the_square() -> None:
+    """Then nothing of what is painted beyond the square is seen."""
+    square = MouthSquare(64)
+    mask = torch.from_numpy(GenerateConfig(inner=0.125).mask(square))
+    inside = square.cut(mask)
+    assert not square.hide(mask).any() and (inside[8:-8, 8:-8] == 1).all()
+    assert inside[32, 0] < 0.02 and inside[32, -1] < 0.02 and inside[-1, 32] < 0.02
+    assert 0.3 < float(inside[32, 3]) < 0.7
