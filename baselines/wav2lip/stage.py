@@ -20,6 +20,7 @@ from baselines.wav2lip.sound import SOUNDS
 from models.base import Batch, Progress, Section, Stage, TrainConfig, Update
 from models.layers.adversarial import apart, logistic_losses
 from models.layers.precision import full
+from models.layers.side_by_side import side_by_side
 from prep.sample_spec import SampleSpec
 
 
@@ -206,7 +207,7 @@ class Wav2LipStage(Stage):
         truth = batch["images"].float() / 255
         references = batch["reference_images"].float() / 255
         faces = see(truth.flatten(0, 1), references.flatten(0, 1))
-        painted = self._generator(batch["frame_mel"].flatten(0, 1), faces)
+        painted = side_by_side(self._generator, batch["frame_mel"].flatten(0, 1), faces)
         return truth, painted.float().flip(1).unflatten(0, (-1, FRAMES))
 
     def _likeness(self, truth: Tensor, painted: Tensor) -> dict[str, Tensor]:

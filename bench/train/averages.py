@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -28,19 +29,28 @@ class Averages:
         self._decay = decay
         self.steps = 0
         self._averages = {name: _copy(network.state_dict()) for name, network in networks.items()}
+        # Making a state dict takes longer than averaging small networks.
+        places = [
+            (tensors, key, self._averages[name][full])
+            for name, network in networks.items()
+            for full, tensors, key in _places(network)
+            if full in self._averages[name]
+        ]
+        self._moving = [place for place in places if place[2].is_floating_point()]
+        self._copied = [place for place in places if not place[2].is_floating_point()]
 
     @torch.no_grad()
     def update(self) -> None:
         """Update the averages with the networks' current weights."""
         decay = min(self._decay, (1 + self.steps) / (10 + self.steps))
         self.steps += 1
-        for name, network in self._networks.items():
-            averaged = self._averages[name]
-            for key, value in network.state_dict().items():
-                if value.is_floating_point():
-                    averaged[key].lerp_(value, 1 - decay)
-                else:
-                    averaged[key].copy_(value)
+        torch._foreach_lerp_(
+            [averaged for _, _, averaged in self._moving],
+            [tensors[key] for tensors, key, _ in self._moving],
+            1 - decay,
+        )
+        for tensors, key, averaged in self._copied:
+            averaged.copy_(tensors[key])
 
     @torch.no_grad()
     def swap(self) -> None:
@@ -68,6 +78,15 @@ class Averages:
                 )
             for key, value in tensors.items():
                 averaged[key].copy_(value)
+
+
+def _places(network: nn.Module) -> Iterator[tuple[str, dict[str, Any], str]]:
+    """Where a network keeps its tensors: key of the state dict, and the dict and the key by which a module has it."""
+    for name, module in network.named_modules():
+        for tensors in (module._parameters, module._buffers):
+            for key, tensor in tensors.items():
+                if tensor is not None:
+                    yield f"{name}.{key}" if name else key, tensors, key
 
 
 def _copy(state: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -29,7 +29,7 @@ CONFIG = "config.json"
 #: Keys that may change when a run is resumed: how long it trains, what it logs and keeps, and what may help after a
 #: #: loss that is not finite.
 _MAY_CHANGE = re.compile(
-    r".*\btrain\.(steps|epochs|patience|sample_every|checkpoint_every|clip_norm|compile|recompute)"
+    r".*\btrain\.(steps|epochs|patience|sample_every|checkpoint_every|clip_norm|compile|recompute|threads)"
     rf"|{RUNNER}\.(cache|compile|device|keep_last|log_every|tensorboard|workers)"
 )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
@@ -154,11 +155,15 @@ def by_network(networks: dict[str, nn.Module], clock: Clock) -> Iterator[None]:
     and the outermost that runs counts. What a backward pass computes again counts as backward.
     """
     running: list[AbstractContextManager[None]] = []
-    depth = 0
+    depth, here = 0, threading.get_ident()
+
+    def watched() -> bool:
+        # Threads that compute shares of the batch beside this one are not measured.
+        return clock.current.startswith("forward") and threading.get_ident() == here
 
     def enter(name: str, *_: object) -> None:
         nonlocal depth
-        if not clock.current.startswith("forward"):
+        if not watched():
             return
         depth += 1
         if depth == 1:
@@ -167,7 +172,7 @@ def by_network(networks: dict[str, nn.Module], clock: Clock) -> Iterator[None]:
 
     def leave(*_: object) -> None:
         nonlocal depth
-        if not clock.current.startswith("forward"):
+        if not watched():
             return
         depth -= 1
         if depth == 0:

@@ -21,7 +21,7 @@ from bench.common.errors import BenchError
 from bench.train.averages import Averages
 from bench.train.caching import keeping_pictures
 from bench.train.checkpoint import Checkpoints, read_state
-from bench.train.compiling import executed
+from bench.train.compiling import executed, is_compiled
 from bench.train.finite import NotFinite, deferred_check
 from bench.train.fused import fused
 from bench.train.loading import open_part, reading, training_loader, workers_of
@@ -34,6 +34,7 @@ from bench.train.stopping import Stop, Stopped
 from bench.train.validation import Validation
 from models.base import Batch, Progress, Stage
 from models.layers.precision import kept_full
+from models.layers.side_by_side import sharing
 from prep.order import WindowStream
 
 if TYPE_CHECKING:
@@ -200,8 +201,12 @@ class StageRun:
         config, processes = self._config.runner, self._accelerator.num_processes
         validated = self._train.validate_samples
         full = self._stage.float32 if self._precision != "no" else ()
+        # Compiled and recomputed modules take a whole batch.
+        apart = is_compiled(self._stage, config.compile) or self._train.recompute or device.type != "cpu"
+        shared = () if apart else tuple(self._stage.networks.values())
         with (
             keeping_pictures(config.cache, self._dataset, self._held_out, validated, processes) as kept,
+            sharing(shared, self._train.threads),
             executed(self._stage, config.compile),
             kept_full(map(self._stage.module, full)),
             reading(loader, device, self._train.accumulate) as batches,
@@ -242,7 +247,8 @@ class StageRun:
     def _step(self, micro: list[Batch]) -> dict[str, Tensor]:
         """One step of every optimizer. Returns the means of the logged values."""
         for network in self._stage.networks.values():
-            network.train()
+            if not network.training:  # to visit all modules takes as long as a small convolution
+                network.train()
         # If a loss is not finite, the step can be repeated from this state.
         self._unread.append(
             _Before(

@@ -22,6 +22,8 @@ class TrainConfig(Section):
         steps: optimizer steps at most.
         epochs: passes over the training split at most; the earlier of the two limits ends the stage.
         precision: of the stage's forward passes, ``no`` (float32), ``bf16`` or ``fp16``; None: that of the run.
+        threads: of an operation on the CPU; None: as many as torch has. Of a small network, operations are faster with
+            one: the others then compute shares of the batch side by side, where the stage can do so.
         compile: the stage's networks are compiled with ``torch.compile``; None: as ``runner.compile`` says.
         recompute: what the large blocks compute is not kept for the backward pass, but computed again: less memory,
             about a quarter more time, the same results.
@@ -42,6 +44,7 @@ class TrainConfig(Section):
     steps: int | None = Field(default=None, ge=1)
     epochs: float | None = Field(default=None, gt=0)
     precision: Literal["no", "bf16", "fp16"] | None = None
+    threads: int | None = Field(default=None, ge=1)
     compile: bool | None = None
     recompute: bool = False
     clip_norm: float | None = Field(default=None, gt=0)

@@ -28,6 +28,7 @@ from models.ipl.sound import SOUNDS
 from models.layers.adversarial import apart, handed_on
 from models.layers.patchgan import PatchGAN
 from models.layers.recompute import names_of
+from models.layers.side_by_side import side_by_side
 from models.layers.spade import AdaInBlock, SpadeBlock
 from models.layers.vgg import VGG19
 from models.losses import psnr
@@ -233,7 +234,7 @@ class RenderStage(Stage):
             losses = self._likeness(truth, warped=renderer.warp(encoded, sketches))
             yield Update(self._weighted(losses), "generator", losses)
             return
-        rendered: Rendered = self._renderer(*inputs)
+        rendered: Rendered = side_by_side(self._renderer, *inputs)
         losses = self._likeness(truth, rendered.warped if config.warping else None, rendered.face)
         if not config.adversarial:
             yield Update(self._weighted(losses), "generator", losses)
@@ -267,7 +268,7 @@ class RenderStage(Stage):
         """
         inputs = _inputs(batch)
         truth = inputs[0]
-        rendered: Rendered = self._renderer(*inputs)
+        rendered: Rendered = side_by_side(self._renderer, *inputs)
         losses = self._likeness(truth, rendered.warped if self.config.warping else None, rendered.face)
         half = truth.shape[2] // 2
         return {
@@ -282,9 +283,9 @@ class RenderStage(Stage):
         """The target's sketch, a reference, all references warped, the generated face and the truth."""
         inputs = _inputs(batch)
         truth, sketches, references, _, _ = inputs
-        rendered: Rendered = self._renderer(*inputs)
+        rendered: Rendered = side_by_side(self._renderer, *inputs)
         pictures = {
-            "sketch": sketches[:, _MIDDLE],
+            "sketch": sketches[:, _MIDDLE].expand(-1, 3, -1, -1),
             "reference": references[:, 0],
             "warped": rendered.warped,
             "generated": rendered.face,
@@ -332,7 +333,8 @@ def _inputs(batch: Batch) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
         return batch[name].flip(-3).float() / 255
 
     def sketch(name: str) -> Tensor:
-        return (batch[name].float() / 255).unsqueeze(2).expand(-1, -1, 3, -1, -1)
+        # Their three channels are equal: the networks take one.
+        return (batch[name].float() / 255).unsqueeze(2)
 
     return (
         picture("target"),

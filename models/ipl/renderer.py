@@ -13,20 +13,26 @@ from torch import Tensor, nn
 
 from models.layers.conv import audio_encoder
 from models.layers.folding import normalised
-from models.layers.narrow import Conv2d
+from models.layers.narrow import Conv2d, RepeatingConv2d
 from models.layers.precision import full, in_full
-from models.layers.spade import AdaInBlock, SpadeBlock
+from models.layers.spade import AdaInBlock, Modulation, SpadeBlock
 from models.layers.warp import motion_grid, warp
 
 #: Target sketches that one frame is drawn from: its own and two before and after (the paper's k = 2).
 SKETCHES = 5
 
+# References are aligned together up to so many pixels: many small operations take longer than few larger ones.
+_TOGETHER = 1 << 16
 # Keeps the weighted mean finite where all weights vanish.
 _EPSILON = 1e-5
 # Colours nearer than this to 0 and 1 count as so near, for logits to stay finite.
 _MARGIN = 2e-3
 # Share of a picture's rows over which the visible target fades into the warped references.
 _FADE = 1 / 8
+
+
+#: What modulates a :class:`~models.layers.spade.SpadeBlock`.
+BlockMaps = tuple[Modulation, Modulation]
 
 
 class References(NamedTuple):
@@ -112,13 +118,13 @@ class Renderer(nn.Module):
 
         Args:
             pictures: (B, N, 3, H, W) float, BGR in [0, 1]; H and W even.
-            sketches: (B, N, 3, H, W) float in [0, 1], theirs.
+            sketches: (B, N, 3 or 1, H, W) float in [0, 1], theirs.
         """
         fine, coarse = self.flow_module.encode(self._smaller(pictures), self._smaller(sketches))
         return References(pictures, fine, coarse)
 
     def warp(self, references: References, sketches: Tensor) -> Tensor:
-        """The alignment module alone: :attr:`Rendered.warped` for (B, 5, 3, H, W) float target sketches."""
+        """The alignment module alone: :attr:`Rendered.warped` for (B, 5, 3 or 1, H, W) float target sketches."""
         return self.flow_module.align(references, self._smaller(sketches).flatten(1, 2)).picture
 
     def render(self, face: Tensor, sketches: Tensor, references: References, mels: Tensor) -> Rendered:
@@ -144,9 +150,10 @@ class Renderer(nn.Module):
 
         Args:
             face: (B, 3, H, W) float, BGR in [0, 1], the target, whose lower part is hidden here; H, W even.
-            sketches: (B, 5, 3, H, W) float in [0, 1], of the target and its two neighbours on either side.
+            sketches: (B, 5, 3, H, W) float in [0, 1], of the target and its two neighbours on either side. Their three
+                channels are equal; one may be given, here and of the references.
             references: (B, N, 3, H, W) float, BGR in [0, 1]; N is 3 in the paper's training.
-            reference_sketches: (B, N, 3, H, W) float in [0, 1].
+            reference_sketches: (B, N, 3 or 1, H, W) float in [0, 1].
             mels: (B, 80, 16) float in [-4, 4], of the target; unused without audio.
         """
         return self.render(face, sketches, self.encode_references(references, reference_sketches), mels)
@@ -177,13 +184,13 @@ class AlignmentModule(nn.Module):
         super().__init__()
         self.warping = warping
         fine, middle, coarse = _channels(width)
-        self.conv1 = Conv2d(6, fine, 7, padding=3)
+        self.conv1 = RepeatingConv2d(3, 1, fine, 7, padding=3)
         self.conv1_bn = nn.BatchNorm2d(fine)
         self.conv2 = Conv2d(fine, coarse, 3, stride=2, padding=1)
         self.conv2_bn = nn.BatchNorm2d(coarse)
-        self.spade_layer_1 = SpadeBlock(coarse, 3 * SKETCHES, coarse)
-        self.spade_layer_2 = SpadeBlock(coarse, 3 * SKETCHES, coarse)
-        self.spade_layer_4 = SpadeBlock(middle, 3 * SKETCHES, coarse)
+        self.spade_layer_1 = SpadeBlock(coarse, 3 * SKETCHES, coarse, threes=True)
+        self.spade_layer_2 = SpadeBlock(coarse, 3 * SKETCHES, coarse, threes=True)
+        self.spade_layer_4 = SpadeBlock(middle, 3 * SKETCHES, coarse, threes=True)
         if warping:
             self.conv_4 = Conv2d(middle, 2, 7, padding=3)
         self.conv_5 = nn.Sequential(
@@ -200,30 +207,36 @@ class AlignmentModule(nn.Module):
         return fine.unflatten(0, n), coarse.unflatten(0, n)
 
     def align(self, references: References, sketches: Tensor) -> Aligned:
-        """Warp and average encoded references; ``sketches`` (B, 15, h, w) float in [0, 1]."""
+        """Warp and average encoded references; ``sketches`` (B, 15 or 5, h, w) float in [0, 1]."""
         half = F.interpolate(sketches, scale_factor=0.5, mode="nearest")
         maps = (
-            self.spade_layer_1.maps(half),
-            self.spade_layer_2.maps(half),
-            self.spade_layer_4.maps(sketches),
+            _of_all(self.spade_layer_1.maps(half)),
+            _of_all(self.spade_layer_2.maps(half)),
+            _of_all(self.spade_layer_4.maps(sketches)),
         )
         sums: list[Tensor] = []
-        # One at a time, so that memory does not grow with their number.
-        for picture, fine, coarse in zip(*(values.unbind(1) for values in references), strict=True):
-            x = self.spade_layer_2(self.spade_layer_1(coarse, maps[0]), maps[1])
-            x = self.spade_layer_4(F.pixel_shuffle(x, 2), maps[2])
-            # The same weights multiply and divide, so that they add up to 1: in half precision to 0.4 % only.
-            weight = full(self.conv_5(x))
-            warped: tuple[Tensor, ...] = (picture, fine, coarse)
-            if self.warping:
-                grid = motion_grid(in_full(self.conv_4, x))
-                warped = tuple(warp(source.expand(len(x), -1, -1, -1), grid) for source in warped)
-            weights = _at_all_sizes(weight, picture)
-            weighted = [s * w for s, w in zip(warped, weights, strict=True)]
-            weighted.append(weight)
+        # Large ones one at a time, so that memory does not grow with their number.
+        together = max(1, _TOGETHER // sketches[:, 0].numel())
+        for some in zip(*(values.split(together, dim=1) for values in references), strict=True):
+            weighted = self._align(References(*some), maps)
             sums = [total + new for total, new in zip(sums, weighted, strict=True)] if sums else weighted
-        whole, own, half = _at_all_sizes(sums[3] + _EPSILON, picture)
+        whole, own, half = _at_all_sizes(sums[3] + _EPSILON, references.pictures)
         return Aligned(sums[0] / whole, sums[1] / own, sums[2] / half)
+
+    def _align(self, references: References, maps: tuple[BlockMaps, BlockMaps, BlockMaps]) -> list[Tensor]:
+        """Pictures, fine and coarse features warped and weighted, and the weights: sums over some references."""
+        x = self.spade_layer_2(self.spade_layer_1(references.coarse, maps[0]), maps[1])
+        x = self.spade_layer_4(F.pixel_shuffle(x, 2), maps[2])
+        shape, x = x.shape[:2], x.flatten(0, 1)
+        # The same weights multiply and divide, so that they add up to 1: in half precision to 0.4 % only.
+        weight = full(self.conv_5(x))
+        warped = [source.expand(*shape, -1, -1, -1).flatten(0, 1) for source in references]
+        if self.warping:
+            grid = motion_grid(in_full(self.conv_4, x))
+            warped = [warp(source, grid) for source in warped]
+        weights = _at_all_sizes(weight, references.pictures)
+        weighted = [s * w for s, w in zip(warped, weights, strict=True)]
+        return [one.unflatten(0, shape).sum(dim=1) for one in (*weighted, weight)]
 
 
 class TranslationModule(nn.Module):
@@ -240,7 +253,7 @@ class TranslationModule(nn.Module):
         vector, units = (max(1, round(c * width)) for c in (512, 128)) if audio else (0, 0)
         if audio:
             self.audio_encoder = audio_encoder(width)
-        self.conv1 = Conv2d(3 + 3 * SKETCHES, fine, 7, padding=3, bias=False)
+        self.conv1 = RepeatingConv2d(3, SKETCHES, fine, 7, padding=3, bias=False)
         self.conv1_bn = nn.BatchNorm2d(fine)
         self.conv2 = Conv2d(fine, coarse, 3, stride=2, padding=1, bias=False)
         self.conv2_bn = nn.BatchNorm2d(coarse)
@@ -256,7 +269,7 @@ class TranslationModule(nn.Module):
         """Translate.
 
         Args:
-            target: (B, 18, H, W) float in [0, 1], the face whose lower part is 0, then five sketches.
+            target: (B, 18 or 8, H, W) float in [0, 1], the face whose lower part is 0, then five sketches.
             aligned: references.
             mels: (B, 80, 16) float.
 
@@ -272,6 +285,12 @@ class TranslationModule(nn.Module):
         x = self.spade_4(x, self.spade_4.maps(aligned.picture))
         # The official slope of this activation alone is not 0.2.
         return self.conv_last(F.leaky_relu(x, 0.01))
+
+
+def _of_all(maps: BlockMaps) -> BlockMaps:
+    """Maps (B, C, h, w) of sketches, for (B, N, C, h, w) of references."""
+    first, second = (Modulation(*(one.unsqueeze(1) for one in each)) for each in maps)
+    return first, second
 
 
 def _at_all_sizes(weight: Tensor, picture: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -19,6 +21,33 @@ class Conv2d(nn.Conv2d):
         if self.groups != 1:
             return super()._conv_forward(input, weight, bias)
         return conv2d(input, weight, bias, self.stride, self.padding)
+
+
+class RepeatingConv2d(Conv2d):
+    """A convolution whose last input channels come in threes that are equal, such as the colours of a grey picture.
+
+    Of each three, one may be given: their weights are then added up.
+
+    Args:
+        others: input channels before them.
+        threes: how many threes.
+        cout: output channels.
+        options: of :class:`torch.nn.Conv2d`.
+    """
+
+    def __init__(self, others: int, threes: int, cout: int, kernel_size: int, **options: Any) -> None:
+        super().__init__(others + 3 * threes, cout, kernel_size, **options)
+        self._split = [others, 3 * threes]
+
+    def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        return super()._conv_forward(input, self.weight_for(input, weight), bias)
+
+    def weight_for(self, x: Tensor, weight: Tensor) -> Tensor:
+        """The weight of a convolution of ``x``, whose second dimension are the channels."""
+        if x.shape[1] == self.in_channels:
+            return weight
+        others, threes = weight.split(self._split, dim=1)
+        return torch.cat([others, threes.unflatten(1, (-1, 3)).sum(2)], dim=1)
 
 
 def conv2d(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -24,6 +25,13 @@ def in_full(layer: Callable[[Tensor], Tensor], values: Tensor) -> Tensor:
         return layer(full(values))
 
 
+class _Entered(threading.local):
+    """Regions without autocast that a thread has entered: several may compute a module at the same time."""
+
+    def __init__(self) -> None:
+        self.regions: list[torch.autocast] = []
+
+
 def keep_full(module: nn.Module) -> Callable[[], None]:
     """Compute a module without autocast, from now on: its half-precision arguments become float32.
 
@@ -35,7 +43,7 @@ def keep_full(module: nn.Module) -> Callable[[], None]:
     Returns:
         A function that undoes it.
     """
-    entered: list[torch.autocast] = []
+    entered = _Entered()
 
     def before(
         _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -43,15 +51,15 @@ def keep_full(module: nn.Module) -> Callable[[], None]:
         given = [value for value in (*args, *kwargs.values()) if isinstance(value, Tensor)]
         off = torch.autocast(given[0].device.type if given else "cpu", enabled=False)
         off.__enter__()
-        entered.append(off)
+        entered.regions.append(off)
         return tuple(_floated(value) for value in args), {
             key: _floated(value) for key, value in kwargs.items()
         }
 
     def after(*_: object) -> None:
         # A module that failed before it was entered has nothing to leave.
-        if entered:
-            entered.pop().__exit__(None, None, None)
+        if entered.regions:
+            entered.regions.pop().__exit__(None, None, None)
 
     handles = (
         module.register_forward_pre_hook(before, with_kwargs=True, prepend=True),

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import FunctionCtx, once_differentiable
 
-from models.layers.narrow import Conv2d, conv2d
+from models.layers.narrow import Conv2d, RepeatingConv2d, conv2d
 
 # Of LeakyReLU, and what is added to a variance.
 _SLOPE, _EPSILON = 0.2, 1e-5
@@ -30,8 +30,8 @@ def modulate(x: Tensor, by: Modulation | None) -> Tensor:
     """Instance normalisation, modulation, LeakyReLU of slope 0.2.
 
     Args:
-        x: (B, C, H, W) float; a batch of 1 is broadcast to that of ``by``.
-        by: None: normalised only.
+        x: (..., C, H, W) float; broadcast together with ``by``.
+        by: None: normalised only, and x is (B, C, H, W).
     """
     if by is None:
         return F.leaky_relu(F.instance_norm(x), _SLOPE, inplace=True)
@@ -45,7 +45,7 @@ class _Modulated(torch.autograd.Function):
     @staticmethod
     def forward(ctx: FunctionCtx, x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
         # Instance normalisation is batch normalisation of as many channels as there are maps.
-        maps = x.reshape(1, -1, *x.shape[2:])
+        maps = x.reshape(1, -1, *x.shape[-2:])
         normal, mean, deviation = _batch_norm(maps)
         found = torch.addcmul(shift, normal.view(x.shape), scale)
         F.leaky_relu(found, _SLOPE, inplace=True)
@@ -57,7 +57,7 @@ class _Modulated(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         x, scale, mean, deviation, found = ctx.saved_tensors
         gradient = torch.ops.aten.leaky_relu_backward(gradient, found, _SLOPE, True)
-        maps = x.reshape(1, -1, *x.shape[2:])
+        maps = x.reshape(1, -1, *x.shape[-2:])
         of_scale = (gradient * _batch_norm(maps)[0].view(x.shape)).sum_to_size(scale.shape)
         of_normal = (gradient * scale).sum_to_size(x.shape).reshape(maps.shape)
         of_x, _, _ = torch.ops.aten.native_batch_norm_backward(
@@ -82,18 +82,23 @@ class SpadeMaps(nn.Module):
         channels: of what is modulated.
         modulating: channels of the modulating picture.
         hidden: channels between the two convolutions.
+        threes: of each three channels of the picture, which are equal, one may be given.
     """
 
-    def __init__(self, channels: int, modulating: int, hidden: int) -> None:
+    def __init__(self, channels: int, modulating: int, hidden: int, threes: bool = False) -> None:
         super().__init__()
-        self.conv1 = Conv2d(modulating, hidden, 3, padding=1)
+        self.conv1 = (
+            RepeatingConv2d(0, modulating // 3, hidden, 3, padding=1)
+            if threes
+            else Conv2d(modulating, hidden, 3, padding=1)
+        )
         self.gamma = Conv2d(hidden, channels, 3, padding=1)
         self.beta = Conv2d(hidden, channels, 3, padding=1)
         # Half of the multiplications at most: the borders cost some, and many small operations.
         self.as_one = 2 * 25 * modulating * 2 * channels < 9 * hidden * (modulating + 2 * channels)
 
     def forward(self, picture: Tensor) -> Modulation:
-        """(B, modulating, H, W) float → scale and shift (B, channels, H, W) float."""
+        """(B, modulating or a third of it, H, W) float → scale and shift (B, channels, H, W) float."""
         assert self.gamma.bias is not None and self.beta.bias is not None
         # The 1 of 1 + gamma is in the bias.
         weight = torch.cat([self.gamma.weight, self.beta.weight])
@@ -122,6 +127,8 @@ def _convolved_twice(
         Two halves, (B, N / 2, H, W) float. They share no memory: the backward pass needs scales, but no shifts.
     """
     inner, inner_bias = first.weight, first.bias
+    if isinstance(first, RepeatingConv2d):
+        inner = first.weight_for(picture, inner)
     assert inner_bias is not None
     # Weights are combined in full precision.
     with torch.autocast(picture.device.type, enabled=False):
@@ -169,23 +176,29 @@ class SpadeBlock(nn.Module):
         channels: of input and output.
         modulating: channels of the modulating picture.
         hidden: channels inside :class:`SpadeMaps`.
+        threes: as in :class:`SpadeMaps`.
     """
 
-    def __init__(self, channels: int, modulating: int, hidden: int) -> None:
+    def __init__(self, channels: int, modulating: int, hidden: int, threes: bool = False) -> None:
         super().__init__()
         self.conv_1 = Conv2d(channels, channels, 3, padding=1)
         self.conv_2 = Conv2d(channels, channels, 3, padding=1)
-        self.spade_layer_1 = SpadeMaps(channels, modulating, hidden)
-        self.spade_layer_2 = SpadeMaps(channels, modulating, hidden)
+        self.spade_layer_1 = SpadeMaps(channels, modulating, hidden, threes)
+        self.spade_layer_2 = SpadeMaps(channels, modulating, hidden, threes)
 
     def maps(self, picture: Tensor) -> tuple[Modulation, Modulation]:
         """(B, modulating, H, W) float → what :meth:`forward` takes."""
         return self.spade_layer_1(picture), self.spade_layer_2(picture)
 
     def forward(self, x: Tensor, maps: tuple[Modulation, Modulation]) -> Tensor:
-        """(B or 1, channels, H, W) float → (B, channels, H, W) float."""
-        x = self.conv_1(modulate(x, maps[0]))
-        return self.conv_2(modulate(x, maps[1]))
+        """(..., channels, H, W) float → the same, of the leading dimensions that it and the maps broadcast to."""
+        x = _of_each(self.conv_1, modulate(x, maps[0]))
+        return _of_each(self.conv_2, modulate(x, maps[1]))
+
+
+def _of_each(conv: nn.Module, x: Tensor) -> Tensor:
+    """A convolution of (..., C, H, W) float."""
+    return cast(Tensor, conv(x.flatten(0, -4))).unflatten(0, x.shape[:-3])
 
 
 class AdaInVector(nn.Module):

@@ -13,6 +13,7 @@ from torch.optim import Adam, Optimizer
 from models.base import Batch, Progress, Stage, TrainConfig, Update
 from models.layers.precision import full
 from models.layers.recompute import names_of
+from models.layers.side_by_side import side_by_side
 from models.layers.stylegan2 import DiscriminatorBlock, StyleGAN2Discriminator
 from models.layers.vgg import VGG19
 from models.lipformer.augment import augmented
@@ -258,12 +259,12 @@ class CodebookStage(Stage):
 
     def _features(self, pictures: Tensor) -> tuple[Tensor, Tensor]:
         """F_U and F_B of (B, 3, S, S) float, (B, d, h', w') float each."""
-        upper, lower = self._encoder(torch.cat(pictures.chunk(2, dim=2))).chunk(2)
+        upper, lower = side_by_side(self._encoder, torch.cat(pictures.chunk(2, dim=2))).chunk(2)
         return upper, lower
 
     def _reconstruct(self, features: tuple[Tensor, Tensor]) -> Reconstruction:
         upper, lower = self._upper(features[0]), self._lower(features[1])
-        return Reconstruction(upper, lower, full(self._decoder(upper.values, lower.values)))
+        return Reconstruction(upper, lower, full(side_by_side(self._decoder, upper.values, lower.values)))
 
     def _losses(self, made: Reconstruction, truth: Tensor) -> dict[str, Tensor]:
         return {"vq": made.upper.loss + made.lower.loss, **self._face.likeness(made.face, truth)}

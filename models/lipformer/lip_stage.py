@@ -14,6 +14,7 @@ from torch.optim import Adam, Optimizer
 from models.base import Batch, Progress, Stage, TrainConfig, Update
 from models.layers.precision import full
 from models.layers.recompute import names_of
+from models.layers.side_by_side import side_by_side
 from models.layers.stylegan2 import DiscriminatorBlock, StyleGAN2Discriminator
 from models.layers.vgg import VGG19
 from models.lipformer.audio import AudioEncoder
@@ -228,7 +229,7 @@ class LipFormerStage(Stage):
         else:
             error = F.cross_entropy(logits, true_codes, reduction="none")
             lower = self.lips.lower.look_up(logits.argmax(dim=1))
-        generated = full(self.lips.decoder(upper, lower))
+        generated = full(side_by_side(self.lips.decoder, upper, lower))
         losses = {
             "cross_entropy": with_lips(error, config.mouth_weight),
             **self._face.likeness(generated, truth),

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from models.layers.side_by_side import side_by_side
 from models.lipformer.audio import AudioEncoder
 from models.lipformer.autoencoder import FaceDecoder, FaceEncoder
 from models.lipformer.codebook import Codebook
@@ -81,7 +82,7 @@ class Lips:
     def encode_both(self, target: Tensor, reference: Tensor) -> Both:
         """Both (B, 3, S, S) float in [0, 1]; all halves pass the encoder as one batch."""
         halves = torch.cat([target, reference]).chunk(2, dim=2)
-        upper, lower = self.encoder(torch.cat(halves)).chunk(2)
+        upper, lower = side_by_side(self.encoder, torch.cat(halves)).chunk(2)
         target_upper, reference_upper = self.upper.look_up(self.upper.nearest(upper)).chunk(2)
         codes, reference_codes = self.lower.nearest(lower).chunk(2)
         return Both(

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.layers.narrow import Conv2d, conv2d
+from models.layers.narrow import Conv2d, RepeatingConv2d, conv2d
 
 
 def seen(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
@@ -71,3 +71,16 @@ def test_in_half_precision_too() -> None:
         found = conv2d(x, weight, padding=(3, 3))
     assert found.dtype == torch.bfloat16
     torch.testing.assert_close(found.float(), expected, rtol=0.02, atol=0.05)
+
+
+@pytest.mark.parametrize("others", [0, 3])
+def test_of_three_equal_channels_one_can_be_given(others: int) -> None:
+    torch.manual_seed(0)
+    convolution = RepeatingConv2d(others, 2, 5, 3, padding=1).double()
+    different, grey = torch.randn(2, others, 6, 6).double(), torch.randn(2, 2, 6, 6).double()
+    whole = torch.cat([different, grey.repeat_interleave(3, dim=1)], dim=1)
+    found, expected = convolution(torch.cat([different, grey], dim=1)), convolution(whole)
+    torch.testing.assert_close(found, expected)
+    (of_found,) = torch.autograd.grad(found.sin().sum(), convolution.weight)
+    (of_expected,) = torch.autograd.grad(expected.sin().sum(), convolution.weight)
+    torch.testing.assert_close(of_found, of_expected)
