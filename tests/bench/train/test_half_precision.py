@@ -36,7 +36,7 @@ OFF = {
     ("lipformer", "codebook"): 4e-2,
     ("lipformer", "lipformer"): 2e-2,
     ("g4g", "frame64"): 4e-2,
-    ("g4g", "clip"): 4e-2,
+    ("g4g", "clip"): 1.5e-1,
     ("wav2lip", "wav2lip"): 2e-3,
     ("synctalkface", "synctalkface"): 4e-2,
     ("sync-expert", "expert"): 1.5e-2,
