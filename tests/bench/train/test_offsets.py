@@ -23,6 +23,7 @@ from baselines.sync_judges import Offset
 from bench.clips.clip_lists import FORMATS, read_clips
 from bench.common.errors import BenchError, Unscorable
 from bench.common.methods import METHODS
+from bench.metrics.expert_file import find_expert
 from bench.metrics.judge_file import JudgeFile
 from bench.train import cross_fitting
 from bench.train.config import RunConfig, load_config
@@ -112,7 +113,7 @@ def bench_(
     monkeypatch.setitem(METHODS.entries, "fake", ENTRY)
     monkeypatch.chdir(tmp_path)
     found = JudgeFile(tmp_path / "expert", tmp_path / "expert.safetensors", "0123456789abcdef")
-    monkeypatch.setattr("bench.metrics.expert_file.find_expert", lambda run: found)
+    monkeypatch.setattr("bench.metrics.expert_file.find_expert", lambda run, purpose: found)
     monkeypatch.setattr("bench.metrics.expert_file.load_expert", lambda file, device: expert().expert)
 
     def run(*words: str | Path, code: int = 0) -> str:
@@ -311,6 +312,12 @@ def test_several_data_sets_make_one_list(data: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "none.csv").exists()
 
 
+def test_an_expert_of_another_view_is_refused_by_whom_it_is_named_to(tmp_path: Path) -> None:
+    load_config("sync-expert", "landmarks", [], [], tmp_path).save(tmp_path)
+    with pytest.raises(BenchError, match="uses the view landmarks, bench offsets uses face96: name another"):
+        find_expert(tmp_path, "bench offsets")
+
+
 def test_mistakes_are_one_line_and_leave_nothing(bench_: Command, data: Path, tmp_path: Path) -> None:
     words = ("offsets", "--data", data, "--sync-expert", "expert", "--split", "val")
     Path("there.csv").write_text("mine")
@@ -337,9 +344,6 @@ def test_mistakes_are_one_line_and_leave_nothing(bench_: Command, data: Path, tm
     said = bench_("offsets", "--data", "plain", "--sync-expert", "e", "--out", "x.csv", code=1)
     assert "plain lacks the view face96, which the expert needs; add it: bench prep --out plain" in said
     assert "--add-view face96" in said
-    load_config("sync-expert", "landmarks", [], [], Path("points")).save(Path("points"))
-    said = bench_("offsets", "--data", "plain", "--sync-expert", "points", "--out", "x.csv", code=1)
-    assert "this expert uses the view landmarks, bench offsets uses face96: name another run" in said
     said = bench_("offsets", "--data", "plain", "--out", "x.csv", code=1)
     assert "1 clip is too few to fit a linear judge on" in said and "--sync-cca RUN" in said
     broken = spoken("a/1")

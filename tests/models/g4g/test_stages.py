@@ -233,7 +233,7 @@ def test_the_expert_hears_the_window_and_gets_no_gradient() -> None:
     batch = batch_of(stage)
     update = next(stage.updates(batch, START))
     generator = stage.networks["generator"]
-    last = dict(generator.named_parameters())["decoder.6.weight"]
+    last = dict(generator.named_parameters())["decoder.fine.2.weight"]
     (gradient,) = torch.autograd.grad(update.logs["L_sync"], [last], retain_graph=True)
     assert gradient.abs().max() > 0
     update.loss.backward()
