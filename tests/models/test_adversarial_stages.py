@@ -151,7 +151,9 @@ def render(lambda_g: float = 0.25, lambda_f: float = 2.5) -> Case:
         truth = batch["target"].flip(1).float() / 255
         sketches, references = batch["sketches"].float() / 255, batch["references"].flip(2).float() / 255
         drawn = batch["reference_sketches"].float() / 255
-        three = [x.unsqueeze(2).expand(-1, -1, 3, -1, -1) for x in (sketches, drawn)]
+        # In half precision the sum of the weights of three equal channels is rounded otherwise than their products.
+        channels = 1 if torch.is_autocast_enabled("cpu") else 3
+        three = [x.unsqueeze(2).expand(-1, -1, channels, -1, -1) for x in (sketches, drawn)]
         rendered = stage.networks["renderer"](truth, three[0], references, three[1], batch["mel"])
         like = stage._weighted(stage._likeness(truth, rendered.warped, rendered.face))
         fake, again, real = judge(rendered.face), judge(rendered.face.detach()), judge(truth)
