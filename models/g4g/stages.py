@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.optim import Adam, Optimizer
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 
-from baselines.dinet.faces import VIEW
+from baselines.dinet.faces import VIEW, WHOLE
 from baselines.dinet.sync import in_view
 from baselines.sync_expert.network import FRAMES, SOUND, SyncNet
 from models.base import Batch, Progress, Stage, Update
@@ -33,8 +33,6 @@ from prep.sample_spec import SampleSpec, Sound
 
 #: What the generator hears with a frame: 16 columns of mel, 0.2 s, the middle of which is the frame's.
 HEARD = Sound("mel", offset=-2)
-#: Rows and columns of the view: landmarks are given in its pixels, and the expert sees faces of this size.
-VIEW_SIZE = (416, 320)
 
 
 class Judges(NamedTuple):
@@ -286,7 +284,8 @@ def landmark_pictures(points: np.ndarray, square: MouthSquare, reading: Landmark
     Returns:
         (n, 1, H, W) uint8, 0 or 255.
     """
-    scale = square.height / VIEW_SIZE[0]
+    # Landmarks are given in pixels of the whole view.
+    scale = square.mouth / WHOLE.mouth
     return draw_landmarks(
         points * scale, square.height, square.width, "upper" if reading == "upper" else "all"
     )
